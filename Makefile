@@ -1,0 +1,44 @@
+# Everything starts with scripts/setup.sh, which does only what is not yet done.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup libvpx build lint format test test-all demo bench lock clean
+
+PYTHON_IN_VENV := .venv/bin/python
+PYTEST := $(PYTHON_IN_VENV) -m pytest
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
+		| while IFS=$$'\t' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+setup: ## Debian packages (as root), .venv, libvpx, the compiled extension
+	@scripts/setup.sh
+
+libvpx: ## build the patched libvpx alone
+	@scripts/setup.sh libvpx
+
+build: setup
+
+lint: setup ## ruff, mypy and import-linter
+	@scripts/lint.sh
+
+format: setup ## let ruff format and sort the sources
+	@$(PYTHON_IN_VENV) -m ruff check --fix --quiet . || true
+	@$(PYTHON_IN_VENV) -m ruff format .
+
+test: lint ## lint, then the tests that take seconds
+	@$(PYTEST) -m "not slow" -n 2 --dist worksteal
+
+test-all: lint ## lint, then all tests, the slow ones too
+	@$(PYTEST)
+
+demo: setup ## encode a real clip with the shipped policy, VBR and the control
+	@.venv/bin/muzero-rc demo --out demo
+
+bench: setup ## run the benchmarks, one after the other
+	@scripts/bench.sh
+
+lock: setup ## write requirements.lock anew from pyproject.toml
+	@scripts/lock.sh $(PYTHON_IN_VENV)
+
+clean: ## remove what was built (.venv and the download cache stay)
+	@rm -rf build demo third_party/libvpx/build .venv/.stamps/extension

@@ -1,0 +1,209 @@
+"""The learner: one compiled update, and its state on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from muzero_rc.agents.config import AgentConfig, OptimizerConfig
+from muzero_rc.agents.muzero.losses import loss
+from muzero_rc.agents.muzero.networks import Params, initial_params, make_networks, zero_params
+from muzero_rc.agents.muzero.targets import Batch
+from muzero_rc.checkpoint import read_arrays, write_arrays
+from muzero_rc.errors import CheckpointError
+
+__all__ = ["LEARNER_FORMAT", "Learner", "LearnerState", "make_optimizer"]
+
+LEARNER_FORMAT = "muzero_rc-learner"
+_VERSION = 1
+
+
+class LearnerState(NamedTuple):
+    """All that an update changes.
+
+    Attributes:
+      params: of the networks.
+      opt_state: optax's.
+      step: updates so far, int32 scalar.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    step: jax.Array
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter, arXiv 1711.05101) behind global norm clipping.
+
+    The rate rises linearly, then stays or falls along a cosine. Only matrices decay.
+    """
+    peak = config.learning_rate
+    warmup = optax.linear_schedule(peak / max(config.warmup_steps, 1), peak, config.warmup_steps)
+    after: optax.Schedule = optax.constant_schedule(peak)
+    if config.decay_steps:
+        after = optax.cosine_decay_schedule(
+            peak, config.decay_steps - config.warmup_steps, alpha=config.final_rate
+        )
+    schedule = optax.join_schedules([warmup, after], [config.warmup_steps])
+
+    def is_matrix(params: Params) -> Any:
+        return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(schedule, weight_decay=config.weight_decay, mask=is_matrix),
+    )
+
+
+class Learner:
+    """Holds parameters and optimizer state; `update` improves them by one batch.
+
+    One shape of batch compiles once. Imitation and self-play batches have the same
+    shape and differ in weights only. Arrays in `state` are never overwritten, so
+    `params` can be handed to actors while updates go on.
+
+    Attributes:
+      config: the agent's configuration.
+      state: parameters, optimizer state, number of updates.
+    """
+
+    def __init__(self, config: AgentConfig, seed: int = 0, params: Params | None = None) -> None:
+        """Makes a learner.
+
+        Args:
+          config: the agent's configuration.
+          seed: of fresh parameters; the same seed gives the same ones.
+          params: start from these instead, with a fresh optimizer.
+        """
+        self.config = config
+        networks = make_networks(config.network)
+        optimizer = make_optimizer(config.optimizer)
+        if params is None:
+            params = initial_params(config.network, seed)
+        params = jax.tree.map(jnp.asarray, params)
+        self.state = LearnerState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
+
+        def update(state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, jax.Array]]:
+            gradients, metrics = jax.grad(loss, has_aux=True)(
+                state.params, networks, batch, config.loss
+            )
+            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
+            metrics["gradient_norm"] = optax.tree.norm(gradients)
+            return LearnerState(params, opt_state, state.step + 1), metrics
+
+        self._update = jax.jit(update)
+
+        def evaluate(params: Params, batch: Batch) -> dict[str, jax.Array]:
+            return loss(params, networks, batch, config.loss)[1]
+
+        self._evaluate = jax.jit(evaluate)
+
+    @property
+    def params(self) -> Params:
+        """Parameters now."""
+        return self.state.params
+
+    @property
+    def steps(self) -> int:
+        """Updates so far."""
+        return int(self.state.step)
+
+    def update(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimizer.
+
+        Args:
+          batch: from `Replay.sample` or `make_batch`; always of the same size.
+
+        Returns:
+          Metrics of `losses.loss_of_unrolled` and `gradient_norm`, before the step.
+
+        Raises:
+          FloatingPointError: the loss is not finite; the state is left as it was.
+        """
+        state, metrics = self._update(self.state, batch)
+        numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        if not (np.isfinite(numbers["loss"]) and np.isfinite(numbers["gradient_norm"])):
+            raise FloatingPointError(f"loss {numbers['loss']} at update {self.steps}")
+        self.state = state
+        return numbers
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """The metrics of a batch, without learning from it (for held-out clips)."""
+        metrics = jax.device_get(self._evaluate(self.params, batch))
+        return {name: float(value) for name, value in metrics.items()}
+
+    def save(self, path: str | os.PathLike[str], meta: Mapping[str, Any] | None = None) -> None:
+        """Writes state and configuration, atomically.
+
+        Args:
+          path: the file.
+          meta: anything JSON can hold that belongs with it (counters of the caller).
+
+        Raises:
+          OutputError: it cannot be written.
+        """
+        leaves = _named_leaves(self.state)
+        header = {
+            "format": LEARNER_FORMAT,
+            "format_version": _VERSION,
+            "config": self.config.as_dict(),
+            "names": list(leaves),
+            "meta": dict(meta or {}),
+        }
+        tree = {f"{i:04d}": leaf for i, leaf in enumerate(leaves.values())}
+        write_arrays(path, {"state": tree}, header)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], config: AgentConfig | None = None
+    ) -> tuple[Learner, dict[str, Any]]:
+        """Reads a learner back.
+
+        Args:
+          path: what `save` wrote.
+          config: take this configuration instead of the stored one; networks and
+            optimizer must have the same state, rates and weights may differ.
+
+        Returns:
+          The learner and the caller's `meta`.
+
+        Raises:
+          CheckpointError: missing, damaged, of another format, or of other networks.
+        """
+        tree, header = read_arrays(path)
+        if header.get("format") != LEARNER_FORMAT or header.get("format_version") != _VERSION:
+            raise CheckpointError(
+                f"{path} is not a learner's checkpoint of this version; start a new run"
+            )
+        try:
+            config = config or AgentConfig.from_dict(header["config"])
+            learner = cls(config, params=zero_params(config.network))
+            names, stored = list(header["names"]), tree["state"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be used: {error}; start a new run") from error
+        wanted = _named_leaves(learner.state)
+        leaves = [stored.get(f"{i:04d}") for i in range(len(names))]
+        fits = names == list(wanted) and all(
+            leaf is not None and leaf.shape == want.shape and leaf.dtype == want.dtype
+            for leaf, want in zip(leaves, wanted.values(), strict=True)
+        )
+        if not fits:
+            raise CheckpointError(
+                f"{path} belongs to other networks or another optimizer; start a new run"
+            )
+        structure = jax.tree.structure(learner.state)
+        learner.state = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
+        meta = header.get("meta")
+        return learner, meta if isinstance(meta, dict) else {}
+
+
+def _named_leaves(state: LearnerState) -> dict[str, np.ndarray[Any, Any]]:
+    paths, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in paths}

@@ -1,0 +1,257 @@
+"""MuZero's three functions: representation, dynamics, prediction.
+
+Schrittwieser et al. 2020 (arXiv 1911.08265), with a Perceiver IO as representation
+and, as in MuZero-RC (arXiv 2202.06626), auxiliary predictions of what coding a frame
+gives and of how the episode ends. Sizes are ours, small enough for one CPU core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+
+from muzero_rc.agents.actions import CENTRE, NUM_ACTIONS
+from muzero_rc.agents.config import NetworkConfig
+from muzero_rc.agents.perceiver import (
+    PerceiverDecoder,
+    PerceiverEncoder,
+    PositionTable,
+    fourier_features,
+)
+from muzero_rc.agents.tokens import Tokens, zero_tokens
+
+__all__ = [
+    "Networks",
+    "Params",
+    "Prediction",
+    "count_parameters",
+    "initial_params",
+    "make_networks",
+    "parameter_shapes",
+    "zero_params",
+]
+
+Params: TypeAlias = Mapping[str, Mapping[str, jax.Array]]
+"""Parameters of all three networks: module name -> parameter name -> array."""
+
+_INPUT_LIMIT = 8.0  # observations are normalised; this only stops absurd outliers
+_ACTION_SCALE = 64.0  # qindex steps that count as one in the dynamics' input
+_ACTION_BANDS = 6
+_EMBEDDING = 16
+_MEAN_SCALE = 16.0  # qindex steps per unit of the policy head's output
+_MIN_SIGMA, _MAX_SIGMA = 0.5, 64.0
+
+
+class Prediction(NamedTuple):
+    """What is read off a hidden state.
+
+    Attributes:
+      policy_logits: [B, 256], actions in the configuration's action frame, unmasked.
+      value_logits: [B, value_bins], categorical on [-1, 1].
+      final: [B, 2], the episode's overshoot and PSNR gain, normalised as in `targets`.
+    """
+
+    policy_logits: jax.Array
+    value_logits: jax.Array
+    final: jax.Array
+
+
+class Networks(NamedTuple):
+    """Pure functions of parameters; batch first, `prediction` takes any leading axes.
+
+    Attributes:
+      init: (rng, tokens) -> params.
+      representation: (params, tokens [B, ...]) -> state [B, S].
+      dynamics: (params, state [B, S], action [B] int32) -> next state [B, S] and
+        [B, 2]: log2 bits per pixel and PSNR of the frame coded by that action,
+        normalised as in `targets`.
+      prediction: (params, state [B, S]) -> `Prediction`.
+    """
+
+    init: Callable[[jax.Array, Any], Params]
+    representation: Callable[[Params, Any], jax.Array]
+    dynamics: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    prediction: Callable[[Params, jax.Array], Prediction]
+
+
+def _scale_state(state: jax.Array) -> jax.Array:
+    """Keeps states in one range for representation and dynamics.
+
+    MuZero's appendix G scales to [0, 1] by minimum and maximum; a LayerNorm without
+    parameters serves the same end with a smooth gradient.
+    """
+    return hk.LayerNorm(axis=-1, create_scale=False, create_offset=False)(state)
+
+
+class _PerceiverRepresentation(hk.Module):
+    """Tokens of a decision -> latent array -> hidden state, decoded by the frame's query."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(name="representation")
+        self._config = config
+
+    def __call__(self, tokens: Mapping[str, jax.Array]) -> jax.Array:
+        c = self._config
+        span = c.window_back + 1 + c.window_ahead
+
+        def embed(x: jax.Array, name: str) -> jax.Array:
+            limited = jnp.clip(x, -_INPUT_LIMIT, _INPUT_LIMIT)
+            return hk.Linear(c.width, name=name)(limited)
+
+        # Window and history share positions, so that a coded frame finds its clip row.
+        shown_at = PositionTable(span + 2, c.width, name="shown_at")()
+        coded_at = PositionTable(c.history_rows, c.width, name="coded_at")()
+        window = embed(tokens["window"], "window") + shown_at[:span]
+        history = (
+            embed(tokens["history"], "history")
+            + coded_at
+            + jnp.take(shown_at, tokens["history_position"], axis=0)
+        )
+        segments = embed(
+            jnp.concatenate([tokens["segments"], tokens["segment_position"]], axis=-1), "segments"
+        )
+        now = jnp.concatenate([tokens["frame"], tokens["globals"], tokens["scalars"]], axis=-1)
+        frame = embed(now, "frame")[:, None]  # [B, 1, width]
+
+        batch = frame.shape[0]
+        rows = jnp.concatenate([frame, window, segments, history], axis=1)
+        mask = jnp.concatenate(
+            [
+                jnp.ones((batch, 1), jnp.bool_),
+                tokens["window_mask"],
+                tokens["segment_mask"],
+                tokens["history_mask"],
+            ],
+            axis=1,
+        )
+        latents = PerceiverEncoder(
+            latents=c.latents,
+            channels=c.width,
+            self_attends=c.self_attends,
+            cross_heads=c.heads,
+            self_heads=c.heads,
+            cross_widening=c.widening,
+            self_widening=c.widening,
+        )(rows, mask)
+        decoder = PerceiverDecoder(c.state_width, heads=c.heads, widening=c.widening)
+        context = decoder(frame, latents)[:, 0]
+        # The frame itself matters most; it also reaches the state without attention.
+        direct = hk.nets.MLP([c.state_width, c.state_width], activation=jax.nn.gelu, name="direct")
+        limited = jnp.clip(now, -_INPUT_LIMIT, _INPUT_LIMIT)
+        return _scale_state(context + direct(limited))
+
+
+class _Dynamics(hk.Module):
+    """State and action -> next state, and what coding the frame gave."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(name="dynamics")
+        self._config = config
+
+    def __call__(self, state: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+        c = self._config
+        step = (action.astype(jnp.float32) - CENTRE)[..., None]
+        smooth = fourier_features(step / CENTRE, _ACTION_BANDS, 64.0, concat_position=False)
+        # Zero at first: actions that were never tried behave as their neighbours do.
+        own = hk.Embed(NUM_ACTIONS, _EMBEDDING, w_init=jnp.zeros)(action)
+        inputs = jnp.concatenate([state, step / _ACTION_SCALE, smooth, own], axis=-1)
+        hidden = jax.nn.gelu(hk.Linear(c.dynamics_width)(inputs))
+        hidden = jax.nn.gelu(hk.Linear(c.dynamics_width)(hidden))
+        following = _scale_state(state + hk.Linear(c.state_width)(hidden))
+        coded = hk.nets.MLP([c.head_width, 2], activation=jax.nn.gelu, name="coded")(following)
+        return following, coded
+
+
+class _Prediction(hk.Module):
+    """State -> policy, value, end of the episode."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(name="prediction")
+        self._config = config
+
+    def __call__(self, state: jax.Array) -> Prediction:
+        c = self._config
+
+        def zero_linear(size: int, name: str) -> hk.Linear:
+            return hk.Linear(size, w_init=jnp.zeros, name=name)
+
+        hidden = jax.nn.gelu(hk.Linear(c.head_width, name="policy_hidden")(state))
+        logits = zero_linear(NUM_ACTIONS, "policy")(hidden)
+        if c.action_frame == "proposal":
+            logits += self._bump(zero_linear(2, "policy_bump")(hidden))
+        hidden = jax.nn.gelu(hk.Linear(c.head_width, name="value_hidden")(state))
+        value = zero_linear(c.value_bins, "value")(hidden)
+        final = zero_linear(2, "final")(hidden)
+        return Prediction(logits, value, final)
+
+    def _bump(self, outputs: jax.Array) -> jax.Array:
+        """-(a - mean)^2 / (2 sigma^2), mean and sigma read from the state.
+
+        At first mean is the proposal itself and sigma is `policy_sigma`, for every state:
+        the untrained policy is libvpx's, with narrow exploration. One number moves all of
+        the bump, which learns from far fewer samples than 256 separate logits; those are
+        there beside it for what is not a bump.
+        """
+        mean = CENTRE + _MEAN_SCALE * outputs[..., :1]
+        sigma = self._config.policy_sigma * jnp.exp(outputs[..., 1:])
+        sigma = jnp.clip(sigma, _MIN_SIGMA, max(_MAX_SIGMA, self._config.policy_sigma))
+        actions = jnp.arange(NUM_ACTIONS, dtype=jnp.float32)
+        return -0.5 * jnp.square((actions - mean) / sigma)
+
+
+def make_networks(config: NetworkConfig) -> Networks:
+    """The three functions for a configuration; nothing is computed yet."""
+
+    def build() -> tuple[Callable[..., Any], tuple[Callable[..., Any], ...]]:
+        representation = _PerceiverRepresentation(config)
+        dynamics = _Dynamics(config)
+        prediction = _Prediction(config)
+
+        def everything(tokens: Any) -> Any:
+            state = representation(tokens)
+            following, coded = dynamics(state, jnp.zeros(state.shape[:1], jnp.int32))
+            return prediction(following), coded
+
+        return everything, (representation, dynamics, prediction)
+
+    transformed = hk.without_apply_rng(hk.multi_transform(build))
+    return Networks(transformed.init, *transformed.apply)
+
+
+def initial_params(config: NetworkConfig, seed: int) -> Params:
+    """Fresh parameters; the same seed gives the same ones."""
+    networks = make_networks(config)
+    tokens: Tokens = zero_tokens(config, 1)
+    rng = jax.random.key(seed)
+    # Runs once: the compiler's optimizations would take longer than they save.
+    options = {"xla_backend_optimization_level": 0}
+    init = jax.jit(networks.init).lower(rng, tokens).compile(compiler_options=options)
+    params: Params = init(rng, tokens)
+    return params
+
+
+def parameter_shapes(config: NetworkConfig) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Shapes of all parameters, without computing any."""
+    networks = make_networks(config)
+    shapes = jax.eval_shape(networks.init, jax.random.key(0), zero_tokens(config, 1))
+    return {
+        module: {name: tuple(leaf.shape) for name, leaf in leaves.items()}
+        for module, leaves in shapes.items()
+    }
+
+
+def zero_params(config: NetworkConfig) -> Params:
+    """Parameters that are all zero, to be overwritten."""
+    return {
+        module: {name: jnp.zeros(shape, jnp.float32) for name, shape in leaves.items()}
+        for module, leaves in parameter_shapes(config).items()
+    }
+
+
+def count_parameters(params: Params) -> int:
+    """Number of weights."""
+    return sum(int(leaf.size) for leaf in jax.tree.leaves(params))

@@ -1,0 +1,63 @@
+"""Play from the policy head alone, without search; and what a decision consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from muzero_rc.agents.config import NetworkConfig
+from muzero_rc.agents.muzero.networks import Params, make_networks
+from muzero_rc.agents.muzero.support import expectation
+
+__all__ = ["ILLEGAL", "Plan", "make_plain"]
+
+ILLEGAL = -1e30
+"""Logit of an action that must not be taken."""
+
+
+class Plan(NamedTuple):
+    """A decision and how it came about.
+
+    Attributes:
+      action: [B] int32, legal.
+      policy: [B, 256] what to learn from: the search's improved policy, or the prior.
+      value: [B] root value in [-1, 1], of the search if there was one.
+      prior: [B, 256] the network's policy over legal actions.
+    """
+
+    action: jax.Array
+    policy: jax.Array
+    value: jax.Array
+    prior: jax.Array
+
+
+def make_plain(
+    network: NetworkConfig,
+) -> Callable[[Params, jax.Array, Any, jax.Array, jax.Array | float], Plan]:
+    """Play from the policy head alone, compiled once per batch size.
+
+    Returns:
+      (params, rng, tokens, legal, temperature) -> `Plan`; temperature 0 takes the
+      most probable legal action, above it actions are drawn from p^(1/temperature).
+    """
+    networks = make_networks(network)
+
+    def plain(
+        params: Params,
+        rng: jax.Array,
+        tokens: Any,
+        legal: jax.Array,
+        temperature: jax.Array | float,
+    ) -> Plan:
+        state = networks.representation(params, tokens)
+        prediction = networks.prediction(params, state)
+        logits = jnp.where(legal, prediction.policy_logits, ILLEGAL)
+        prior = jax.nn.softmax(logits)
+        gumbel = jax.random.gumbel(rng, logits.shape) * temperature  # Gumbel-max trick
+        action = jnp.argmax(logits + gumbel, axis=-1).astype(jnp.int32)
+        return Plan(action, prior, expectation(prediction.value_logits), prior)
+
+    return jax.jit(plain)

@@ -1,0 +1,339 @@
+"""Replay of episodes: bounded in bytes, each clip's statistics held once."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.agents.config import NetworkConfig, ReplayConfig
+from muzero_rc.agents.muzero.episode import Episode
+from muzero_rc.agents.muzero.targets import Batch, make_batch
+from muzero_rc.agents.tokens import Tokenizer
+from muzero_rc.checkpoint import read_arrays, write_arrays
+from muzero_rc.errors import CheckpointError
+
+__all__ = ["REPLAY_FORMAT", "Replay"]
+
+REPLAY_FORMAT = "muzero_rc-replay"
+_VERSION = 1
+_PRIORITY_FLOOR = 0.05  # steps whose value was right are still seen now and then
+
+_PER_STEP = (
+    "history_lengths", "frames", "globals", "show_indexes", "proposals", "actions",
+    "policies", "policy_weights", "values", "bits", "psnr",
+)  # fmt: skip
+_PER_EPISODE = ("outcome", "overshoot", "psnr_gain")
+
+
+class Replay:
+    """Episodes to learn from, oldest forgotten first. Safe to share between threads.
+
+    Attributes:
+      config: capacity, batch size, priorities.
+      added: episodes ever added.
+    """
+
+    def __init__(
+        self, network: NetworkConfig, config: ReplayConfig, unroll_steps: int, seed: int = 0
+    ) -> None:
+        """Makes an empty replay.
+
+        Args:
+          network: columns and action frame of what is stored.
+          config: capacity, batch size, priorities.
+          unroll_steps: K of the batches.
+          seed: of the sampling.
+        """
+        self.config = config
+        self.added = 0
+        self._network = network
+        self._unroll_steps = unroll_steps
+        self._rng = np.random.default_rng(seed)
+        self._tokenizer = Tokenizer(network)
+        self._lock = threading.RLock()
+        self._episodes: deque[Episode] = deque()
+        self._clips: dict[bytes, tuple[npt.NDArray[np.float32], int]] = {}  # array, references
+        self._bytes = 0
+        self._table: _StepTable | None = None  # made when first drawn from
+
+    def __len__(self) -> int:
+        """Episodes held."""
+        return len(self._episodes)
+
+    @property
+    def num_steps(self) -> int:
+        """Decisions held."""
+        with self._lock:
+            return sum(len(episode) for episode in self._episodes)
+
+    @property
+    def num_clips(self) -> int:
+        """Different clips held."""
+        return len(self._clips)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held, clips counted once."""
+        return self._bytes
+
+    def episodes(self) -> list[Episode]:
+        """The episodes held, oldest first."""
+        with self._lock:
+            return list(self._episodes)
+
+    def add(self, episode: Episode) -> None:
+        """Adds an episode and forgets the oldest while over capacity.
+
+        The newest is always kept, whatever its size.
+
+        Raises:
+          ValueError: its columns are not the network's.
+        """
+        network = self._network
+        columns = (
+            episode.clip.shape[1],
+            episode.history.shape[1],
+            episode.frames.shape[1],
+            episode.globals.shape[1],
+        )
+        wanted = (
+            network.clip_features,
+            network.history_features,
+            network.frame_features,
+            network.global_features,
+        )
+        if columns != wanted:
+            raise ValueError(f"the episode has {columns} columns, the network {wanted}")
+        key = _clip_key(episode.clip)
+        with self._lock:
+            clip, references = self._clips.get(key, (episode.clip, 0))
+            self._clips[key] = (clip, references + 1)
+            self._bytes += episode.nbytes + (0 if references else clip.nbytes)
+            self._episodes.append(dataclasses.replace(episode, clip=clip))
+            self.added += 1
+            while self._bytes > self.config.capacity_bytes and len(self._episodes) > 1:
+                self._forget_oldest()
+            self._table = None
+
+    def _forget_oldest(self) -> None:
+        episode = self._episodes.popleft()
+        key = _clip_key(episode.clip)
+        clip, references = self._clips.pop(key)
+        self._bytes -= episode.nbytes
+        if references > 1:
+            self._clips[key] = (clip, references - 1)
+        else:
+            self._bytes -= clip.nbytes
+
+    def refresh(self, episode: Episode, policies: npt.ArrayLike, values: npt.ArrayLike) -> bool:
+        """Puts fresh search results in place of an episode's old ones (reanalyse).
+
+        Outcome and actions stay: they were what happened (MuZero, appendix H).
+
+        Args:
+          episode: one that `episodes` or `draw` gave.
+          policies: [N, 256] improved policies.
+          values: [N] root values.
+
+        Returns:
+          False if the episode has been forgotten meanwhile.
+        """
+        fresh = dataclasses.replace(
+            episode,
+            policies=np.asarray(policies, np.float16).reshape(episode.policies.shape),
+            policy_weights=np.ones_like(episode.policy_weights),
+            values=np.asarray(values, np.float32).reshape(episode.values.shape),
+        )
+        with self._lock:
+            for index, held in enumerate(self._episodes):
+                if held is episode:
+                    self._episodes[index] = fresh
+                    self._table = None
+                    return True
+        return False
+
+    def draw(self, size: int) -> tuple[list[tuple[Episode, int]], npt.NDArray[np.float32]]:
+        """Draws steps, with replacement.
+
+        A step's probability is uniform, or proportional to |root value - outcome|^alpha
+        (prioritised replay, Schaul et al. 2016, arXiv 1511.05952, section 3.3; MuZero
+        appendix G); then the weights are (N p)^-beta over their maximum.
+
+        Args:
+          size: how many.
+
+        Returns:
+          Pairs of episode and step, and sample weights [size].
+
+        Raises:
+          ValueError: nothing was added yet.
+        """
+        with self._lock:
+            if not self._episodes:
+                raise ValueError("the replay is empty; add an episode first")
+            if self._table is None:
+                self._table = _StepTable(self._episodes, self.config.priority)
+            return self._table.draw(size, self.config.importance, self._rng)
+
+    def sample(self, size: int | None = None) -> Batch:
+        """Draws a batch of the configured size, ready for `Learner.update`.
+
+        Raises:
+          ValueError: nothing was added yet.
+        """
+        samples, weights = self.draw(size or self.config.batch_size)
+        return self.batch(samples, weights)
+
+    def batch(
+        self, samples: Sequence[tuple[Episode, int]], weights: npt.ArrayLike | None = None
+    ) -> Batch:
+        """The batch of chosen steps, for mixing draws of several replays.
+
+        Args:
+          samples: pairs of episode and step.
+          weights: [B] sample weights; 1 if not given.
+        """
+        with self._lock:
+            rng = np.random.default_rng(int(self._rng.integers(2**62)))
+        return make_batch(samples, self._tokenizer, self._unroll_steps, rng, weights)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes all episodes and the sampler's state, atomically.
+
+        Raises:
+          OutputError: it cannot be written.
+        """
+        with self._lock:
+            episodes = list(self._episodes)
+            meta: dict[str, Any] = {
+                "format": REPLAY_FORMAT,
+                "format_version": _VERSION,
+                "added": self.added,
+                "action_frame": self._network.action_frame,
+                "rng": self._rng.bit_generator.state,
+            }
+        clips: dict[int, int] = {}  # id of the array -> row
+        for episode in episodes:
+            clips.setdefault(id(episode.clip), len(clips))
+        arrays = {id(e.clip): e.clip for e in episodes}
+        tree: dict[str, npt.ArrayLike] = {
+            "lengths": np.array([len(e) for e in episodes], np.int64),
+            "clip_of": np.array([clips[id(e.clip)] for e in episodes], np.int64),
+            "clip_lengths": np.array([len(arrays[key]) for key in clips], np.int64),
+            "clips": _concatenate([arrays[key] for key in clips]),
+            "histories": _concatenate([e.history for e in episodes]),
+            "histories_lengths": np.array([len(e.history) for e in episodes], np.int64),
+        }
+        for name in _PER_STEP:
+            tree[name] = _concatenate([getattr(e, name) for e in episodes])
+        for name in _PER_EPISODE:
+            tree[name] = np.array([getattr(e, name) for e in episodes], np.float64)
+        write_arrays(path, {"replay": tree}, meta)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Puts what `save` wrote in place of what is held.
+
+        Raises:
+          CheckpointError: missing, damaged, of another format or of other columns.
+        """
+        tree, meta = read_arrays(path)
+        if meta.get("format") != REPLAY_FORMAT or meta.get("format_version") != _VERSION:
+            raise CheckpointError(f"{path} is not a replay of this version; start a new run")
+        if meta.get("action_frame") != self._network.action_frame:
+            raise CheckpointError(
+                f"{path} holds actions in the {meta.get('action_frame')} frame, the networks "
+                f"use {self._network.action_frame}; start a new run"
+            )
+        try:
+            episodes = _episodes_of(tree["replay"])
+            rng = np.random.default_rng()
+            rng.bit_generator.state = meta["rng"]
+            with self._lock:
+                self._episodes.clear()
+                self._clips.clear()
+                self._bytes = 0
+                for episode in episodes:
+                    self.add(episode)
+                self.added = int(meta["added"])
+                self._rng = rng
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CheckpointError(f"{path} cannot be used: {error}; start a new run") from error
+
+
+class _StepTable:
+    """All steps of some episodes, and the probability of each."""
+
+    def __init__(self, episodes: Sequence[Episode] | deque[Episode], alpha: float) -> None:
+        self._episodes = list(episodes)
+        self._ends = np.cumsum([len(episode) for episode in self._episodes])
+        self._probabilities: npt.NDArray[np.float64] | None = None
+        if alpha > 0:
+            surprise = np.concatenate([np.abs(e.values - e.outcome) for e in self._episodes])
+            known = np.isfinite(surprise)
+            typical = float(surprise[known].mean()) if known.any() else 1.0
+            weights = (np.where(known, surprise, typical) + _PRIORITY_FLOOR) ** alpha
+            self._probabilities = weights / weights.sum()
+            self._cumulative = np.cumsum(self._probabilities)
+
+    def draw(
+        self, size: int, beta: float, rng: np.random.Generator
+    ) -> tuple[list[tuple[Episode, int]], npt.NDArray[np.float32]]:
+        total = int(self._ends[-1])
+        weights = np.ones(size, np.float32)
+        if self._probabilities is None:
+            steps = rng.integers(0, total, size)
+        else:
+            steps = np.searchsorted(self._cumulative, rng.random(size), side="right")
+            steps = np.minimum(steps, total - 1)  # the cumulative sum may end below one
+            correction = (total * self._probabilities[steps]) ** -beta
+            weights = (correction / correction.max()).astype(np.float32)
+        rows = np.searchsorted(self._ends, steps, side="right")
+        samples = []
+        for row, step in zip(rows.tolist(), steps.tolist(), strict=True):
+            episode = self._episodes[row]
+            samples.append((episode, int(step - self._ends[row] + len(episode))))
+        return samples, weights
+
+
+def _clip_key(clip: npt.NDArray[np.float32]) -> bytes:
+    digest = hashlib.blake2b(repr(clip.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(clip).data)
+    return digest.digest()
+
+
+def _concatenate(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
+
+
+def _split(array: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> list[npt.NDArray[Any]]:
+    if len(array) != int(lengths.sum()):
+        raise ValueError("lengths and rows disagree")
+    # Copies: a view would keep the whole array alive after all but one are forgotten.
+    parts = np.split(array, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    return [part.copy() for part in parts]
+
+
+def _episodes_of(tree: dict[str, npt.NDArray[Any]]) -> list[Episode]:
+    clips = _split(tree["clips"], tree["clip_lengths"])
+    histories = _split(tree["histories"], tree["histories_lengths"])
+    columns: dict[str, list[Any]] = {
+        name: _split(tree[name], tree["lengths"]) for name in _PER_STEP
+    }
+    single: dict[str, Any] = {name: tree[name].tolist() for name in _PER_EPISODE}
+    return [
+        Episode(
+            clip=clips[int(clip)],
+            history=histories[row],
+            **{name: parts[row] for name, parts in columns.items()},
+            **{name: values[row] for name, values in single.items()},
+        )
+        for row, clip in enumerate(tree["clip_of"])
+    ]

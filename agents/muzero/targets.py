@@ -1,0 +1,151 @@
+"""What the unrolled model is trained towards, built from episodes with numpy.
+
+One sample starts at step t of an episode and unrolls K actions. Where an episode has
+nothing to say (no teacher, no judgement, past its end) the target's weight is zero, so
+that imitation and self-play batches pass through one compiled update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.agents.actions import NUM_ACTIONS
+from muzero_rc.agents.muzero.episode import Episode
+from muzero_rc.agents.tokens import Tokenizer, Tokens
+
+__all__ = [
+    "Batch",
+    "denormalise_coded",
+    "denormalise_final",
+    "make_batch",
+    "normalise_coded",
+    "normalise_final",
+]
+
+_Array = npt.NDArray[np.float32]
+
+# Centre and scale of (log2 bits per pixel, PSNR dB) of a frame and of (overshoot,
+# PSNR gain dB) of an episode, so that errors of one are worth noticing in all four.
+_CODED_CENTRE = np.array([-4.0, 40.0], np.float32)
+_CODED_SCALE = np.array([3.0, 8.0], np.float32)
+_FINAL_SCALE = np.array([0.1, 0.5], np.float32)
+_FINAL_LIMIT = 5.0  # an overshoot of 50% is as bad as any
+
+
+class Batch(NamedTuple):
+    """B samples of K unrolled actions.
+
+    Attributes:
+      tokens: what was seen at the root, arrays [B, ...].
+      actions: [B, K] int32.
+      policy: [B, K + 1, 256] distribution over actions.
+      value: [B, K + 1] outcome in [-1, 1].
+      coded: [B, K, 2] bits and PSNR of the frame that each action coded, normalised.
+      final: [B, 2] overshoot and PSNR gain of the episode, normalised.
+      policy_weight: [B, K + 1].
+      value_weight: [B, K + 1].
+      coded_weight: [B, K, 2].
+      final_weight: [B, 2].
+      weight: [B] of the sample as a whole.
+    """
+
+    tokens: Tokens | dict[str, jax.Array]
+    actions: npt.NDArray[np.int32] | jax.Array
+    policy: _Array | jax.Array
+    value: _Array | jax.Array
+    coded: _Array | jax.Array
+    final: _Array | jax.Array
+    policy_weight: _Array | jax.Array
+    value_weight: _Array | jax.Array
+    coded_weight: _Array | jax.Array
+    final_weight: _Array | jax.Array
+    weight: _Array | jax.Array
+
+
+def normalise_coded(coded: npt.ArrayLike) -> _Array:
+    """[..., 2] (log2 bits per pixel, PSNR dB) -> the network's scale."""
+    return np.asarray((np.asarray(coded, np.float32) - _CODED_CENTRE) / _CODED_SCALE)
+
+
+def denormalise_coded(coded: npt.ArrayLike) -> _Array:
+    """[..., 2] the network's scale -> (log2 bits per pixel, PSNR dB)."""
+    return np.asarray(np.asarray(coded, np.float32) * _CODED_SCALE + _CODED_CENTRE)
+
+
+def normalise_final(final: npt.ArrayLike) -> _Array:
+    """[..., 2] (overshoot, PSNR gain dB) -> the network's scale, limited to +-5."""
+    scaled = np.asarray(final, np.float32) / _FINAL_SCALE
+    return np.asarray(np.clip(scaled, -_FINAL_LIMIT, _FINAL_LIMIT))
+
+
+def denormalise_final(final: npt.ArrayLike) -> _Array:
+    """[..., 2] the network's scale -> (overshoot, PSNR gain dB)."""
+    return np.asarray(np.asarray(final, np.float32) * _FINAL_SCALE)
+
+
+def make_batch(
+    samples: Sequence[tuple[Episode, int]],
+    tokenizer: Tokenizer,
+    unroll_steps: int,
+    rng: np.random.Generator,
+    weights: npt.ArrayLike | None = None,
+) -> Batch:
+    """Observations, actions and targets of samples.
+
+    As in MuZero (arXiv 1911.08265, appendix G, and the board-game settings of its
+    pseudocode: discount 1, return to the end of the episode): z = outcome at every
+    step, steps past the end are absorbing states whose value is still z and whose
+    policy is not trained, and which are reached by random actions.
+
+    Args:
+      samples: B pairs of episode and step.
+      tokenizer: makes the root's tokens.
+      unroll_steps: K.
+      rng: draws the actions past the end.
+      weights: [B] sample weights; 1 if not given.
+
+    Returns:
+      The batch, numpy.
+    """
+    size, k = len(samples), unroll_steps
+    actions = rng.integers(0, NUM_ACTIONS, (size, k), dtype=np.int32)
+    policy = np.zeros((size, k + 1, NUM_ACTIONS), np.float32)
+    policy_weight = np.zeros((size, k + 1), np.float32)
+    value = np.zeros((size, k + 1), np.float32)
+    coded = np.full((size, k, 2), np.nan, np.float32)
+    final = np.empty((size, 2), np.float32)
+    for row, (episode, step) in enumerate(samples):
+        here = slice(step, min(step + k + 1, len(episode)))
+        found = here.stop - step
+        policy[row, :found] = episode.policies[here]
+        policy_weight[row, :found] = episode.policy_weights[here]
+        acted = min(found, k)
+        actions[row, :acted] = episode.actions[step : step + acted]
+        coded[row, :acted, 0] = episode.bits[step : step + acted]
+        coded[row, :acted, 1] = episode.psnr[step : step + acted]
+        value[row] = episode.outcome
+        final[row] = episode.overshoot, episode.psnr_gain
+    # float16 storage rounds; cross-entropy needs exact distributions.
+    policy /= np.maximum(policy.sum(axis=-1, keepdims=True), 1e-6)
+    coded, final = normalise_coded(coded), normalise_final(final)
+    known = np.isfinite(value)
+    coded_known, final_known = np.isfinite(coded), np.isfinite(final)
+    weight = np.ones(size, np.float32) if weights is None else np.asarray(weights, np.float32)
+    return Batch(
+        tokens=tokenizer.batch([episode.observation(step) for episode, step in samples]),
+        actions=actions,
+        policy=policy,
+        value=np.where(known, value, 0.0).astype(np.float32),
+        coded=np.where(coded_known, coded, 0.0).astype(np.float32),
+        final=np.where(final_known, final, 0.0).astype(np.float32),
+        policy_weight=policy_weight,
+        value_weight=known.astype(np.float32),
+        coded_weight=coded_known.astype(np.float32),
+        final_weight=final_known.astype(np.float32),
+        weight=weight,
+    )

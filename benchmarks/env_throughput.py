@@ -1,0 +1,178 @@
+"""What the environment costs: frames per second through it over plain libvpx's.
+
+Every way codes the same clip in the mode `q`, in which libvpx never codes a frame twice,
+and takes libvpx's own qindexes, so that all write the same bytes (checked):
+
+    plain        libvpx called from C, no hook; N encodes in N threads
+    environment  one `VP9RateControlEnv`
+    vector       `VP9RateControlVectorEnv`: N sessions, in step
+    sessions     N sessions, each goes on as soon as it can, as in training
+
+Wall time says what a user gets and wants an idle machine; CPU time says what the
+environment adds to libvpx's work even on a busy one.
+
+    .venv/bin/python benchmarks/env_throughput.py CLIP [--speed 5] [--frames 150]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.clip import Clip
+from muzero_rc.env.episode import Episode
+from muzero_rc.env.first_pass import FirstPass, first_pass
+from muzero_rc.env.rate_control_env import VP9RateControlEnv
+from muzero_rc.env.rollout import rollout
+from muzero_rc.env.session import EncoderSession, encode_plain, wait_any
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.vector_env import VP9RateControlVectorEnv
+from muzero_rc.types import EpisodeScore
+
+
+@dataclasses.dataclass
+class Bench:
+    """The ways to run one encode.
+
+    Attributes:
+      clip: what is encoded.
+      settings: how, in mode q.
+      stats: its first pass.
+    """
+
+    clip: Clip
+    settings: EncoderSettings
+    stats: FirstPass
+
+    def overrides(self) -> dict[str, Any]:
+        """The settings as the environments' arguments."""
+        values = self.settings.as_dict()
+        target = values.pop("target_kbps")
+        return {"clips": [self.clip], "targets_kbps": target, "reward": _no_reward} | values
+
+    def plain(self, count: int) -> None:
+        """libvpx from C, `count` encodes at a time."""
+
+        def encode() -> None:
+            encode_plain(self.clip, self.settings, self.stats)
+
+        threads = [threading.Thread(target=encode) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def environment(self) -> None:
+        """One episode of the environment."""
+        env = VP9RateControlEnv(**self.overrides())
+        _, info = env.reset()
+        terminated = False
+        while not terminated:
+            _, _, terminated, _, info = env.step(info["proposal_qindex"])
+        env.close()
+
+    def vector(self, count: int) -> None:
+        """One episode of the vector environment."""
+        env = VP9RateControlVectorEnv(count, **self.overrides())
+        _, infos = env.reset()
+        while True:
+            _, _, terminated, _, infos = env.step(infos["proposal_qindex"])
+            if terminated.all():  # the same clip: all end in the same step
+                break
+        env.close()
+
+    def sessions(self, count: int) -> None:
+        """One episode of each of `count` sessions, whichever is ready first."""
+        waiting = []
+        for _ in range(count):
+            session = EncoderSession(self.clip, self.settings, first_pass=self.stats)
+            waiting.append((session, Episode(self.clip, self.settings, self.stats, session)))
+        decide = ProposalPolicy().decide
+        for _, episode in waiting:
+            episode.submit(int(decide([episode.observe()])[0]))
+        while waiting:
+            for index in reversed(wait_any([session for session, _ in waiting])):
+                episode = waiting[index][1]
+                episode.collect()
+                if episode.info is None:
+                    episode.close()
+                    del waiting[index]
+                else:
+                    episode.submit(int(decide([episode.observe()])[0]))
+
+
+def _no_reward(score: EpisodeScore, reference: Callable[[], EpisodeScore]) -> float:
+    return 0.0
+
+
+def _times(work: Callable[[], None]) -> tuple[float, float]:
+    """Wall and CPU seconds, all threads together."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clip")
+    parser.add_argument("--speed", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=150)
+    parser.add_argument("--height", type=int, default=None)
+    parser.add_argument("--cq-level", type=int, default=36)
+    parser.add_argument("--sessions", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+
+    clip = Clip.load(given.clip, height=given.height, max_frames=given.frames)
+    settings = EncoderSettings(
+        target_kbps=1000, speed=given.speed, rc_mode="q", cq_level=given.cq_level
+    )
+    bench = Bench(clip, settings, first_pass(clip, settings))
+    plain_bytes, _ = encode_plain(clip, settings, bench.stats)
+    own = rollout(clip, settings, ProposalPolicy(), first_pass=bench.stats)
+    same = own.stream.sha256 == hashlib.sha256(plain_bytes).hexdigest()
+    print(f"{clip}, speed {given.speed}: the same bytes {'' if same else 'NOT '}both ways")
+
+    n = given.sessions
+    ways: dict[str, tuple[int, Callable[[], None]]] = {
+        "plain": (1, lambda: bench.plain(1)),
+        "environment": (1, bench.environment),
+        f"plain x{n}": (n, lambda: bench.plain(n)),
+        f"vector x{n}": (n, lambda: bench.vector(n)),
+        f"sessions x{n}": (n, lambda: bench.sessions(n)),
+    }
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(given.repeats):  # interleaved: what else runs disturbs all alike
+        for name, (count, work) in ways.items():
+            seconds = _times(work)
+            wall[name].append(count * clip.num_frames / seconds[0])
+            cpu[name].append(count * clip.num_frames / seconds[1])
+    for name in ways:
+        print(
+            f"{name:14} {statistics.median(wall[name]):7.1f} frames/s"
+            f" {statistics.median(cpu[name]):7.1f} frames/CPU s"
+        )
+
+    def ratio(rates: dict[str, list[float]], name: str, over: str) -> float:
+        return statistics.median(a / b for a, b in zip(rates[name], rates[over], strict=True))
+
+    for what, rates in (("wall", wall), ("CPU", cpu)):
+        print(f"{what:4} environment / plain: {ratio(rates, 'environment', 'plain'):.3f}")
+        for way in ("vector", "sessions"):
+            name = f"{way} x{n}"
+            print(f"{what:4} {name} / plain x{n}: {ratio(rates, name, f'plain x{n}'):.3f}")
+    for way in ("vector", "sessions"):
+        name = f"{way} x{n}"
+        print(f"wall {name} / environment: {ratio(wall, name, 'environment'):.2f} (of {n})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""The rate-control environment: a steppable libvpx VP9 encoder behind Gymnasium.
+
+Importing it registers `muzero_rc/VP9RateControl-v0` with Gymnasium.
+"""
+
+from muzero_rc.env.registration import register
+
+register()

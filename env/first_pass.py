@@ -1,0 +1,183 @@
+"""The first pass over a clip: run once per clip and settings, cached on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+from muzero_rc.env import _native
+from muzero_rc.env.clip import Clip
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.errors import EncoderError
+
+__all__ = [
+    "CACHE_LIMIT_BYTES",
+    "FIRST_PASS_FIELDS",
+    "FirstPass",
+    "block_statistics",
+    "cache_folder",
+    "first_pass",
+    "native_settings",
+]
+
+FIRST_PASS_FIELDS = (
+    "frame", "weight", "intra_error", "coded_error", "sr_coded_error",
+    "frame_noise_energy", "pcnt_inter", "pcnt_motion", "pcnt_second_ref", "pcnt_neutral",
+    "pcnt_intra_low", "pcnt_intra_high", "intra_skip_pct", "intra_smooth_pct",
+    "inactive_zone_rows", "inactive_zone_cols", "MVr", "mvr_abs", "MVc", "mvc_abs",
+    "MVrv", "MVcv", "mv_in_out_count", "duration", "count",
+)  # fmt: skip
+"""libvpx's `FIRSTPASS_STATS`, in its order (vp9/encoder/vp9_firstpass.h)."""
+
+CACHE_LIMIT_BYTES = 256 * 2**20
+"""Size of the cache on disk above which the entries used longest ago go."""
+
+_RC_MODES = {"vbr": 0, "cq": 2, "q": 3}  # vpx_rc_mode
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """Statistics of the first pass.
+
+    Attributes:
+      packed: libvpx's own bytes, as it wants them back in the second pass.
+      stats: [T, 25] float64, a row per shown frame, columns `FIRST_PASS_FIELDS`.
+    """
+
+    packed: bytes
+    stats: npt.NDArray[np.float64]
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> FirstPass:
+        """Reads libvpx's bytes.
+
+        Raises:
+          EncoderError: they are not whole records of statistics.
+        """
+        record = 8 * _native.FIRST_PASS_RECORD
+        if len(packed) < 2 * record or len(packed) % record:
+            raise EncoderError(
+                f"first-pass statistics of {len(packed)} bytes are not whole records"
+            )
+        rows = np.frombuffer(packed, np.float64).reshape(-1, _native.FIRST_PASS_RECORD)
+        # The last record sums up the clip.
+        stats = rows[:-1, : _native.FIRST_PASS_FIELDS].copy()
+        stats.setflags(write=False)
+        return cls(packed, stats)
+
+
+def native_settings(clip: Clip, settings: EncoderSettings) -> Any:
+    """The settings as the native part wants them, with the clip's size and rate."""
+    native = _native.Settings()
+    for name, value in settings.as_dict().items():
+        setattr(native, name, _RC_MODES[value] if name == "rc_mode" else int(value))
+    native.width, native.height = clip.width, clip.height
+    native.fps_num, native.fps_den = clip.fps.numerator, clip.fps.denominator
+    native.color_space, native.color_range = clip.color_space, clip.color_range
+    return native
+
+
+def cache_folder() -> Path:
+    """Where first passes are kept: $MUZERO_RC_CACHE or the user's cache folder."""
+    root = os.environ.get("MUZERO_RC_CACHE") or platformdirs.user_cache_dir("muzero_rc")
+    return Path(root) / "first_pass"
+
+
+def first_pass(
+    clip: Clip,
+    settings: EncoderSettings,
+    *,
+    cache: bool = True,
+    on_frames: Callable[[int], None] | None = None,
+) -> FirstPass:
+    """Runs the first pass, or takes it from the cache.
+
+    Args:
+      clip: the clip; a streamed one learns its number of frames.
+      settings: all but what steers the rate matters, see `first_pass_key`.
+      cache: look into the cache on disk and add to it.
+      on_frames: told now and then how many frames are done.
+
+    Raises:
+      EncoderError: libvpx failed.
+    """
+    path = cache_folder() / f"{_key(clip, settings)}.stats"
+    found = _read(path) if cache else None
+    if found is None:
+        with clip.reader() as reader:
+            packed, _ = _native.first_pass(
+                native_settings(clip, settings), reader, on_frames=on_frames
+            )
+        found = FirstPass.unpack(packed)
+        if cache:
+            _write(path, packed)
+    if not clip.in_memory:
+        clip.note_num_frames(len(found.stats))
+    return found
+
+
+def block_statistics(clip: Clip, settings: EncoderSettings) -> npt.NDArray[np.int32]:
+    """First-pass statistics of every 16x16 block. [T, rows, columns, 4] int32.
+
+    The last axis: intra error, inter error into the last frame (-1 where there is
+    none), its motion vector down and right in eighths of a pixel.
+    """
+    with clip.reader() as reader:
+        _, blocks = _native.first_pass(native_settings(clip, settings), reader, blocks=True)
+    result: npt.NDArray[np.int32] = blocks
+    return result
+
+
+def _key(clip: Clip, settings: EncoderSettings) -> str:
+    what = {"clip": clip.sha256, "settings": settings.first_pass_key(), "lib": _native.build_id()}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _read(path: Path) -> FirstPass | None:
+    try:
+        packed = path.read_bytes()
+        os.utime(path)  # used now: goes last
+        # The digest in front tells a damaged file from a good one.
+        if hashlib.sha256(packed[32:]).digest() != packed[:32]:
+            return None
+        return FirstPass.unpack(packed[32:])
+    except (OSError, EncoderError):
+        return None
+
+
+def _write(path: Path, packed: bytes) -> None:
+    # A cache that cannot be written costs time, not the encode.
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(hashlib.sha256(packed).digest() + packed)
+        os.replace(file.name, path)
+        _trim(path.parent)
+    except OSError:
+        return
+
+
+def _trim(folder: Path) -> None:
+    entries = []
+    for entry in folder.iterdir():
+        try:
+            stat = entry.stat()
+        except FileNotFoundError:  # another process trims too
+            continue
+        entries.append((stat.st_mtime, stat.st_size, entry))
+    total = sum(size for _, size, _ in entries)
+    for _, size, entry in sorted(entries, key=lambda item: item[0]):
+        if total <= CACHE_LIMIT_BYTES:
+            return
+        entry.unlink(missing_ok=True)
+        total -= size

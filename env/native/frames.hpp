@@ -1,0 +1,95 @@
+// Raw frames, 8-bit I420: stored once in memory and shared, or read from a pipe as needed.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "vpx/vpx_image.h"
+
+namespace muzero_rc {
+
+// Called about ten times a second during long work; throws to stop it.
+using Heartbeat = std::function<void()>;
+
+struct FrameSize {
+  int width = 0;
+  int height = 0;
+  int chroma_width() const { return (width + 1) / 2; }
+  int chroma_height() const { return (height + 1) / 2; }
+  size_t bytes() const {
+    return static_cast<size_t>(width) * height +
+           2 * static_cast<size_t>(chroma_width()) * chroma_height();
+  }
+  // An image that shows `data` (frame of this size), without copying it.
+  vpx_image_t wrap(const uint8_t* data) const;
+};
+
+// Reads `size` bytes of a frame from a pipe. False at the end of the stream; throws
+// CodecError for a frame cut short. `heartbeat` runs while the pipe is silent.
+bool read_frame(int fd, uint8_t* data, size_t size, const Heartbeat& heartbeat);
+
+// All frames of a clip in memory, immutable once filled, shared by every session on it.
+class FrameStore {
+ public:
+  explicit FrameStore(FrameSize size) : size_(size) {}
+  FrameStore(const FrameStore&) = delete;
+  FrameStore& operator=(const FrameStore&) = delete;
+
+  void append(const uint8_t* data);
+  // Appends frames from a pipe until its end, `max_frames` (0: no limit) or `max_bytes`.
+  // True if the stream ended; false if it would not fit into `max_bytes`.
+  bool read_from(int fd, size_t max_frames, size_t max_bytes, const Heartbeat& heartbeat);
+  void clear() { frames_.clear(); }
+
+  size_t count() const { return frames_.size(); }
+  const uint8_t* frame(size_t index) const { return frames_.at(index).get(); }
+  FrameSize size() const { return size_; }
+
+ private:
+  FrameSize size_;
+  std::vector<std::unique_ptr<uint8_t[]>> frames_;
+};
+
+// Gives a clip's frames one after the other.
+class FrameReader {
+ public:
+  virtual ~FrameReader() = default;
+  // The next frame, valid until the next call; nullptr after the last one.
+  virtual const uint8_t* next(const Heartbeat& heartbeat) = 0;
+  virtual FrameSize size() const = 0;
+};
+
+class StoreReader : public FrameReader {
+ public:
+  explicit StoreReader(std::shared_ptr<const FrameStore> store) : store_(std::move(store)) {}
+  const uint8_t* next(const Heartbeat&) override {
+    return position_ < store_->count() ? store_->frame(position_++) : nullptr;
+  }
+  FrameSize size() const override { return store_->size(); }
+
+ private:
+  std::shared_ptr<const FrameStore> store_;
+  size_t position_ = 0;
+};
+
+// Reads from a pipe of raw frames; owns neither the pipe nor the process behind it.
+class PipeReader : public FrameReader {
+ public:
+  PipeReader(int fd, FrameSize size, size_t max_frames)
+      : fd_(fd), size_(size), left_(max_frames), buffer_(size.bytes()) {}
+  const uint8_t* next(const Heartbeat& heartbeat) override;
+  FrameSize size() const override { return size_; }
+
+ private:
+  int fd_;
+  FrameSize size_;
+  size_t left_;  // 0: no limit
+  bool ended_ = false;
+  std::vector<uint8_t> buffer_;
+};
+
+}  // namespace muzero_rc

@@ -1,0 +1,298 @@
+#include "session.hpp"
+
+#include <future>
+
+#include "errors.hpp"
+
+namespace muzero_rc {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kHeartbeat = std::chrono::milliseconds(100);
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Unwinds the encoder thread between libvpx calls; libvpx itself is unwound by an error code.
+struct Cancelled {};
+
+// One for the whole process, for wait_any(): "some session has moved".
+std::mutex any_mutex;
+std::condition_variable any_moved;
+
+}  // namespace
+
+struct Session::State {
+  enum class Phase { kRunning, kWaiting, kDone, kFailed };
+
+  Settings settings;
+  std::shared_ptr<FrameReader> reader;
+  std::string stats;
+  std::shared_ptr<Stream> stream;
+  double timeout_s = 0;
+
+  mutable std::mutex mutex;
+  std::condition_variable moved;
+  Phase phase = Phase::kRunning;
+  bool cancelled = false;
+  bool closed = false;
+  bool exited = false;
+  bool submitted = false;  // a result is owed
+  std::exception_ptr error;
+  vpx_rc_encodeframe_info_t info{};
+  int qindex = -1;
+  std::optional<Result> result;
+  std::vector<Result> uncoded;
+
+  // Touched by the encoder thread alone, but for waited_s under the mutex.
+  int coding_index = -1;
+  Clock::time_point started = Clock::now();
+  Clock::time_point decided = Clock::now();
+  double waited_s = 0;
+  double total_s = 0;
+
+  void announce() {
+    moved.notify_all();
+    { std::lock_guard<std::mutex> lock(any_mutex); }
+    any_moved.notify_all();
+  }
+
+  void check_cancelled() const {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (cancelled) throw Cancelled();
+  }
+
+  vpx_rc_status_t decide(const vpx_rc_encodeframe_info_t* frame,
+                         vpx_rc_encodeframe_decision_t* decision) {
+    const auto asked = Clock::now();
+    {
+      std::unique_lock<std::mutex> lock(mutex);
+      if (cancelled) return VPX_RC_ERROR;
+      info = *frame;
+      coding_index = frame->coding_index;
+      phase = Phase::kWaiting;
+    }
+    announce();
+    std::unique_lock<std::mutex> lock(mutex);
+    moved.wait(lock, [&] { return cancelled || phase == Phase::kRunning; });
+    waited_s += seconds_since(asked);
+    decided = Clock::now();
+    if (cancelled) return VPX_RC_ERROR;
+    decision->q_index = qindex;
+    decision->max_frame_size = 0;
+    return VPX_RC_OK;
+  }
+
+  vpx_rc_status_t receive(const vpx_rc_encodeframe_result_t* values) {
+    try {
+      std::lock_guard<std::mutex> lock(mutex);
+      if (cancelled) return VPX_RC_ERROR;
+      const Result given{*values, values->show_existing ? -1 : coding_index,
+                         seconds_since(decided)};
+      if (values->show_existing) {
+        uncoded.push_back(given);
+      } else {
+        result = given;
+      }
+    } catch (const std::exception&) {  // must not unwind through libvpx's C frames
+      return VPX_RC_ERROR;
+    }
+    announce();
+    return VPX_RC_OK;
+  }
+
+  void run() {
+    started = Clock::now();
+    std::exception_ptr failure;
+    try {
+      vpx_rc_funcs_t funcs{};
+      funcs.create_model = [](void* priv, const vpx_rc_config_t*, vpx_rc_model_t* model) {
+        *model = priv;
+        return VPX_RC_OK;
+      };
+      funcs.send_firstpass_stats = [](vpx_rc_model_t, const vpx_rc_firstpass_stats_t*) {
+        return VPX_RC_OK;
+      };
+      funcs.get_encodeframe_decision = [](vpx_rc_model_t model,
+                                          const vpx_rc_encodeframe_info_t* frame,
+                                          vpx_rc_encodeframe_decision_t* decision) {
+        return static_cast<State*>(model)->decide(frame, decision);
+      };
+      funcs.update_encodeframe_result = [](vpx_rc_model_t model,
+                                           const vpx_rc_encodeframe_result_t* values) {
+        return static_cast<State*>(model)->receive(values);
+      };
+      funcs.delete_model = [](vpx_rc_model_t) { return VPX_RC_OK; };
+      funcs.priv = this;
+      Encoder encoder(settings, Pass::kSecond, &stats);
+      encoder.set_rate_control(&funcs);
+      const Heartbeat heartbeat = [this] { check_cancelled(); };
+      int64_t index = 0;
+      while (const uint8_t* frame = reader->next(heartbeat)) {
+        check_cancelled();
+        encoder.encode(frame, index++);
+        for (const Packet& packet : encoder.take_packets()) stream->add(packet);
+      }
+      bool more = true;
+      while (more) {
+        check_cancelled();
+        more = encoder.encode(nullptr, -1);
+        for (const Packet& packet : encoder.take_packets()) stream->add(packet);
+      }
+      stream->finish();
+    } catch (const Cancelled&) {
+      failure = std::make_exception_ptr(ClosedError("the session is closed"));
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    {
+      std::lock_guard<std::mutex> lock(mutex);
+      total_s = seconds_since(started);
+      error = failure;
+      phase = failure ? Phase::kFailed : Phase::kDone;
+      exited = true;
+    }
+    announce();
+  }
+};
+
+Session::Session(const Settings& settings, std::shared_ptr<FrameReader> reader,
+                 std::string stats, const std::string& output, double timeout_s)
+    : state_(std::make_shared<State>()) {
+  state_->settings = settings;
+  state_->reader = std::move(reader);
+  state_->stats = std::move(stats);
+  state_->stream = std::make_shared<Stream>(settings, output);
+  state_->timeout_s = timeout_s;
+  thread_ = std::thread([state = state_] { state->run(); });
+}
+
+void Session::wait(const std::function<bool()>& done, const Heartbeat& heartbeat,
+                   const char* what) {
+  State& state = *state_;
+  const auto start = Clock::now();
+  std::unique_lock<std::mutex> lock(state.mutex);
+  while (true) {
+    if (state.closed) throw ClosedError("the session is closed");
+    if (done()) return;
+    if (state.phase == State::Phase::kFailed) std::rethrow_exception(state.error);
+    if (state.phase == State::Phase::kDone)
+      throw ClosedError(std::string(what) + ": all frames are coded");
+    if (seconds_since(start) > state.timeout_s)
+      throw TimeoutError("the encoder did not answer within " +
+                         std::to_string(static_cast<int>(state.timeout_s)) + " s (" + what + ")");
+    if (state.moved.wait_for(lock, kHeartbeat) == std::cv_status::timeout) {
+      lock.unlock();
+      heartbeat();
+      lock.lock();
+    }
+  }
+}
+
+std::optional<vpx_rc_encodeframe_info_t> Session::next(const Heartbeat& heartbeat) {
+  State& state = *state_;
+  wait([&] { return state.phase == State::Phase::kWaiting || state.phase == State::Phase::kDone; },
+       heartbeat, "waiting for the next frame");
+  std::lock_guard<std::mutex> lock(state.mutex);
+  if (state.phase != State::Phase::kWaiting) return std::nullopt;
+  return state.info;
+}
+
+void Session::submit(int qindex) {
+  State& state = *state_;
+  {
+    std::lock_guard<std::mutex> lock(state.mutex);
+    if (state.closed) throw ClosedError("the session is closed");
+    if (state.phase != State::Phase::kWaiting)
+      throw ClosedError("no frame waits for a qindex: call next() first");
+    state.qindex = qindex;
+    state.result.reset();
+    state.submitted = true;
+    state.phase = State::Phase::kRunning;
+  }
+  state.moved.notify_all();
+}
+
+Result Session::result(const Heartbeat& heartbeat) {
+  State& state = *state_;
+  {
+    std::lock_guard<std::mutex> lock(state.mutex);
+    if (!state.closed && !state.submitted)
+      throw ClosedError("no frame was submitted: call submit() first");
+  }
+  wait([&] { return state.result.has_value(); }, heartbeat, "coding a frame");
+  std::lock_guard<std::mutex> lock(state.mutex);
+  state.submitted = false;
+  return *state.result;
+}
+
+std::vector<Result> Session::take_uncoded() {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  std::vector<Result> taken;
+  taken.swap(state_->uncoded);
+  return taken;
+}
+
+bool Session::ready() const {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  return state_->phase != State::Phase::kRunning;
+}
+
+std::shared_ptr<Stream> Session::finish() {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  if (state_->closed) throw ClosedError("the session is closed");
+  if (state_->phase == State::Phase::kFailed) std::rethrow_exception(state_->error);
+  if (state_->phase != State::Phase::kDone)
+    throw ClosedError("frames are left to code: call next() until it returns None");
+  return state_->stream;
+}
+
+double Session::encode_seconds() const {
+  std::lock_guard<std::mutex> lock(state_->mutex);
+  const double total = state_->exited ? state_->total_s : seconds_since(state_->started);
+  return total - state_->waited_s;
+}
+
+void Session::close() {
+  State& state = *state_;
+  if (!thread_.joinable()) return;
+  bool exited;
+  {
+    std::unique_lock<std::mutex> lock(state.mutex);
+    state.cancelled = true;
+    state.closed = true;
+    state.moved.notify_all();
+    const auto patience = std::chrono::duration<double>(state.timeout_s);
+    exited = state.moved.wait_for(lock, patience, [&] { return state.exited; });
+  }
+  if (exited) {
+    thread_.join();
+    // Here and not in the encoder thread, nor under the mutex: its owner may be Python, and
+    // letting go of it takes the GIL.
+    state.reader.reset();
+    std::lock_guard<std::mutex> lock(state.mutex);
+    state.stats.clear();
+    state.stream.reset();
+  } else {
+    thread_.detach();  // libvpx hangs; its memory stays with the thread
+  }
+}
+
+bool Session::wait_any(const std::vector<Session*>& sessions, double timeout_s,
+                       const Heartbeat& heartbeat) {
+  const auto start = Clock::now();
+  std::unique_lock<std::mutex> lock(any_mutex);
+  while (true) {
+    for (const Session* session : sessions)
+      if (session->ready()) return true;
+    if (seconds_since(start) > timeout_s) return false;
+    if (any_moved.wait_for(lock, kHeartbeat) == std::cv_status::timeout) {
+      lock.unlock();
+      heartbeat();
+      lock.lock();
+    }
+  }
+}
+
+}  // namespace muzero_rc

@@ -1,0 +1,65 @@
+// The second pass as a sequence of questions: the encoder runs in a thread of its own and
+// stops before each coded frame until it is told the qindex.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "encoder.hpp"
+#include "stream.hpp"
+
+namespace muzero_rc {
+
+struct Result {
+  vpx_rc_encodeframe_result_t values;
+  int coding_index;  // -1: no frame was coded, a buffer was shown
+  double seconds;    // libvpx's time since the decision
+};
+
+class Session {
+ public:
+  Session(const Settings& settings, std::shared_ptr<FrameReader> reader, std::string stats,
+          const std::string& output, double timeout_s);
+  ~Session() { close(); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // The frame that waits for its qindex; nullopt after the last one. Waits for it.
+  std::optional<vpx_rc_encodeframe_info_t> next(const Heartbeat& heartbeat);
+  // Answers the waiting frame: 0..255, or -1 to leave it to libvpx. Does not wait.
+  void submit(int qindex);
+  // The result of the frame last submitted. Waits for it.
+  Result result(const Heartbeat& heartbeat);
+  // Results that belong to no decision, since the last call: buffers shown again.
+  std::vector<Result> take_uncoded();
+  // True if next() would not wait.
+  bool ready() const;
+  // The finished stream; only after next() has returned nullopt.
+  std::shared_ptr<Stream> finish();
+  // Stops the encoder and frees everything, within a frame's time; may be called at any time.
+  void close();
+  // Time the encoder thread spent outside of waiting for decisions, seconds.
+  double encode_seconds() const;
+
+  // Waits until one of the sessions is ready(); false after `timeout_s`.
+  static bool wait_any(const std::vector<Session*>& sessions, double timeout_s,
+                       const Heartbeat& heartbeat);
+
+ private:
+  struct State;
+  void wait(const std::function<bool()>& done, const Heartbeat& heartbeat, const char* what);
+
+  // Shared with the thread, which may outlive a session whose encoder hangs.
+  std::shared_ptr<State> state_;
+  std::thread thread_;
+};
+
+}  // namespace muzero_rc

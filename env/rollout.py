@@ -1,0 +1,103 @@
+"""Encode one clip with one policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
+from muzero_rc.env.episode import Episode
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.errors import InputError
+from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy
+
+if TYPE_CHECKING:
+    from muzero_rc.env.session import EncodedStream
+
+__all__ = ["Rollout", "rollout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What encoding a clip with a policy gave.
+
+    Attributes:
+      score: the raw score.
+      qindexes: the qindex used for each coded frame, in coding order.
+      frames: description and result of every frame; the description is None for
+        frames that only show an existing buffer.
+      stream: the encoded stream.
+      seconds: wall time of the whole second pass, the policy's included.
+      decision_seconds: wall time of observing and deciding.
+    """
+
+    score: EpisodeScore
+    qindexes: list[int]
+    frames: list[tuple[FrameInfo | None, FrameResult]]
+    stream: EncodedStream
+    seconds: float
+    decision_seconds: float
+
+
+def rollout(
+    clip: ClipLike,
+    settings: EncoderSettings,
+    policy: Policy,
+    *,
+    first_pass: FirstPassLike | None = None,
+    output: Path | None = None,
+    on_frame: Callable[[FrameResult], None] | None = None,
+    timeout_s: float = 120.0,
+    backend: Backend | None = None,
+) -> Rollout:
+    """Encodes a clip, asking the policy before each coded frame.
+
+    Args:
+      clip: what to encode.
+      settings: how; the target bitrate is one of them.
+      policy: answers which qindex.
+      first_pass: of this clip; None runs it, or takes it from the cache.
+      output: file for the encoded stream as it is made; None keeps it in memory.
+      on_frame: called with each frame's result, for a progress display.
+      timeout_s: longest wait for the encoder, seconds.
+      backend: the encoder; None is libvpx.
+
+    Raises:
+      EncoderError: the encoder failed or did not answer in time.
+      InputError: settings, or what the policy answered, cannot be used.
+    """
+    backend = backend or LibvpxBackend()
+    if first_pass is None:
+        first_pass = backend.first_pass(clip, settings)
+    start = time.perf_counter()
+    session = backend.open(clip, settings, first_pass, output=output, timeout_s=timeout_s)
+    decision_seconds = 0.0
+    reported = 0
+    with Episode(clip, settings, first_pass, session) as episode:
+        while episode.info is not None:
+            asked = time.perf_counter()
+            decisions = policy.decide([episode.observe()])
+            if len(decisions) != 1:
+                raise InputError(
+                    f"policy {policy.name} gave {len(decisions)} decisions for one frame"
+                )
+            qindex = int(decisions[0])
+            decision_seconds += time.perf_counter() - asked
+            episode.step(qindex)
+            if on_frame is not None:
+                for _, result in episode.frames[reported:]:
+                    on_frame(result)
+                reported = len(episode.frames)
+        stream = episode.finish()
+        seconds = time.perf_counter() - start
+        return Rollout(
+            score=episode.score(),
+            qindexes=[result.qindex for info, result in episode.frames if info is not None],
+            frames=episode.frames,
+            stream=stream,
+            seconds=seconds,
+            decision_seconds=decision_seconds,
+        )

@@ -1,0 +1,1 @@
+"""Evaluation: BD-rate, landing and the tables that compare policies."""

@@ -1,0 +1,148 @@
+"""The real encoder of the runner: libvpx, steered by a policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
+from muzero_rc.env.episode import Episode
+from muzero_rc.env.rollout import rollout
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.evaluation.encoder import ClipInfo, ClipSource, Method
+from muzero_rc.evaluation.quality import clip_quality
+from muzero_rc.evaluation.results import EncodeRecord
+from muzero_rc.types import Policy
+
+__all__ = ["PolicyEncoder"]
+
+
+@runtime_checkable
+class _Preparing(Protocol):
+    """A policy that sees the clip first; it may change settings or encode by itself."""
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings: ...
+
+
+class PolicyEncoder:
+    """Encodes clips with policies by name; one per worker process.
+
+    Keeps the clip it had last, with its first passes, and every policy it has made: a
+    learned one takes seconds to load and compile. So what a policy answers must depend
+    on its episode only, not on the encodes before.
+    """
+
+    def __init__(
+        self, make_policy: Callable[[str], Policy], backend: Backend | None = None
+    ) -> None:
+        """Takes what makes policies.
+
+        Args:
+          make_policy: from a method's spec to its policy; a module's function, so that
+            it can be sent to worker processes.
+          backend: the encoder; None is libvpx. Picklable.
+        """
+        self._make_policy = make_policy
+        self._backend: Backend = backend or LibvpxBackend()
+        self._source: ClipSource | None = None
+        self._clip: ClipLike | None = None
+        self._policies: dict[str, Policy] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers start empty: neither clips nor policies are sent."""
+        return {"make_policy": self._make_policy, "backend": self._backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def open(self, source: ClipSource) -> ClipInfo:
+        """Decodes a clip.
+
+        Raises:
+          InputError: it cannot be used.
+        """
+        clip = self._load(source)
+        # A clip too large for memory learns its length from its first pass.
+        if not clip.in_memory:
+            self._backend.first_pass(clip, EncoderSettings(target_kbps=1))
+        return ClipInfo(
+            name=source.name,
+            path=str(source.path),
+            sha256=clip.sha256,
+            width=clip.width,
+            height=clip.height,
+            fps=str(clip.fps),
+            frames=clip.num_frames,
+            duration_s=clip.duration_s,
+        )
+
+    def encode(
+        self, source: ClipSource, method: Method, settings: EncoderSettings, key: str
+    ) -> EncodeRecord:
+        """Encodes a clip with a method's policy.
+
+        Raises:
+          InputError: the clip, the policy or what it answers cannot be used.
+          EncoderError: libvpx failed.
+        """
+        clip = self._load(source)
+        statistics = self._backend.first_pass(clip, settings)
+        policy = self._policies.get(method.spec)
+        fresh = policy is None
+        if policy is None:
+            policy = self._policies[method.spec] = self._make_policy(method.spec)
+        start = time.perf_counter()
+        used = settings
+        if isinstance(policy, _Preparing):
+            used = policy.prepare(clip, settings, statistics)
+        preparation_seconds = time.perf_counter() - start
+        if fresh:
+            self._warm_up(clip, used, statistics, policy)
+        result = rollout(clip, used, policy, first_pass=statistics, backend=self._backend)
+        score = result.score
+        quality = clip_quality((frame for _, frame in result.frames), clip.fps)
+        return EncodeRecord(
+            clip=source.name,
+            method=method.name,
+            target_kbps=settings.target_kbps,
+            actual_kbps=score.actual_kbps,
+            bytes=result.stream.size_bytes,
+            psnr_avg=score.psnr_avg,
+            psnr_overall=score.psnr_overall,
+            psnr_y=score.psnr_y,
+            psnr_worst=quality.worst,
+            psnr_p5=quality.p5,
+            psnr_deviation=quality.deviation,
+            psnr_last_second=quality.last_second,
+            seconds=result.seconds,
+            decision_seconds=result.decision_seconds,
+            preparation_seconds=preparation_seconds,
+            frames=score.shown_frames,
+            coded_frames=score.coded_frames,
+            qindex=[int(q) for q in result.qindexes],
+            sha256=result.stream.sha256,
+            clip_sha256=clip.sha256,
+            settings=used.as_dict(),
+            key=key,
+        )
+
+    def _load(self, source: ClipSource) -> ClipLike:
+        if self._clip is None or self._source != source:
+            # The old clip goes first: two may not fit into memory.
+            self._clip = self._source = None
+            self._clip = self._backend.load(
+                source.path, height=source.height, max_frames=source.max_frames
+            )
+            self._source = source
+        return self._clip
+
+    def _warm_up(
+        self, clip: ClipLike, settings: EncoderSettings, statistics: FirstPassLike, policy: Policy
+    ) -> None:
+        """One decision that is thrown away: the first one compiles, none of the rest do."""
+        session = self._backend.open(clip, settings, statistics)
+        with Episode(clip, settings, statistics, session) as episode:
+            policy.decide([episode.observe()])

@@ -1,0 +1,163 @@
+"""Arrays and metadata in one file: numpy's npz without pickle, plus JSON.
+
+A file holds a nested dict of arrays and a JSON object. Reading one executes no code,
+whoever wrote it. Writing is atomic: a reader sees the old file or the new one, never
+half of one, also after kill -9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.errors import CheckpointError, OutputError
+
+__all__ = ["FILE_FORMAT", "FILE_VERSION", "ArrayTree", "read_arrays", "write_arrays"]
+
+ArrayTree: TypeAlias = Mapping[str, Union[npt.ArrayLike, "ArrayTree"]]
+"""Nested dict, keys str, leaves arrays of numbers or bools."""
+
+FILE_FORMAT = "muzero_rc-arrays"
+"""What a file says that it is."""
+
+FILE_VERSION = 1
+"""Version of the container; what is inside carries its own version in `meta`."""
+
+_HEADER = "__header__"
+_SEPARATOR = "|"  # haiku's names contain "/", so that cannot separate levels
+
+
+def write_arrays(
+    path: str | os.PathLike[str], tree: ArrayTree, meta: Mapping[str, Any] | None = None
+) -> None:
+    """Writes a nested dict of arrays and a JSON object, atomically.
+
+    The data goes to a temporary name beside `path`, is flushed to the disk and then
+    takes the place of `path`.
+
+    Args:
+      path: the file; its folder must exist.
+      tree: nested dict of arrays (numbers or bools, no objects).
+      meta: anything that JSON can hold.
+
+    Raises:
+      OutputError: no permission, no space, no such folder.
+      ValueError: a leaf is not an array of numbers, or a key cannot be stored.
+    """
+    path = Path(path)
+    flat = _flatten(tree)
+    header = {"format": FILE_FORMAT, "version": FILE_VERSION, "meta": dict(meta or {})}
+    text = json.dumps(header, allow_nan=False).encode()
+    flat[_HEADER] = np.frombuffer(text, dtype=np.uint8)
+    temporary: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, **flat)  # type: ignore[arg-type]  # keyword arrays
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 would keep others from reading it
+        temporary.replace(path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}; choose another place") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads what `write_arrays` wrote, checking every array's checksum.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The nested dict of arrays and the JSON object.
+
+    Raises:
+      CheckpointError: the file is missing, unreadable, cut off, damaged or of another
+        format or version.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile) or _HEADER not in archive.files:
+                raise CheckpointError(f"{path} is not a file of this program; give another one")
+            flat = {name: archive[name] for name in archive.files}
+    except CheckpointError:
+        raise
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; check the name") from error
+    except OSError as error:
+        reason = error.strerror or "not in numpy's format"
+        raise CheckpointError(f"cannot read {path}: {reason}; give another file") from error
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is cut off, damaged or not a file of this program; restore or rewrite it"
+        ) from error
+    try:
+        header = json.loads(bytes(flat.pop(_HEADER).astype(np.uint8)))
+        kind, version, meta = header["format"], header["version"], header["meta"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} has no readable header; give another file") from error
+    if kind != FILE_FORMAT or version != FILE_VERSION or not isinstance(meta, dict):
+        raise CheckpointError(
+            f"{path} is of format {kind!r} version {version!r}, this program reads "
+            f"{FILE_FORMAT!r} version {FILE_VERSION}; use the program that wrote it"
+        )
+    return _unflatten(flat), meta
+
+
+def _flatten(tree: ArrayTree, prefix: str = "") -> dict[str, npt.NDArray[Any]]:
+    flat: dict[str, npt.NDArray[Any]] = {}
+    for key, value in tree.items():
+        if not isinstance(key, str) or not key or _SEPARATOR in key or key.startswith("__"):
+            raise ValueError(f"key {key!r} cannot be stored: a non-empty string without '|' can")
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, name + _SEPARATOR))
+            continue
+        array = np.asarray(value)
+        if array.dtype.kind not in "biufc":
+            raise ValueError(f"{name} has dtype {array.dtype}, only numbers and bools are stored")
+        flat[name] = array
+    return flat
+
+
+def _unflatten(flat: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, array in flat.items():
+        *parents, leaf = name.split(_SEPARATOR)
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = array
+    return tree
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself durable; not every file system offers that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

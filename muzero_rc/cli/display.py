@@ -1,0 +1,188 @@
+"""Progress of an encode on stderr: a bar in a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol
+
+__all__ = ["Display", "JsonProgress", "make_display"]
+
+_LOG_INTERVAL_S = 5.0
+_JSON_INTERVAL_S = 1.0
+
+
+class _Step(Protocol):
+    """What is shown; `muzero_rc.encode.Progress` is one."""
+
+    @property
+    def phase(self) -> str: ...
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int | None: ...
+
+
+class _Clock:
+    """Speed and time left of the current phase."""
+
+    def __init__(self) -> None:
+        self.phase = ""
+        self.start = 0.0
+
+    def read(self, step: _Step) -> tuple[float | None, float | None]:
+        """(frames per second, seconds left), None while there is nothing to tell."""
+        now = time.monotonic()
+        if step.phase != self.phase:
+            self.phase, self.start = step.phase, now
+        passed = now - self.start
+        if step.done == 0 or passed <= 0:
+            return None, None
+        fps = step.done / passed
+        left = None if step.total is None else max(0, step.total - step.done) / fps
+        return fps, left
+
+
+class Display:
+    """Shows nothing; the base of those that do. A context manager."""
+
+    def __enter__(self) -> Display:
+        """Starts showing."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Ends showing, leaving no half line behind."""
+
+    def __call__(self, step: _Step) -> None:
+        """Takes a step."""
+
+
+class _Log(Display):
+    """A plain line every few seconds, for stderr that is a file."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._clock = _Clock()
+        self._last = time.monotonic()
+
+    def __call__(self, step: _Step) -> None:
+        fps, left = self._clock.read(step)
+        now = time.monotonic()
+        if now - self._last < _LOG_INTERVAL_S:
+            return
+        self._last = now
+        print(f"{self._title}: {_describe(step, fps, left)}", file=sys.stderr, flush=True)
+
+
+class _Bar(Display):
+    """A bar with speed and time left, gone when the encode ends."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._title = title
+        self._clock = _Clock()
+        self._progress = Progress(
+            TextColumn("{task.fields[title]}", style="bold"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("", title=title, numbers="", total=None)
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, step: _Step) -> None:
+        fps, left = self._clock.read(step)
+        self._progress.update(
+            self._task,
+            description=f"{step.phase:11}",
+            completed=step.done,
+            # Phases that cannot be counted pulse instead of standing at 0%.
+            total=step.total if step.done or step.phase == "second pass" else None,
+            numbers=_numbers(step, fps, left),
+        )
+
+
+class JsonProgress(Display):
+    """A JSON line of type `progress` on stdout, at most one a second."""
+
+    def __init__(self, title: str) -> None:
+        """Takes what the lines are about."""
+        self._title = title
+        self._clock = _Clock()
+        self._last = 0.0
+
+    def __call__(self, step: _Step) -> None:
+        """Prints the step, if it is time."""
+        changed = step.phase != self._clock.phase
+        fps, left = self._clock.read(step)
+        now = time.monotonic()
+        if not changed and now - self._last < _JSON_INTERVAL_S:
+            return
+        self._last = now
+        line = {
+            "type": "progress",
+            "title": self._title,
+            "phase": step.phase,
+            "frames_done": step.done,
+            "frames": step.total,
+            "fps": None if fps is None else round(fps, 2),
+            "eta_s": None if left is None else round(left, 1),
+        }
+        print(json.dumps(line), flush=True)
+
+
+def make_display(title: str, *, quiet: bool = False, as_json: bool = False) -> Display:
+    """The display that fits where the output goes.
+
+    Args:
+      title: what is being encoded.
+      quiet: show nothing.
+      as_json: JSON lines on stdout instead.
+    """
+    if as_json:
+        return JsonProgress(title)
+    if quiet:
+        return Display()
+    kind: Callable[[str], Display] = _Bar if sys.stderr.isatty() else _Log
+    return kind(title)
+
+
+def _describe(step: _Step, fps: float | None, left: float | None) -> str:
+    return f"{step.phase} {_numbers(step, fps, left)}".rstrip()
+
+
+def _numbers(step: _Step, fps: float | None, left: float | None) -> str:
+    if step.done == 0:
+        return ""
+    text = f"{step.done}" if step.total is None else f"{step.done}/{step.total}"
+    if fps is not None:
+        text += f"  {fps:.1f} fps"
+    if left is not None:
+        seconds = round(left)
+        text += f"  eta {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    return text

@@ -1,0 +1,129 @@
+"""`muzero-rc encode`.
+
+With `--json`, stdout carries one JSON object a line, told apart by `type`: `progress`
+(title, phase, frames_done, frames, fps, eta_s), then `result` (the fields of
+`muzero_rc.encode.EncodeReport`) or `error` (message, exit_code).
+"""
+
+from __future__ import annotations
+
+import json as json_text
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from muzero_rc.cli.bitrate import parse_bitrate
+from muzero_rc.cli.display import make_display
+
+if TYPE_CHECKING:
+    from muzero_rc.encode import EncodeReport
+    from muzero_rc.env.settings import EncoderSettings
+
+__all__ = ["EncodeArgs", "encoder_settings", "result_line", "run"]
+
+
+@dataclass(frozen=True)
+class EncodeArgs:
+    """Encode a video as VP9 in WebM at a bitrate; audio is carried over as Opus."""
+
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
+    """Video file: anything that ffmpeg reads."""
+
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.webm")]
+    """File to write; an existing one is replaced when the new one is complete."""
+
+    bitrate: Annotated[str, tyro.conf.arg(aliases=["-b"], metavar="RATE")]
+    """Bitrate of the video, such as 400k or 1.5M; bit/s without a letter."""
+
+    policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = "muzero"
+    """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], or a policy file."""
+
+    speed: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """libvpx's cpu-used: 0 slow and best, to 9."""
+
+    scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = None
+    """Scale down to this height, keeping the aspect."""
+
+    frames: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Encode only the first N frames."""
+
+    threads: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Encoder threads; more than one also changes the bytes a little."""
+
+    auto_alt_ref: Annotated[int, tyro.conf.arg(metavar="N")] = 6
+    """Alternate references: 0 none, 1 one layer, 2 to 6 several layers."""
+
+    json: bool = False
+    """Print JSON lines on stdout instead of the result line."""
+
+    no_verify: bool = False
+    """Do not decode the output to check it."""
+
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Show no progress."""
+
+
+def encoder_settings(
+    target_kbps: int, *, speed: int, threads: int = 1, auto_alt_ref: int = 6
+) -> EncoderSettings:
+    """Settings from the command line's options; threads bring row-based threading.
+
+    Raises:
+      InputError: one of them is out of range.
+    """
+    from muzero_rc.env.settings import EncoderSettings
+
+    return EncoderSettings(
+        target_kbps=target_kbps,
+        speed=speed,
+        threads=threads,
+        row_mt=threads > 1,
+        auto_alt_ref=auto_alt_ref,
+    )
+
+
+def run(args: EncodeArgs) -> int:
+    """Encodes; 0 if the output is there and checked."""
+    # Cheap mistakes are told before anything heavy is loaded.
+    settings = encoder_settings(
+        parse_bitrate(args.bitrate),
+        speed=args.speed,
+        threads=args.threads,
+        auto_alt_ref=args.auto_alt_ref,
+    )
+    from muzero_rc import video
+    from muzero_rc.encode import check_output, encode
+    from muzero_rc.policies import make_policy
+
+    video.probe(args.input)
+    check_output(args.input, args.output)
+    policy = make_policy(args.policy)
+    with make_display(args.output.name, quiet=args.quiet, as_json=args.json) as display:
+        report = encode(
+            args.input,
+            args.output,
+            settings,
+            policy,
+            height=args.scale,
+            max_frames=args.frames,
+            verify=not args.no_verify,
+            on_progress=display,
+        )
+    if args.json:
+        print(json_text.dumps({"type": "result", **report.as_dict()}))
+    else:
+        print(result_line(report))
+    return 0
+
+
+def result_line(report: EncodeReport) -> str:
+    """The outcome in one line."""
+    return (
+        f"{report.output}: {report.file_bytes / 1000:.1f} kB, "
+        f"{report.actual_kbps:.1f} kbit/s ({report.deviation:+.1%} of {report.target_kbps:g}), "
+        f"PSNR {report.psnr_avg:.2f} dB (overall {report.psnr_overall:.2f}, "
+        f"Y {report.psnr_y:.2f}), {report.frames} frames in {report.seconds:.1f} s "
+        f"({report.encode_fps:.1f} fps; {report.policy} took {report.decision_seconds:.2f} s)"
+    )

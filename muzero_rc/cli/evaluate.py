@@ -1,0 +1,281 @@
+"""`muzero-rc evaluate`: the grid of clips, targets and policies against two-pass VBR."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from muzero_rc.errors import InputError
+
+if TYPE_CHECKING:
+    from muzero_rc.env.settings import EncoderSettings
+    from muzero_rc.evaluation.encoder import Method
+    from muzero_rc.evaluation.runner import EvaluationPlan, Progress
+
+__all__ = ["EvaluateArgs", "methods_of", "run"]
+
+_LOG_INTERVAL_S = 10.0
+
+
+@dataclass(frozen=True)
+class EvaluateArgs:
+    """Compare policies with two-pass VBR on clips at a ladder of bitrates.
+
+    The anchor vbr and the control proposal are always encoded too. Finished encodes stay
+    in DIR/encodes, so the same command goes on after an interruption.
+    """
+
+    clips: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CLIP|DIR...")]
+    """Videos, or folders of them."""
+
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
+    """Folder for results.json, results.csv and the finished encodes."""
+
+    policy: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE"),
+    ] = ()
+    """Policy to evaluate, by name or file; may be given again. muzero if none is."""
+
+    targets: Annotated[str, tyro.conf.arg(metavar="auto|KBPS,KBPS,...")] = "auto"
+    """Bitrates in kbit/s; auto takes five per clip where VBR reaches about 30 to 45 dB."""
+
+    scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = 480
+    """Scale clips down to this height; None keeps theirs."""
+
+    frames: Annotated[int | None, tyro.conf.arg(metavar="N")] = 150
+    """Use the first N frames of each clip; None uses all."""
+
+    jobs: Annotated[int, tyro.conf.arg(aliases=["-j"], metavar="N")] = min(2, os.cpu_count() or 1)
+    """Encodes at a time. Times are only comparable while each has a core to itself."""
+
+    speed: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """libvpx's cpu-used: 0 slow and best, to 9."""
+
+    auto_alt_ref: Annotated[int, tyro.conf.arg(metavar="N")] = 6
+    """Alternate references: 0 none, 1 one layer, 2 to 6 several layers."""
+
+    tpl: bool = True
+    """libvpx's temporal dependency model."""
+
+    lag: Annotated[int, tyro.conf.arg(metavar="N")] = 25
+    """Frames of look-ahead."""
+
+    threads: Annotated[int, tyro.conf.arg(metavar="N")] = 1
+    """Encoder threads of each encode."""
+
+    aq_mode: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Adaptive quantization mode, 0 off."""
+
+    arnr_max_frames: Annotated[int, tyro.conf.arg(metavar="N")] = 7
+    """Frames in the temporal filter of alternate references."""
+
+    arnr_strength: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    """Strength of that filter."""
+
+    kf_max_dist: Annotated[int, tyro.conf.arg(metavar="N")] = 128
+    """Largest distance between key frames, frames."""
+
+    tile_columns: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """log2 of tile columns."""
+
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Show no progress."""
+
+
+def run(args: EvaluateArgs) -> int:
+    """Evaluates and prints the tables; 1 if an encode failed."""
+    plan = _plan(args)
+    # Heavy imports come after the cheap mistakes.
+    from muzero_rc.evaluation.policy_encoder import PolicyEncoder
+    from muzero_rc.evaluation.runner import run_evaluation
+    from muzero_rc.evaluation.table import make_console, results_report
+    from muzero_rc.policies import make_policy
+
+    for method in plan.methods:
+        # A policy that cannot be loaded is told now, not by every one of its encodes.
+        make_policy(method.spec)
+    try:
+        with _Display(quiet=args.quiet) as display:
+            results = run_evaluation(
+                plan, PolicyEncoder(make_policy), args.out, jobs=args.jobs, on_progress=display
+            )
+    except BaseException as stop:
+        # Ctrl-C or a signal, which main turns into its own line and status.
+        if not isinstance(stop, Exception) and any(args.out.glob("encodes/*.json")):
+            print(
+                f"finished encodes are kept in {args.out}; the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise
+    make_console(sys.stdout).print(results_report(results))
+    print(f"\n{args.out / 'results.json'}\n{args.out / 'results.csv'}")
+    if results.failures:
+        count = len(results.failures)
+        print(f"muzero-rc: {count} failed, see above; run again to retry", file=sys.stderr)
+    return 1 if results.failures else 0
+
+
+def _plan(args: EvaluateArgs) -> EvaluationPlan:
+    from muzero_rc import __version__
+    from muzero_rc.env import _native
+    from muzero_rc.evaluation.encoder import find_sources
+    from muzero_rc.evaluation.runner import EvaluationPlan
+    from muzero_rc.evaluation.targets import parse_targets
+
+    if args.frames is not None and args.frames < 1:
+        raise InputError(f"--frames must be at least 1, not {args.frames}")
+    if args.jobs < 1:
+        raise InputError(f"--jobs must be at least 1, not {args.jobs}")
+    targets = parse_targets(args.targets)
+    settings = _settings(args)
+    return EvaluationPlan(
+        sources=tuple(find_sources(args.clips, height=args.scale, max_frames=args.frames)),
+        methods=methods_of(args.policy or ("muzero",)),
+        settings=settings,
+        targets_kbps=targets,
+        build=f"{_native.build_id()} muzero_rc {__version__}",
+        notes={
+            "scale": args.scale,
+            "max_frames": args.frames,
+            "jobs": args.jobs,
+            "version": __version__,
+        },
+    )
+
+
+def _settings(args: EvaluateArgs) -> EncoderSettings:
+    from muzero_rc.env.settings import EncoderSettings
+
+    return EncoderSettings(
+        target_kbps=1,  # the plan sets each
+        speed=args.speed,
+        auto_alt_ref=args.auto_alt_ref,
+        lag_in_frames=args.lag,
+        tpl=args.tpl,
+        aq_mode=args.aq_mode,
+        arnr_max_frames=args.arnr_max_frames,
+        arnr_strength=args.arnr_strength,
+        kf_max_dist=args.kf_max_dist,
+        threads=args.threads,
+        row_mt=args.threads > 1,
+        tile_columns=args.tile_columns,
+    )
+
+
+def methods_of(policies: Sequence[str]) -> tuple[Method, ...]:
+    """The anchor, the control, then the policies, each once and under its own name.
+
+    Raises:
+      InputError: there is no such policy.
+    """
+    from muzero_rc.evaluation.encoder import Method
+    from muzero_rc.evaluation.summary import ANCHOR, CONTROL
+
+    specs = list(dict.fromkeys((ANCHOR, CONTROL, *policies)))
+    stems = [_stem(spec) for spec in specs]
+    return tuple(
+        Method(
+            name=stem if stems.count(stem) == 1 else spec,
+            spec=spec,
+            fingerprint=_fingerprint(spec),
+        )
+        for spec, stem in zip(specs, stems, strict=True)
+    )
+
+
+def _stem(spec: str) -> str:
+    return spec if _is_name(spec) else Path(spec).stem
+
+
+def _is_name(spec: str) -> bool:
+    from muzero_rc.policies import POLICY_NAMES
+
+    return spec.partition(":")[0] in POLICY_NAMES
+
+
+def _fingerprint(spec: str) -> str:
+    """What decides a policy's answers: its name, or the content of its file."""
+    from muzero_rc.env.observation import OBSERVATION_VERSION
+    from muzero_rc.policies import make_policy, shipped_policy_path
+
+    if _is_name(spec) and spec != "muzero":
+        return spec
+    path = shipped_policy_path() if spec == "muzero" else Path(spec)
+    try:
+        content = path.read_bytes()
+    except OSError:
+        make_policy(spec)  # knows best what to say of a bad name or file
+        raise InputError(f"policy file {path} cannot be read") from None
+    return f"{hashlib.sha256(content).hexdigest()} observation {OBSERVATION_VERSION}"
+
+
+class _Display:
+    """Encodes done, the latest one, and the time left; a context manager.
+
+    A bar in a terminal, a line now and then elsewhere.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._quiet = quiet
+        self._start = self._last = time.monotonic()
+        self._made = 0
+        self._bar = Progress(
+            TextColumn("evaluate"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=Console(stderr=True),
+            transient=True,
+            disable=quiet or not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task("decoding", total=None)
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, step: Progress) -> None:
+        self._made += not step.reused
+        text = self._describe(step)
+        self._bar.update(self._task, completed=step.done, total=step.total, description=text)
+        now = time.monotonic()
+        due = step.error or step.done == step.total or now - self._last >= _LOG_INTERVAL_S
+        if self._bar.disable and not self._quiet and due:
+            self._last = now
+            print(f"evaluate: {step.done}/{step.total} {text}", file=sys.stderr, flush=True)
+
+    def _describe(self, step: Progress) -> str:
+        what = f"{step.clip} {step.method} {step.target_kbps} kbit/s" if step.method else step.clip
+        if step.error:
+            return f"{what} failed: {step.error}"
+        # Encodes found on disk took no time: they say nothing about the rest.
+        left = (time.monotonic() - self._start) / max(self._made, 1) * (step.total - step.done)
+        return f"{what}, {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,164 @@
+"""`muzero-rc`: picks the command, and turns errors and signals into one line and a status.
+
+Exit status: 0 done, 1 failed, 2 bad input or usage, 130 stopped by Ctrl-C, 143 by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from muzero_rc.errors import MuzeroRcError
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "encode": ("EncodeArgs", "encode a video as VP9 in WebM at a bitrate"),
+    "evaluate": ("EvaluateArgs", "compare policies with two-pass VBR: BD-rate and landing"),
+    "train": ("TrainArgs", "train a policy on a folder of videos"),
+    "demo": ("DemoArgs", "encode a sample clip with three policies, with table and picture"),
+    "doctor": ("DoctorArgs", "show versions of everything found, and what is missing"),
+}
+"""Name of each command's arguments in `muzero_rc.cli.<command>`, and what it does."""
+
+# Options whose value may start with a minus sign by mistake; the command says it better.
+_VALUE_OPTIONS = frozenset({"--bitrate", "-b"})
+
+
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP, as an exception, so that everything is cleaned up on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with _signals_as_exceptions():
+            return _run(words)
+    except MuzeroRcError as error:
+        return _fail(" ".join(str(error).split()), error.exit_code, "--json" in words)
+    except KeyboardInterrupt:
+        return _fail("stopped", 130, "--json" in words)
+    except _Terminated as stop:
+        name = signal.Signals(stop.number).name
+        return _fail(f"stopped by {name}", 128 + stop.number, "--json" in words)
+    except BrokenPipeError:
+        # The reader of stdout went away (muzero-rc ... | head); Python must not complain
+        # about it again while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 1, "--json" in words)
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] in ("--version", "-V", "version"):
+        print(_version())
+        return 0
+    command = words[0]
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else f"; give one of {', '.join(COMMANDS)}"
+        what = "option" if command.startswith("-") else "command"
+        return _fail(f"unknown {what} {command!r}{hint}", 2, False)
+    module = importlib.import_module(f"muzero_rc.cli.{command}")
+    arguments = _parse(getattr(module, COMMANDS[command][0]), command, words[1:])
+    status: int = module.run(arguments)
+    return status
+
+
+def _parse(kind: type[Any], command: str, words: list[str]) -> Any:
+    import tyro
+
+    joined: list[str] = []
+    for word in words:
+        # argparse takes "-400k" for an option and would answer with the whole usage.
+        if joined and joined[-1] in _VALUE_OPTIONS and word.startswith("-"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return tyro.cli(
+        kind,
+        prog=f"muzero-rc {command}",
+        args=joined,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+
+
+@contextmanager
+def _signals_as_exceptions() -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: clean-up must not be cut off
+        raise _Terminated(number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        try:
+            before[number] = signal.signal(number, stop)
+        except ValueError:  # not the main thread: a test, or a program that embeds us
+            break
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _fail(message: str, status: int, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"type": "error", "message": message, "exit_code": status}), flush=True)
+    print(f"muzero-rc: error: {message}", file=sys.stderr)
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: muzero-rc COMMAND [OPTIONS]",
+            "",
+            "VP9 rate control by a learned agent: two-pass encodes that meet their bitrate.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "options:",
+            "  -h, --help  this text; after a command, that command's options",
+            "  --version   versions of this package and of its encoder",
+            "",
+            "example: muzero-rc encode film.mp4 -o film.webm --bitrate 400k",
+        ]
+    )
+
+
+def _version() -> str:
+    from muzero_rc import __version__
+
+    try:
+        from muzero_rc.env import _native
+    except ImportError:
+        build = "encoder not built: run make setup"
+    else:
+        build = str(_native.build_id())
+    return f"muzero-rc {__version__} ({build})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

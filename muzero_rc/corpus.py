@@ -1,0 +1,101 @@
+"""A folder of videos as training material, divided by source.
+
+Clips of one source (one film, one camera, one screen) look alike, so a source is
+either trained on or validated on, never both. Sources come from `index.csv` (columns
+`file` and `group`) if the folder has one; otherwise every file is its own source.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muzero_rc.errors import InputError
+
+__all__ = ["VALIDATION_SHARE", "VIDEO_SUFFIXES", "Corpus", "CorpusClip", "find_videos"]
+
+VIDEO_SUFFIXES = (
+    ".264", ".avi", ".h264", ".ivf", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts",
+    ".webm", ".y4m",
+)  # fmt: skip
+
+VALIDATION_SHARE = 0.2
+"""Share of sources kept for validation."""
+
+
+@dataclass(frozen=True)
+class CorpusClip:
+    """A file and the source that it belongs to."""
+
+    path: Path
+    source: str
+
+    @property
+    def validation(self) -> bool:
+        """True if its source is kept for validation: a fixed function of the name."""
+        number = int.from_bytes(hashlib.sha256(self.source.encode()).digest()[:8], "big")
+        return number / 2**64 < VALIDATION_SHARE
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All clips of a folder."""
+
+    clips: Sequence[CorpusClip]
+
+    @classmethod
+    def open(cls, folder: Path) -> Corpus:
+        """Reads a folder, its subfolders and its `index.csv`.
+
+        Raises:
+          InputError: there is no such folder, no video in it, or a bad index.
+        """
+        files = find_videos([folder])
+        sources = _read_index(folder / "index.csv")
+        return cls([CorpusClip(path, sources.get(path.name, path.stem)) for path in files])
+
+    def training(self) -> list[CorpusClip]:
+        """Clips to train on."""
+        return [clip for clip in self.clips if not clip.validation]
+
+    def validation(self) -> list[CorpusClip]:
+        """Clips never trained on."""
+        return [clip for clip in self.clips if clip.validation]
+
+
+def find_videos(paths: Sequence[Path]) -> list[Path]:
+    """Video files among files and in folders, sorted, by their suffix.
+
+    A file named outright is taken whatever its suffix.
+
+    Raises:
+      InputError: a path does not exist, or nothing was found.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(
+                entry
+                for entry in path.rglob("*")
+                if entry.is_file() and entry.suffix.lower() in VIDEO_SUFFIXES
+            )
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"{path}: no such file or folder")
+    if not found:
+        raise InputError(f"no video files in {', '.join(map(str, paths))}")
+    return found
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if rows.fieldnames is None or not {"file", "group"} <= set(rows.fieldnames):
+            raise InputError(f"{path}: an index needs the columns file and group")
+        return {row["file"]: row["group"] for row in rows}

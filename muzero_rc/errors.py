@@ -1,0 +1,69 @@
+"""The exception family: every error a user can meet is a `MuzeroRcError`.
+
+Each class also inherits the builtin that a caller would expect, and carries the
+exit code that the command line answers with. Messages are one line and say what
+failed and, where there is something to be done, what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "EncoderError",
+    "EncoderTimeoutError",
+    "InputError",
+    "MuzeroRcError",
+    "OutputError",
+    "SessionClosedError",
+    "ToolMissingError",
+]
+
+
+class MuzeroRcError(Exception):
+    """Base class of all errors raised on purpose by this package."""
+
+    exit_code = 1
+
+
+class InputError(MuzeroRcError, ValueError):
+    """Something given from outside (file, flag, bitrate, config) cannot be used."""
+
+    exit_code = 2
+
+
+class OutputError(MuzeroRcError, OSError):
+    """An output cannot be written: no permission, no space, or it is the input."""
+
+    exit_code = 2
+
+
+class CheckpointError(InputError):
+    """A policy file or checkpoint is missing, damaged or of another format."""
+
+
+class ToolMissingError(MuzeroRcError, FileNotFoundError):
+    """A program this package needs (ffmpeg, ffprobe) is not on the machine."""
+
+    exit_code = 2
+
+
+class EncoderError(MuzeroRcError, RuntimeError):
+    """libvpx refused or failed.
+
+    Attributes:
+      code: libvpx's `vpx_codec_err_t` as a number, 0 if the error is not libvpx's.
+      detail: libvpx's own text for it, possibly empty.
+    """
+
+    def __init__(self, message: str, code: int = 0, detail: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.detail = detail
+
+
+class EncoderTimeoutError(EncoderError, TimeoutError):
+    """The encoder did not answer within the session's watchdog time."""
+
+
+class SessionClosedError(EncoderError):
+    """A session was used after `close()` or `finish()`."""

@@ -1,0 +1,206 @@
+"""From a policy's name, or a file, to the policy.
+
+A policy may have a method `prepare(clip, settings, first_pass) -> EncoderSettings`; it
+is called once before a clip is encoded (`prepare` here does that) and may change the
+settings or look for its own parameters by encoding the clip.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.observation import OBSERVATION_VERSION
+from muzero_rc.env.rollout import rollout
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy
+
+__all__ = [
+    "POLICY_NAMES",
+    "ConstantForTarget",
+    "ConstrainedQuality",
+    "Prepared",
+    "make_policy",
+    "prepare",
+    "shipped_policy_path",
+]
+
+POLICY_NAMES: dict[str, str] = {
+    "muzero": "the policy shipped with this package",
+    "vbr": "libvpx's own two-pass VBR",
+    "proposal": "libvpx's proposal for each frame, verbatim: the control",
+    "cq": "libvpx's constrained quality; cq:LEVEL sets its quantizer 0..63",
+    "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
+}
+"""Names that `make_policy` knows, each with what it means."""
+
+_DEFAULT_CQ_LEVEL = 31  # libvpx's guides recommend 15 to 35, 31 for 1080p
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A policy that wants to see the clip before it is encoded."""
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """The settings to encode the clip with."""
+        ...
+
+
+class ConstrainedQuality:
+    """libvpx's constrained quality: VBR that never spends more than a quality needs."""
+
+    name = "cq"
+
+    def __init__(self, level: int = _DEFAULT_CQ_LEVEL) -> None:
+        """Takes the quantizer 0..63 that frames need not be better than.
+
+        Raises:
+          InputError: the level is out of range.
+        """
+        if not 0 <= level <= 63:
+            raise InputError(f"the level of cq must be between 0 and 63, not {level}")
+        self.level = level
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """The same settings with libvpx's constrained quality switched on."""
+        return settings.replace(rc_mode="cq", cq_level=self.level)
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """`KEEP` for all. [B] int32."""
+        return np.full(len(observations), KEEP, np.int32)
+
+
+class ConstantForTarget:
+    """One qindex for all frames, the lowest that keeps the clip at or under its target.
+
+    Found by bisection on whole encodes: eight of them, each as long as the last one.
+    """
+
+    name = "constant"
+
+    def __init__(self, backend: Backend | None = None) -> None:
+        """Takes the encoder to search with; None is libvpx."""
+        self._backend = backend
+        self.qindex: int | None = None
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """Searches the qindex; the settings stay as they are."""
+
+        def fits(qindex: int) -> bool:
+            result = rollout(
+                clip,
+                settings,
+                ConstantPolicy(qindex),
+                first_pass=first_pass,
+                backend=self._backend,
+            )
+            return result.score.actual_kbps <= settings.target_kbps
+
+        # If even the coarsest qindex is too much, it is still the best there is.
+        low, high = 0, NUM_QINDEX - 1
+        while low < high:
+            middle = (low + high) // 2
+            if fits(middle):
+                high = middle
+            else:
+                low = middle + 1
+        self.qindex = high
+        return settings
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The qindex that `prepare` found. [B] int32."""
+        if self.qindex is None:
+            raise InputError("the policy constant must be prepared for a clip before it decides")
+        return np.full(len(observations), self.qindex, np.int32)
+
+
+def shipped_policy_path() -> Path:
+    """Where the policy named `muzero` is.
+
+    Raises:
+      CheckpointError: this installation has none.
+    """
+    path = Path(str(importlib.resources.files("muzero_rc") / "policy_files" / "muzero.npz"))
+    if not path.is_file():
+        raise CheckpointError(
+            "this installation has no shipped policy; train one (muzero-rc train) and give "
+            "its file, or use the policy proposal or vbr"
+        )
+    return path
+
+
+def make_policy(name_or_path: str) -> Policy:
+    """The policy of a name in `POLICY_NAMES`, or of a policy file.
+
+    Raises:
+      InputError: unknown name, bad parameter after the colon, or no such file.
+      CheckpointError: the file is damaged or of another format.
+    """
+    name, colon, parameter = name_or_path.partition(":")
+    if name in POLICY_NAMES and name not in ("cq", "constant") and colon:
+        raise InputError(f"the policy {name} takes no parameter; give --policy {name}")
+    if name == "vbr":
+        return VbrPolicy()
+    if name == "proposal":
+        return ProposalPolicy()
+    if name == "cq":
+        return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
+    if name == "constant":
+        return ConstantPolicy(_number(name, parameter)) if colon else ConstantForTarget()
+    if name == "muzero":
+        return _load(shipped_policy_path())
+    path = Path(name_or_path)
+    if path.is_file():
+        return _load(path)
+    if path.suffix or os.sep in name_or_path or path.exists():
+        kind = "is a directory, not a policy file" if path.is_dir() else "does not exist"
+        raise InputError(f"policy file {path} {kind}; give a policy file or {_names()}")
+    close = difflib.get_close_matches(name_or_path.lower(), POLICY_NAMES, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise InputError(f"unknown policy {name_or_path!r}: {hint}give {_names()}, or a policy file")
+
+
+def prepare(
+    policy: Policy, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+) -> EncoderSettings:
+    """What `policy.prepare` answers, or the settings as they are if it has no such method."""
+    if isinstance(policy, Prepared):
+        return policy.prepare(clip, settings, first_pass)
+    return settings
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(
+            f"the policy {name} takes a whole number after the colon, not {text!r}"
+        ) from None
+
+
+def _names() -> str:
+    *most, last = POLICY_NAMES
+    return f"{', '.join(most)} or {last}"
+
+
+def _load(path: Path) -> Policy:
+    # JAX is heavy; the policies that need none must not wait for it.
+    from muzero_rc.agents.policy import load_policy
+
+    return load_policy(path, observation_version=OBSERVATION_VERSION)

@@ -1,0 +1,308 @@
+"""Exploration: what moving a frame's qindex does, measured by encoding clips again.
+
+A *study* takes one clip, one target and one setting, encodes it with libvpx's VBR (the
+opponent), with VBR at a somewhat higher target (for the slope of the rate-distortion
+curve), with a base policy, and then several times with random corrections to what the
+base policy chose. Corrections come in pairs of opposite sign, so that the linear part
+of their effect stands out of the noise. Every encode is logged frame by frame.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.checkpoint import read_arrays, write_arrays
+from muzero_rc.corpus import CorpusClip
+from muzero_rc.env.baselines import VbrPolicy
+from muzero_rc.env.clip import Clip
+from muzero_rc.env.first_pass import FirstPass, first_pass
+from muzero_rc.env.rollout import Rollout, rollout
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.errors import CheckpointError
+from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, Policy, UpdateType
+
+from pathlib import Path
+
+__all__ = ["Encode", "ExploreConfig", "PerturbedPolicy", "Study", "run_study"]
+
+_INFO_FIELDS = tuple(field.name for field in dataclasses.fields(FrameInfo))
+_RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(FrameResult))
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """What studies are made of.
+
+    Attributes:
+      heights: lines that clips are scaled down to.
+      min_frames: shortest part of a clip, frames.
+      max_frames: longest part of a clip, frames.
+      speeds: encoder speeds, drawn alike.
+      single_layer_share: share of studies with auto-alt-ref 1 instead of 6.
+      psnr_range: PSNR avg in dB at which VBR's targets are aimed.
+      pairs: pairs of opposite corrections in a study.
+      scales: sizes of corrections, standard deviation in qindex.
+    """
+
+    heights: tuple[int, ...] = (144, 180)
+    min_frames: int = 60
+    max_frames: int = 120
+    speeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    single_layer_share: float = 0.2
+    psnr_range: tuple[float, float] = (30.0, 44.0)
+    pairs: int = 4
+    scales: tuple[float, ...] = (4.0, 8.0, 14.0)
+
+
+class PerturbedPolicy:
+    """Another policy's choices with corrections added, and both remembered.
+
+    Corrections are a sum of one per update type and depth, shared by all such frames,
+    and one per frame, so that both broad and single changes are seen.
+    """
+
+    name = "perturbed"
+
+    def __init__(self, base: Policy, scale: float, sign: int, seed: int) -> None:
+        self._base = base
+        self._scale = scale
+        self._sign = sign
+        self._rng = np.random.default_rng(seed)
+        self._by_kind: dict[bytes, float] = {}
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """qindex for each observation. [B] int32."""
+        chosen = np.asarray(self._base.decide(observations), np.int32)
+        for row, observation in enumerate(observations):
+            # The first columns tell type and depth, see env.observation.
+            kind = np.asarray(observation.frame[:9], np.float32).tobytes()
+            if kind not in self._by_kind:
+                self._by_kind[kind] = float(self._rng.normal())
+            noise = 0.6 * self._by_kind[kind] + 0.8 * float(self._rng.normal())
+            shift = self._sign * round(self._scale * noise)
+            chosen[row] = np.clip(chosen[row] + shift, 0, NUM_QINDEX - 1)
+        return chosen
+
+
+@dataclass(frozen=True)
+class Encode:
+    """One logged encode.
+
+    Attributes:
+      name: "vbr", "vbr_high", "base" or "perturbed".
+      psnr_avg: dB.
+      psnr_overall: dB.
+      psnr_y: dB.
+      kbps: actual bitrate.
+      infos: [N, fields] float64, `FrameInfo` of each decided frame, flattened.
+      results: [M, fields] float64, `FrameResult` of each frame, flattened.
+    """
+
+    name: str
+    psnr_avg: float
+    psnr_overall: float
+    psnr_y: float
+    kbps: float
+    infos: npt.NDArray[np.float64]
+    results: npt.NDArray[np.float64]
+
+    def frames(self) -> list[tuple[FrameInfo | None, FrameResult]]:
+        """The frames as they were, in coding order."""
+        infos = {int(row[0]): _info(row) for row in self.infos}
+        results = [_result(row) for row in self.results]
+        return [(infos.get(result.coding_index), result) for result in results]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A clip's encodes at one target and setting.
+
+    Attributes:
+      clip: file name.
+      source: source that it belongs to.
+      shape: width, height, fps numerator and denominator.
+      settings: of the encodes.
+      stats: [T, 25] first-pass statistics.
+      slope: dB of PSNR avg per doubling of rate on VBR's own curve.
+      encodes: the encodes.
+    """
+
+    clip: str
+    source: str
+    shape: tuple[int, int, int, int]
+    settings: EncoderSettings
+    stats: npt.NDArray[np.float64]
+    slope: float
+    encodes: list[Encode]
+
+    def gain_db(self, encode: Encode, reference: Encode) -> float:
+        """PSNR avg in dB that an encode wins over another at equal rate."""
+        rate = math.log2(encode.kbps / reference.kbps)
+        return encode.psnr_avg - reference.psnr_avg - self.slope * rate
+
+    def save(self, path: Path) -> None:
+        """Writes the study to a file."""
+        tree: dict[str, Any] = {"stats": self.stats}
+        heads = []
+        for number, encode in enumerate(self.encodes):
+            tree[f"encode{number}"] = {"infos": encode.infos, "results": encode.results}
+            heads.append(
+                [encode.name, encode.psnr_avg, encode.psnr_overall, encode.psnr_y, encode.kbps]
+            )
+        meta = {
+            "format": "muzero_rc study",
+            "clip": self.clip,
+            "source": self.source,
+            "shape": list(self.shape),
+            "settings": self.settings.as_dict(),
+            "slope": self.slope,
+            "encodes": heads,
+        }
+        write_arrays(path, tree, meta)
+
+    @classmethod
+    def load(cls, path: Path) -> Study:
+        """Reads a study.
+
+        Raises:
+          CheckpointError: the file is missing, damaged or something else.
+        """
+        tree, meta = read_arrays(path)
+        if meta.get("format") != "muzero_rc study":
+            raise CheckpointError(f"{path}: not a study")
+        encodes = [
+            Encode(*head, tree[f"encode{number}"]["infos"], tree[f"encode{number}"]["results"])
+            for number, head in enumerate(meta["encodes"])
+        ]
+        shape = tuple(meta["shape"])
+        return cls(
+            meta["clip"],
+            meta["source"],
+            (shape[0], shape[1], shape[2], shape[3]),
+            EncoderSettings(**meta["settings"]),
+            tree["stats"],
+            meta["slope"],
+            encodes,
+        )
+
+
+def run_study(clip: CorpusClip, base: Policy, config: ExploreConfig, seed: int) -> Study | None:
+    """Makes one study; None if the clip has no use at this draw (VBR cannot aim).
+
+    Args:
+      clip: what to encode.
+      base: policy whose choices are corrected.
+      config: ranges to draw from.
+      seed: of every random choice.
+    """
+    rng = np.random.default_rng(seed)
+    video = _random_part(clip.path, config, rng)
+    settings = EncoderSettings(
+        target_kbps=1,
+        speed=int(rng.choice(config.speeds)),
+        auto_alt_ref=1 if rng.random() < config.single_layer_share else 6,
+    )
+    stats = first_pass(video, settings, cache=False)
+    aimed = _aim(video, settings, stats, rng.uniform(*config.psnr_range))
+    if aimed is None:
+        return None
+    settings, vbr = aimed
+    high = rollout(
+        video,
+        settings.replace(target_kbps=math.ceil(settings.target_kbps * 1.25) + 1),
+        VbrPolicy(),
+        first_pass=stats,
+    )
+    octaves = math.log2(high.score.actual_kbps / vbr.score.actual_kbps)
+    if octaves < 0.05:
+        return None
+    slope = (high.score.psnr_avg - vbr.score.psnr_avg) / octaves
+    encodes = [_log("vbr", vbr), _log("vbr_high", high)]
+    encodes.append(_log("base", rollout(video, settings, base, first_pass=stats)))
+    for _ in range(config.pairs):
+        scale = float(rng.choice(config.scales))
+        pair_seed = int(rng.integers(2**31))
+        for sign in (1, -1):
+            policy = PerturbedPolicy(base, scale, sign, pair_seed)
+            encodes.append(_log("perturbed", rollout(video, settings, policy, first_pass=stats)))
+    shape = (video.width, video.height, video.fps.numerator, video.fps.denominator)
+    return Study(
+        clip.path.name,
+        clip.source,
+        shape,
+        settings,
+        stats.stats,
+        float(np.clip(slope, 1.0, 8.0)),
+        encodes,
+    )
+
+
+def _random_part(path: Path, config: ExploreConfig, rng: np.random.Generator) -> Clip:
+    whole = Clip.load(path, height=int(rng.choice(config.heights)), max_frames=360)
+    length = min(int(rng.integers(config.min_frames, config.max_frames + 1)), whole.num_frames)
+    start = int(rng.integers(0, whole.num_frames - length + 1))
+    frames = np.stack([whole.frame(start + index) for index in range(length)])
+    return Clip.from_frames(frames, whole.width, whole.height, whole.fps, whole.name)
+
+
+def _aim(
+    video: Clip, settings: EncoderSettings, stats: FirstPass, psnr: float
+) -> tuple[EncoderSettings, Rollout] | None:
+    """The target at which VBR reaches about this PSNR, and VBR's encode there."""
+    pixels_per_second = video.width * video.height * float(video.fps)
+    kbps = 0.05 * pixels_per_second / 1000
+    for attempt in range(3):
+        aimed = settings.replace(target_kbps=max(2, round(kbps)))
+        tried = rollout(video, aimed, VbrPolicy(), first_pass=stats)
+        reached = abs(tried.score.overshoot) < 0.25
+        if reached and abs(tried.score.psnr_avg - psnr) < 2.0:
+            return aimed, tried
+        step = (psnr - tried.score.psnr_avg) / 4.5  # dB per octave, about
+        kbps = min(kbps, tried.score.actual_kbps * 1.2) * 2.0 ** float(np.clip(step, -4, 3))
+    return (aimed, tried) if reached else None
+
+
+def _log(name: str, done: Rollout) -> Encode:
+    infos = [_flat(info, _INFO_FIELDS) for info, _ in done.frames if info is not None]
+    results = [_flat(result, _RESULT_FIELDS) for _, result in done.frames]
+    score = done.score
+    return Encode(
+        name,
+        score.psnr_avg,
+        score.psnr_overall,
+        score.psnr_y,
+        score.actual_kbps,
+        np.array(infos),
+        np.array(results),
+    )
+
+
+def _flat(record: FrameInfo | FrameResult, fields: tuple[str, ...]) -> list[float]:
+    values: list[float] = []
+    for name in fields:
+        value = getattr(record, name)
+        values.extend(value) if isinstance(value, tuple) else values.append(value)
+    return [float(value) for value in values]
+
+
+def _info(row: npt.NDArray[np.float64]) -> FrameInfo:
+    v = [int(value) for value in row]
+    return FrameInfo(
+        v[0], v[1], UpdateType(v[2]), bool(v[3]), *v[4:9], (v[9], v[10], v[11]), *v[12:]
+    )
+
+
+def _result(row: npt.NDArray[np.float64]) -> FrameResult:
+    v = [int(value) for value in row[:-1]]
+    return FrameResult(
+        v[0], v[1], bool(v[2]), v[3], v[4], (v[5], v[6], v[7]), (v[8], v[9], v[10]),
+        v[11], v[12], v[13], float(row[-1]),
+    )  # fmt: skip

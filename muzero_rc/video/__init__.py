@@ -1,0 +1,22 @@
+"""Everything that touches ffmpeg: what is in a file, its frames, the finished WebM.
+
+The only package that uses ffmpeg-python.
+"""
+
+from muzero_rc.video.decode import Decoder, open_decoder
+from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
+from muzero_rc.video.tools import find_tool
+from muzero_rc.video.webm import check_audio, mux, verify
+
+__all__ = [
+    "AudioStream",
+    "Decoder",
+    "VideoInfo",
+    "check_audio",
+    "check_height",
+    "find_tool",
+    "mux",
+    "open_decoder",
+    "probe",
+    "verify",
+]

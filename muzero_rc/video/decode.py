@@ -1,0 +1,143 @@
+"""A stream of raw frames from any video file, through a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import ffmpeg
+
+from muzero_rc.errors import InputError
+from muzero_rc.video.probe import VideoInfo, probe
+from muzero_rc.video.tools import PROTOCOLS, Child, ffmpeg_command, file_url
+
+__all__ = ["Decoder", "open_decoder"]
+
+_PIPE_BYTES = 1 << 20
+_END_WAIT_S = 30.0
+_RGB_MATRIX = "bt709"
+_SCALER = "lanczos+accurate_rnd+bitexact"  # the same pixels on every machine
+
+
+class Decoder:
+    """ffmpeg writing I420 8-bit frames at a constant rate into a pipe.
+
+    A frame is `frame_bytes` long: Y, then U and V at half size, no padding. Whoever reads
+    `fileno()` to its end must call `check()`: only that tells an end from a failure.
+
+    Attributes:
+      info: what the file's header says, with the colours as they come out of here.
+      width: even width of the frames, pixels.
+      height: even height of the frames, pixels.
+      fps: frames per second.
+      frame_bytes: bytes of one frame.
+    """
+
+    def __init__(
+        self, info: VideoInfo, *, height: int | None = None, max_frames: int | None = None
+    ) -> None:
+        self.info = dataclasses.replace(
+            info, color_range="tv", color_space=_RGB_MATRIX if info.is_rgb else info.color_space
+        )
+        self.width, self.height = info.coded_size(height)
+        self.fps: Fraction = info.fps
+        self.frame_bytes = self.width * self.height * 3 // 2
+        self._child = Child(_command(info, self.width, self.height, max_frames))
+        # A larger pipe means fewer switches between the two processes; not vital.
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.fcntl(self.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """File descriptor to read the frames from; owned by the decoder."""
+        return self._child.stdout.fileno()
+
+    def check(self, num_frames: int | None = None) -> None:
+        """Call once the pipe is read to its end: did everything decode?
+
+        Args:
+          num_frames: whole frames that were read, if the caller counts them.
+
+        Raises:
+          InputError: ffmpeg stopped with an error, or there was no frame.
+        """
+        try:
+            status = self._child.wait(_END_WAIT_S)
+        except subprocess.TimeoutExpired:
+            raise InputError(
+                f"decoding {self.info.path} did not end; the file may be damaged"
+            ) from None
+        if status != 0:
+            detail = self._child.error_line() or f"ffmpeg ended with status {status}"
+            raise InputError(
+                f"{self.info.path} is damaged: {detail}; repair or replace it "
+                "(ffmpeg -err_detect ignore_err may save what is left)"
+            )
+        if num_frames == 0:
+            raise InputError(f"{self.info.path} has no frame that can be decoded")
+
+    def close(self) -> None:
+        """Stops ffmpeg at once; may be called at any time, and again."""
+        self._child.kill()
+
+
+def open_decoder(
+    path: Path | str, *, height: int | None = None, max_frames: int | None = None
+) -> Decoder:
+    """Starts decoding a video file.
+
+    Rotation is applied; sizes are made even by dropping a row or column; interlaced video
+    is deinterlaced; deeper pixels and other subsampling become 8-bit 4:2:0.
+    Each call starts from the beginning, so a clip may be decoded several times.
+
+    Args:
+      path: any file ffmpeg reads.
+      height: scale down to this height, keeping the aspect; never scales up.
+      max_frames: stop after so many frames.
+
+    Raises:
+      InputError: the file or the arguments cannot be used.
+      ToolMissingError: ffmpeg or ffprobe is not installed.
+    """
+    if max_frames is not None and max_frames < 1:
+        raise InputError(f"cannot take {max_frames} frames; give 1 or more")
+    return Decoder(probe(path), height=height, max_frames=max_frames)
+
+
+def _command(info: VideoInfo, width: int, height: int, max_frames: int | None) -> list[str]:
+    source = ffmpeg.input(file_url(info.path), protocol_whitelist=PROTOCOLS, err_detect="explode")
+    stream = source[str(info.stream_index)]
+    if info.interlaced:
+        stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
+    # start_time repeats the first frame if what comes before it could not be decoded,
+    # so the frames stay where the audio expects them.
+    rate: dict[str, Any] = {"fps": str(info.fps)}
+    if info.start_s is not None:
+        rate["start_time"] = f"{info.start_s:.6f}"
+    stream = stream.filter("fps", **rate)
+    if (width, height) == (info.width // 2 * 2, info.height // 2 * 2):
+        # Dropping an odd row or column keeps the rest sharp; scaling would blur it all.
+        stream = stream.filter("crop", "iw-mod(iw,2)", "ih-mod(ih,2)", 0, 0)
+    matrix = {"out_color_matrix": _RGB_MATRIX} if info.is_rgb else {}
+    stream = stream.filter("scale", width, height, flags=_SCALER, out_range="tv", **matrix)
+    limit = {} if max_frames is None else {"frames:v": max_frames}
+    output = ffmpeg.output(
+        stream, "pipe:1", format="rawvideo", pix_fmt="yuv420p", fps_mode="passthrough", **limit
+    )
+    return list(ffmpeg.compile(output, cmd=ffmpeg_command("-xerror")))

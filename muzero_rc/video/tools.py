@@ -1,0 +1,152 @@
+"""Finding ffmpeg and ffprobe, and running them as children that cannot outlive us.
+
+ffmpeg is always started with `-nostdin`, errors only, and in its own process group:
+Ctrl-C in a terminal reaches this process alone, which then decides what to stop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from muzero_rc.errors import ToolMissingError
+
+__all__ = ["PROTOCOLS", "Child", "ffmpeg_command", "file_url", "find_tool", "last_error_line"]
+
+PROTOCOLS = "file,crypto,data"
+"""Protocols that an input may lead ffmpeg to: playlists must not reach the network."""
+
+_KEPT_LINES = 40
+_KILL_WAIT_S = 5.0
+_PREFIX = re.compile(r"^(\[[^\]]*@ 0x[0-9a-f]+\]\s*)+")
+_GENERIC = (
+    "Conversion failed!",
+    "Error while filtering:",
+    "Error opening output files:",
+    "Nothing was written into output file",
+)
+_VAGUE = "Invalid data found when processing input"
+
+
+def find_tool(name: str) -> str:
+    """Path of `ffmpeg` or `ffprobe`.
+
+    Raises:
+      ToolMissingError: the program is not on PATH.
+    """
+    path = shutil.which(name)
+    if path is None:
+        raise ToolMissingError(
+            f"{name} is not installed or not on PATH; install it (Debian: apt install ffmpeg)"
+        )
+    return path
+
+
+def ffmpeg_command(*global_options: str) -> list[str]:
+    """Start of every ffmpeg command line: quiet, no questions, no reading of stdin."""
+    return [
+        find_tool("ffmpeg"), "-hide_banner", "-nostdin", "-loglevel", "error",
+        *global_options, "-y",
+    ]  # fmt: skip
+
+
+def file_url(path: Path) -> str:
+    """How ffmpeg takes any file name literally, with colons or a leading dash too."""
+    return f"file:{os.path.abspath(path)}"
+
+
+def last_error_line(lines: Sequence[str]) -> str:
+    """The last line of ffmpeg's stderr that says something, without its address prefix."""
+    texts = [_PREFIX.sub("", line).strip().removeprefix("file:") for line in lines]
+    texts = [text for text in texts if text and not text.startswith(_GENERIC)]
+    telling = [text for text in texts if not text.endswith(_VAGUE)]
+    return next(iter((telling or texts)[::-1]), "")
+
+
+class Child:
+    """A child process whose stderr is drained and which is killed on leaving the context.
+
+    Attributes:
+      process: the child; its stdout is a pipe of bytes.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._drain = threading.Thread(target=self._read_stderr, name="ffmpeg-stderr", daemon=True)
+        self._drain.start()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def stdout(self) -> IO[bytes]:
+        """The child's output."""
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def _read_stderr(self) -> None:
+        stderr = self.process.stderr
+        assert stderr is not None
+        # A kill closes the pipe under the reader; what was read by then is enough.
+        with contextlib.suppress(ValueError, OSError):
+            for line in stderr:
+                self._lines.append(line.decode("utf-8", "replace").rstrip())
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Exit status, once the child has ended and its stderr is read.
+
+        Raises:
+          subprocess.TimeoutExpired: the child still runs after `timeout_s`.
+        """
+        status = self.process.wait(timeout_s)
+        self._drain.join(_KILL_WAIT_S)
+        return status
+
+    def error_line(self) -> str:
+        """The last meaningful line of stderr so far, or an empty string."""
+        return last_error_line(self.errors())
+
+    def errors(self) -> list[str]:
+        """The last lines of stderr so far."""
+        return list(self._lines)
+
+    def kill(self) -> None:
+        """Ends the child at once and frees its pipes; may be called again."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(_KILL_WAIT_S)
+        self._drain.join(_KILL_WAIT_S)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def run(self, on_line: Callable[[str], None] | None = None) -> int:
+        """Reads stdout to its end, line by line, and returns the exit status."""
+        for line in self.stdout:
+            if on_line is not None:
+                on_line(line.decode("utf-8", "replace").strip())
+        return self.wait()

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Runs every benchmark, one after the other so that they do not share the cores.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+shopt -s nullglob
+for benchmark in benchmarks/bench_*.py; do
+  echo "== $benchmark"
+  .venv/bin/python "$benchmark"
+done

@@ -1,0 +1,15 @@
+"""What every test shares: caches in a folder of their own, and matplotlib without a window."""
+
+import os
+
+import pytest
+
+# Before any import of jax or matplotlib by a test module.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _caches_apart(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps the tests from reading or filling the user's caches."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
