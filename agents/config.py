@@ -93,7 +93,7 @@ class _Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
 
     def replace(self: _C, **changes: Any) -> _C:
         """A copy with some settings changed, checked again."""

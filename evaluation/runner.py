@@ -116,7 +116,7 @@ def run_evaluation(
         return _Run(plan, encoder, out, on_progress).finish(jobs)
     except BaseException:
         # Leave no empty folder behind where nothing was finished.
-        for folder in made:
+        for folder in (out / "encodes", *made):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
         raise

@@ -11,6 +11,7 @@ import errno
 import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -19,11 +20,11 @@ from typing import Any
 
 from muzero_rc import video
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.first_pass import first_pass
+from muzero_rc.env.first_pass import FirstPass, first_pass
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.policies import prepare
+from muzero_rc.policies import prepare, warm_up
 from muzero_rc.types import FrameResult, Policy
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "check_output", "encode"]
@@ -181,9 +182,12 @@ def encode(
     with _temporary_files(out) as (ivf, webm):
         video.check_audio(info)
         _check_space(out.parent, info, settings, max_frames)
+        compiling = _start_warm_up(policy)
         progress("decode", 0, info.expected_frames)
         clip = Clip.load(source, height=height, max_frames=max_frames)
-        result, settings = _two_passes(clip, settings, policy, ivf, info.expected_frames, progress)
+        statistics = _first_pass(clip, settings, info.expected_frames, progress)
+        compiling.join()
+        result, settings = _second_pass(clip, settings, policy, statistics, ivf, progress)
         progress("mux")
         cut = None if max_frames is None else clip.duration_s
         video.mux(ivf, info, webm, duration_s=cut)
@@ -224,20 +228,42 @@ def encode(
     )
 
 
-def _two_passes(
+def _start_warm_up(policy: Policy) -> threading.Thread:
+    """Compiles networks while the video is decoded and analysed."""
+
+    def quietly() -> None:
+        # What fails here fails again at the first decision, where it can be told.
+        with contextlib.suppress(Exception):
+            warm_up(policy)
+
+    # Not a daemon: ending the process inside the compiler would crash it.
+    thread = threading.Thread(target=quietly, name="warm-up")
+    thread.start()
+    return thread
+
+
+def _first_pass(
     clip: Clip,
     settings: EncoderSettings,
-    policy: Policy,
-    ivf: Path,
     expected_frames: int | None,
     progress: Callable[[str, int, int | None], None],
-) -> tuple[Rollout, EncoderSettings]:
+) -> FirstPass:
     # A clip that is streamed knows its length only after the first pass.
     expected = clip.num_frames if clip.in_memory else expected_frames
     progress("first pass", 0, expected)
-    statistics = first_pass(
+    return first_pass(
         clip, settings, on_frames=lambda count: progress("first pass", count, expected)
     )
+
+
+def _second_pass(
+    clip: Clip,
+    settings: EncoderSettings,
+    policy: Policy,
+    statistics: FirstPass,
+    ivf: Path,
+    progress: Callable[[str, int, int | None], None],
+) -> tuple[Rollout, EncoderSettings]:
     total = clip.num_frames
     progress("search", 0, None)
     settings = prepare(policy, clip, settings, statistics)

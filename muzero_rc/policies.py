@@ -19,7 +19,13 @@ import numpy.typing as npt
 
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
-from muzero_rc.env.observation import OBSERVATION_VERSION
+from muzero_rc.env.observation import (
+    CLIP_FEATURES,
+    FRAME_FEATURES,
+    GLOBAL_FEATURES,
+    HISTORY_FEATURES,
+    OBSERVATION_VERSION,
+)
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError, InputError
@@ -33,6 +39,7 @@ __all__ = [
     "make_policy",
     "prepare",
     "shipped_policy_path",
+    "warm_up",
 ]
 
 POLICY_NAMES: dict[str, str] = {
@@ -183,6 +190,22 @@ def prepare(
     if isinstance(policy, Prepared):
         return policy.prepare(clip, settings, first_pass)
     return settings
+
+
+def warm_up(policy: Policy) -> None:
+    """Lets a learned policy compile its networks; others have nothing to do."""
+    # Only networks have a configuration; a random policy must not lose a draw here.
+    if getattr(policy, "config", None) is None:
+        return
+    observation = Observation(
+        clip=np.zeros((1, CLIP_FEATURES), np.float32),
+        history=np.zeros((0, HISTORY_FEATURES), np.float32),
+        frame=np.zeros(FRAME_FEATURES, np.float32),
+        globals=np.zeros(GLOBAL_FEATURES, np.float32),
+        show_index=0,
+        proposal_qindex=128,
+    )
+    policy.decide([observation])
 
 
 def _number(name: str, text: str) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from muzero_rc.agents.config import AgentConfig, OptimizerConfig
+from muzero_rc.agents.config import AgentConfig, LossConfig, NetworkConfig, OptimizerConfig
 from muzero_rc.agents.muzero.losses import loss
 from muzero_rc.agents.muzero.networks import Params, initial_params, make_networks, zero_params
 from muzero_rc.agents.muzero.targets import Batch
@@ -82,28 +83,13 @@ class Learner:
           params: start from these instead, with a fresh optimizer.
         """
         self.config = config
-        networks = make_networks(config.network)
-        optimizer = make_optimizer(config.optimizer)
         if params is None:
             params = initial_params(config.network, seed)
         params = jax.tree.map(jnp.asarray, params)
-        self.state = LearnerState(params, optimizer.init(params), jnp.zeros((), jnp.int32))
-
-        def update(state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, jax.Array]]:
-            gradients, metrics = jax.grad(loss, has_aux=True)(
-                state.params, networks, batch, config.loss
-            )
-            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-            params = optax.apply_updates(state.params, updates)
-            metrics["gradient_norm"] = optax.tree.norm(gradients)
-            return LearnerState(params, opt_state, state.step + 1), metrics
-
-        self._update = jax.jit(update)
-
-        def evaluate(params: Params, batch: Batch) -> dict[str, jax.Array]:
-            return loss(params, networks, batch, config.loss)[1]
-
-        self._evaluate = jax.jit(evaluate)
+        opt_state = make_optimizer(config.optimizer).init(params)
+        self.state = LearnerState(params, opt_state, jnp.zeros((), jnp.int32))
+        self._update = _compiled_update(config.network, config.loss, config.optimizer)
+        self._evaluate = _compiled_evaluate(config.network, config.loss)
 
     @property
     def params(self) -> Params:
@@ -202,6 +188,36 @@ class Learner:
         learner.state = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
         meta = header.get("meta")
         return learner, meta if isinstance(meta, dict) else {}
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled_update(
+    network: NetworkConfig, weights: LossConfig, optimization: OptimizerConfig
+) -> Callable[[LearnerState, Batch], tuple[LearnerState, dict[str, jax.Array]]]:
+    """One update for a configuration: learners of one process share what is compiled."""
+    networks = make_networks(network)
+    optimizer = make_optimizer(optimization)
+
+    def update(state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, jax.Array]]:
+        gradients, metrics = jax.grad(loss, has_aux=True)(state.params, networks, batch, weights)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        return LearnerState(params, opt_state, state.step + 1), metrics
+
+    return jax.jit(update)
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled_evaluate(
+    network: NetworkConfig, weights: LossConfig
+) -> Callable[[Params, Batch], dict[str, jax.Array]]:
+    networks = make_networks(network)
+
+    def evaluate(params: Params, batch: Batch) -> dict[str, jax.Array]:
+        return loss(params, networks, batch, weights)[1]
+
+    return jax.jit(evaluate)
 
 
 def _named_leaves(state: LearnerState) -> dict[str, np.ndarray[Any, Any]]:

@@ -7,6 +7,7 @@ gives and of how the episode ends. Sizes are ours, small enough for one CPU core
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,7 +23,7 @@ from muzero_rc.agents.perceiver import (
     PositionTable,
     fourier_features,
 )
-from muzero_rc.agents.tokens import Tokens, zero_tokens
+from muzero_rc.agents.tokens import zero_tokens
 
 __all__ = [
     "Networks",
@@ -203,6 +204,7 @@ class _Prediction(hk.Module):
         return -0.5 * jnp.square((actions - mean) / sigma)
 
 
+@functools.lru_cache(maxsize=16)
 def make_networks(config: NetworkConfig) -> Networks:
     """The three functions for a configuration; nothing is computed yet."""
 
@@ -224,14 +226,15 @@ def make_networks(config: NetworkConfig) -> Networks:
 
 def initial_params(config: NetworkConfig, seed: int) -> Params:
     """Fresh parameters; the same seed gives the same ones."""
-    networks = make_networks(config)
-    tokens: Tokens = zero_tokens(config, 1)
-    rng = jax.random.key(seed)
-    # Runs once: the compiler's optimizations would take longer than they save.
-    options = {"xla_backend_optimization_level": 0}
-    init = jax.jit(networks.init).lower(rng, tokens).compile(compiler_options=options)
-    params: Params = init(rng, tokens)
+    params: Params = _compiled_init(config)(jax.random.key(seed), zero_tokens(config, 1))
     return params
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled_init(config: NetworkConfig) -> Callable[..., Any]:
+    lowered = jax.jit(make_networks(config).init).lower(jax.random.key(0), zero_tokens(config, 1))
+    # Runs once: the compiler's optimizations would take longer than they save.
+    return lowered.compile(compiler_options={"xla_backend_optimization_level": "0"})
 
 
 def parameter_shapes(config: NetworkConfig) -> dict[str, dict[str, tuple[int, ...]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,10 +35,11 @@ class Plan(NamedTuple):
     prior: jax.Array
 
 
+@functools.lru_cache(maxsize=8)
 def make_plain(
     network: NetworkConfig,
 ) -> Callable[[Params, jax.Array, Any, jax.Array, jax.Array | float], Plan]:
-    """Play from the policy head alone, compiled once per batch size.
+    """Play from the policy head alone, compiled once per batch size and process.
 
     Returns:
       (params, rng, tokens, legal, temperature) -> `Plan`; temperature 0 takes the

@@ -9,6 +9,7 @@ what the losses teach them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -105,10 +106,11 @@ def search(
     )
 
 
+@functools.lru_cache(maxsize=8)
 def make_search(
     network: NetworkConfig, config: SearchConfig
 ) -> Callable[[Params, jax.Array, Any, jax.Array, jax.Array | float], Plan]:
-    """`search` compiled: once per batch size.
+    """`search` compiled: once per batch size and process.
 
     Returns:
       (params, rng, tokens, legal, gumbel_scale) -> `Plan`.

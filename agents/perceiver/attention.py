@@ -43,7 +43,7 @@ def attend(
 
 
 def _initializer(scale: float = 1.0) -> hk.initializers.Initializer:
-    return hk.initializers.VarianceScaling(scale)  # type: ignore[no-untyped-call]
+    return hk.initializers.VarianceScaling(scale)
 
 
 def _layer_norm(x: jax.Array) -> jax.Array:

@@ -6,16 +6,19 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from muzero_rc.errors import MuzeroRcError
 
-__all__ = ["DoctorArgs", "Finding", "examine", "run"]
+__all__ = ["DoctorArgs", "Finding", "examine", "policy_record", "run"]
 
 _PACKAGES = (
     "numpy", "scipy", "jax", "jaxlib", "dm-haiku", "optax", "mctx", "gymnasium",
     "ffmpeg-python", "matplotlib", "tyro", "rich", "tensorboardX",
 )  # fmt: skip
+_LONGEST_FACT = 40  # characters of a value in the training record
 _ENCODERS = ("libopus",)
 
 
@@ -140,4 +143,15 @@ def _shipped_policy() -> Finding:
         policy = make_policy("muzero")
     except (MuzeroRcError, ImportError) as error:
         return Finding("policy muzero", str(error), False)
-    return Finding("policy muzero", str(getattr(policy, "description", policy.name)))
+    return Finding("policy muzero", policy_record(getattr(policy, "meta", {})))
+
+
+def policy_record(meta: Mapping[str, Any]) -> str:
+    """A policy file's metadata in one line: environment, and how it was trained."""
+    training = meta.get("training", {})
+    facts = [f"{key} {value}" for key, value in training.items() if _is_short(value)]
+    return ", ".join([f"for {meta.get('env_id', 'an unknown environment')}", *facts])
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, int | float | str) and len(str(value)) <= _LONGEST_FACT

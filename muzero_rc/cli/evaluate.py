@@ -65,8 +65,8 @@ class EvaluateArgs:
     auto_alt_ref: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """Alternate references: 0 none, 1 one layer, 2 to 6 several layers."""
 
-    tpl: bool = True
-    """libvpx's temporal dependency model."""
+    no_tpl: bool = False
+    """Without libvpx's temporal dependency model (TPL)."""
 
     lag: Annotated[int, tyro.conf.arg(metavar="N")] = 25
     """Frames of look-ahead."""
@@ -133,6 +133,8 @@ def _plan(args: EvaluateArgs) -> EvaluationPlan:
     from muzero_rc.evaluation.runner import EvaluationPlan
     from muzero_rc.evaluation.targets import parse_targets
 
+    if not args.clips:
+        raise InputError("no clip given; name a video file or a folder of them")
     if args.frames is not None and args.frames < 1:
         raise InputError(f"--frames must be at least 1, not {args.frames}")
     if args.jobs < 1:
@@ -162,7 +164,7 @@ def _settings(args: EvaluateArgs) -> EncoderSettings:
         speed=args.speed,
         auto_alt_ref=args.auto_alt_ref,
         lag_in_frames=args.lag,
-        tpl=args.tpl,
+        tpl=not args.no_tpl,
         aq_mode=args.aq_mode,
         arnr_max_frames=args.arnr_max_frames,
         arnr_strength=args.arnr_strength,

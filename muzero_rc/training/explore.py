@@ -143,6 +143,10 @@ class Study:
     slope: float
     encodes: list[Encode]
 
+    def encode(self, name: str) -> Encode:
+        """The first encode of a name."""
+        return next(encode for encode in self.encodes if encode.name == name)
+
     def gain_db(self, encode: Encode, reference: Encode) -> float:
         """PSNR avg in dB that an encode wins over another at equal rate."""
         rate = math.log2(encode.kbps / reference.kbps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import select
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -28,8 +29,8 @@ _SCALER = "lanczos+accurate_rnd+bitexact"  # the same pixels on every machine
 class Decoder:
     """ffmpeg writing I420 8-bit frames at a constant rate into a pipe.
 
-    A frame is `frame_bytes` long: Y, then U and V at half size, no padding. Whoever reads
-    `fileno()` to its end must call `check()`: only that tells an end from a failure.
+    A frame is `frame_bytes` long: Y, then U and V at half size, no padding. When `fileno()`
+    is read to its end, `check()` tells an end from a failure; leaving the context calls it.
 
     Attributes:
       info: what the file's header says, with the colours as they come out of here.
@@ -48,6 +49,7 @@ class Decoder:
         self.width, self.height = info.coded_size(height)
         self.fps: Fraction = info.fps
         self.frame_bytes = self.width * self.height * 3 // 2
+        self._checked = False
         self._child = Child(_command(info, self.width, self.height, max_frames))
         # A larger pipe means fewer switches between the two processes; not vital.
         with contextlib.suppress(OSError, AttributeError):
@@ -62,7 +64,11 @@ class Decoder:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            if exc is None and not self._checked and self._read_to_end():
+                self.check()
+        finally:
+            self.close()
 
     def fileno(self) -> int:
         """File descriptor to read the frames from; owned by the decoder."""
@@ -77,6 +83,7 @@ class Decoder:
         Raises:
           InputError: ffmpeg stopped with an error, or there was no frame.
         """
+        self._checked = True
         try:
             status = self._child.wait(_END_WAIT_S)
         except subprocess.TimeoutExpired:
@@ -91,6 +98,15 @@ class Decoder:
             )
         if num_frames == 0:
             raise InputError(f"{self.info.path} has no frame that can be decoded")
+
+    def _read_to_end(self) -> bool:
+        """Whether ffmpeg closed its end of the pipe and nothing is left in it."""
+        if self._child.stdout.closed:
+            return False
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        events = [event for _, event in poll.poll(0)]
+        return any(event & select.POLLHUP and not event & select.POLLIN for event in events)
 
     def close(self) -> None:
         """Stops ffmpeg at once; may be called at any time, and again."""

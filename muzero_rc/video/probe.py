@@ -20,6 +20,7 @@ __all__ = ["AudioStream", "VideoInfo", "check_height", "frame_rate", "probe"]
 _MIN_SIDE = 2
 _MAX_SIDE = 16384
 _MAX_FPS = 300
+_MAX_COUNTED_FPS = 60
 _MIN_SCALE_HEIGHT = 16
 # ffmpeg reads any text file as a video of terminal output; nobody means that.
 _NOT_VIDEO = frozenset({"tty"})
@@ -205,10 +206,12 @@ def _describe(
         raise InputError(
             f"{path} is {width}x{height}; sides must be {_MIN_SIDE} to {_MAX_SIDE} pixels"
         )
+    duration = _seconds(stream.get("duration")) or _seconds(container.get("duration"))
     rate = frame_rate(stream.get("avg_frame_rate"), stream.get("r_frame_rate"))
+    if rate is None and duration:
+        rate = _counted_rate(path, stream, duration)
     if rate is None:
         raise InputError(f"{path} does not tell its frame rate; remux it with a frame rate first")
-    duration = _seconds(stream.get("duration")) or _seconds(container.get("duration"))
     start = _seconds(stream.get("start_time"))
     file_start = _seconds(container.get("start_time")) or 0.0
     return VideoInfo(
@@ -283,6 +286,18 @@ def frame_rate(average: str | None, nominal: str | None) -> Fraction | None:
     else:
         chosen = base if Fraction(99, 100) * mean <= base < Fraction(19, 10) * mean else mean
     return None if chosen is None else _snap(chosen)
+
+
+def _counted_rate(path: Path, stream: Mapping[str, Any], duration_s: float) -> Fraction | None:
+    """Whole frames per second by counting; for screen recordings that tell no rate."""
+    report = ffmpeg.probe(
+        file_url(path), cmd=find_tool("ffprobe"), v="error", protocol_whitelist=PROTOCOLS,
+        count_packets=None, select_streams=str(stream["index"]),
+    )  # fmt: skip
+    packets = _positive_int(report["streams"][0].get("nb_read_packets"))
+    if packets is None:
+        return None
+    return Fraction(min(max(1, round(packets / duration_s)), _MAX_COUNTED_FPS))
 
 
 def _snap(rate: Fraction) -> Fraction:

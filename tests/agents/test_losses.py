@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muzero_rc.agents.config import LossConfig, NetworkConfig
@@ -22,7 +22,7 @@ from muzero_rc.agents.muzero.losses import (
     step_weights,
     unroll,
 )
-from muzero_rc.agents.muzero.networks import initial_params, make_networks
+from muzero_rc.agents.muzero.networks import Networks, initial_params, make_networks
 from muzero_rc.agents.muzero.support import expectation, support, two_hot
 from muzero_rc.agents.muzero.targets import (
     Batch,
@@ -49,7 +49,8 @@ def test_two_hot_by_hand() -> None:
         np.testing.assert_allclose(two_hot(jnp.float32(value), 5), weights, atol=1e-6)
 
 
-@given(value=st.floats(-1, 1, width=32), bins=st.integers(2, 60))
+@settings(deadline=None, max_examples=40)
+@given(value=st.floats(-1, 1, width=32), bins=st.sampled_from([2, 5, 12]))
 def test_two_hot_keeps_the_mean_and_sums_to_one(value: float, bins: int) -> None:
     weights = two_hot(jnp.float32(value), bins)
     assert float(weights.sum()) == pytest.approx(1.0, abs=1e-5)
@@ -155,7 +156,8 @@ def test_the_scan_equals_a_loop_over_the_networks(
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: leaf + 0.05 * _random(rng, *leaf.shape), params)
     batch = make_batch([(make_episode(), 3), (make_episode(1), 5)], Tokenizer(tiny), 3, rng)
-    got = unroll(networks, params, batch, 0.5)
+    got = jax.jit(lambda p: unroll(networks, p, batch, 0.5))(params)
+    networks = Networks(*(jax.jit(function) for function in networks))
     state = networks.representation(params, batch.tokens)
     for k in range(4):
         if k:
@@ -183,7 +185,7 @@ def test_the_gradient_is_scaled_once_per_dynamics_step(tiny: NetworkConfig) -> N
             fixed = networks._replace(representation=lambda params, tokens: state)
             return unroll(fixed, params, batch, scale).coded[:, step].sum()
 
-        return jax.grad(term)(root)
+        return jax.jit(jax.grad(term))(root)
 
     for step in range(3):
         np.testing.assert_allclose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from muzero_rc.agents.actions import CENTRE
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.muzero.networks import (
+    Networks,
     count_parameters,
     initial_params,
     make_networks,
@@ -20,6 +22,11 @@ from muzero_rc.agents.muzero.networks import (
 )
 from muzero_rc.agents.tokens import Tokenizer
 from muzero_rc.types import Observation
+
+
+@functools.cache
+def _compiled(config: NetworkConfig) -> Networks:
+    return Networks(*(jax.jit(function) for function in make_networks(config)))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +46,7 @@ def shaken(params: Any) -> Any:
 def test_shapes(
     tiny: NetworkConfig, params: Any, make_observations: Callable[..., list[Observation]]
 ) -> None:
-    networks = make_networks(tiny)
+    networks = _compiled(tiny)
     state = networks.representation(params, Tokenizer(tiny).batch(make_observations(0, 7)))
     assert state.shape == (7, tiny.state_width)
     following, coded = networks.dynamics(params, state, jnp.arange(7))
@@ -56,7 +63,7 @@ def test_shapes(
 def test_the_untrained_policy_is_a_bump_at_the_proposal_in_every_state(
     tiny: NetworkConfig, params: Any
 ) -> None:
-    networks = make_networks(tiny)
+    networks = _compiled(tiny)
     state = np.random.default_rng(0).normal(size=(5, tiny.state_width)).astype(np.float32)
     prediction = networks.prediction(params, state)
     steps = np.arange(256) - CENTRE
@@ -67,7 +74,7 @@ def test_the_untrained_policy_is_a_bump_at_the_proposal_in_every_state(
 
 def test_the_untrained_policy_is_uniform_in_the_absolute_frame(tiny: NetworkConfig) -> None:
     config = tiny.replace(action_frame="absolute")
-    networks = make_networks(config)
+    networks = _compiled(config)
     logits = networks.prediction(
         initial_params(config, 0), jnp.ones((1, config.state_width))
     ).policy_logits
@@ -92,7 +99,7 @@ def test_the_state_depends_on_every_kind_of_token(
     tiny: NetworkConfig, shaken: Any, name: str,
     make_observations: Callable[..., list[Observation]],
 ) -> None:  # fmt: skip
-    networks = make_networks(tiny)
+    networks = _compiled(tiny)
     tokens = Tokenizer(tiny).batch(make_observations(1, 12)[6:7])
     before = networks.representation(shaken, tokens)
     tokens[name] = tokens[name] + np.asarray(1, tokens[name].dtype)
@@ -105,7 +112,7 @@ def test_the_state_does_not_depend_on_padding(
     tiny: NetworkConfig, shaken: Any, name: str,
     make_observations: Callable[..., list[Observation]],
 ) -> None:  # fmt: skip
-    networks = make_networks(tiny)
+    networks = _compiled(tiny)
     tokens = Tokenizer(tiny).batch(make_observations(1, 2)[1:])
     before = networks.representation(shaken, tokens)
     mask = tokens["segment_mask" if name == "segments" else f"{name}_mask"]
@@ -115,7 +122,7 @@ def test_the_state_does_not_depend_on_padding(
 
 
 def test_dynamics_depend_on_the_action_smoothly_at_first(tiny: NetworkConfig, params: Any) -> None:
-    networks = make_networks(tiny)
+    networks = _compiled(tiny)
     state = np.tile(np.random.default_rng(0).normal(size=tiny.state_width), (3, 1))
     following, _ = networks.dynamics(params, state.astype(np.float32), jnp.array([128, 129, 168]))
     near = np.abs(following[1] - following[0]).max()

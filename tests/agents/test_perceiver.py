@@ -62,10 +62,10 @@ def _model(inputs: jax.Array, mask: jax.Array | None, queries: jax.Array) -> jax
 def model() -> tuple[Any, Any]:
     transformed = hk.without_apply_rng(hk.transform(_model))
     inputs, queries = _normal(0, 3, 17, 11), _normal(1, 3, 19, 21)
-    params = transformed.init(jax.random.key(0), inputs, np.ones((3, 17), bool), queries)
+    params = jax.jit(transformed.init)(jax.random.key(0), inputs, np.ones((3, 17), bool), queries)
     # Fresh biases are zero and would hide errors in them.
     params = jax.tree.map(lambda leaf: leaf + 0.1 * _normal(leaf.size, *leaf.shape), params)
-    return transformed.apply, params
+    return jax.jit(transformed.apply), params
 
 
 def test_shapes_with_mutually_prime_sizes(model: tuple[Any, Any]) -> None:
@@ -91,7 +91,7 @@ def test_masked_rows_do_not_matter_wherever_they_stand(model: tuple[Any, Any]) -
         rtol=1e-4,
         atol=1e-5,
     )
-    changed = apply(params, rows + 0.1, None, queries)
+    changed = apply(params, rows + 0.1 * _normal(6, 2, 9, 11), None, queries)
     assert np.abs(changed - bare).max() > 1e-3, "the rows that are seen must matter"
 
 
@@ -115,7 +115,8 @@ def test_self_and_cross_attention_keep_their_shapes() -> None:
 
     transformed = hk.without_apply_rng(hk.transform(both))
     x, y = _normal(0, 2, 7, 10), _normal(1, 2, 3, 4)
-    a, b = transformed.apply(transformed.init(jax.random.key(0), x, y), x, y)
+    params = jax.eval_shape(transformed.init, jax.random.key(0), x, y)
+    a, b = jax.eval_shape(transformed.apply, params, x, y)
     assert a.shape == b.shape == (2, 7, 10)
 
 

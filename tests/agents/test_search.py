@@ -57,17 +57,20 @@ def _play(
     return np.concatenate([plan.action for plan in plans]), plans[0]
 
 
-def test_the_best_arm_is_found_whatever_the_noise() -> None:
+def test_the_best_arm_is_found() -> None:
     values = np.full(256, -0.5, np.float32)
     values[107] = 0.7
-    config = SearchConfig(simulations=32, max_considered=16, depth=4)
-    actions, plan = _play(values, np.ones(256, bool), range(10), config)
+    config = SearchConfig(simulations=32, max_considered=16, depth=4, gumbel_scale=0.0)
+    actions, plan = _play(values, np.ones(256, bool), range(3), config)
     assert (actions == 107).all()
-    assert (plan.policy.argmax(-1) == 107).all() and (plan.policy[:, 107] > 0.5).all()
+    assert (plan.policy.argmax(-1) == 107).all() and (plan.policy[:, 107] > 0.9).all()
     np.testing.assert_allclose(plan.policy.sum(-1), 1.0, atol=1e-5)
     # The prior is uniform over sixteen: without search no arm stands out.
     np.testing.assert_allclose(plan.prior[:, 107], 1 / 16, rtol=0.1)
-    assert (plan.value > -0.3).all() and (np.abs(plan.value) <= 1).all()
+    assert (plan.value > -0.45).all() and (np.abs(plan.value) <= 1).all()
+    # Gumbel noise trades some of it for exploration: far more than 1/16, not always.
+    noisy, _ = _play(values, np.ones(256, bool), range(20), config.replace(gumbel_scale=1.0))
+    assert (noisy == 107).mean() > 0.8
 
 
 def test_an_illegal_arm_is_never_taken_however_good() -> None:
@@ -75,9 +78,12 @@ def test_an_illegal_arm_is_never_taken_however_good() -> None:
     values[107], values[103] = 1.0, 0.4
     legal = np.ones(256, bool)
     legal[107] = False
-    actions, plan = _play(values, legal, range(10), SearchConfig(simulations=32, depth=4))
-    assert (actions == 103).all()
+    config = SearchConfig(simulations=32, depth=4)
+    noisy, plan = _play(values, legal, range(20), config)
+    assert (noisy != 107).all() and (noisy == 103).mean() > 0.6
     assert (plan.policy[:, 107] == 0).all() and (plan.prior[:, 107] == 0).all()
+    quiet, _ = _play(values, legal, range(3), config.replace(gumbel_scale=0.0))
+    assert (quiet == 103).all()
 
 
 def test_equal_arms_leave_the_prior_as_it_is() -> None:
@@ -116,4 +122,5 @@ def test_without_search_greedy_takes_the_proposal_and_heat_samples_around_it(
     assert (hot.action <= 128).all() and len(np.unique(hot.action)) > 3
     assert np.abs(np.asarray(hot.action) - 128).max() < 6 * tiny.policy_sigma
     np.testing.assert_allclose(greedy.prior.sum(-1), 1.0, atol=1e-5)
-    assert (greedy.prior[:, 129:] == 0).all() and (greedy.value == 0).all()
+    assert (greedy.prior[:, 129:] == 0).all()
+    np.testing.assert_allclose(greedy.value, 0.0, atol=1e-6)

@@ -324,6 +324,14 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == (0 if all(f.ok or not f.required for f in findings.values()) else 1)
 
 
+def test_policy_record_is_one_line() -> None:
+    training = {"encodes": 900, "corpus": "41 clips", "curve": [1, 2], "log": "x" * 99}
+    assert doctor.policy_record({"env_id": "e-v0", "training": training}) == (
+        "for e-v0, encodes 900, corpus 41 clips"
+    )
+    assert doctor.policy_record({}) == "for an unknown environment"
+
+
 def test_doctor_names_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

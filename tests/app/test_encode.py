@@ -8,12 +8,15 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from muzero_rc import encode as encode_module
@@ -26,6 +29,7 @@ from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies import ConstantForTarget, ConstrainedQuality, make_policy, prepare
+from muzero_rc.types import Observation
 
 MakeVideo = Callable[..., Path]
 FAST = EncoderSettings(target_kbps=100, speed=8)
@@ -282,6 +286,13 @@ def test_streamed_clip_gives_the_same_bytes(clip_file: Path) -> None:
     assert a.stream.sha256 == b.stream.sha256
 
 
+def test_damage_in_a_streamed_clip_is_told(damaged_file: Path) -> None:
+    streamed = Clip.load(damaged_file, memory_limit_bytes=1_000_000)
+    assert not streamed.in_memory
+    with pytest.raises(InputError, match="damaged"):
+        first_pass(streamed, FAST, cache=False)
+
+
 def test_constant_finds_the_lowest_qindex_that_fits(clip_file: Path) -> None:
     clip = Clip.load(clip_file, max_frames=8)
     policy = ConstantForTarget()
@@ -332,3 +343,34 @@ def test_memory_stays_bounded_on_a_long_video(make_video: MakeVideo, tmp_path: P
     # Measured: 77 MB when it streams, 154 MB with all frames in memory.
     assert streamed < 120_000, f"{streamed} KiB"
     assert video.probe(tmp_path / "out.webm").expected_frames == 225
+
+
+class Learned:
+    """Stands for a policy with networks: it has a configuration, and fails as told."""
+
+    name = "learned"
+    config = object()
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.calls = 0
+        self.error = error
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        return np.full(len(observations), 90, np.int32)
+
+
+def test_networks_are_compiled_before_the_second_pass(clip_file: Path, tmp_path: Path) -> None:
+    policy = Learned()
+    report = encode(clip_file, tmp_path / "out.webm", FAST, policy)
+    assert policy.calls == report.coded_frames + 1
+    assert set(report.qindexes) == {90}
+
+
+def test_what_a_policy_raises_is_told(clip_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="other columns"):
+        encode(clip_file, tmp_path / "out.webm", FAST, Learned(InputError("other columns")))
+    assert os.listdir(tmp_path) == []
+    assert not [t for t in threading.enumerate() if t.name == "warm-up"]

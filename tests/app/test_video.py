@@ -147,6 +147,19 @@ def test_irregular_frames_become_regular(make_video: MakeVideo) -> None:
     assert len(data) // decoder.frame_bytes == 50
 
 
+def test_rate_is_counted_where_none_is_told(make_video: MakeVideo) -> None:
+    # Frames every 40 and every 93 ms: ffprobe tells 1000 a second and no average.
+    path = make_video(
+        "irregular.mkv", "-vf", "select='not(mod(n,40))+not(mod(n,93))',settb=1/1000",
+        "-fps_mode", "passthrough", "-enc_time_base", "1/1000", "-c:v", "ffv1",
+        rate="1000", seconds=2,
+    )  # fmt: skip
+    info = video.probe(path)
+    assert info.fps == 36  # 71 frames in 1.96 s
+    decoder, data = decode(path)
+    assert len(data) // decoder.frame_bytes == pytest.approx(2 * 36, abs=2)
+
+
 def test_pixel_aspect_is_told(make_video: MakeVideo) -> None:
     info = video.probe(make_video("aspect.mp4", "-vf", "setsar=12/11", *X264))
     assert info.pixel_aspect == Fraction(12, 11)
@@ -170,6 +183,19 @@ def test_damage_is_told_after_the_end(damaged_file: Path) -> None:
         read_all(decoder)
         with pytest.raises(InputError, match="damaged"):
             decoder.check()
+
+
+def test_damage_is_told_on_leaving_even_if_nobody_checks(damaged_file: Path) -> None:
+    with pytest.raises(InputError, match="damaged"), video.open_decoder(damaged_file) as decoder:
+        read_all(decoder)
+    with video.open_decoder(damaged_file) as decoder:
+        os.read(decoder.fileno(), 1000)  # left early: nobody asked for the damaged part
+    with (
+        pytest.raises(RuntimeError, match="of the caller"),
+        video.open_decoder(damaged_file) as decoder,
+    ):
+        read_all(decoder)
+        raise RuntimeError("of the caller")
 
 
 def test_cut_off_file_is_damaged(make_video: MakeVideo) -> None:

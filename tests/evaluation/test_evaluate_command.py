@@ -104,6 +104,7 @@ def test_constant_without_a_value_keeps_to_the_target(clip_path, tmp_path, capfd
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        ([], "no clip given; name a video file"),
         (["missing.mp4"], "missing.mp4: no such file or folder"),
         (["CLIP", "--targets", "0"], "target '0' is not a bitrate: give whole kbit/s"),
         (["CLIP", "--targets", "abc"], "target 'abc' is not a bitrate"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -149,6 +150,21 @@ def test_an_output_that_cannot_be_written_is_an_error(make, tmp_path) -> None:
     (tmp_path / "out" / "encodes").write_text("in the way")
     with pytest.raises(OutputError, match="choose another --out"):
         run_evaluation(plan, encoder, tmp_path / "out")
+
+
+def test_a_full_output_ends_the_run_and_leaves_nothing(make, tmp_path) -> None:
+    """In the workers, a limit on the size of files acts as a full disk does."""
+    plan, encoder = make({"a": "one"})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OutputError, match="File too large; choose another --out"):
+            run_evaluation(plan, encoder, tmp_path / "new" / "out", jobs=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert not (tmp_path / "new").exists()
 
 
 def test_auto_targets_span_the_quality_range(make, tmp_path) -> None:

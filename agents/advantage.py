@@ -1,0 +1,204 @@
+"""What moving one frame's qindex is worth: a model of the teacher's measurements.
+
+An encode in which many frames were moved tells one number, how much the clip gained.
+The model explains it as a sum over its N decided frames, each a parabola in the frame's
+own step x (in units of `STEP` qindexes) that depends on the frame's kind k and on what
+was observed before it, phi:
+
+    gain = 1/T sum_f (a_k . phi_f) x_f - b_k x_f^2
+
+so that every encode is one linear equation in (a, b), and a few hundred encodes of
+different clips label every frame of all of them. Ridge regression solves it; its
+strength is chosen by cross-validation over sources of clips, since a source has its own
+peculiarities. The best step is (a_k . phi) / (2 b_k).
+
+This additive value attribution is ours; the predecessor paper (arXiv 2012.05339)
+searches each clip by evolution strategies instead. A network in place of the linear
+form explained more of the encodes it saw and nothing of those it did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.types import Observation, UpdateType
+
+__all__ = ["NUM_KINDS", "STEP", "AdvantageExample", "AdvantageModel", "advantage_features"]
+
+STEP = 10.0
+"""qindexes that make a step of one."""
+
+NUM_KINDS = 7
+"""Key, leaf, golden, ARF in three depths, overlays."""
+
+_TYPES = len(UpdateType)  # the first columns of Observation.frame
+_DEPTH_COLUMN = _TYPES + 1  # depth in the ARF pyramid over its greatest depth
+_STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
+_WEAK = 0.01  # strength for what every frame of a kind shares, seen in every encode
+_SMALLEST_CURVATURE = 0.005  # below, a parabola's top is not where encodes were measured
+
+_Array = npt.NDArray[np.float64]
+
+
+def advantage_features(observation: Observation) -> npt.NDArray[np.float32]:
+    """What the model looks at: frame and globals. [features] float32."""
+    return np.concatenate([observation.frame, observation.globals])
+
+
+@dataclass(frozen=True)
+class AdvantageExample:
+    """One measured encode.
+
+    Attributes:
+      source: source of its clip; cross-validation never divides one.
+      features: [N, features] of the decided frames.
+      steps: [N] qindex minus libvpx's proposal.
+      base_features: the same of the encode that it is compared with.
+      base_steps: likewise.
+      shown_frames: T, length of the clip.
+      gain: what the encode won over the base, in octaves of rate.
+    """
+
+    source: str
+    features: npt.NDArray[np.float32]
+    steps: npt.NDArray[np.float32]
+    base_features: npt.NDArray[np.float32]
+    base_steps: npt.NDArray[np.float32]
+    shown_frames: int
+    gain: float
+
+
+class AdvantageModel:
+    """The parabolas of all kinds of frames, fitted to examples.
+
+    Attributes:
+      explained: share of the variance of gains explained on sources held out in turn.
+      strength: of the ridge that explains most.
+    """
+
+    def __init__(self, columns: Sequence[int] | None = None) -> None:
+        """Makes an unfitted model.
+
+        Args:
+          columns: of the features, those that slopes may depend on; all if not given.
+        """
+        self._columns = None if columns is None else list(columns)
+        self.explained = float("nan")
+        self.strength = float("nan")
+        self._mean: _Array | None = None
+        self._scale: _Array = np.ones(0)
+        self._slopes: _Array = np.zeros((NUM_KINDS, 0))
+        self._curvatures: _Array = np.zeros(NUM_KINDS)
+
+    def fit(self, examples: Sequence[AdvantageExample], folds: int = 5) -> None:
+        """Fits the model.
+
+        Args:
+          examples: measured encodes, of clips of several sources if possible.
+          folds: of the cross-validation over sources.
+
+        Raises:
+          ValueError: no examples.
+        """
+        if not examples:
+            raise ValueError("there is nothing to fit the advantage model to")
+        rows = np.concatenate([self._chosen(e.features) for e in examples])
+        self._mean = rows.mean(axis=0)
+        self._scale = np.maximum(rows.std(axis=0), 1e-3)
+        design = np.stack([self._equation(e) for e in examples])
+        gains = np.array([e.gain for e in examples])
+        sources = sorted({e.source for e in examples})
+        fold = np.array([sources.index(e.source) % folds for e in examples])
+        scores = [_held_out(design, gains, fold, strength) for strength in _STRENGTHS]
+        best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else len(scores) - 1
+        self.explained, self.strength = scores[best], _STRENGTHS[best]
+        solution = _ridge(design, gains, self.strength)
+        features = 1 + len(self._mean)
+        self._slopes = solution[: features * NUM_KINDS].reshape(features, NUM_KINDS).T
+        self._curvatures = solution[features * NUM_KINDS :]
+
+    def best_steps(
+        self, features: npt.NDArray[np.float32], trust: float = 0.7, limit: float = 16.0
+    ) -> npt.NDArray[np.float32]:
+        """The steps from libvpx's proposal that gain most.
+
+        Args:
+          features: [N, features].
+          trust: share of the model's step that is taken.
+          limit: largest step, qindexes: the parabola is not known further out.
+
+        Returns:
+          [N] float32, qindexes; 0 for kinds whose parabola has no top.
+        """
+        kinds = _kinds(features)
+        slopes = np.einsum("nf,nf->n", self._phi(features), kinds @ self._slopes)
+        curvatures = kinds @ self._curvatures
+        tops = np.where(
+            curvatures > _SMALLEST_CURVATURE,
+            slopes / (2.0 * np.maximum(curvatures, _SMALLEST_CURVATURE)),
+            0.0,
+        )
+        return np.clip(trust * STEP * tops, -limit, limit).astype(np.float32)
+
+    def _phi(self, features: npt.NDArray[np.float32]) -> _Array:
+        if self._mean is None:
+            raise ValueError("the advantage model is not fitted")
+        normal = np.clip((self._chosen(features) - self._mean) / self._scale, -3.0, 3.0)
+        return np.concatenate([np.ones((len(features), 1)), normal], axis=1)
+
+    def _chosen(self, features: npt.NDArray[np.float32]) -> _Array:
+        chosen = features if self._columns is None else features[:, self._columns]
+        return chosen.astype(np.float64)
+
+    def _equation(self, example: AdvantageExample) -> _Array:
+        def side(features: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> _Array:
+            kinds, x = _kinds(features), steps[:, None] / STEP
+            linear = self._phi(features).T @ (kinds * x)
+            return np.concatenate([linear.ravel(), -(kinds * x * x).sum(axis=0)])
+
+        moved = side(example.features, example.steps)
+        return (moved - side(example.base_features, example.base_steps)) / example.shown_frames
+
+
+def _kinds(features: npt.NDArray[np.float32]) -> _Array:
+    """One-hot kind of each frame. [N, features] -> [N, NUM_KINDS]."""
+    update = features[:, :_TYPES].argmax(axis=1)
+    depth = features[:, _DEPTH_COLUMN]
+    arf = update == UpdateType.ARF
+    columns = [
+        update == UpdateType.KEY,
+        update == UpdateType.LEAF,
+        update == UpdateType.GOLDEN,
+        arf & (depth <= 0.34),
+        arf & (depth > 0.34) & (depth < 0.7),
+        arf & (depth >= 0.7),
+        update > UpdateType.ARF,
+    ]
+    return np.stack(columns, axis=1).astype(np.float64)
+
+
+def _ridge(design: _Array, gains: _Array, strength: float) -> _Array:
+    """Least squares with every column of unit deviation; see `_WEAK`."""
+    scale = design.std(axis=0) + 1e-9
+    unit = design / scale
+    penalty = np.full(unit.shape[1], strength)
+    penalty[:NUM_KINDS] = penalty[-NUM_KINDS:] = min(_WEAK, strength)
+    gram = unit.T @ unit + len(unit) * np.diag(penalty)
+    solution: _Array = np.linalg.solve(gram, unit.T @ gains) / scale
+    return solution
+
+
+def _held_out(design: _Array, gains: _Array, fold: npt.NDArray[np.int64], strength: float) -> float:
+    predicted = np.full(len(gains), np.nan)
+    for number in np.unique(fold):
+        seen = fold != number
+        if seen.any():
+            predicted[~seen] = design[~seen] @ _ridge(design[seen], gains[seen], strength)
+    variance = float(np.var(gains))
+    if variance == 0 or not np.isfinite(predicted).all():
+        return float("nan")
+    return float(1.0 - np.mean((gains - predicted) ** 2) / variance)

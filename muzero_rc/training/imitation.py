@@ -1,0 +1,117 @@
+"""From studies to lessons: what the teacher would have done at every frame ever coded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.agents.actions import imitation_target
+from muzero_rc.agents.advantage import AdvantageExample, AdvantageModel, advantage_features
+from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
+from muzero_rc.env.observation import ObservationBuilder
+from muzero_rc.env.reward import lexicographic_outcome
+from muzero_rc.training.explore import Encode, Study
+from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation
+
+__all__ = ["examples_of", "lessons_of", "observed"]
+
+_OUTLIER = 0.5  # octaves; beyond, the encoder changed its mind about the whole clip
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What an observation needs to know of a clip."""
+
+    width: int
+    height: int
+    fps: Fraction
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class _Stats:
+    stats: npt.NDArray[np.float64]
+
+
+def observed(
+    study: Study, encode: Encode
+) -> list[tuple[Observation, FrameInfo, FrameResult]]:
+    """The observations of a logged encode's decided frames, made again from the log."""
+    width, height, fps_num, fps_den = study.shape
+    shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))
+    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats))
+    seen = []
+    for info, result in encode.frames():
+        if info is not None:
+            seen.append((builder.observe(info), info, result))
+        builder.record(info, result)
+    return seen
+
+
+def examples_of(study: Study) -> list[AdvantageExample]:
+    """A study's corrected encodes, each against the base policy's."""
+    base = study.encode("base")
+    base_features, base_steps = _features_and_steps(study, base)
+    examples = []
+    for encode in study.encodes:
+        if encode.name != "perturbed":
+            continue
+        gain = study.gain_db(encode, base) / study.slope
+        if abs(gain) > _OUTLIER:
+            continue
+        features, steps = _features_and_steps(study, encode)
+        examples.append(
+            AdvantageExample(
+                study.source, features, steps, base_features, base_steps, len(study.stats), gain
+            )
+        )
+    return examples
+
+
+def lessons_of(study: Study, model: AdvantageModel, action_frame: str) -> list[Episode]:
+    """All encodes of a study at its target, with the teacher's choice at every frame."""
+    vbr = study.encode("vbr")
+    return [
+        _lesson(study, encode, vbr, model, action_frame)
+        for encode in study.encodes
+        if encode.name != "vbr_high"  # another target
+    ]
+
+
+def _lesson(
+    study: Study, encode: Encode, vbr: Encode, model: AdvantageModel, action_frame: str
+) -> Episode:
+    seen = observed(study, encode)
+    features = np.stack([advantage_features(observation) for observation, _, _ in seen])
+    steps = model.best_steps(features)
+    recorder = EpisodeRecorder(action_frame)
+    for (observation, info, result), step in zip(seen, steps, strict=True):
+        best = int(np.clip(info.proposal_qindex + round(float(step)), 0, NUM_QINDEX - 1))
+        recorder.step(
+            observation,
+            result.qindex,
+            bits_per_pixel=result.bits / result.samples[0],
+            psnr_db=result.psnr,
+            policy=imitation_target(best, info.proposal_qindex, action_frame),
+        )
+    target = study.settings.target_kbps
+    overshoot = encode.kbps / target - 1.0
+    outcome = lexicographic_outcome(
+        encode.psnr_avg, overshoot, vbr.psnr_avg, vbr.kbps / target - 1.0
+    )
+    return recorder.finish(
+        outcome=outcome, overshoot=overshoot, psnr_gain_db=encode.psnr_avg - vbr.psnr_avg
+    )
+
+
+def _features_and_steps(
+    study: Study, encode: Encode
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    seen: Sequence[tuple[Observation, FrameInfo, FrameResult]] = observed(study, encode)
+    features = np.stack([advantage_features(observation) for observation, _, _ in seen])
+    steps = np.array([result.qindex - info.proposal_qindex for _, info, result in seen])
+    return features, steps.astype(np.float32)

@@ -1,0 +1,36 @@
+"""The compilation cache on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muzero_rc.agents.compilation import keep_compiled
+from muzero_rc.errors import OutputError
+
+PROGRAM = """
+import sys, jax
+from muzero_rc.agents.compilation import keep_compiled
+keep_compiled(sys.argv[1], min_seconds=0.0)
+print(float(jax.jit(lambda x: (x * x).sum())(jax.numpy.arange(4.0))))
+"""
+
+
+def test_what_is_compiled_is_found_in_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "cache"
+    command = [sys.executable, "-c", PROGRAM, str(folder)]  # JAX's settings are per process
+    first = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    entries = sorted(path.name for path in folder.iterdir() if not path.name.endswith("-atime"))
+    assert float(first.stdout) == 14.0 and entries
+    second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    again = sorted(path.name for path in folder.iterdir() if not path.name.endswith("-atime"))
+    assert float(second.stdout) == 14.0 and again == entries
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot make the folder"):
+        keep_compiled(tmp_path / "file" / "cache")
