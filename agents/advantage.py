@@ -25,9 +25,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.types import Observation, UpdateType
+from muzero_rc.types import NUM_QINDEX, Observation, UpdateType
 
-__all__ = ["NUM_KINDS", "STEP", "AdvantageExample", "AdvantageModel", "advantage_features"]
+__all__ = [
+    "NUM_KINDS",
+    "STEP",
+    "AdvantageExample",
+    "AdvantageModel",
+    "AdvantagePolicy",
+    "advantage_features",
+]
 
 STEP = 10.0
 """qindexes that make a step of one."""
@@ -122,13 +129,14 @@ class AdvantageModel:
         self._curvatures = solution[features * NUM_KINDS :]
 
     def best_steps(
-        self, features: npt.NDArray[np.float32], trust: float = 0.7, limit: float = 16.0
+        self, features: npt.NDArray[np.float32], trust: float = 0.5, limit: float = 16.0
     ) -> npt.NDArray[np.float32]:
         """The steps from libvpx's proposal that gain most.
 
         Args:
           features: [N, features].
-          trust: share of the model's step that is taken.
+          trust: share of the model's step that is taken; on clips never seen 0.4 gained
+            more than 0.7.
           limit: largest step, qindexes: the parabola is not known further out.
 
         Returns:
@@ -162,6 +170,22 @@ class AdvantageModel:
 
         moved = side(example.features, example.steps)
         return (moved - side(example.base_features, example.base_steps)) / example.shown_frames
+
+
+class AdvantagePolicy:
+    """The teacher: libvpx's proposal plus the model's best step."""
+
+    name = "teacher"
+
+    def __init__(self, model: AdvantageModel) -> None:
+        """Takes a fitted model."""
+        self._model = model
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """qindex for each observation. [B] int32."""
+        steps = self._model.best_steps(np.stack([advantage_features(o) for o in observations]))
+        proposals = np.array([o.proposal_qindex for o in observations])
+        return np.clip(proposals + np.rint(steps), 0, NUM_QINDEX - 1).astype(np.int32)
 
 
 def _kinds(features: npt.NDArray[np.float32]) -> _Array:

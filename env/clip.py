@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,7 @@ class Clip:
         height: int | None = None,
         max_frames: int | None = None,
         memory_limit_bytes: int | None = None,
+        on_frames: Callable[[int], None] | None = None,
     ) -> Clip:
         """Decodes a video file.
 
@@ -88,6 +89,7 @@ class Clip:
           max_frames: take the first frames only.
           memory_limit_bytes: frames above this are streamed instead of kept;
             `default_memory_limit()` if not given.
+          on_frames: told now and then how many frames are decoded.
 
         Raises:
           InputError: the file is missing, damaged, or has no video.
@@ -99,7 +101,7 @@ class Clip:
             width, lines, fps = decoder.width, decoder.height, decoder.fps
             _check_size(path.name, width, lines)
             store = _native.FrameStore(width, lines)
-            fits = store.read_from(decoder.fileno(), max_frames or 0, limit)
+            fits = store.read_from(decoder.fileno(), max_frames or 0, limit, on_frames)
             if fits:
                 decoder.check()
         common: dict[str, Any] = {

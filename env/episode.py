@@ -27,7 +27,7 @@ __all__ = ["Episode", "episode_score"]
 
 
 def episode_score(
-    clip: ClipLike, target_kbps: float, results: Iterable[FrameResult]
+    clip: ClipLike, target_kbps: float, results: Iterable[FrameResult], size_bytes: int
 ) -> EpisodeScore:
     """The raw score of an encode from the results of all its frames.
 
@@ -35,14 +35,15 @@ def episode_score(
       clip: what was encoded.
       target_kbps: bitrate asked for, kbit/s.
       results: of all frames, hidden ones and shown buffers included.
+      size_bytes: of the stream's packets. It is what a file and vpxenc count: the frames
+        and the few bytes that bind a hidden frame to a shown one.
 
     Raises:
       EncoderError: no frame was shown.
     """
-    bits = coded = shown = 0
+    coded = shown = 0
     psnr_sum = psnr_y_sum = sse = samples = 0.0
     for result in results:
-        bits += result.bits
         coded += result.qindex >= 0
         if result.shown:
             shown += 1
@@ -52,6 +53,7 @@ def episode_score(
             samples += sum(result.samples)
     if shown == 0:
         raise EncoderError(f"the encoder showed no frame of {clip.name}")
+    bits = 8 * size_bytes
     return EpisodeScore(
         clip=clip.sha256,
         target_kbps=float(target_kbps),
@@ -94,6 +96,7 @@ class Episode:
         self.info: FrameInfo | None = None
         self.frames: list[tuple[FrameInfo | None, FrameResult]] = []
         self._session = session
+        self._stream: EncodedStream | None = None
         self._seen = 0
         try:
             self._builder = ObservationBuilder(clip, settings, first_pass)
@@ -150,13 +153,16 @@ class Episode:
             self._seen += 1
 
     def score(self) -> EpisodeScore:
-        """The raw score of the frames so far."""
+        """The raw score, once `info` is None."""
         results = (result for _, result in self.frames)
-        return episode_score(self.clip, self.settings.target_kbps, results)
+        size_bytes = self.finish().size_bytes
+        return episode_score(self.clip, self.settings.target_kbps, results, size_bytes)
 
     def finish(self) -> EncodedStream:
         """The encoded stream, once `info` is None."""
-        return self._session.finish()
+        if self._stream is None:
+            self._stream = self._session.finish()
+        return self._stream
 
     def close(self) -> None:
         """Drops the encode; may be called at any moment, and again."""

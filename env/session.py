@@ -134,7 +134,7 @@ class EncoderSession:
           EncoderError: libvpx failed; EncoderTimeoutError: it does not answer;
           SessionClosedError: the session is closed.
         """
-        given = self._native.next()
+        given: tuple[Any, ...] | None = self._native.next()
         self._collect_uncoded()
         self._info = None if given is None else _frame_info(given)
         return self._info
@@ -224,7 +224,7 @@ def encode_plain(
 
 
 def _frame_info(given: tuple[Any, ...]) -> FrameInfo:
-    return FrameInfo(*given[:2], UpdateType(given[2]), *given[3:])
+    return FrameInfo(given[0], given[1], UpdateType(given[2]), *given[3:])
 
 
 def _frame_result(given: tuple[Any, ...]) -> FrameResult:

@@ -86,7 +86,7 @@ class EncodeRecord(_Record):
       clip: name of the clip in this evaluation.
       method: name of the method in this evaluation.
       target_kbps: bitrate asked for.
-      actual_kbps: 8 * bytes of all coded frames / duration / 1000.
+      actual_kbps: 8 * `bytes` / duration / 1000.
       bytes: size of the stream without container.
       psnr_avg: mean over shown frames of the PSNR over Y+U+V, dB.
       psnr_overall: PSNR of the summed squared error over Y+U+V, dB.

@@ -65,9 +65,9 @@ class EncodeReport:
       coded_frames: coded frames, hidden ones included.
       duration_s: length of the video, seconds.
       file_bytes: size of the file with audio and container.
-      video_bytes: size of the coded frames.
+      video_bytes: size of the video's packets, without container.
       target_kbps: bitrate asked for, kbit/s.
-      actual_kbps: bitrate of the coded frames, kbit/s.
+      actual_kbps: bitrate of `video_bytes`, kbit/s.
       deviation: actual_kbps / target_kbps - 1.
       psnr_avg: mean over frames of the PSNR over Y, U and V, dB.
       psnr_overall: PSNR of the summed squared error, dB.
@@ -184,7 +184,12 @@ def encode(
         _check_space(out.parent, info, settings, max_frames)
         compiling = _start_warm_up(policy)
         progress("decode", 0, info.expected_frames)
-        clip = Clip.load(source, height=height, max_frames=max_frames)
+        clip = Clip.load(
+            source,
+            height=height,
+            max_frames=max_frames,
+            on_frames=lambda count: progress("decode", count, info.expected_frames),
+        )
         statistics = _first_pass(clip, settings, info.expected_frames, progress)
         compiling.join()
         result, settings = _second_pass(clip, settings, policy, statistics, ivf, progress)

@@ -154,8 +154,8 @@ class EpisodeScore:
     Attributes:
       clip: identity of the clip (content hash or name).
       target_kbps: bitrate asked for.
-      actual_kbps: 8 * bytes of all coded frames / duration / 1000.
-      bits: bits of all coded frames.
+      actual_kbps: 8 * bytes of all packets / duration / 1000.
+      bits: 8 * bytes of all packets: the coded frames and what binds hidden ones to them.
       psnr_avg: mean over shown frames of the frame's PSNR over Y+U+V, dB.
       psnr_overall: PSNR of the clip's summed squared error over Y+U+V, dB.
       psnr_y: mean over shown frames of luma PSNR, dB.

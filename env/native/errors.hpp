@@ -27,6 +27,12 @@ class ClosedError : public CodecError {
   explicit ClosedError(const std::string& what) : CodecError(what, 0, "") {}
 };
 
+// What was given cannot be used, e.g. raw frames that end in the middle of one.
+class InputError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 // The encoded stream cannot be written; errno_value says why.
 class WriteError : public std::runtime_error {
  public:

@@ -26,15 +26,15 @@ void receive_blocks(void* priv, int, int mb_rows, int mb_cols,
 }  // namespace
 
 std::string run_first_pass(const Settings& settings, FrameReader& reader, BlockStats* blocks,
-                           const std::function<void(int64_t)>& progress,
-                           const Heartbeat& heartbeat) {
+                           const Progress& progress) {
   Encoder encoder(settings, Pass::kFirst);
   vpx_fp_block_sink_t sink{receive_blocks, blocks};
   if (blocks) encoder.set_block_sink(&sink);
   int64_t count = 0;
+  const Heartbeat heartbeat = [&] { progress(count); };
   while (const uint8_t* frame = reader.next(heartbeat)) {
     encoder.encode(frame, count++);
-    progress(count);
+    heartbeat();
   }
   if (count == 0) throw CodecError("the clip has no frames", 0, "");
   while (encoder.encode(nullptr, -1)) {
@@ -51,8 +51,7 @@ std::vector<Packet> encode_plain(const Settings& settings, FrameReader& reader,
     encoder.encode(frame, count++);
     heartbeat();
   }
-  while (encoder.encode(nullptr, -1)) {
-  }
+  while (encoder.encode(nullptr, -1)) heartbeat();
   return encoder.take_packets();
 }
 

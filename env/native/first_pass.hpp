@@ -20,8 +20,7 @@ struct BlockStats {
 // libvpx's statistics of all frames, packed as it wants them back in the second pass.
 // `progress` is told how many frames are done; it may throw to stop.
 std::string run_first_pass(const Settings& settings, FrameReader& reader, BlockStats* blocks,
-                           const std::function<void(int64_t)>& progress,
-                           const Heartbeat& heartbeat);
+                           const Progress& progress);
 
 // Fields of libvpx's FIRSTPASS_STATS that are statistics, in its order.
 constexpr int kFirstPassFields = 25;

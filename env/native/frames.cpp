@@ -31,12 +31,10 @@ vpx_image_t FrameSize::wrap(const uint8_t* data) const {
 bool read_frame(int fd, uint8_t* data, size_t size, const Heartbeat& heartbeat) {
   size_t have = 0;
   while (have < size) {
+    heartbeat();
     pollfd waiting{fd, POLLIN, 0};
     const int ready = poll(&waiting, 1, kHeartbeatMs);
-    if (ready == 0 || (ready < 0 && errno == EINTR)) {
-      heartbeat();
-      continue;
-    }
+    if (ready == 0 || (ready < 0 && errno == EINTR)) continue;
     const ssize_t got = read(fd, data + have, size - have);
     if (got < 0) {
       if (errno == EINTR || errno == EAGAIN) continue;
@@ -44,9 +42,8 @@ bool read_frame(int fd, uint8_t* data, size_t size, const Heartbeat& heartbeat) 
     }
     if (got == 0) {
       if (have == 0) return false;
-      throw CodecError("the last raw frame is cut short: " + std::to_string(have) + " of " +
-                           std::to_string(size) + " bytes",
-                       0, "");
+      throw InputError("the last raw frame is cut short: " + std::to_string(have) + " of " +
+                       std::to_string(size) + " bytes");
     }
     have += static_cast<size_t>(got);
   }
@@ -60,8 +57,9 @@ void FrameStore::append(const uint8_t* data) {
 }
 
 bool FrameStore::read_from(int fd, size_t max_frames, size_t max_bytes,
-                           const Heartbeat& heartbeat) {
+                           const Progress& progress) {
   const size_t bytes = size_.bytes();
+  const Heartbeat heartbeat = [&] { progress(static_cast<int64_t>(frames_.size())); };
   while (max_frames == 0 || frames_.size() < max_frames) {
     auto frame = std::make_unique_for_overwrite<uint8_t[]>(bytes);
     if (!read_frame(fd, frame.get(), bytes, heartbeat)) return true;

@@ -12,8 +12,10 @@
 
 namespace muzero_rc {
 
-// Called about ten times a second during long work; throws to stop it.
+// Called often during long work, at least ten times a second; throws to stop it.
 using Heartbeat = std::function<void()>;
+// Likewise, told how many frames are done.
+using Progress = std::function<void(int64_t)>;
 
 struct FrameSize {
   int width = 0;
@@ -29,7 +31,7 @@ struct FrameSize {
 };
 
 // Reads `size` bytes of a frame from a pipe. False at the end of the stream; throws
-// CodecError for a frame cut short. `heartbeat` runs while the pipe is silent.
+// InputError for a frame cut short.
 bool read_frame(int fd, uint8_t* data, size_t size, const Heartbeat& heartbeat);
 
 // All frames of a clip in memory, immutable once filled, shared by every session on it.
@@ -42,7 +44,7 @@ class FrameStore {
   void append(const uint8_t* data);
   // Appends frames from a pipe until its end, `max_frames` (0: no limit) or `max_bytes`.
   // True if the stream ended; false if it would not fit into `max_bytes`.
-  bool read_from(int fd, size_t max_frames, size_t max_bytes, const Heartbeat& heartbeat);
+  bool read_from(int fd, size_t max_frames, size_t max_bytes, const Progress& progress);
   void clear() { frames_.clear(); }
 
   size_t count() const { return frames_.size(); }

@@ -25,14 +25,30 @@ void check_signals() {
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
 }
 
-// At most ten times a second.
-Heartbeat throttled(const std::function<void()>& beat) {
-  auto last = std::make_shared<std::chrono::steady_clock::time_point>();
-  return [last, beat] {
+// True at most ten times a second, so that what is asked often costs next to nothing.
+std::function<bool()> ten_times_a_second() {
+  return [last = std::chrono::steady_clock::time_point()]() mutable {
     const auto now = std::chrono::steady_clock::now();
-    if (now - *last < std::chrono::milliseconds(100)) return;
-    *last = now;
-    beat();
+    if (now - last < std::chrono::milliseconds(100)) return false;
+    last = now;
+    return true;
+  };
+}
+
+Heartbeat checking_signals() {
+  return [due = ten_times_a_second()] {
+    if (due()) check_signals();
+  };
+}
+
+// Signals, and a Python function (or None) that wants to know the frames done. The caller
+// keeps the function alive: taking a reference would need the GIL.
+Progress reporting(const nb::object& on_frames) {
+  return [due = ten_times_a_second(), &on_frames](int64_t done) {
+    if (!due()) return;
+    nb::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    if (!on_frames.is_none()) on_frames(done);
   };
 }
 
@@ -44,6 +60,9 @@ void raise_python(PyObject* type, nb::args args) {
 void translate(const std::exception_ptr& pointer, void*) {
   try {
     std::rethrow_exception(pointer);
+  } catch (const InputError& error) {
+    nb::object type = nb::module_::import_("muzero_rc.errors").attr("InputError");
+    raise_python(type.ptr(), nb::borrow<nb::args>(nb::make_tuple(error.what())));
   } catch (const WriteError& error) {
     nb::object type = nb::module_::import_("muzero_rc.errors").attr("OutputError");
     raise_python(type.ptr(), nb::borrow<nb::args>(nb::make_tuple(error.errno_value, error.what())));
@@ -134,11 +153,13 @@ NB_MODULE(_native, m) {
              self.append(frame.data());
            })
       .def("read_from",
-           [](FrameStore& self, int fd, size_t max_frames, size_t max_bytes) {
+           [](FrameStore& self, int fd, size_t max_frames, size_t max_bytes,
+              nb::object on_frames) {
+             const Progress progress = reporting(on_frames);
              nb::gil_scoped_release unlocked;
-             return self.read_from(fd, max_frames, max_bytes, check_signals);
+             return self.read_from(fd, max_frames, max_bytes, progress);
            },
-           "fd"_a, "max_frames"_a = 0, "max_bytes"_a = 0)
+           "fd"_a, "max_frames"_a = 0, "max_bytes"_a = 0, "on_frames"_a = nb::none())
       .def("clear", &FrameStore::clear)
       .def("frame",
            [](const FrameStore& self, size_t index) {
@@ -168,20 +189,9 @@ NB_MODULE(_native, m) {
         BlockStats collected;
         std::string stats;
         {
-          int64_t done = 0;
-          const Heartbeat beat = throttled([&] {
-            nb::gil_scoped_acquire gil;
-            if (PyErr_CheckSignals() != 0) throw nb::python_error();
-            if (!on_frames.is_none()) on_frames(done);
-          });
+          const Progress progress = reporting(on_frames);
           nb::gil_scoped_release unlocked;
-          stats = run_first_pass(
-              settings, *reader, blocks ? &collected : nullptr,
-              [&](int64_t count) {
-                done = count;
-                beat();
-              },
-              beat);
+          stats = run_first_pass(settings, *reader, blocks ? &collected : nullptr, progress);
         }
         nb::object array = nb::none();
         if (blocks) {
@@ -209,7 +219,7 @@ NB_MODULE(_native, m) {
         {
           nb::gil_scoped_release unlocked;
           const auto packets = encode_plain(settings, *reader, two_pass ? &packed : nullptr,
-                                            throttled(check_signals));
+                                            checking_signals());
           seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
           Stream stream(settings, "");
           for (const Packet& packet : packets) stream.add(packet);

@@ -10,10 +10,10 @@ of their effect stands out of the noise. Every encode is logged frame by frame.
 from __future__ import annotations
 
 import dataclasses
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,11 @@ from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, Policy, UpdateType
 
-from pathlib import Path
-
-__all__ = ["Encode", "ExploreConfig", "PerturbedPolicy", "Study", "run_study"]
+__all__ = ["Encode", "ExploreConfig", "PerturbedPolicy", "Study", "load_part", "run_study"]
 
 _INFO_FIELDS = tuple(field.name for field in dataclasses.fields(FrameInfo))
 _RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(FrameResult))
+_LONGEST = 360  # frames of a clip that parts are taken from
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,7 @@ class Study:
     Attributes:
       clip: file name.
       source: source that it belongs to.
+      part: height it was scaled to, first frame and number of frames.
       shape: width, height, fps numerator and denominator.
       settings: of the encodes.
       stats: [T, 25] first-pass statistics.
@@ -137,6 +137,7 @@ class Study:
 
     clip: str
     source: str
+    part: tuple[int, int, int]
     shape: tuple[int, int, int, int]
     settings: EncoderSettings
     stats: npt.NDArray[np.float64]
@@ -165,6 +166,7 @@ class Study:
             "format": "muzero_rc study",
             "clip": self.clip,
             "source": self.source,
+            "part": list(self.part),
             "shape": list(self.shape),
             "settings": self.settings.as_dict(),
             "slope": self.slope,
@@ -186,11 +188,11 @@ class Study:
             Encode(*head, tree[f"encode{number}"]["infos"], tree[f"encode{number}"]["results"])
             for number, head in enumerate(meta["encodes"])
         ]
-        shape = tuple(meta["shape"])
         return cls(
             meta["clip"],
             meta["source"],
-            (shape[0], shape[1], shape[2], shape[3]),
+            (meta["part"][0], meta["part"][1], meta["part"][2]),
+            (meta["shape"][0], meta["shape"][1], meta["shape"][2], meta["shape"][3]),
             EncoderSettings(**meta["settings"]),
             tree["stats"],
             meta["slope"],
@@ -208,7 +210,7 @@ def run_study(clip: CorpusClip, base: Policy, config: ExploreConfig, seed: int) 
       seed: of every random choice.
     """
     rng = np.random.default_rng(seed)
-    video = _random_part(clip.path, config, rng)
+    video, part = _random_part(clip.path, config, rng)
     settings = EncoderSettings(
         target_kbps=1,
         speed=int(rng.choice(config.speeds)),
@@ -241,6 +243,7 @@ def run_study(clip: CorpusClip, base: Policy, config: ExploreConfig, seed: int) 
     return Study(
         clip.path.name,
         clip.source,
+        part,
         shape,
         settings,
         stats.stats,
@@ -249,12 +252,24 @@ def run_study(clip: CorpusClip, base: Policy, config: ExploreConfig, seed: int) 
     )
 
 
-def _random_part(path: Path, config: ExploreConfig, rng: np.random.Generator) -> Clip:
-    whole = Clip.load(path, height=int(rng.choice(config.heights)), max_frames=360)
+def load_part(path: Path, part: tuple[int, int, int]) -> Clip:
+    """The part of a clip that a study was made on: height, first frame, frames."""
+    height, start, length = part
+    whole = Clip.load(path, height=height, max_frames=start + length)
+    frames = np.stack([whole.frame(start + index) for index in range(length)])
+    return Clip.from_frames(frames, whole.width, whole.height, whole.fps, whole.name)
+
+
+def _random_part(
+    path: Path, config: ExploreConfig, rng: np.random.Generator
+) -> tuple[Clip, tuple[int, int, int]]:
+    height = int(rng.choice(config.heights))
+    whole = Clip.load(path, height=height, max_frames=_LONGEST)
     length = min(int(rng.integers(config.min_frames, config.max_frames + 1)), whole.num_frames)
     start = int(rng.integers(0, whole.num_frames - length + 1))
     frames = np.stack([whole.frame(start + index) for index in range(length)])
-    return Clip.from_frames(frames, whole.width, whole.height, whole.fps, whole.name)
+    clip = Clip.from_frames(frames, whole.width, whole.height, whole.fps, whole.name)
+    return clip, (height, start, length)
 
 
 def _aim(
@@ -263,7 +278,7 @@ def _aim(
     """The target at which VBR reaches about this PSNR, and VBR's encode there."""
     pixels_per_second = video.width * video.height * float(video.fps)
     kbps = 0.05 * pixels_per_second / 1000
-    for attempt in range(3):
+    for _ in range(3):
         aimed = settings.replace(target_kbps=max(2, round(kbps)))
         tried = rollout(video, aimed, VbrPolicy(), first_pass=stats)
         reached = abs(tried.score.overshoot) < 0.25
@@ -299,9 +314,9 @@ def _flat(record: FrameInfo | FrameResult, fields: tuple[str, ...]) -> list[floa
 
 def _info(row: npt.NDArray[np.float64]) -> FrameInfo:
     v = [int(value) for value in row]
-    return FrameInfo(
-        v[0], v[1], UpdateType(v[2]), bool(v[3]), *v[4:9], (v[9], v[10], v[11]), *v[12:]
-    )
+    references = (v[9], v[10], v[11])
+    fields = (*v[:2], UpdateType(v[2]), bool(v[3]), *v[4:9], references, *v[12:])
+    return FrameInfo(*fields)  # type: ignore[arg-type]
 
 
 def _result(row: npt.NDArray[np.float64]) -> FrameResult:

@@ -12,12 +12,30 @@ import numpy.typing as npt
 from muzero_rc.agents.actions import imitation_target
 from muzero_rc.agents.advantage import AdvantageExample, AdvantageModel, advantage_features
 from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
-from muzero_rc.env.observation import ObservationBuilder
+from muzero_rc.env.observation import FRAME_COLUMNS, GLOBAL_COLUMNS, ObservationBuilder
 from muzero_rc.env.reward import lexicographic_outcome
 from muzero_rc.training.explore import Encode, Study
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation
 
-__all__ = ["examples_of", "lessons_of", "observed"]
+__all__ = ["MODEL_COLUMNS", "examples_of", "lessons_of", "observed"]
+
+MODEL_COLUMNS = (
+    *map(
+        FRAME_COLUMNS.index,
+        (
+            "boost",
+            "proposal_to_target",
+            "proposal_qindex",
+            "gop_size",
+            "max_layer_depth",
+            "clip_libvpx_share",
+            "proposal_bpp",
+            "gop_position",
+        ),
+    ),
+    len(FRAME_COLUMNS) + GLOBAL_COLUMNS.index("frame_rate"),
+)
+"""Columns of the advantage features whose effect shows on sources held out."""
 
 _OUTLIER = 0.5  # octaves; beyond, the encoder changed its mind about the whole clip
 
@@ -37,9 +55,7 @@ class _Stats:
     stats: npt.NDArray[np.float64]
 
 
-def observed(
-    study: Study, encode: Encode
-) -> list[tuple[Observation, FrameInfo, FrameResult]]:
+def observed(study: Study, encode: Encode) -> list[tuple[Observation, FrameInfo, FrameResult]]:
     """The observations of a logged encode's decided frames, made again from the log."""
     width, height, fps_num, fps_den = study.shape
     shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))

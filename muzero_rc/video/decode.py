@@ -65,7 +65,9 @@ class Decoder:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            if exc is None and not self._checked and self._read_to_end():
+            # What ffmpeg says of a frame cut short tells more than the reader of it.
+            told = exc is None or isinstance(exc, InputError)
+            if told and not self._checked and self._read_to_end():
                 self.check()
         finally:
             self.close()

@@ -107,20 +107,21 @@ def test_score_by_hand() -> None:
         _result(False, (1, 1, 1), 1000),
         _result(True, (400, 100, 100), 992, qindex=-1),
     ]
-    score = episode_score(clip, 20, results)
+    score = episode_score(clip, 20, results, 1250)
     psnr = [10 * math.log10(255**2 / 10), 10 * math.log10(255**2)]
     assert score.psnr_avg == pytest.approx(sum(psnr) / 2)
     assert score.psnr_y == pytest.approx(sum(psnr) / 2)
     assert score.psnr_overall == pytest.approx(10 * math.log10(1200 * 255**2 / 6600))
-    assert (score.bits, score.shown_frames, score.coded_frames) == (9992, 2, 2)
-    assert score.actual_kbps == pytest.approx(9992 / 0.5 / 1000)
-    assert score.overshoot == pytest.approx(19.984 / 20 - 1)
+    assert (score.bits, score.shown_frames, score.coded_frames) == (10000, 2, 2)
+    assert score.actual_kbps == pytest.approx(20)
+    assert score.overshoot == pytest.approx(0)
+    assert episode_score(clip, 20, results, 1500).overshoot == pytest.approx(0.2)
     assert score.clip == clip.sha256
 
 
 def test_a_clip_that_shows_nothing_has_no_score() -> None:
     with pytest.raises(EncoderError, match="showed no frame"):
-        episode_score(FakeClip(), 20, [_result(False, (1, 1, 1), 8)])
+        episode_score(FakeClip(), 20, [_result(False, (1, 1, 1), 8)], 1)
 
 
 def test_vbr_rollout_is_the_encoders_own_encode(carphone: Clip, fast: EncoderSettings) -> None:
@@ -131,8 +132,9 @@ def test_vbr_rollout_is_the_encoders_own_encode(carphone: Clip, fast: EncoderSet
     done = rollout(carphone, fast, VbrPolicy())
     assert done.stream.sha256 == stream.sha256
     assert done.score.shown_frames == carphone.num_frames
-    # Bits of the frames; the stream has a few bytes more, which bind hidden frames to shown ones.
-    overhead = 8 * done.stream.size_bytes - done.score.bits
+    # What the file holds, with the few bytes more that bind hidden frames to shown ones.
+    assert done.score.bits == 8 * done.stream.size_bytes
+    overhead = done.score.bits - sum(result.bits for _, result in done.frames)
     assert 0 <= overhead < 0.02 * done.score.bits
 
 

@@ -1,0 +1,73 @@
+"""`muzero-rc train`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from muzero_rc.errors import InputError
+
+__all__ = ["TrainArgs", "run"]
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Train a policy on a folder of videos; an interrupted run goes on with --resume."""
+
+    out: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    """Folder of the run: checkpoints, TensorBoard events, policy.npz."""
+
+    corpus: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of videos; a fifth of the sources in it is kept for validation."""
+
+    preset: Literal["tiny", "laptop"] = "laptop"
+    """tiny: minutes, to see that all works; laptop: a night on two cores."""
+
+    resume: bool = False
+    """Go on with the run in RUN, with its own settings."""
+
+    exclude: tuple[str, ...] = ()
+    """Sources of the corpus that are not trained on."""
+
+    studies: int | None = None
+    """Instead of the preset's: clips and targets that the teacher studies."""
+
+    updates: int | None = None
+    """Instead of the preset's: learner updates on the teacher's lessons."""
+
+    episodes: int | None = None
+    """Instead of the preset's: encodes of self-competition; 0 stops after imitation."""
+
+    seed: int = 0
+    """Of every random choice."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+
+def run(args: TrainArgs) -> int:
+    """Trains; returns the exit status."""
+    from muzero_rc.training.log import RunLog
+    from muzero_rc.training.presets import configure
+    from muzero_rc.training.run import TrainingRun
+
+    if not args.resume:
+        if args.corpus is None:
+            raise InputError("give --corpus, a folder of videos to train on (or --resume)")
+        if not args.corpus.is_dir():
+            raise InputError(f"{args.corpus}: no such folder")
+        config = configure(
+            args.preset,
+            studies=args.studies,
+            imitation_updates=args.updates,
+            episodes=args.episodes,
+            seed=args.seed,
+        )
+        TrainingRun.create(args.out, config, args.corpus, args.exclude)
+    with RunLog(args.out / "events", quiet=args.quiet) as log:
+        policy = TrainingRun.resume(args.out, log).run()
+    print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")
+    return 0
