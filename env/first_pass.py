@@ -160,8 +160,13 @@ def _write(path: Path, packed: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(packed).digest() + packed)
-        os.replace(file.name, path)
+            try:
+                file.write(hashlib.sha256(packed).digest() + packed)
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
         _trim(path.parent)
     except OSError:
         return

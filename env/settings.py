@@ -91,6 +91,9 @@ class EncoderSettings:
                 raise InputError(f"{name} must be a whole number, not {value!r}")
             if not low <= value <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {value}")
+        for name in ("tpl", "row_mt"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.rc_mode not in ("vbr", "cq", "q"):
             raise InputError(f"rc_mode must be vbr, cq or q, not {self.rc_mode!r}")
         if self.min_quantizer > self.max_quantizer:

@@ -7,6 +7,7 @@ settings or look for its own parameters by encoding the clip.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib.resources
 import os
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.observation import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -28,7 +30,7 @@ from muzero_rc.env.observation import (
 )
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.errors import CheckpointError, InputError, OutputError
 from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy
 
 __all__ = [
@@ -224,6 +226,11 @@ def _names() -> str:
 
 def _load(path: Path) -> Policy:
     # JAX is heavy; the policies that need none must not wait for it.
+    from muzero_rc.agents.compilation import keep_compiled
     from muzero_rc.agents.policy import load_policy
+
+    # Without a folder to keep it in, the network is compiled anew: seconds, not an error.
+    with contextlib.suppress(OutputError):
+        keep_compiled(cache_folder().parent / "xla")
 
     return load_policy(path, observation_version=OBSERVATION_VERSION)

@@ -12,6 +12,7 @@ killed at any moment goes on from the last one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -27,16 +28,18 @@ from typing import Any
 import numpy as np
 
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
+from muzero_rc.agents.compilation import keep_compiled
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy, save_policy
 from muzero_rc.corpus import Corpus, CorpusClip
 from muzero_rc.env._native import build_id
 from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.observation import OBSERVATION_VERSION
 from muzero_rc.env.registration import ENV_ID
 from muzero_rc.env.reward import SelfCompetitionReward
-from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError
+from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
 from muzero_rc.training.explore import Study, run_study
 from muzero_rc.training.imitation import MODEL_COLUMNS, examples_of, lessons_of
 from muzero_rc.training.log import RunLog
@@ -126,6 +129,8 @@ class TrainingRun:
           MuzeroRcError: a stage cannot go on; what it has done is kept.
         """
         started = time.monotonic()
+        with contextlib.suppress(OutputError):  # compiled anew then: seconds, not an error
+            keep_compiled(cache_folder().parent / "xla")
         studies = self._explore()
         learner, lessons = self._imitate(studies)
         if self.config.self_play.episodes:

@@ -1,0 +1,175 @@
+"""Training on real clips: it runs, resumes after kill -9, repeats itself, and refuses nonsense."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muzero_rc.agents.policy import load_policy
+from muzero_rc.cli.main import main
+from muzero_rc.corpus import Corpus, CorpusClip, find_videos
+from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.observation import OBSERVATION_VERSION
+from muzero_rc.errors import InputError
+from muzero_rc.training.explore import Study, run_study
+from muzero_rc.training.imitation import examples_of, lessons_of, observed
+from muzero_rc.training.presets import PRESETS, TrainConfig, configure
+from muzero_rc.training.run import _fit
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, sample_clips: dict[str, Path]) -> Path:
+    """Two sources to train on; carphone's two files are one source."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = ["file,group"]
+    for name in ("bikes", "carphone_pristine", "carphone_distorted"):
+        path = sample_clips[name]
+        shutil.copy(path, folder / path.name)
+        # Names whose hash puts them on the training side.
+        rows.append(f"{path.name},{'street' if name == 'bikes' else 'phone'}")
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    assert len(Corpus.open(folder).training()) == 3
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(corpus: Path) -> Study:
+    clip = next(c for c in Corpus.open(corpus).training() if c.source == "street")
+    made = run_study(clip, ProposalPolicy(), PRESETS["tiny"].explore, seed=3)
+    assert made is not None
+    return made
+
+
+def test_a_study_survives_its_file(study: Study, tmp_path: Path) -> None:
+    study.save(tmp_path / "study.npz")
+    back = Study.load(tmp_path / "study.npz")
+    assert back.settings == study.settings
+    assert back.part == study.part
+    for ours, theirs in zip(study.encodes, back.encodes, strict=True):
+        assert ours.frames() == theirs.frames()
+        assert ours.psnr_avg == theirs.psnr_avg
+
+
+def test_corrections_come_in_opposite_pairs(study: Study) -> None:
+    pairs = [encode for encode in study.encodes if encode.name == "perturbed"]
+    assert len(pairs) == 2 * PRESETS["tiny"].explore.pairs
+    for plus, minus in zip(pairs[::2], pairs[1::2], strict=True):
+        first_plus = next(f for f in plus.frames() if f[0] is not None)
+        first_minus = next(f for f in minus.frames() if f[0] is not None)
+        assert first_plus[0] is not None
+        proposal = first_plus[0].proposal_qindex
+        up, down = first_plus[1].qindex - proposal, first_minus[1].qindex - proposal
+        assert up == -down or 0 in (first_plus[1].qindex, first_minus[1].qindex)
+
+
+def test_lessons_hold_every_encode_at_the_target(study: Study) -> None:
+    lessons = lessons_of(study, _fit([study]), "proposal")
+    assert len(lessons) == len(study.encodes) - 1  # but the one at a higher target
+    for lesson, encode in zip(
+        lessons, [e for e in study.encodes if e.name != "vbr_high"], strict=True
+    ):
+        assert len(lesson) == len(encode.infos) == len(observed(study, encode))
+        assert np.allclose(lesson.policies.astype(np.float32).sum(axis=1), 1, atol=1e-2)
+        assert lesson.outcome in (-1, 0, 1)
+    assert lessons[0].outcome == 0  # VBR against itself
+
+
+def test_gain_is_zero_against_itself_and_antisymmetric_in_rate(study: Study) -> None:
+    vbr, high = study.encode("vbr"), study.encode("vbr_high")
+    assert study.gain_db(vbr, vbr) == 0
+    assert abs(study.gain_db(high, vbr)) < 1e-6 or study.slope in (1.0, 8.0)
+    assert all(abs(e.gain) < 0.5 for e in examples_of(study))
+
+
+def test_validation_sources_are_a_fixed_fifth() -> None:
+    clips = [CorpusClip(Path("x"), f"source {number}") for number in range(2000)]
+    share = sum(clip.validation for clip in clips) / len(clips)
+    assert 0.17 < share < 0.23
+    assert [c.validation for c in clips] == [CorpusClip(c.path, c.source).validation for c in clips]
+
+
+def test_find_videos_names_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        find_videos([tmp_path / "missing"])
+    with pytest.raises(InputError, match="no video files"):
+        find_videos([tmp_path])
+
+
+def test_index_without_its_columns_is_refused(corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(corpus, tmp_path / "c")
+    (tmp_path / "c" / "index.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="columns file and group"):
+        Corpus.open(tmp_path / "c")
+
+
+def test_configuration_survives_json() -> None:
+    config = configure("laptop", studies=7, imitation_updates=9, episodes=11, seed=5)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    with pytest.raises(InputError, match="studies must be 2 or more"):
+        configure("laptop", studies=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--out", "OUT"], "give --corpus"),
+        (["--corpus", "MISSING", "--out", "OUT"], "no such folder"),
+        (["--out", "OUT", "--resume"], "holds no run"),
+        (["--corpus", "EMPTY", "--out", "OUT"], "no video files"),
+        (["--corpus", "EMPTY", "--out", "OUT", "--studies", "0"], "studies must be 2 or more"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    words = [str(tmp_path / w) if w.isupper() else w for w in arguments]
+    assert main(["train", *words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert says in error
+    assert "\n" not in error
+
+
+def _train(corpus: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "muzero_rc.cli.main", "train", "--out", str(out)]
+    if "--resume" not in more:
+        command += ["--corpus", str(corpus), "--preset", "tiny"]
+    return subprocess.Popen([*command, *more], stderr=subprocess.PIPE, env=os.environ.copy())
+
+
+def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Path) -> None:
+    """kill -9 in self-play; the resumed run ends where an uninterrupted one does."""
+    out = tmp_path / "run"
+    checkpoint = out / "checkpoint" / "state.json"
+    with _train(corpus, out) as process:
+        deadline = time.monotonic() + 240
+        while not checkpoint.exists() and process.poll() is None:
+            assert time.monotonic() < deadline, "no checkpoint in time"
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    before = json.loads(checkpoint.read_text())["counters"]
+    assert before["episodes"] == PRESETS["tiny"].self_play.checkpoint_every
+    with _train(corpus, out, "--resume") as process:
+        _, text = process.communicate(timeout=240)
+        assert process.returncode == 0, text.decode()
+    counters = json.loads(checkpoint.read_text())["counters"]
+    play = PRESETS["tiny"].self_play
+    assert counters["episodes"] == play.episodes
+    assert counters["updates"] == play.episodes * play.updates_per_episode
+    assert counters["steps"] > before["steps"]
+    past = json.loads(checkpoint.read_text())["reward"]["past"]
+    assert sum(row["episodes"] for row in past) == play.episodes
+    policy = load_policy(out / "policy.npz", observation_version=OBSERVATION_VERSION)
+    assert policy.meta["training"]["stage"] == "self-play"
+    assert policy.meta["training"]["self_play_episodes"] == play.episodes
+    assert list((out / "events").iterdir())
+    assert main(["train", "--corpus", str(corpus), "--out", str(out)]) == 2  # not overwritten
