@@ -39,8 +39,8 @@ __all__ = [
 STEP = 10.0
 """qindexes that make a step of one."""
 
-NUM_KINDS = 7
-"""Key, leaf, golden, ARF in three depths, overlays."""
+NUM_KINDS = 6
+"""Key, leaf, golden or shallow ARF, two deeper ARFs, overlays."""
 
 _TYPES = len(UpdateType)  # the first columns of Observation.frame
 _DEPTH_COLUMN = _TYPES + 1  # depth in the ARF pyramid over its greatest depth
@@ -173,7 +173,7 @@ class AdvantageModel:
 
 
 class AdvantagePolicy:
-    """The teacher: libvpx's proposal plus the model's best step."""
+    """The teacher: libvpx's proposal, brought back to the budget, plus the best step."""
 
     name = "teacher"
 
@@ -184,8 +184,8 @@ class AdvantagePolicy:
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """qindex for each observation. [B] int32."""
         steps = self._model.best_steps(np.stack([advantage_features(o) for o in observations]))
-        proposals = np.array([o.proposal_qindex for o in observations])
-        return np.clip(proposals + np.rint(steps), 0, NUM_QINDEX - 1).astype(np.int32)
+        anchors = np.array([o.anchor_qindex for o in observations])
+        return np.clip(anchors + np.rint(steps), 0, NUM_QINDEX - 1).astype(np.int32)
 
 
 def _kinds(features: npt.NDArray[np.float32]) -> _Array:
@@ -196,8 +196,8 @@ def _kinds(features: npt.NDArray[np.float32]) -> _Array:
     columns = [
         update == UpdateType.KEY,
         update == UpdateType.LEAF,
-        update == UpdateType.GOLDEN,
-        arf & (depth <= 0.34),
+        # Golden frames are too few to stand alone.
+        (update == UpdateType.GOLDEN) | (arf & (depth <= 0.34)),
         arf & (depth > 0.34) & (depth < 0.7),
         arf & (depth >= 0.7),
         update > UpdateType.ARF,

@@ -179,7 +179,7 @@ class AgentPolicy:
         size = self._batch_size or 1 << (count - 1).bit_length()
         tokens = self._tokenizer.batch(observations, size)
         proposals = np.zeros(size, np.int32)
-        proposals[:count] = [o.proposal_qindex for o in observations]
+        proposals[:count] = [o.anchor_qindex for o in observations]
         frame = self.config.action_frame
         rng = self._rng
         if self._draws:

@@ -20,6 +20,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.env.landing import MAX_RATE_STEP, BudgetFeedback
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
@@ -43,7 +44,7 @@ __all__ = [
     "clip_features",
 ]
 
-OBSERVATION_VERSION = 1
+OBSERVATION_VERSION = 2
 
 # Constants of the normalisation. Ranges of first-pass figures were measured on 87 clips
 # (natural, animated, screen, game; 60 frames each at 144 lines).
@@ -113,6 +114,7 @@ GLOBAL_COLUMNS = (
     *(f"speed_{n}" for n in range(6)), "auto_alt_ref", "arf_layers", "lag", "tpl", "aq",
     "complexity", "started", "frames_done", "budget_spent", "budget_left", "deviation",
     "budget_lead", "mean_psnr", "mean_qindex", "mean_offset", "complexity_left",
+    "rate_step",
 )  # fmt: skip
 """Columns of `Observation.globals`; `speed_5` also stands for all faster speeds."""
 
@@ -305,6 +307,9 @@ class ObservationBuilder:
         self._budget = self._frame_budget * clip.num_frames
         self._fixed, self._complexity_left = self._fixed_globals(clip, settings, stats)
 
+        coded_error = _finite(stats)[:, _FIELD["coded_error"]]
+        self._feedback = BudgetFeedback(self._frame_budget, coded_error)
+
         self._rows = np.zeros((64, HISTORY_FEATURES), np.float32)
         self._num_rows = 0
         self._references: dict[int, tuple[float, float, int]] = {}
@@ -357,6 +362,7 @@ class ObservationBuilder:
             globals=self._globals(),
             show_index=show_index,
             proposal_qindex=info.proposal_qindex,
+            rate_step=self._feedback.step(),
         )
 
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:
@@ -368,6 +374,7 @@ class ObservationBuilder:
           result: what came of it.
         """
         psnr = result.psnr
+        self._feedback.record(info, result)
         self._bits += result.bits
         if result.shown:
             self._shown += 1
@@ -465,6 +472,7 @@ class ObservationBuilder:
                 self._qindex_sum / (255.0 * rows),
                 _clip(self._offset_sum / (64.0 * rows)),
                 self._complexity_left[done],
+                self._feedback.step() / MAX_RATE_STEP,
             ),
             np.float32,
         )

@@ -89,7 +89,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     | history | [H, 20] | the frames coded so far, latest H, oldest first |
     | history_mask | [H] int8 | 1 for rows of `history` in use |
     | frame | [46] | the frame to code now |
-    | globals | [26] | target, budget, settings |
+    | globals | [27] | target, budget, settings |
 
     Columns of `clip`:
 
@@ -230,6 +230,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     | 23 | mean_qindex | of the coded frames / 255 |
     | 24 | mean_offset | mean of qindex - proposal, / 64 |
     | 25 | complexity_left | ln(mean coded error ahead / of the clip) |
+    | 26 | rate_step | step that would bring spending back to the budget, qindexes / 24 |
 
     ## Rewards
 

@@ -134,7 +134,7 @@ class EncoderSession:
           EncoderError: libvpx failed; EncoderTimeoutError: it does not answer;
           SessionClosedError: the session is closed.
         """
-        given: tuple[Any, ...] | None = self._native.next()
+        given: Any = self._native.next()
         self._collect_uncoded()
         self._info = None if given is None else _frame_info(given)
         return self._info

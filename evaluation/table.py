@@ -29,7 +29,10 @@ def make_console(file: IO[str]) -> Console:
     """A console that folds to a terminal's width and writes plain text elsewhere."""
     if file.isatty():
         return Console(file=file, highlight=False)
-    return Console(file=file, highlight=False, width=_PLAIN_WIDTH, no_color=True)
+    # Said outright, for rich lets the environment (FORCE_COLOR) make a terminal of a file.
+    return Console(
+        file=file, highlight=False, width=_PLAIN_WIDTH, no_color=True, force_terminal=False
+    )
 
 
 def results_report(results: Results) -> RenderableType:

@@ -191,6 +191,7 @@ class Observation:
       globals: [GLOBAL_FEATURES] float32, target, budget and encoder settings.
       show_index: display index of the frame to code, a row of `clip`.
       proposal_qindex: libvpx's own qindex for the frame.
+      rate_step: qindexes to add to it to come back to the budget, see env.landing.
     """
 
     clip: npt.NDArray[np.float32]
@@ -199,6 +200,12 @@ class Observation:
     globals: npt.NDArray[np.float32]
     show_index: int
     proposal_qindex: int
+    rate_step: int = 0
+
+    @property
+    def anchor_qindex(self) -> int:
+        """libvpx's proposal, brought back to the budget: where an agent starts from."""
+        return min(max(self.proposal_qindex + self.rate_step, 0), NUM_QINDEX - 1)
 
 
 @runtime_checkable

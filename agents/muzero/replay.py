@@ -27,7 +27,7 @@ _VERSION = 1
 _PRIORITY_FLOOR = 0.05  # steps whose value was right are still seen now and then
 
 _PER_STEP = (
-    "history_lengths", "frames", "globals", "show_indexes", "proposals", "actions",
+    "history_lengths", "frames", "globals", "show_indexes", "proposals", "rate_steps", "actions",
     "policies", "policy_weights", "values", "bits", "psnr",
 )  # fmt: skip
 _PER_EPISODE = ("outcome", "overshoot", "psnr_gain")

@@ -185,8 +185,9 @@ class Study:
         if meta.get("format") != "muzero_rc study":
             raise CheckpointError(f"{path}: not a study")
         encodes = [
-            Encode(*head, tree[f"encode{number}"]["infos"], tree[f"encode{number}"]["results"])
-            for number, head in enumerate(meta["encodes"])
+            Encode(name, avg, overall, luma, kbps, found["infos"], found["results"])
+            for number, (name, avg, overall, luma, kbps) in enumerate(meta["encodes"])
+            for found in (tree[f"encode{number}"],)
         ]
         return cls(
             meta["clip"],

@@ -105,14 +105,15 @@ def _lesson(
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
     steps = model.best_steps(features)
     recorder = EpisodeRecorder(action_frame)
-    for (observation, info, result), step in zip(seen, steps, strict=True):
-        best = int(np.clip(info.proposal_qindex + round(float(step)), 0, NUM_QINDEX - 1))
+    for (observation, _, result), step in zip(seen, steps, strict=True):
+        anchor = observation.anchor_qindex
+        best = int(np.clip(anchor + round(float(step)), 0, NUM_QINDEX - 1))
         recorder.step(
             observation,
             result.qindex,
             bits_per_pixel=result.bits / result.samples[0],
             psnr_db=result.psnr,
-            policy=imitation_target(best, info.proposal_qindex, action_frame),
+            policy=imitation_target(best, anchor, action_frame),
         )
     target = study.settings.target_kbps
     overshoot = encode.kbps / target - 1.0

@@ -94,7 +94,7 @@ class TrainConfig:
             raise InputError(f"the run's configuration is of another version: {error}") from error
 
 
-def _agent(*, decay_steps: int, batch_size: int, simulations: int) -> AgentConfig:
+def _agent(*, batch_size: int, simulations: int) -> AgentConfig:
     return AgentConfig(
         network=NetworkConfig(
             clip_features=CLIP_FEATURES,
@@ -104,7 +104,7 @@ def _agent(*, decay_steps: int, batch_size: int, simulations: int) -> AgentConfi
         ),
         search=SearchConfig(simulations=simulations, max_considered=8, depth=4),
         loss=LossConfig(unroll_steps=3),
-        optimizer=OptimizerConfig(learning_rate=1e-3, decay_steps=decay_steps, weight_decay=1e-2),
+        optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=1e-2),
         replay=ReplayConfig(batch_size=batch_size),
     )
 
@@ -112,7 +112,7 @@ def _agent(*, decay_steps: int, batch_size: int, simulations: int) -> AgentConfi
 PRESETS: dict[str, TrainConfig] = {
     # Minutes: to see that everything works, and for tests.
     "tiny": TrainConfig(
-        agent=_agent(decay_steps=0, batch_size=16, simulations=4),
+        agent=_agent(batch_size=16, simulations=4),
         explore=ExploreConfig(
             heights=(96,),
             min_frames=30,
@@ -127,7 +127,7 @@ PRESETS: dict[str, TrainConfig] = {
     ),
     # A night on two cores; the shipped policy is a shorter run of it.
     "laptop": TrainConfig(
-        agent=_agent(decay_steps=20_000, batch_size=64, simulations=8),
+        agent=_agent(batch_size=64, simulations=8),
         studies=400,
         imitation_updates=4000,
         self_play=SelfPlayConfig(episodes=1500),
@@ -161,12 +161,19 @@ def configure(
         if value is not None and value < least:
             raise InputError(f"{name} must be {least} or more, not {value}")
     play = config.self_play
+    if episodes is not None:
+        play = dataclasses.replace(play, episodes=episodes)
+    updates = config.imitation_updates if imitation_updates is None else imitation_updates
+    # The learning rate falls over the whole run, whatever its length.
+    total = updates + play.episodes * play.updates_per_episode
+    optimizer = config.agent.optimizer
+    if total > optimizer.warmup_steps:
+        optimizer = optimizer.replace(decay_steps=total)
     return dataclasses.replace(
         config,
+        agent=dataclasses.replace(config.agent, optimizer=optimizer),
         studies=config.studies if studies is None else studies,
-        imitation_updates=(
-            config.imitation_updates if imitation_updates is None else imitation_updates
-        ),
-        self_play=play if episodes is None else dataclasses.replace(play, episodes=episodes),
+        imitation_updates=updates,
+        self_play=play,
         seed=seed,
     )

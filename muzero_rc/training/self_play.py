@@ -143,7 +143,7 @@ class SelfPlay:
         """Plays on and gives each episode as it ends, until `stopped()` or closed."""
         with contextlib.ExitStack() as stack:
             slots: list[_Slot] = []
-            stack.callback(lambda: [slot.episode.close() for slot in slots])
+            stack.callback(_close, slots)
             while not stopped():
                 while len(slots) < self._sessions:
                     slots.append(self._start())
@@ -223,3 +223,8 @@ class SelfPlay:
             score.overshoot,
             psnr_gain_at_equal_rate(score, vbr),
         )
+
+
+def _close(slots: Sequence[_Slot]) -> None:
+    for slot in slots:
+        slot.episode.close()

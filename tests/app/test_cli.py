@@ -299,7 +299,7 @@ def test_signals_leave_nothing(
         process.send_signal(number)
         start = time.monotonic()
         _, errors = process.communicate(timeout=60)
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 20
     finally:
         process.kill()
         process.wait()

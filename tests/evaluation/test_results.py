@@ -186,7 +186,11 @@ def test_repeated_points_count_once(tmp_path) -> None:
     assert next(b for b in bd if b.method == "proposal").percent == pytest.approx(0.0)
 
 
-def test_report_says_everything_in_plain_text(tmp_path) -> None:
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "unset"])
+def test_report_says_everything_in_plain_text(tmp_path, monkeypatch, variable) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "1")
     found = results(tmp_path, clips="abc")
     hole = [e for e in found.encodes if (e.clip, e.method) != ("b", "save:0.1")]
     bd = compare(hole, list("abc"), METHODS)

