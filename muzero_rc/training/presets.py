@@ -81,7 +81,7 @@ class TrainConfig:
           InputError: it is not of this version.
         """
         try:
-            explore = {
+            explore: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["explore"].items()
             }
             return cls(
