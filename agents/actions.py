@@ -74,21 +74,25 @@ def action_of_qindex(
     return clipped
 
 
-def legal_actions(proposal_qindex: npt.ArrayLike, action_frame: str) -> npt.NDArray[np.bool_]:
-    """Which actions stand for a qindex in 0..255.
+def legal_actions(
+    proposal_qindex: npt.ArrayLike, action_frame: str, reach: npt.ArrayLike = NUM_QINDEX
+) -> npt.NDArray[np.bool_]:
+    """Which actions stand for a qindex in 0..255 that is near enough to the proposal.
 
     Args:
-      proposal_qindex: [...] int.
+      proposal_qindex: [...] int, 0..255.
       action_frame: "proposal" or "absolute".
+      reach: [...] int, largest step from the proposal, 0 or more.
 
     Returns:
-      [..., 256] bool.
+      [..., 256] bool, at least one of each row true.
     """
     proposal = np.asarray(proposal_qindex, dtype=np.int32)[..., None]
-    if action_frame == "absolute":
-        return np.ones(proposal.shape[:-1] + (NUM_ACTIONS,), dtype=np.bool_)
-    qindex: npt.NDArray[np.int32] = proposal + _ACTIONS - CENTRE
-    return (qindex >= 0) & (qindex < NUM_QINDEX)
+    bound = np.asarray(reach, dtype=np.int32)[..., None]
+    qindex = _ACTIONS if action_frame == "absolute" else proposal + _ACTIONS - CENTRE
+    near = np.abs(qindex - proposal) <= bound
+    legal: npt.NDArray[np.bool_] = near & (qindex >= 0) & (qindex < NUM_QINDEX)
+    return legal
 
 
 def imitation_target(

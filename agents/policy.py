@@ -23,7 +23,7 @@ from muzero_rc.agents.muzero.networks import Params, parameter_shapes
 from muzero_rc.agents.tokens import Tokenizer
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
-from muzero_rc.types import Observation
+from muzero_rc.types import NUM_QINDEX, Observation
 
 __all__ = [
     "POLICY_FORMAT",
@@ -184,7 +184,9 @@ class AgentPolicy:
         rng = self._rng
         if self._draws:
             self._rng, rng = jax.random.split(rng)
-        legal = legal_actions(proposals, frame)
+        reaches = np.full(size, NUM_QINDEX, np.int32)
+        reaches[:count] = [o.reach for o in observations]
+        legal = legal_actions(proposals, frame, reaches)
         plan = jax.device_get(self._plan(self._params, rng, tokens, legal, self._heat))
         # Copies, as the device's buffers are padded and may be views of its memory.
         actions, policies, values, priors = (np.array(array[:count]) for array in plan)

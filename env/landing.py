@@ -5,7 +5,7 @@ never recoded, so nothing stops frames from costing more than planned, all throu
 clip: the verbatim proposals end 10% off their target on short clips. The feedback adds
 a step to the proposal that brings spending back:
 
-    step = P (0.5 log2 rho + 0.25 w log2 tau),   P qindexes per octave of bits
+    step = P (0.25 log2 rho + 0.125 w log2 tau),   P qindexes per octave of bits
     rho  = recent bits / libvpx's plan for the same frames (key frames apart)
     tau  = bits the rest will cost at the recent rate / bits left of the budget
     w    = share of frames shown
@@ -21,16 +21,19 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
-__all__ = ["MAX_RATE_STEP", "BudgetFeedback"]
+__all__ = ["LONGEST_MOVING_GROUP", "MAX_RATE_STEP", "BudgetFeedback", "reach"]
+
+LONGEST_MOVING_GROUP = 30
+"""Coded frames of a group; libvpx makes longer ones of static pictures only."""
 
 MAX_RATE_STEP = 24
 """Largest step, in qindexes."""
 
 _PER_OCTAVE = 28.0  # qindexes that about halve a frame's bits in the middle of the range
-_PRICE_GAIN = 0.5
-_SUM_GAIN = 0.25
+_PRICE_GAIN = 0.25
+_SUM_GAIN = 0.125
 _PRICE_MEMORY = 0.97  # per coded frame: about two groups of pictures
 _RATE_MEMORY = 0.95
 _START_FRAMES = 6.0  # frames of budget that damp rho at the start
@@ -95,3 +98,13 @@ class BudgetFeedback:
         ahead = (self._cost_before[-1] - self._cost_before[now]) / left
         rate = self._recent_bits / max(self._recent_shown, 1.0)
         return float(rate * left * min(max(ahead / recent, 0.25), 4.0))
+
+
+def reach(info: FrameInfo) -> int:
+    """How far from the anchor an agent may take a frame, in qindexes.
+
+    In a static group every frame repeats the first one's errors, so that one wrong step
+    costs the whole group: a fifth of the rate on a clip that was tried. Corpora of films
+    have next to none of them to learn from, so there libvpx's proposal stands.
+    """
+    return 0 if info.gop_size > LONGEST_MOVING_GROUP else NUM_QINDEX

@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.env.landing import MAX_RATE_STEP, BudgetFeedback
+from muzero_rc.env.landing import MAX_RATE_STEP, BudgetFeedback, reach
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
@@ -363,6 +363,7 @@ class ObservationBuilder:
             show_index=show_index,
             proposal_qindex=info.proposal_qindex,
             rate_step=self._feedback.step(),
+            reach=reach(info),
         )
 
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:

@@ -192,6 +192,8 @@ class Observation:
       show_index: display index of the frame to code, a row of `clip`.
       proposal_qindex: libvpx's own qindex for the frame.
       rate_step: qindexes to add to it to come back to the budget, see env.landing.
+      reach: how far from `anchor_qindex` an agent may go; 0 where it has not learned
+        enough to be trusted, see env.landing.
     """
 
     clip: npt.NDArray[np.float32]
@@ -201,6 +203,7 @@ class Observation:
     show_index: int
     proposal_qindex: int
     rate_step: int = 0
+    reach: int = NUM_QINDEX
 
     @property
     def anchor_qindex(self) -> int:

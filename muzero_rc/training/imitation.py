@@ -107,7 +107,8 @@ def _lesson(
     recorder = EpisodeRecorder(action_frame)
     for (observation, _, result), step in zip(seen, steps, strict=True):
         anchor = observation.anchor_qindex
-        best = int(np.clip(anchor + round(float(step)), 0, NUM_QINDEX - 1))
+        within = min(max(round(float(step)), -observation.reach), observation.reach)
+        best = min(max(anchor + within, 0), NUM_QINDEX - 1)
         recorder.step(
             observation,
             result.qindex,

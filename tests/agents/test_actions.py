@@ -55,3 +55,14 @@ def test_imitation_target_is_a_legal_bump_around_the_teacher() -> None:
     assert ratio == pytest.approx(np.exp(-0.5), rel=1e-5)
     one_hot = imitation_target(3, 200, "absolute", sigma=0)
     assert one_hot[3] == 1 and one_hot.sum() == 1
+
+
+@pytest.mark.parametrize("frame", ["proposal", "absolute"])
+@pytest.mark.parametrize("proposal", [0, 3, 128, 255])
+@pytest.mark.parametrize("reach", [0, 2, 300])
+def test_reach_bounds_the_step_from_the_proposal(frame: str, proposal: int, reach: int) -> None:
+    legal = legal_actions(proposal, frame, reach)
+    reached = qindex_of_action(np.flatnonzero(legal), proposal, frame)
+    assert legal.any()
+    assert np.abs(reached - proposal).max() <= reach
+    assert proposal in reached

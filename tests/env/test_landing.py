@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.landing import MAX_RATE_STEP, BudgetFeedback
+from muzero_rc.env.landing import MAX_RATE_STEP, BudgetFeedback, reach
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
@@ -70,3 +72,9 @@ def test_lands_a_real_clip_that_the_proposals_miss(carphone: Clip) -> None:
         missed.append(abs(rollout(carphone, settings, ProposalPolicy()).score.overshoot))
         landed.append(abs(rollout(carphone, settings, _Anchor()).score.overshoot))
     assert np.mean(landed) < 0.7 * np.mean(missed)
+
+
+def test_static_groups_are_out_of_reach() -> None:
+    info, _ = _frame(0, 1, 1, UpdateType.KEY)
+    assert reach(info) > 255
+    assert reach(dataclasses.replace(info, gop_size=77)) == 0
