@@ -4,9 +4,9 @@
     imitate    the networks learn what the teacher would do, and to predict encodes
     self-play  MuZero against its own past, the first opponent being libvpx's VBR
 
-The folder holds `config.json`, `studies/`, `lessons.npz` and `learner.npz` of the last
-imitation, `checkpoint/` of the last self-play, `policy.npz`, the best policy so far, and
-`events/` for TensorBoard. Every file is complete whenever it is there: a run that was
+The folder holds `config.json`, `studies/`, `learner.npz` (networks and optimizer of
+imitation), `checkpoint/` of self-play, `policy.npz`, exported after imitation and again
+after self-play, and `events/` for TensorBoard. Every file is complete whenever it is there: a run that was
 killed at any moment goes on from the last one.
 """
 
