@@ -6,8 +6,8 @@
 
 The folder holds `config.json`, `studies/`, `learner.npz` (networks and optimizer of
 imitation), `checkpoint/` of self-play, `policy.npz`, exported after imitation and again
-after self-play, and `events/` for TensorBoard. Every file is complete whenever it is there: a run that was
-killed at any moment goes on from the last one.
+after self-play, and `events/` for TensorBoard. Every file is complete whenever it is
+there: a run that was killed at any moment goes on from the last one.
 """
 
 from __future__ import annotations
