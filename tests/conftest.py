@@ -1,12 +1,18 @@
 """What every test shares: caches in a folder of their own, and matplotlib without a window."""
 
 import os
+import signal
 
 import pytest
 
 # Before any import of jax or matplotlib by a test module.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: the tests
+# of Ctrl-C would then test the shell.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
