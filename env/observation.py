@@ -355,14 +355,15 @@ class ObservationBuilder:
         show_index = min(max(info.show_index, 0), self._num_frames - 1)
         history = self._rows[: self._num_rows]
         history.flags.writeable = False
+        rate_step = self._feedback.step()
         return Observation(
             clip=self.clip,
             history=history,
             frame=self._frame(info, show_index),
-            globals=self._globals(),
+            globals=self._globals(rate_step),
             show_index=show_index,
             proposal_qindex=info.proposal_qindex,
-            rate_step=self._feedback.step(),
+            rate_step=rate_step,
             reach=reach(info),
         )
 
@@ -452,7 +453,7 @@ class ObservationBuilder:
         row.flags.writeable = False
         return row
 
-    def _globals(self) -> npt.NDArray[np.float32]:
+    def _globals(self, rate_step: int) -> npt.NDArray[np.float32]:
         done = min(self._shown, self._num_frames)
         left = max(self._num_frames - done, 1) * self._frame_budget
         planned = done * self._frame_budget
@@ -473,7 +474,7 @@ class ObservationBuilder:
                 self._qindex_sum / (255.0 * rows),
                 _clip(self._offset_sum / (64.0 * rows)),
                 self._complexity_left[done],
-                self._feedback.step() / MAX_RATE_STEP,
+                rate_step / MAX_RATE_STEP,
             ),
             np.float32,
         )

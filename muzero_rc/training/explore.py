@@ -257,6 +257,10 @@ def load_part(path: Path, part: tuple[int, int, int]) -> Clip:
     """The part of a clip that a study was made on: height, first frame, frames."""
     height, start, length = part
     whole = Clip.load(path, height=height, max_frames=start + length)
+    return _cut(whole, start, length)
+
+
+def _cut(whole: Clip, start: int, length: int) -> Clip:
     frames = np.stack([whole.frame(start + index) for index in range(length)])
     return Clip.from_frames(frames, whole.width, whole.height, whole.fps, whole.name)
 
@@ -268,9 +272,7 @@ def _random_part(
     whole = Clip.load(path, height=height, max_frames=_LONGEST)
     length = min(int(rng.integers(config.min_frames, config.max_frames + 1)), whole.num_frames)
     start = int(rng.integers(0, whole.num_frames - length + 1))
-    frames = np.stack([whole.frame(start + index) for index in range(length)])
-    clip = Clip.from_frames(frames, whole.width, whole.height, whole.fps, whole.name)
-    return clip, (height, start, length)
+    return _cut(whole, start, length), (height, start, length)
 
 
 def _aim(
