@@ -110,10 +110,12 @@ step_libvpx() { third_party/libvpx/build.sh; }
 
 step_extension() {
   local key log=build/extension.log
-  # Python files are no part of the key: the editable install reads them from the checkout.
+  # Of Python files only the names are part of the key: the editable install reads them from
+  # the checkout, but knows by name where each one lies.
   key=$( (
     cat CMakeLists.txt pyproject.toml third_party/libvpx/build/current/BUILD_ID
     find env/native -type f | sort | xargs cat
+    find muzero_rc env agents evaluation -name '*.py' | sort
     cat "$stamps/requirements"
     echo "$PWD"
   ) | digest)

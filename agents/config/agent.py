@@ -1,0 +1,67 @@
+"""All sections of an agent's configuration in one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from muzero_rc.agents.config.base import Config
+from muzero_rc.agents.config.learning import (
+    LossConfig,
+    OptimizerConfig,
+    ReplayConfig,
+    SearchConfig,
+)
+from muzero_rc.agents.config.network import NetworkConfig
+from muzero_rc.errors import InputError
+
+__all__ = ["AgentConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """All of an agent's configuration in one, for training.
+
+    Attributes:
+      network: see `NetworkConfig`.
+      search: see `SearchConfig`.
+      loss: see `LossConfig`.
+      optimizer: see `OptimizerConfig`.
+      replay: see `ReplayConfig`.
+    """
+
+    network: NetworkConfig
+    search: SearchConfig = SearchConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    replay: ReplayConfig = ReplayConfig()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AgentConfig:
+        """Makes the configuration from nested plain values.
+
+        Raises:
+          InputError: an unknown section or key, or a bad value, named in the message.
+        """
+        sections: dict[str, type[Config]] = {
+            "network": NetworkConfig,
+            "search": SearchConfig,
+            "loss": LossConfig,
+            "optimizer": OptimizerConfig,
+            "replay": ReplayConfig,
+        }
+        for key in values:
+            if key not in sections:
+                raise InputError(f"unknown section {key}; known are {', '.join(sections)}")
+        if "network" not in values:
+            raise InputError("section network is missing")
+        made: dict[str, Any] = {
+            key: sections[key].from_dict(value) for key, value in values.items()
+        }
+        return cls(**made)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Nested plain values, for JSON."""
+        return dataclasses.asdict(self)
