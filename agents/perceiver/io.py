@@ -31,6 +31,8 @@ class PerceiverEncoder(hk.Module):
         cross_widening: int = 1,
         self_widening: int = 1,
         cross_qk_channels: int | None = None,
+        cross_v_channels: int | None = None,
+        self_qk_channels: int | None = None,
         name: str | None = None,
     ) -> None:
         """Configures the encoder.
@@ -46,15 +48,22 @@ class PerceiverEncoder(hk.Module):
           self_widening: widening of the self-attention's MLPs.
           cross_qk_channels: channels of the cross-attention's queries, keys and values;
             default `channels`. The paper's image models take the inputs' channels.
+          cross_v_channels: channels of its values; default as its queries and keys.
+          self_qk_channels: channels of the self-attention's queries and keys; default
+            `channels`.
           name: haiku's name.
         """
         super().__init__(name=name)
         self._latents = PositionTable(latents, channels, name="latents")
         self._cross = CrossAttention(
-            cross_heads, widening=cross_widening, qk_channels=cross_qk_channels
+            cross_heads,
+            widening=cross_widening,
+            qk_channels=cross_qk_channels,
+            v_channels=cross_v_channels,
         )
         self._selves = [
-            SelfAttention(self_heads, widening=self_widening) for _ in range(self_attends)
+            SelfAttention(self_heads, widening=self_widening, qk_channels=self_qk_channels)
+            for _ in range(self_attends)
         ]
         self._blocks = blocks
 

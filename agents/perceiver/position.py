@@ -1,4 +1,4 @@
-"""Positions for attention: learned tables and Fourier features."""
+"""Positions for attention: learned tables, Fourier features, rotations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-__all__ = ["PositionTable", "fourier_features"]
+__all__ = ["PositionTable", "fourier_features", "rotate"]
+
+_ROTARY_SHARE = 0.5  # of the channels, as in Perceiver AR
+_ROTARY_BASE = 10_000.0
 
 
 def fourier_features(
@@ -33,6 +36,32 @@ def fourier_features(
     if concat_position:
         parts.insert(0, position)
     return jnp.concatenate(parts, axis=-1)
+
+
+def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Turns pairs of channels by angles that grow with the position.
+
+    Rotary position embedding (Su et al. 2021, arXiv 2104.09864, equation 34): pair i of
+    the first half of a head's channels turns by position * 10000^(-i / pairs), the other
+    half stays. The product of a query and a key then depends on positions through their
+    difference alone. Perceiver AR (arXiv 2202.07765), appendix, turns half the channels
+    too.
+
+    Args:
+      x: [B, K, N, D] queries or keys, N heads.
+      positions: [B, K], any numbers.
+
+    Returns:
+      [B, K, N, D].
+    """
+    pairs = int(x.shape[-1] * _ROTARY_SHARE) // 2
+    if pairs == 0:
+        raise ValueError(f"{x.shape[-1]} channels a head are too few to rotate; 4 are enough")
+    frequencies = _ROTARY_BASE ** (-jnp.arange(pairs) / pairs)
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies
+    sin, cos = jnp.sin(angles).astype(x.dtype), jnp.cos(angles).astype(x.dtype)
+    first, second, rest = x[..., :pairs], x[..., pairs : 2 * pairs], x[..., 2 * pairs :]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin, rest], axis=-1)
 
 
 class PositionTable(hk.Module):
