@@ -86,7 +86,7 @@ class AgentPolicy:
         simulations: int = 0,
         search: SearchConfig | None = None,
         temperature: float = 0.0,
-        gumbel_scale: float | None = None,
+        heat: float = 1.0,
         batch_size: int | None = None,
         seed: int = 0,
         name: str = "muzero",
@@ -101,7 +101,7 @@ class AgentPolicy:
           search: its other settings.
           temperature: without search, 0 takes the most probable action, 1 draws from
             the policy head's distribution.
-          gumbel_scale: with search, instead of the search's: 1 explores, 0 does not.
+          heat: with search, factor on its exploration: 1 explores, 0 does not.
           batch_size: pad every batch to this; larger batches are split.
           seed: of sampling and search.
           name: for tables and logs.
@@ -133,8 +133,7 @@ class AgentPolicy:
 
             settings = (search or SearchConfig()).replace(simulations=simulations)
             self._plan = make_search(config, settings)
-            scale = settings.gumbel_scale if gumbel_scale is None else gumbel_scale
-            self._heat = np.float32(scale)
+            self._heat = np.float32(heat)
         else:
             from muzero_rc.agents.muzero.plain import make_plain
 

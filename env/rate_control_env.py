@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import gymnasium
 import numpy as np
@@ -16,9 +16,10 @@ from muzero_rc.env.actions import ActionKind, make_action_map
 from muzero_rc.env.backend import Backend, ClipLike, LibvpxBackend
 from muzero_rc.env.clip_pool import ClipPool, Targets, VbrReferences
 from muzero_rc.env.episode import Episode
-from muzero_rc.env.reward import (
+from muzero_rc.env.rewards import (
     Reward,
-    SelfCompetitionReward,
+    RewardConfig,
+    make_reward,
     psnr_gain_at_equal_rate,
 )
 from muzero_rc.env.settings import EncoderSettings
@@ -62,7 +63,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     (frame types, groups of pictures, modes, motion) is left to libvpx. The aim is the
     highest PSNR at a bitrate that is not above the target. The task is that of
     Mandhane et al. 2022 (arXiv 2202.06626); what is certain of the paper's version
-    and what is a reconstruction is said in `muzero_rc.env.reward` and
+    and what is a reconstruction is said in `muzero_rc.env.rewards` and
     `muzero_rc.env.observation`.
 
     Clip, settings, seed and actions determine every byte of the encode.
@@ -240,8 +241,8 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     libvpx's two-pass VBR, which is encoded, once, at the end of the first episode on a
     clip and target. Because the past is kept, rewards depend on the episodes before;
     give a function of the score where that is not wanted. A callable is a
-    `muzero_rc.env.reward.Reward`: `reward(score, reference) -> float`, where
-    `reference()` gives VBR's score.
+    `muzero_rc.env.rewards.Reward`: `reward(score, reference) -> float`, where
+    `reference(rate)` gives VBR's score at that multiple of the target, 1 by default.
 
     ## Starting State
 
@@ -270,7 +271,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     | targets_kbps | | a list of targets, or a tuple (low, high): a range, even in log rate |
     | max_frames | None | use at most this many frames of a file; also T |
     | height | None | scale files down to this many rows |
-    | reward | "self_competition" | or a callable |
+    | reward | "self_competition" | lagrangian, rd_gain, ranked, or a callable |
     | action | "qindex" | or "proposal_offset", "levels64" |
     | history_rows | 2 T + 16, at most 1024 | H |
     | score_key | "episode" | key of the raw score in the last `info` |
@@ -295,7 +296,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         *,
         max_frames: int | None = None,
         height: int | None = None,
-        reward: Literal["self_competition"] | Reward = "self_competition",
+        reward: str | Reward = "self_competition",
         action: ActionKind = "qindex",
         history_rows: int | None = None,
         score_key: str = "episode",
@@ -312,13 +313,15 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         """
         if render_mode is not None:
             raise InputError(f"render_mode must be None, not {render_mode!r}")
-        if isinstance(reward, str) and reward != "self_competition":
-            raise InputError(f'reward must be "self_competition" or a callable, not {reward!r}')
+        if reward == "greedy_opponent":
+            raise InputError("greedy_opponent needs someone who plays the opponent: a trainer")
         if history_rows is not None and history_rows < 1:
             raise InputError(f"history_rows must be 1 or more, not {history_rows}")
         self.render_mode = None
         self.score_key = score_key
-        self.reward: Reward = SelfCompetitionReward() if isinstance(reward, str) else reward
+        self.reward: Reward = (
+            make_reward(RewardConfig(kind=reward)) if isinstance(reward, str) else reward
+        )
         self._backend = backend or LibvpxBackend()
         self.clips = (
             clips
@@ -473,9 +476,10 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
             "action_mask": self._actions.mask(frame),
         }
 
-    def _reference(self) -> EpisodeScore:
+    def _reference(self, rate: float = 1.0) -> EpisodeScore:
         episode = self._running()
-        return self._references.get(episode.clip, episode.settings)
+        target = max(1, round(episode.settings.target_kbps * rate))
+        return self._references.get(episode.clip, episode.settings.replace(target_kbps=target))
 
     def _score_info(self, score: EpisodeScore) -> dict[str, Any]:
         episode = self._running()

@@ -194,6 +194,8 @@ class Observation:
       rate_step: qindexes to add to it to come back to the budget, see env.landing.
       reach: how far from `anchor_qindex` an agent may go; 0 where it has not learned
         enough to be trusted, see env.landing.
+      blocks: [T, rows, columns, BLOCK_FEATURES] float16, normalised first-pass statistics
+        of every block; one array per clip; None if nobody asked for them.
     """
 
     clip: npt.NDArray[np.float32]
@@ -204,6 +206,7 @@ class Observation:
     proposal_qindex: int
     rate_step: int = 0
     reach: int = NUM_QINDEX
+    blocks: npt.NDArray[np.float16] | None = None
 
     @property
     def anchor_qindex(self) -> int:

@@ -38,6 +38,22 @@ class AgentConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     replay: ReplayConfig = ReplayConfig()
 
+    def __post_init__(self) -> None:
+        """Checks what sections ask of each other."""
+        if self.network.reward != (self.loss.reward > 0):
+            raise InputError(
+                "network.reward and a loss.reward above 0 go together: set both or neither"
+            )
+        if self.loss.consistency > 0 and not self.network.projection_width:
+            raise InputError("loss.consistency needs a network.projection_width, 128 say")
+        if self.replay.batch_size % self.optimizer.devices:
+            raise InputError(
+                f"replay.batch_size must be a multiple of optimizer.devices, not "
+                f"{self.replay.batch_size} for {self.optimizer.devices}"
+            )
+        if self.replay.reanalyse > 0 and not self.search.simulations:
+            raise InputError("replay.reanalyse needs search.simulations, 8 say")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AgentConfig:
         """Makes the configuration from nested plain values.

@@ -32,6 +32,7 @@ class Episode:
       show_indexes: [N] int32.
       proposals: [N] int32, libvpx's qindex.
       rate_steps: [N] int32, `Observation.rate_step`.
+      reaches: [N] int32, `Observation.reach`.
       actions: [N] int32, what was done, in the agent's action frame.
       policies: [N, 256] float16, what to learn: search result or a teacher's choice.
       policy_weights: [N] float32, weight of that; 0 where there is nothing to learn.
@@ -41,6 +42,7 @@ class Episode:
       outcome: in [-1, 1]; NaN if the episode was not judged.
       overshoot: actual/target bitrate - 1 of the episode; NaN if not known.
       psnr_gain: dB over libvpx's VBR on the same clip and target; NaN if not known.
+      blocks: [T, rows, columns, C] float16, first-pass blocks of the clip, or None.
     """
 
     clip: npt.NDArray[np.float32]
@@ -51,6 +53,7 @@ class Episode:
     show_indexes: npt.NDArray[np.int32]
     proposals: npt.NDArray[np.int32]
     rate_steps: npt.NDArray[np.int32]
+    reaches: npt.NDArray[np.int32]
     actions: npt.NDArray[np.int32]
     policies: npt.NDArray[np.float16]
     policy_weights: npt.NDArray[np.float32]
@@ -60,6 +63,7 @@ class Episode:
     outcome: float
     overshoot: float
     psnr_gain: float
+    blocks: npt.NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
         """Number of decisions, N."""
@@ -71,7 +75,8 @@ class Episode:
         return sum(
             array.nbytes
             for field in dataclasses.fields(self)
-            if field.name != "clip" and isinstance(array := getattr(self, field.name), np.ndarray)
+            if field.name not in ("clip", "blocks")
+            and isinstance(array := getattr(self, field.name), np.ndarray)
         )
 
     def observation(self, step: int) -> Observation:
@@ -84,6 +89,8 @@ class Episode:
             show_index=int(self.show_indexes[step]),
             proposal_qindex=int(self.proposals[step]),
             rate_step=int(self.rate_steps[step]),
+            reach=int(self.reaches[step]),
+            blocks=self.blocks,
         )
 
 
@@ -204,6 +211,7 @@ class EpisodeRecorder:
             show_indexes=np.array([o.show_index for o in seen], np.int32),
             proposals=np.array([o.proposal_qindex for o in seen], np.int32),
             rate_steps=np.array([o.rate_step for o in seen], np.int32),
+            reaches=np.array([o.reach for o in seen], np.int32),
             actions=np.array(self._actions, np.int32),
             policies=np.stack(self._policies),
             policy_weights=np.array(self._policy_weights, np.float32),
@@ -213,4 +221,5 @@ class EpisodeRecorder:
             outcome=float(outcome),
             overshoot=float(overshoot),
             psnr_gain=float(psnr_gain_db),
+            blocks=seen[0].blocks,
         )

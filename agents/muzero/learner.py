@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jmp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from muzero_rc.agents.config import AgentConfig, LossConfig, NetworkConfig, OptimizerConfig
 from muzero_rc.agents.muzero.losses import loss
 from muzero_rc.agents.muzero.networks import Params, initial_params, make_networks, zero_params
 from muzero_rc.agents.muzero.targets import Batch
 from muzero_rc.checkpoint import read_arrays, write_arrays
-from muzero_rc.errors import CheckpointError
+from muzero_rc.errors import CheckpointError, InputError
 
-__all__ = ["LEARNER_FORMAT", "Learner", "LearnerState", "make_optimizer"]
+__all__ = [
+    "LEARNER_FORMAT",
+    "Learner",
+    "LearnerState",
+    "load_batch",
+    "make_optimizer",
+    "save_batch",
+]
 
 LEARNER_FORMAT = "muzero_rc-learner"
-_VERSION = 1
+BATCH_FORMAT = "muzero_rc-batch"
+_VERSION = 2
 
 
 class LearnerState(NamedTuple):
@@ -32,11 +43,13 @@ class LearnerState(NamedTuple):
       params: of the networks.
       opt_state: optax's.
       step: updates so far, int32 scalar.
+      target: parameters of the target network; None if there is none.
     """
 
     params: Params
     opt_state: optax.OptState
     step: jax.Array
+    target: Params | None = None
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
@@ -87,7 +100,9 @@ class Learner:
             params = initial_params(config.network, seed)
         params = jax.tree.map(jnp.asarray, params)
         opt_state = make_optimizer(config.optimizer).init(params)
-        self.state = LearnerState(params, opt_state, jnp.zeros((), jnp.int32))
+        target = params if config.optimizer.target_every else None
+        self.state = LearnerState(params, opt_state, jnp.zeros((), jnp.int32), target)
+        self._sharding = _sharding(config.optimizer.devices)
         self._update = _compiled_update(config.network, config.loss, config.optimizer)
         self._evaluate = _compiled_evaluate(config.network, config.loss)
 
@@ -95,6 +110,11 @@ class Learner:
     def params(self) -> Params:
         """Parameters now."""
         return self.state.params
+
+    @property
+    def target_params(self) -> Params:
+        """Parameters that root values come from: the target network's, if there is one."""
+        return self.state.params if self.state.target is None else self.state.target
 
     @property
     def steps(self) -> int:
@@ -111,12 +131,20 @@ class Learner:
           Metrics of `losses.loss_of_unrolled` and `gradient_norm`, before the step.
 
         Raises:
-          FloatingPointError: the loss is not finite; the state is left as it was.
+          FloatingPointError: a term of the loss or the gradient is not finite; it is named,
+            and the state is left as it was. `save_batch` keeps the batch for a closer look.
         """
+        if self._sharding is not None:
+            over, whole = self._sharding
+            batch = jax.device_put(batch, over)
+            self.state = jax.device_put(self.state, whole)  # does nothing after the first
         state, metrics = self._update(self.state, batch)
         numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not (np.isfinite(numbers["loss"]) and np.isfinite(numbers["gradient_norm"])):
-            raise FloatingPointError(f"loss {numbers['loss']} at update {self.steps}")
+        wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
+        if wrong:
+            raise FloatingPointError(
+                f"update {self.steps}: {', '.join(wrong)} of the loss is not finite"
+            )
         self.state = state
         return numbers
 
@@ -198,14 +226,46 @@ def _compiled_update(
     networks = make_networks(network)
     optimizer = make_optimizer(optimization)
 
+    arithmetic = _arithmetic(optimization.precision)
+
+    def scaled_loss(params: Params, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return loss(params, networks, batch, weights, arithmetic)
+
     def update(state: LearnerState, batch: Batch) -> tuple[LearnerState, dict[str, jax.Array]]:
-        gradients, metrics = jax.grad(loss, has_aux=True)(state.params, networks, batch, weights)
+        gradients, metrics = jax.grad(scaled_loss, has_aux=True)(state.params, batch)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
-        return LearnerState(params, opt_state, state.step + 1), metrics
+        step = state.step + 1
+        target = state.target
+        if target is not None:
+            renew = step % optimization.target_every == 0
+            target = jax.tree.map(lambda new, old: jnp.where(renew, new, old), params, target)
+        return LearnerState(params, opt_state, step, target), metrics
 
     return jax.jit(update)
+
+
+def _arithmetic(precision: str) -> jmp.Policy:
+    """What numbers the networks compute with; parameters and losses stay float32."""
+    return jmp.Policy(
+        param_dtype=jnp.float32, compute_dtype=jnp.dtype(precision), output_dtype=jnp.float32
+    )
+
+
+def _sharding(devices: int) -> tuple[NamedSharding, NamedSharding] | None:
+    """Batches split over devices, and state copied to each; None for one device.
+
+    Raises:
+      InputError: there are not so many.
+    """
+    if devices == 1:
+        return None
+    there = jax.devices()
+    if devices > len(there):
+        raise InputError(f"optimizer.devices is {devices}, but there are {len(there)}")
+    mesh = Mesh(np.array(there[:devices]), ("batch",))
+    return NamedSharding(mesh, PartitionSpec("batch")), NamedSharding(mesh, PartitionSpec())
 
 
 @functools.lru_cache(maxsize=4)
@@ -218,6 +278,31 @@ def _compiled_evaluate(
         return loss(params, networks, batch, weights)[1]
 
     return jax.jit(evaluate)
+
+
+def save_batch(path: str | os.PathLike[str], batch: Batch, why: str) -> None:
+    """Writes a batch that an update failed on, atomically.
+
+    Raises:
+      OutputError: it cannot be written.
+    """
+    tree = {n: x for n, x in jax.device_get(batch)._asdict().items() if x is not None}
+    write_arrays(path, tree, {"format": BATCH_FORMAT, "why": why})
+
+
+def load_batch(path: str | os.PathLike[str]) -> Batch:
+    """Reads what `save_batch` wrote.
+
+    Raises:
+      CheckpointError: missing, damaged or something else.
+    """
+    tree, meta = read_arrays(path)
+    if meta.get("format") != BATCH_FORMAT:
+        raise CheckpointError(f"{path} is not a batch; give one that a failed update left")
+    try:
+        return Batch(**tree)
+    except TypeError as error:
+        raise CheckpointError(f"{path} is a batch of another version: {error}") from error
 
 
 def _named_leaves(state: LearnerState) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,16 +1,18 @@
 """The unrolled model's losses.
 
-MuZero (arXiv 1911.08265), equation 1 without the reward term (rewards before the end
-are zero), plus regressions on what coding a frame gave and on how the episode ended:
+MuZero (arXiv 1911.08265), equation 1, plus regressions on what coding a frame gave and on
+how the episode ended, plus EfficientZero's consistency (arXiv 2111.00210, equation 3):
 
   l = l_0 + (1 / K) sum_{k=1..K} l_k,
-  l_k = w_p H(pi_k, p_k) + w_v H(two_hot(z), v_k) + w_c huber(c_k - c^_k)
-        + w_f huber(f - f^_k)
+  l_k = w_p H(pi_k, p_k) + w_v H(two_hot(z_k), v_k) + w_r H(two_hot(u_k), r_k)
+        + w_c huber(c_k - c^_k) + w_f huber(f - f^_k) - w_s cos(h(s_k), sg(g(s~_k)))
 
-where H is cross-entropy, z the outcome, c_k (k >= 1) bits and PSNR of the frame coded
-by action k, f the episode's overshoot and PSNR gain. The factor 1/K and the halved
-gradient at the dynamics' input are appendix G's. Every term has its own weights per
-sample and step, 0 for what is not known.
+where H is cross-entropy, z the value's target, u the reward, c_k (k >= 1) bits and PSNR
+of the frame coded by action k, f the episode's overshoot and PSNR gain, s_k the state that
+the dynamics reach, s~_k that of the decision really seen, g the projector, h the predictor
+behind it, sg no gradient. The factor 1/K and the halved gradient at the dynamics' input
+are appendix G's. Every term has its own weights per sample and step, 0 for what is not
+known.
 """
 
 from __future__ import annotations
@@ -19,14 +21,23 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jmp
 import optax
 
 from muzero_rc.agents.config import LossConfig
-from muzero_rc.agents.muzero.networks import Networks, Params
+from muzero_rc.agents.muzero.networks import Networks, Params, Transition
 from muzero_rc.agents.muzero.support import expectation, two_hot
 from muzero_rc.agents.muzero.targets import Batch
 
-__all__ = ["Unrolled", "loss", "loss_of_unrolled", "scale_gradient", "step_weights", "unroll"]
+__all__ = [
+    "Unrolled",
+    "cosine",
+    "loss",
+    "loss_of_unrolled",
+    "scale_gradient",
+    "step_weights",
+    "unroll",
+]
 
 Metrics = dict[str, jax.Array]
 
@@ -39,12 +50,17 @@ class Unrolled(NamedTuple):
       value_logits: [B, K + 1, value_bins].
       coded: [B, K, 2], normalised log2 bits per pixel and PSNR.
       final: [B, K + 1, 2], normalised overshoot and PSNR gain.
+      reward_logits: [B, K, value_bins]; None without rewards in the model.
+      similarity: [B, K] cosine between the states reached and those seen; None without
+        the consistency loss.
     """
 
     policy_logits: jax.Array
     value_logits: jax.Array
     coded: jax.Array
     final: jax.Array
+    reward_logits: jax.Array | None = None
+    similarity: jax.Array | None = None
 
 
 def scale_gradient(x: jax.Array, scale: float) -> jax.Array:
@@ -56,20 +72,34 @@ def unroll(networks: Networks, params: Params, batch: Batch, dynamics_gradient: 
     """Runs the model from the root's tokens along the batch's actions."""
     root = networks.representation(params, batch.tokens)
 
-    def step(state: jax.Array, action: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        state, coded = networks.dynamics(params, scale_gradient(state, dynamics_gradient), action)
-        return state, (state, coded)
+    def step(state: jax.Array, action: jax.Array) -> tuple[jax.Array, Transition]:
+        found = networks.dynamics(params, scale_gradient(state, dynamics_gradient), action)
+        return found.state, found
 
     # A scan instead of a Python loop: it compiles K times faster and runs as fast.
-    _, (following, coded) = jax.lax.scan(step, root, jnp.asarray(batch.actions).T)
-    states = jnp.concatenate([root[None], following]).swapaxes(0, 1)  # [B, K + 1, S]
+    _, found = jax.lax.scan(step, root, jnp.asarray(batch.actions).T)
+    following = found.state.swapaxes(0, 1)  # [B, K, S]
+    states = jnp.concatenate([root[:, None], following], axis=1)
     prediction = networks.prediction(params, states)
+    similarity = None
+    if batch.following is not None:
+        _, guess = networks.projection(params, following)
+        really, _ = networks.projection(params, networks.states(params, batch.following))
+        similarity = cosine(guess, jax.lax.stop_gradient(really))
     return Unrolled(
         policy_logits=prediction.policy_logits,
         value_logits=prediction.value_logits,
-        coded=coded.swapaxes(0, 1),
+        coded=found.coded.swapaxes(0, 1),
         final=prediction.final,
+        reward_logits=(None if found.reward_logits is None else found.reward_logits.swapaxes(0, 1)),
+        similarity=similarity,
     )
+
+
+def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Cosine of the angle between vectors, 0 if one is zero. [..., P], [..., P] -> [...]."""
+    length = jnp.sum(jnp.square(a), -1) * jnp.sum(jnp.square(b), -1)
+    return jnp.sum(a * b, -1) * jax.lax.rsqrt(jnp.maximum(length, 1e-12))
 
 
 def step_weights(unroll_steps: int) -> jax.Array:
@@ -126,6 +156,18 @@ def loss_of_unrolled(
         weights = jnp.broadcast_to(weights, terms.shape)
         return jnp.sum(terms * weights) / jnp.maximum(jnp.sum(weights), 1e-6)
 
+    extra: Metrics = {}
+    if config.reward and unrolled.reward_logits is not None and batch.reward is not None:
+        reward_target = two_hot(jnp.asarray(batch.reward), unrolled.reward_logits.shape[-1])
+        reward_loss = optax.softmax_cross_entropy(unrolled.reward_logits, reward_target)
+        reward_weight = weight * batch.reward_weight
+        total += config.reward * mean(reward_loss, reward_weight, steps[1:])
+        extra["reward"] = average(reward_loss, reward_weight)
+    if config.consistency and unrolled.similarity is not None:
+        seen_weight = weight * batch.following_weight
+        total -= config.consistency * mean(unrolled.similarity, seen_weight, steps[1:])
+        extra["consistency"] = average(-unrolled.similarity, seen_weight)
+
     entropy = -jnp.sum(jax.scipy.special.xlogy(policy, policy), axis=-1)
     best, wanted = jnp.argmax(unrolled.policy_logits[:, 0], -1), jnp.argmax(policy[:, 0], -1)
     distance = jnp.abs(best - wanted).astype(jnp.float32)
@@ -142,13 +184,27 @@ def loss_of_unrolled(
         "accuracy": average((distance == 0).astype(jnp.float32), policy_weight[:, 0]),
         "offset_error": average(distance, policy_weight[:, 0]),
         "value_error": average(value_distance, value_weight),
+        **extra,
     }
     return total, metrics
 
 
 def loss(
-    params: Params, networks: Networks, batch: Batch, config: LossConfig
+    params: Params,
+    networks: Networks,
+    batch: Batch,
+    config: LossConfig,
+    arithmetic: jmp.Policy | None = None,
 ) -> tuple[jax.Array, Metrics]:
-    """`loss_of_unrolled` of the model's own unroll, to be differentiated by `params`."""
-    unrolled = unroll(networks, params, batch, config.dynamics_gradient)
+    """`loss_of_unrolled` of the model's own unroll, to be differentiated by `params`.
+
+    With `arithmetic` the networks compute in its compute type (jmp's mixed precision); the
+    loss itself is always float32.
+    """
+    if arithmetic is None:
+        unrolled = unroll(networks, params, batch, config.dynamics_gradient)
+        return loss_of_unrolled(unrolled, batch, config)
+    low, seen, following = arithmetic.cast_to_compute((params, batch.tokens, batch.following))
+    cast = batch._replace(tokens=seen, following=following)
+    unrolled = arithmetic.cast_to_output(unroll(networks, low, cast, config.dynamics_gradient))
     return loss_of_unrolled(unrolled, batch, config)

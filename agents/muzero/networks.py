@@ -1,8 +1,9 @@
 """MuZero's three functions: representation, dynamics, prediction.
 
-Schrittwieser et al. 2020 (arXiv 1911.08265), with a Perceiver IO as representation
-and, as in MuZero-RC (arXiv 2202.06626), auxiliary predictions of what coding a frame
-gives and of how the episode ends. Sizes are ours, small enough for one CPU core.
+Schrittwieser et al. 2020 (arXiv 1911.08265), with a Perceiver as representation and, as
+in MuZero-RC (arXiv 2202.06626), auxiliary predictions of what coding a frame gives and of
+how the episode ends; if asked for, rewards, and the projection of EfficientZero (Ye et
+al. 2021, arXiv 2111.00210). Sizes are ours, small enough for one CPU core.
 """
 
 from __future__ import annotations
@@ -17,18 +18,15 @@ import jax.numpy as jnp
 
 from muzero_rc.agents.actions import CENTRE, NUM_ACTIONS
 from muzero_rc.agents.config import NetworkConfig
-from muzero_rc.agents.perceiver import (
-    PerceiverDecoder,
-    PerceiverEncoder,
-    PositionTable,
-    fourier_features,
-)
+from muzero_rc.agents.perceiver import fourier_features
+from muzero_rc.agents.representation import make_representation
 from muzero_rc.agents.tokens import zero_tokens
 
 __all__ = [
     "Networks",
     "Params",
     "Prediction",
+    "Transition",
     "count_parameters",
     "initial_params",
     "make_networks",
@@ -39,7 +37,6 @@ __all__ = [
 Params: TypeAlias = Mapping[str, Mapping[str, jax.Array]]
 """Parameters of all three networks: module name -> parameter name -> array."""
 
-_INPUT_LIMIT = 8.0  # observations are normalised; this only stops absurd outliers
 _ACTION_SCALE = 64.0  # qindex steps that count as one in the dynamics' input
 _ACTION_BANDS = 6
 _EMBEDDING = 16
@@ -61,22 +58,42 @@ class Prediction(NamedTuple):
     final: jax.Array
 
 
+class Transition(NamedTuple):
+    """What an action leads to.
+
+    Attributes:
+      state: [B, S], the next state.
+      coded: [B, 2], log2 bits per pixel and PSNR of the frame coded by that action,
+        normalised as in `targets`.
+      reward_logits: [B, value_bins], categorical on [-1, 1]; None if the configuration has
+        no rewards in the model.
+    """
+
+    state: jax.Array
+    coded: jax.Array
+    reward_logits: jax.Array | None
+
+
 class Networks(NamedTuple):
     """Pure functions of parameters; batch first, `prediction` takes any leading axes.
 
     Attributes:
       init: (rng, tokens) -> params.
       representation: (params, tokens [B, ...]) -> state [B, S].
-      dynamics: (params, state [B, S], action [B] int32) -> next state [B, S] and
-        [B, 2]: log2 bits per pixel and PSNR of the frame coded by that action,
-        normalised as in `targets`.
+      states: (params, tokens of runs of T decisions, `Tokenizer.steps`) -> [B, T, S].
+      dynamics: (params, state [B, S], action [B] int32) -> `Transition`.
       prediction: (params, state [B, S]) -> `Prediction`.
+      projection: (params, state [..., S]) -> what the consistency loss compares: of a
+        state that was really seen, [..., P], and the guess at it from a state that the
+        dynamics reached, [..., P]. Only with `projection_width`.
     """
 
     init: Callable[[jax.Array, Any], Params]
     representation: Callable[[Params, Any], jax.Array]
-    dynamics: Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    states: Callable[[Params, Any], jax.Array]
+    dynamics: Callable[[Params, jax.Array, jax.Array], Transition]
     prediction: Callable[[Params, jax.Array], Prediction]
+    projection: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def _scale_state(state: jax.Array) -> jax.Array:
@@ -95,18 +112,23 @@ class _Dynamics(hk.Module):
         super().__init__(name="dynamics")
         self._config = config
 
-    def __call__(self, state: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, state: jax.Array, action: jax.Array) -> Transition:
         c = self._config
         step = (action.astype(jnp.float32) - CENTRE)[..., None]
         smooth = fourier_features(step / CENTRE, _ACTION_BANDS, 64.0, concat_position=False)
         # Zero at first: actions that were never tried behave as their neighbours do.
         own = hk.Embed(NUM_ACTIONS, _EMBEDDING, w_init=jnp.zeros)(action)
-        inputs = jnp.concatenate([state, step / _ACTION_SCALE, smooth, own], axis=-1)
+        parts = [state, step / _ACTION_SCALE, smooth, own]
+        inputs = jnp.concatenate(parts, axis=-1).astype(state.dtype)
         hidden = jax.nn.gelu(hk.Linear(c.dynamics_width)(inputs))
         hidden = jax.nn.gelu(hk.Linear(c.dynamics_width)(hidden))
         following = _scale_state(state + hk.Linear(c.state_width)(hidden))
         coded = hk.nets.MLP([c.head_width, 2], activation=jax.nn.gelu, name="coded")(following)
-        return following, coded
+        reward = None
+        if c.reward:
+            wide = jax.nn.gelu(hk.Linear(c.head_width, name="reward_hidden")(following))
+            reward = hk.Linear(c.value_bins, w_init=jnp.zeros, name="reward")(wide)
+        return Transition(following, coded, reward)
 
 
 class _Prediction(hk.Module):
@@ -146,21 +168,52 @@ class _Prediction(hk.Module):
         return -0.5 * jnp.square((actions - mean) / sigma)
 
 
+class _Projection(hk.Module):
+    """State -> what the consistency loss compares.
+
+    SimSiam's projector and predictor (Chen & He 2020, arXiv 2011.10566) as in EfficientZero,
+    section 4.1; with LayerNorm instead of BatchNorm, which needs no running averages.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(name="projection")
+        self._config = config
+
+    def __call__(self, state: jax.Array) -> tuple[jax.Array, jax.Array]:
+        width = max(self._config.projection_width, 1)
+
+        def layer(x: jax.Array, size: int, name: str) -> jax.Array:
+            normed = hk.LayerNorm(-1, create_scale=True, create_offset=True, name=f"{name}_norm")
+            return jax.nn.gelu(normed(hk.Linear(size, name=name)(x)))
+
+        projected = hk.Linear(width, name="projector")(layer(state, width, "projector_hidden"))
+        narrow = layer(projected, max(width // 4, 1), "predictor_hidden")
+        return projected, hk.Linear(width, name="predictor")(narrow)
+
+
 @functools.lru_cache(maxsize=16)
 def make_networks(config: NetworkConfig) -> Networks:
-    """The three functions for a configuration; nothing is computed yet."""
+    """The functions for a configuration; nothing is computed yet."""
 
     def build() -> tuple[Callable[..., Any], tuple[Callable[..., Any], ...]]:
-        representation = _PerceiverRepresentation(config)
+        represent = make_representation(config)
         dynamics = _Dynamics(config)
         prediction = _Prediction(config)
+        projection = _Projection(config)
+
+        def representation(tokens: Any) -> jax.Array:
+            return _scale_state(represent(tokens))
+
+        def states(tokens: Any) -> jax.Array:
+            return _scale_state(represent.steps(tokens))
 
         def everything(tokens: Any) -> Any:
             state = representation(tokens)
-            following, coded = dynamics(state, jnp.zeros(state.shape[:1], jnp.int32))
-            return prediction(following), coded
+            following = dynamics(state, jnp.zeros(state.shape[:1], jnp.int32))
+            compared = projection(state) if config.projection_width else None
+            return prediction(following.state), following, compared
 
-        return everything, (representation, dynamics, prediction)
+        return everything, (representation, states, dynamics, prediction, projection)
 
     transformed = hk.without_apply_rng(hk.multi_transform(build))
     return Networks(transformed.init, *transformed.apply)

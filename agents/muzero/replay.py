@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.config import NetworkConfig, ReplayConfig
+from muzero_rc.agents.config import LossConfig, NetworkConfig, ReplayConfig
 from muzero_rc.agents.muzero.episode import Episode
 from muzero_rc.agents.muzero.targets import Batch, make_batch
 from muzero_rc.agents.tokens import Tokenizer
@@ -23,11 +23,13 @@ from muzero_rc.errors import CheckpointError
 __all__ = ["REPLAY_FORMAT", "Replay"]
 
 REPLAY_FORMAT = "muzero_rc-replay"
-_VERSION = 1
+_VERSION = 2
+_TYPICAL_SURPRISE = 0.5  # of steps without a root value
 _PRIORITY_FLOOR = 0.05  # steps whose value was right are still seen now and then
 
 _PER_STEP = (
-    "history_lengths", "frames", "globals", "show_indexes", "proposals", "rate_steps", "actions",
+    "history_lengths", "frames", "globals", "show_indexes", "proposals", "rate_steps",
+    "reaches", "actions",
     "policies", "policy_weights", "values", "bits", "psnr",
 )  # fmt: skip
 _PER_EPISODE = ("outcome", "overshoot", "psnr_gain")
@@ -36,33 +38,37 @@ _PER_EPISODE = ("outcome", "overshoot", "psnr_gain")
 class Replay:
     """Episodes to learn from, oldest forgotten first. Safe to share between threads.
 
+    Adding and drawing cost the same however many steps are held: sums are kept per
+    episode, and only the drawn episodes' steps are looked at.
+
     Attributes:
       config: capacity, batch size, priorities.
       added: episodes ever added.
     """
 
     def __init__(
-        self, network: NetworkConfig, config: ReplayConfig, unroll_steps: int, seed: int = 0
+        self, network: NetworkConfig, config: ReplayConfig, loss: LossConfig, seed: int = 0
     ) -> None:
         """Makes an empty replay.
 
         Args:
           network: columns and action frame of what is stored.
           config: capacity, batch size, priorities.
-          unroll_steps: K of the batches.
+          loss: what targets the batches need.
           seed: of the sampling.
         """
         self.config = config
         self.added = 0
         self._network = network
-        self._unroll_steps = unroll_steps
+        self._loss = loss
         self._rng = np.random.default_rng(seed)
         self._tokenizer = Tokenizer(network)
         self._lock = threading.RLock()
         self._episodes: deque[Episode] = deque()
-        self._clips: dict[bytes, tuple[npt.NDArray[np.float32], int]] = {}  # array, references
+        self._clips: dict[bytes, _HeldClip] = {}
         self._bytes = 0
-        self._table: _StepTable | None = None  # made when first drawn from
+        self._weights: deque[npt.NDArray[np.float64]] = deque()  # cumulative, per episode
+        self._table: _Table | None = None  # made when first drawn from
 
     def __len__(self) -> int:
         """Episodes held."""
@@ -112,53 +118,62 @@ class Replay:
         )
         if columns != wanted:
             raise ValueError(f"the episode has {columns} columns, the network {wanted}")
-        key = _clip_key(episode.clip)
+        key = _clip_key(episode.clip, episode.blocks)
         with self._lock:
-            clip, references = self._clips.get(key, (episode.clip, 0))
-            self._clips[key] = (clip, references + 1)
-            self._bytes += episode.nbytes + (0 if references else clip.nbytes)
-            self._episodes.append(dataclasses.replace(episode, clip=clip))
+            held = self._clips.setdefault(key, _HeldClip(episode.clip, episode.blocks))
+            held.references += 1
+            self._bytes += episode.nbytes + (held.nbytes if held.references == 1 else 0)
+            self._append(dataclasses.replace(episode, clip=held.clip, blocks=held.blocks))
             self.added += 1
             while self._bytes > self.config.capacity_bytes and len(self._episodes) > 1:
                 self._forget_oldest()
-            self._table = None
+
+    def _append(self, episode: Episode) -> None:
+        self._episodes.append(episode)
+        self._weights.append(_step_weights(episode, self.config.priority))
+        self._table = None
 
     def _forget_oldest(self) -> None:
         episode = self._episodes.popleft()
-        key = _clip_key(episode.clip)
-        clip, references = self._clips.pop(key)
+        self._weights.popleft()
+        self._table = None
+        key = _clip_key(episode.clip, episode.blocks)
+        held = self._clips[key]
+        held.references -= 1
         self._bytes -= episode.nbytes
-        if references > 1:
-            self._clips[key] = (clip, references - 1)
-        else:
-            self._bytes -= clip.nbytes
+        if not held.references:
+            self._bytes -= held.nbytes
+            del self._clips[key]
 
-    def refresh(self, episode: Episode, policies: npt.ArrayLike, values: npt.ArrayLike) -> bool:
-        """Puts fresh search results in place of an episode's old ones (reanalyse).
+    def refresh(
+        self,
+        samples: Sequence[tuple[Episode, int]],
+        policies: npt.ArrayLike,
+        values: npt.ArrayLike,
+    ) -> None:
+        """Puts fresh search results in place of steps' old ones (reanalyse).
 
-        Outcome and actions stay: they were what happened (MuZero, appendix H).
+        Outcome and actions stay: they were what happened (MuZero, appendix H). The
+        episodes' own arrays are changed; copies share nothing with them.
 
         Args:
-          episode: one that `episodes` or `draw` gave.
-          policies: [N, 256] improved policies.
-          values: [N] root values.
-
-        Returns:
-          False if the episode has been forgotten meanwhile.
+          samples: R pairs of episode and step that `draw` gave.
+          policies: [R, 256] improved policies.
+          values: [R] root values.
         """
-        fresh = dataclasses.replace(
-            episode,
-            policies=np.asarray(policies, np.float16).reshape(episode.policies.shape),
-            policy_weights=np.ones_like(episode.policy_weights),
-            values=np.asarray(values, np.float32).reshape(episode.values.shape),
-        )
+        policies, values = np.asarray(policies, np.float16), np.asarray(values, np.float32)
         with self._lock:
-            for index, held in enumerate(self._episodes):
-                if held is episode:
-                    self._episodes[index] = fresh
-                    self._table = None
-                    return True
-        return False
+            changed = set()
+            for (episode, step), policy, value in zip(samples, policies, values, strict=True):
+                episode.policies[step] = policy
+                episode.policy_weights[step] = 1.0
+                episode.values[step] = value
+                changed.add(id(episode))
+            if self.config.priority:
+                for index, held in enumerate(self._episodes):
+                    if id(held) in changed:
+                        self._weights[index] = _step_weights(held, self.config.priority)
+                self._table = None
 
     def draw(self, size: int) -> tuple[list[tuple[Episode, int]], npt.NDArray[np.float32]]:
         """Draws steps, with replacement.
@@ -180,7 +195,7 @@ class Replay:
             if not self._episodes:
                 raise ValueError("the replay is empty; add an episode first")
             if self._table is None:
-                self._table = _StepTable(self._episodes, self.config.priority)
+                self._table = _Table(list(self._episodes), list(self._weights))
             return self._table.draw(size, self.config.importance, self._rng)
 
     def sample(self, size: int | None = None) -> Batch:
@@ -203,7 +218,16 @@ class Replay:
         """
         with self._lock:
             rng = np.random.default_rng(int(self._rng.integers(2**62)))
-        return make_batch(samples, self._tokenizer, self._unroll_steps, rng, weights)
+        return make_batch(
+            samples,
+            self._tokenizer,
+            self._loss.unroll_steps,
+            rng,
+            weights,
+            n_step=self._loss.n_step,
+            reward=self._network.reward,
+            consistency=self._loss.consistency > 0,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes all episodes and the sampler's state, atomically.
@@ -224,7 +248,7 @@ class Replay:
         for episode in episodes:
             clips.setdefault(id(episode.clip), len(clips))
         arrays = {id(e.clip): e.clip for e in episodes}
-        tree: dict[str, npt.ArrayLike] = {
+        tree: dict[str, Any] = {
             "lengths": np.array([len(e) for e in episodes], np.int64),
             "clip_of": np.array([clips[id(e.clip)] for e in episodes], np.int64),
             "clip_lengths": np.array([len(arrays[key]) for key in clips], np.int64),
@@ -232,6 +256,11 @@ class Replay:
             "histories": _concatenate([e.history for e in episodes]),
             "histories_lengths": np.array([len(e.history) for e in episodes], np.int64),
         }
+        blocks: dict[str, npt.ArrayLike] = {
+            str(clips[id(e.clip)]): e.blocks for e in episodes if e.blocks is not None
+        }
+        if blocks:
+            tree["blocks"] = blocks
         for name in _PER_STEP:
             tree[name] = _concatenate([getattr(e, name) for e in episodes])
         for name in _PER_EPISODE:
@@ -258,6 +287,7 @@ class Replay:
             rng.bit_generator.state = meta["rng"]
             with self._lock:
                 self._episodes.clear()
+                self._weights.clear()
                 self._clips.clear()
                 self._bytes = 0
                 for episode in episodes:
@@ -268,44 +298,63 @@ class Replay:
             raise CheckpointError(f"{path} cannot be used: {error}; start a new run") from error
 
 
-class _StepTable:
-    """All steps of some episodes, and the probability of each."""
+@dataclasses.dataclass(eq=False)
+class _HeldClip:
+    """What episodes of one clip share."""
 
-    def __init__(self, episodes: Sequence[Episode] | deque[Episode], alpha: float) -> None:
-        self._episodes = list(episodes)
-        self._ends = np.cumsum([len(episode) for episode in self._episodes])
-        self._probabilities: npt.NDArray[np.float64] | None = None
-        if alpha > 0:
-            surprise = np.concatenate([np.abs(e.values - e.outcome) for e in self._episodes])
-            known = np.isfinite(surprise)
-            typical = float(surprise[known].mean()) if known.any() else 1.0
-            weights = (np.where(known, surprise, typical) + _PRIORITY_FLOOR) ** alpha
-            self._probabilities = weights / weights.sum()
-            self._cumulative = np.cumsum(self._probabilities)
+    clip: npt.NDArray[np.float32]
+    blocks: npt.NDArray[np.float16] | None
+    references: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return self.clip.nbytes + (0 if self.blocks is None else self.blocks.nbytes)
+
+
+def _step_weights(episode: Episode, alpha: float) -> npt.NDArray[np.float64]:
+    """Cumulative unnormalised probabilities of an episode's steps. [N]."""
+    if alpha <= 0:
+        return np.arange(1.0, len(episode) + 1.0)
+    surprise = np.abs(episode.values.astype(np.float64) - episode.outcome)
+    known = np.isfinite(surprise)
+    surprise = np.where(known, surprise, _TYPICAL_SURPRISE)
+    cumulative: npt.NDArray[np.float64] = np.cumsum((surprise + _PRIORITY_FLOOR) ** alpha)
+    return cumulative
+
+
+class _Table:
+    """Where each episode's share of the probability ends."""
+
+    def __init__(self, episodes: list[Episode], weights: list[npt.NDArray[np.float64]]) -> None:
+        self._episodes = episodes
+        self._weights = weights
+        self._ends = np.cumsum([cumulative[-1] for cumulative in weights])
+        self._steps = sum(len(episode) for episode in episodes)
 
     def draw(
         self, size: int, beta: float, rng: np.random.Generator
     ) -> tuple[list[tuple[Episode, int]], npt.NDArray[np.float32]]:
-        total = int(self._ends[-1])
-        weights = np.ones(size, np.float32)
-        if self._probabilities is None:
-            steps = rng.integers(0, total, size)
-        else:
-            steps = np.searchsorted(self._cumulative, rng.random(size), side="right")
-            steps = np.minimum(steps, total - 1)  # the cumulative sum may end below one
-            correction = (total * self._probabilities[steps]) ** -beta
-            weights = (correction / correction.max()).astype(np.float32)
-        rows = np.searchsorted(self._ends, steps, side="right")
-        samples = []
-        for row, step in zip(rows.tolist(), steps.tolist(), strict=True):
-            episode = self._episodes[row]
-            samples.append((episode, int(step - self._ends[row] + len(episode))))
-        return samples, weights
+        total = self._ends[-1]
+        marks = rng.random(size) * total
+        rows = np.minimum(np.searchsorted(self._ends, marks, side="right"), len(self._ends) - 1)
+        samples, probability = [], np.empty(size)
+        for n, (row, mark) in enumerate(zip(rows.tolist(), marks.tolist(), strict=True)):
+            cumulative = self._weights[row]
+            inside = mark - (self._ends[row] - cumulative[-1])
+            # Rounding may carry a mark to the very end.
+            step = min(int(np.searchsorted(cumulative, inside, side="right")), len(cumulative) - 1)
+            own = cumulative[step] - (cumulative[step - 1] if step else 0.0)
+            samples.append((self._episodes[row], step))
+            probability[n] = own / total
+        correction = (self._steps * probability) ** -beta
+        return samples, (correction / correction.max()).astype(np.float32)
 
 
-def _clip_key(clip: npt.NDArray[np.float32]) -> bytes:
+def _clip_key(clip: npt.NDArray[np.float32], blocks: npt.NDArray[np.float16] | None) -> bytes:
     digest = hashlib.blake2b(repr(clip.shape).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(clip).data)
+    if blocks is not None:  # follow from the same frames, so their shape is enough
+        digest.update(repr(blocks.shape).encode())
     return digest.digest()
 
 
@@ -321,9 +370,10 @@ def _split(array: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> list[npt.
     return [part.copy() for part in parts]
 
 
-def _episodes_of(tree: dict[str, npt.NDArray[Any]]) -> list[Episode]:
+def _episodes_of(tree: dict[str, Any]) -> list[Episode]:
     clips = _split(tree["clips"], tree["clip_lengths"])
     histories = _split(tree["histories"], tree["histories_lengths"])
+    blocks = tree.get("blocks", {})
     columns: dict[str, list[Any]] = {
         name: _split(tree[name], tree["lengths"]) for name in _PER_STEP
     }
@@ -332,6 +382,7 @@ def _episodes_of(tree: dict[str, npt.NDArray[Any]]) -> list[Episode]:
         Episode(
             clip=clips[int(clip)],
             history=histories[row],
+            blocks=blocks.get(str(int(clip))),
             **{name: parts[row] for name, parts in columns.items()},
             **{name: values[row] for name, values in single.items()},
         )

@@ -1,10 +1,13 @@
-"""Gumbel MuZero's search over the learned model.
+"""The search over the learned model, through mctx: Gumbel MuZero, or MuZero's own.
 
-Danihelka et al. 2022, "Policy improvement by planning with Gumbel" (ICLR), through
-mctx. The return is the episode's outcome in [-1, 1] at its end, so rewards inside the
-model are zero, the discount is one and the value head alone carries the outcome. The
-model has no notion of the end: states past it keep their value (absorbing), which is
-what the losses teach them.
+Gumbel MuZero: Danihelka et al. 2022, "Policy improvement by planning with Gumbel" (ICLR).
+PUCT: Schrittwieser et al. 2020 (arXiv 1911.08265), appendix B, equation 2.
+
+The return is the episode's outcome in [-1, 1] at its end and the discount is one. Without
+rewards in the model the value alone carries the outcome, and states past the end keep it;
+with them the search adds up the rewards predicted, and the value past the end is zero.
+Either way ends are absorbing because the losses teach the model so: how many frames are
+left is the encoder's to decide, and no state says it for certain.
 """
 
 from __future__ import annotations
@@ -32,9 +35,9 @@ def search(
     tokens: Any,
     legal: jax.Array,
     config: SearchConfig,
-    gumbel_scale: jax.Array | float | None = None,
+    heat: jax.Array | float = 1.0,
 ) -> Plan:
-    """Gumbel MuZero from a batch of roots.
+    """Searches from a batch of roots.
 
     Legal actions are known at the root only; the proposals of later frames, and so
     which of their actions are legal, are the model's to guess.
@@ -46,7 +49,8 @@ def search(
       tokens: [B, ...] as made by `Tokenizer.batch`.
       legal: [B, 256] bool.
       config: simulations and the rest.
-      gumbel_scale: instead of the configuration's.
+      heat: factor on the configuration's exploration: Gumbel's scale, or PUCT's noise and
+        temperature; 0 takes the best action found.
 
     Returns:
       The plan; `policy` are mctx's action weights.
@@ -56,11 +60,11 @@ def search(
         params: Params, rng: jax.Array, action: jax.Array, state: jax.Array
     ) -> tuple[mctx.RecurrentFnOutput, jax.Array]:
         del rng  # the model is deterministic
-        following, _ = networks.dynamics(params, state, action)
+        following, _, reward_logits = networks.dynamics(params, state, action)
         prediction = networks.prediction(params, following)
         value = expectation(prediction.value_logits)
         output = mctx.RecurrentFnOutput(
-            reward=jnp.zeros_like(value),
+            reward=jnp.zeros_like(value) if reward_logits is None else expectation(reward_logits),
             discount=jnp.ones_like(value),
             prior_logits=prediction.policy_logits,
             value=value,
@@ -76,33 +80,74 @@ def search(
         embedding=state,
     )
 
-    def qtransform(tree: Any, node: jax.Array) -> jax.Array:
-        values: jax.Array = mctx.qtransform_completed_by_mix_value(
-            tree,
-            node,
-            value_scale=config.value_scale,
-            maxvisit_init=config.maxvisit_init,
-            rescale_values=config.rescale_values,
-        )
-        return values
-
-    output = mctx.gumbel_muzero_policy(
-        params=params,
-        rng_key=rng,
-        root=root,
-        recurrent_fn=step,
-        num_simulations=config.simulations,
-        invalid_actions=jnp.logical_not(legal).astype(jnp.float32),
-        max_depth=config.depth,
-        qtransform=qtransform,
-        max_num_considered_actions=config.max_considered,
-        gumbel_scale=config.gumbel_scale if gumbel_scale is None else gumbel_scale,
-    )
+    run = _puct if config.algorithm == "puct" else _gumbel
+    output = run(params, rng, root, step, jnp.logical_not(legal), config, heat)
     return Plan(
         action=output.action.astype(jnp.int32),
         policy=output.action_weights,
         value=output.search_tree.node_values[:, 0],
         prior=jax.nn.softmax(logits),
+    )
+
+
+def _gumbel(
+    params: Params,
+    rng: jax.Array,
+    root: Any,
+    step: Callable[..., Any],
+    illegal: jax.Array,
+    config: SearchConfig,
+    heat: jax.Array | float,
+) -> Any:
+    qtransform = functools.partial(
+        mctx.qtransform_completed_by_mix_value,
+        value_scale=config.value_scale,
+        maxvisit_init=config.maxvisit_init,
+        rescale_values=config.rescale_values,
+    )
+    return mctx.gumbel_muzero_policy(
+        params=params,
+        rng_key=rng,
+        root=root,
+        recurrent_fn=step,
+        num_simulations=config.simulations,
+        invalid_actions=illegal,
+        max_depth=config.depth,
+        qtransform=qtransform,
+        max_num_considered_actions=config.max_considered,
+        gumbel_scale=config.gumbel_scale * heat,
+    )
+
+
+def _puct(
+    params: Params,
+    rng: jax.Array,
+    root: Any,
+    step: Callable[..., Any],
+    illegal: jax.Array,
+    config: SearchConfig,
+    heat: jax.Array | float,
+) -> Any:
+    # Known bounds, as for board games in MuZero's pseudocode, unless values are stretched.
+    qtransform = (
+        mctx.qtransform_by_parent_and_siblings
+        if config.rescale_values
+        else functools.partial(mctx.qtransform_by_min_max, min_value=-1.0, max_value=1.0)
+    )
+    return mctx.muzero_policy(
+        params=params,
+        rng_key=rng,
+        root=root,
+        recurrent_fn=step,
+        num_simulations=config.simulations,
+        invalid_actions=illegal,
+        max_depth=config.depth,
+        qtransform=qtransform,
+        dirichlet_fraction=config.dirichlet_fraction * heat,
+        dirichlet_alpha=config.dirichlet_alpha,
+        pb_c_init=config.pb_c_init,
+        pb_c_base=config.pb_c_base,
+        temperature=config.temperature * heat,
     )
 
 
@@ -113,7 +158,7 @@ def make_search(
     """`search` compiled: once per batch size and process.
 
     Returns:
-      (params, rng, tokens, legal, gumbel_scale) -> `Plan`.
+      (params, rng, tokens, legal, heat) -> `Plan`.
     """
     networks = make_networks(network)
 
@@ -122,8 +167,8 @@ def make_search(
         rng: jax.Array,
         tokens: Any,
         legal: jax.Array,
-        gumbel_scale: jax.Array | float,
+        heat: jax.Array | float,
     ) -> Plan:
-        return search(networks, params, rng, tokens, legal, config, gumbel_scale)
+        return search(networks, params, rng, tokens, legal, config, heat)
 
     return jax.jit(planned)

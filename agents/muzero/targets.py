@@ -25,6 +25,7 @@ __all__ = [
     "make_batch",
     "normalise_coded",
     "normalise_final",
+    "value_targets",
 ]
 
 _Array = npt.NDArray[np.float32]
@@ -52,6 +53,11 @@ class Batch(NamedTuple):
       coded_weight: [B, K, 2].
       final_weight: [B, 2].
       weight: [B] of the sample as a whole.
+      reward: [B, K] reward of each action, in [-1, 1]; None without rewards in the model.
+      reward_weight: [B, K]; None likewise.
+      following: tokens of the K decisions after the root, `Tokenizer.steps`; None without
+        the consistency loss. Past the end the last decision stands.
+      following_weight: [B, K], 0 past the end; None likewise.
     """
 
     tokens: Tokens | dict[str, jax.Array]
@@ -65,6 +71,10 @@ class Batch(NamedTuple):
     coded_weight: _Array | jax.Array
     final_weight: _Array | jax.Array
     weight: _Array | jax.Array
+    reward: _Array | jax.Array | None = None
+    reward_weight: _Array | jax.Array | None = None
+    following: Tokens | dict[str, jax.Array] | None = None
+    following_weight: _Array | jax.Array | None = None
 
 
 def normalise_coded(coded: npt.ArrayLike) -> _Array:
@@ -88,19 +98,55 @@ def denormalise_final(final: npt.ArrayLike) -> _Array:
     return np.asarray(np.asarray(final, np.float32) * _FINAL_SCALE)
 
 
+def value_targets(
+    episode: Episode, step: int, unroll_steps: int, *, n_step: int, reward: bool
+) -> _Array:
+    """z_t .. z_{t+K}: what the value is trained towards.
+
+    MuZero (arXiv 1911.08265), section 3: z_t = u_{t+1} + ... + u_{t+n} + v_{t+n}, discount
+    1. The only reward u is the outcome at the end, so z_t is the root value found n steps
+    on, or the outcome where the end is nearer than that, or with n = 0 wherever t is.
+
+    Args:
+      episode: of N decisions.
+      step: t.
+      unroll_steps: K.
+      n_step: n; 0 for the outcome.
+      reward: the model predicts rewards, so that past the end nothing is left to come;
+        without it the outcome stays in the value, as in MuZero's board games.
+
+    Returns:
+      [K + 1]; NaN where the episode was not judged.
+    """
+    length = len(episode)
+    at = np.arange(step, step + unroll_steps + 1)
+    target = np.full(unroll_steps + 1, episode.outcome, np.float32)
+    if n_step:
+        ahead = at + n_step
+        inside = ahead < length
+        values = episode.values[np.minimum(ahead, length - 1)]
+        target = np.where(inside & np.isfinite(values), values, target)
+    if reward:
+        target = np.where(at < length, target, 0.0 * episode.outcome)
+    return np.asarray(target, np.float32)
+
+
 def make_batch(
     samples: Sequence[tuple[Episode, int]],
     tokenizer: Tokenizer,
     unroll_steps: int,
     rng: np.random.Generator,
     weights: npt.ArrayLike | None = None,
+    *,
+    n_step: int = 0,
+    reward: bool = False,
+    consistency: bool = False,
 ) -> Batch:
     """Observations, actions and targets of samples.
 
-    As in MuZero (arXiv 1911.08265, appendix G, and the board-game settings of its
-    pseudocode: discount 1, return to the end of the episode): z = outcome at every
-    step, steps past the end are absorbing states whose value is still z and whose
-    policy is not trained, and which are reached by random actions.
+    As in MuZero (arXiv 1911.08265, appendix G): steps past the end are absorbing states
+    whose policy is not trained and which are reached by random actions; values and rewards
+    there are `value_targets`' and zero.
 
     Args:
       samples: B pairs of episode and step.
@@ -108,6 +154,9 @@ def make_batch(
       unroll_steps: K.
       rng: draws the actions past the end.
       weights: [B] sample weights; 1 if not given.
+      n_step: of the value's targets.
+      reward: make targets of the reward.
+      consistency: make tokens of the K decisions after the root.
 
     Returns:
       The batch, numpy.
@@ -119,6 +168,8 @@ def make_batch(
     value = np.zeros((size, k + 1), np.float32)
     coded = np.full((size, k, 2), np.nan, np.float32)
     final = np.empty((size, 2), np.float32)
+    rewards = np.zeros((size, k), np.float32)
+    inside = np.zeros((size, k), np.float32)
     for row, (episode, step) in enumerate(samples):
         here = slice(step, min(step + k + 1, len(episode)))
         found = here.stop - step
@@ -128,14 +179,26 @@ def make_batch(
         actions[row, :acted] = episode.actions[step : step + acted]
         coded[row, :acted, 0] = episode.bits[step : step + acted]
         coded[row, :acted, 1] = episode.psnr[step : step + acted]
-        value[row] = episode.outcome
+        value[row] = value_targets(episode, step, k, n_step=n_step, reward=reward)
         final[row] = episode.overshoot, episode.psnr_gain
+        last = len(episode) - 1 - step  # the action that ends the episode
+        rewards[row] = 0.0 * episode.outcome
+        if last < k:
+            rewards[row, last] = episode.outcome
+        inside[row, : found - 1] = 1.0
     # float16 storage rounds; cross-entropy needs exact distributions.
     policy /= np.maximum(policy.sum(axis=-1, keepdims=True), 1e-6)
     coded, final = normalise_coded(coded), normalise_final(final)
-    known = np.isfinite(value)
-    coded_known, final_known = np.isfinite(coded), np.isfinite(final)
+    known, coded_known = np.isfinite(value), np.isfinite(coded)
+    final_known, reward_known = np.isfinite(final), np.isfinite(rewards)
     weight = np.ones(size, np.float32) if weights is None else np.asarray(weights, np.float32)
+    following = None
+    if consistency:
+        runs = [
+            [episode.observation(min(step + n, len(episode) - 1)) for n in range(1, k + 1)]
+            for episode, step in samples
+        ]
+        following = tokenizer.steps(runs)
     return Batch(
         tokens=tokenizer.batch([episode.observation(step) for episode, step in samples]),
         actions=actions,
@@ -148,4 +211,8 @@ def make_batch(
         coded_weight=coded_known.astype(np.float32),
         final_weight=final_known.astype(np.float32),
         weight=weight,
+        reward=np.where(reward_known, rewards, 0.0).astype(np.float32) if reward else None,
+        reward_weight=reward_known.astype(np.float32) if reward else None,
+        following=following,
+        following_weight=inside if consistency else None,
     )

@@ -13,7 +13,7 @@ from muzero_rc.agents.actions import imitation_target
 from muzero_rc.agents.advantage import AdvantageExample, AdvantageModel, advantage_features
 from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
 from muzero_rc.env.observation import FRAME_COLUMNS, GLOBAL_COLUMNS, ObservationBuilder
-from muzero_rc.env.reward import lexicographic_outcome
+from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.training.explore import Encode, Study
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation
 

@@ -38,7 +38,7 @@ from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.observation import OBSERVATION_VERSION
 from muzero_rc.env.registration import ENV_ID
-from muzero_rc.env.reward import SelfCompetitionReward
+from muzero_rc.env.rewards import SelfCompetitionReward
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
 from muzero_rc.training.explore import Study, run_study
 from muzero_rc.training.imitation import MODEL_COLUMNS, examples_of, lessons_of
@@ -212,7 +212,7 @@ class TrainingRun:
 
     def _imitate(self, studies: Sequence[Study]) -> tuple[Learner, Replay]:
         agent = self.config.agent
-        lessons = Replay(agent.network, agent.replay, agent.loss.unroll_steps, self.config.seed)
+        lessons = Replay(agent.network, agent.replay, agent.loss, self.config.seed)
         model = _fit(studies)
         self._record |= {
             "studies": len(studies),
@@ -247,7 +247,7 @@ class TrainingRun:
 
     def _play(self, studies: Sequence[Study], learner: Learner, lessons: Replay) -> None:
         config, agent = self.config.self_play, self.config.agent
-        replay = Replay(agent.network, agent.replay, agent.loss.unroll_steps, self.config.seed + 1)
+        replay = Replay(agent.network, agent.replay, agent.loss, self.config.seed + 1)
         reward = SelfCompetitionReward()
         counters = _Counters()
         learner = self._restore(learner, replay, reward, counters)

@@ -16,7 +16,7 @@ from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.episode import Episode
 from muzero_rc.env.first_pass import FirstPass, first_pass
-from muzero_rc.env.reward import SelfCompetitionReward, psnr_gain_at_equal_rate, score_outcome
+from muzero_rc.env.rewards import SelfCompetitionReward, psnr_gain_at_equal_rate, score_outcome
 from muzero_rc.env.session import EncoderSession, wait_any
 from muzero_rc.errors import EncoderError
 from muzero_rc.training.explore import Study, load_part

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +22,12 @@ from muzero_rc.agents.config import (
     ReplayConfig,
 )
 from muzero_rc.agents.muzero.episode import Episode
-from muzero_rc.agents.muzero.learner import Learner
+from muzero_rc.agents.muzero.learner import Learner, load_batch, save_batch
 from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.checkpoint import write_arrays
-from muzero_rc.errors import CheckpointError
+from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.types import Observation
 
 MakeEpisode = Callable[..., Episode]
@@ -45,7 +50,7 @@ def _config(tiny: NetworkConfig, **loss: float) -> AgentConfig:
 
 
 def _replay(config: AgentConfig, make_episode: MakeEpisode) -> Replay:
-    replay = Replay(config.network, config.replay, config.loss.unroll_steps, seed=0)
+    replay = Replay(config.network, config.replay, config.loss, seed=0)
     for seed in range(60):
         outcome = 1.0 if seed % 2 else -1.0
         replay.add(make_episode(seed, 12, offset=teacher, outcome=outcome, sigma=1.0))
@@ -93,7 +98,7 @@ def test_without_the_policy_loss_the_same_training_learns_nothing(
 def test_value_and_auxiliary_heads_learn(tiny: NetworkConfig, make_episode: MakeEpisode) -> None:
     """Outcome and coded bits that follow from clip and frame are predicted after training."""
     config = _config(tiny, policy=0.0)
-    replay = Replay(tiny, config.replay, 2, seed=0)
+    replay = Replay(tiny, config.replay, config.loss, seed=0)
     for seed in range(40):
         episode = make_episode(seed, 12, outcome=1.0 if seed % 2 else -1.0)
         episode.globals[:, 0] = episode.outcome
@@ -165,12 +170,120 @@ def test_other_checkpoints_are_refused(tmp_path: Path, tiny: NetworkConfig) -> N
 
 
 def test_a_loss_that_is_not_finite_leaves_the_state_alone(
-    tiny: NetworkConfig, make_episode: MakeEpisode
+    tmp_path: Path, tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:
     config = _config(tiny)
     replay, learner = _replay(config, make_episode), Learner(config)
     batch = replay.sample()
     before = learner.state
-    with pytest.raises(FloatingPointError, match="update 0"):
-        learner.update(batch._replace(value=np.full_like(batch.value, np.nan)))
+    broken = batch._replace(value=np.full_like(batch.value, np.nan))
+    with pytest.raises(FloatingPointError, match="update 0: .*value.*not finite") as caught:
+        learner.update(broken)
+    assert "psnr" not in str(caught.value), "only what is broken is named"
     assert learner.state is before
+    save_batch(tmp_path / "batch.npz", broken, str(caught.value))
+    kept = load_batch(tmp_path / "batch.npz")
+    for name, array in broken.tokens.items():
+        np.testing.assert_array_equal(kept.tokens[name], array)
+    np.testing.assert_array_equal(kept.value, broken.value)
+    with pytest.raises(FloatingPointError, match="value"):
+        learner.update(kept)
+    with pytest.raises(CheckpointError, match="not a batch"):
+        learner.save(tmp_path / "learner.npz")
+        load_batch(tmp_path / "learner.npz")
+
+
+@pytest.mark.parametrize("term", ["policy", "coded", "final", "weight"])
+def test_infinity_anywhere_is_found_before_it_is_learned(
+    tiny: NetworkConfig, make_episode: MakeEpisode, term: str
+) -> None:
+    config = _config(tiny)
+    replay, learner = _replay(config, make_episode), Learner(config)
+    batch = replay.sample()
+    array = np.array(getattr(batch, term))
+    array.flat[0] = np.inf
+    with pytest.raises(FloatingPointError, match="not finite"):
+        learner.update(batch._replace(**{term: array}))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learner.params))
+
+
+def test_the_target_network_follows_in_steps(
+    tmp_path: Path, tiny: NetworkConfig, make_episode: MakeEpisode
+) -> None:
+    config = _config(tiny)
+    config = dataclasses.replace(config, optimizer=config.optimizer.replace(target_every=3))
+    replay, learner = _replay(config, make_episode), Learner(config)
+    first = learner.params
+    for step in range(1, 7):
+        learner.update(replay.sample())
+        wanted = {1: first, 2: first, 3: learner.params}.get(step, learner.target_params)
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), learner.target_params, wanted)
+        assert all(jax.tree.leaves(same)), step
+    assert learner._update._cache_size() == 1
+    learner.update(replay.sample())
+    learner.save(tmp_path / "learner.npz")
+    again, _ = Learner.load(tmp_path / "learner.npz")
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), again.state, learner.state)
+    assert all(jax.tree.leaves(same))
+    with pytest.raises(CheckpointError, match="other networks or another optimizer"):
+        Learner.load(tmp_path / "learner.npz", _config(tiny))
+
+
+def test_bfloat16_learns_the_same_rule_with_parameters_in_float32(
+    tiny: NetworkConfig, make_episode: MakeEpisode
+) -> None:
+    full = _config(tiny)
+    half = dataclasses.replace(full, optimizer=full.optimizer.replace(precision="bfloat16"))
+    replay = _replay(full, make_episode)
+    learners = [Learner(config, seed=1) for config in (full, half)]
+    for _ in range(30):
+        batch = replay.sample()
+        exact, rounded = (learner.update(batch) for learner in learners)
+    assert exact["loss"] != rounded["loss"], "it does compute with other numbers"
+    assert rounded["loss"] == pytest.approx(exact["loss"], rel=0.1)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(learners[1].params))
+    jaxpr = str(jax.make_jaxpr(learners[1]._update)(learners[1].state, batch))
+    assert "bf16" in jaxpr
+
+
+_SPREAD = """
+import dataclasses, pickle, sys
+import jax, numpy as np
+from muzero_rc.agents.config import AgentConfig
+from muzero_rc.agents.muzero.learner import Learner, load_batch, save_batch
+
+config, batches = pickle.loads(sys.stdin.buffer.read())
+spread = dataclasses.replace(config, optimizer=config.optimizer.replace(devices=4))
+one, many = Learner(config, seed=2), Learner(spread, seed=2)
+for batch in batches:
+    alone, together = one.update(batch), many.update(batch)
+    np.testing.assert_allclose(alone["loss"], together["loss"], rtol=1e-4)
+for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(many.params)):
+    np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-4)
+assert len(jax.tree.leaves(many.params)[0].sharding.device_set) == 4
+assert "all-reduce" in many._update.lower(
+    many.state, jax.device_put(batches[0], many._sharding[0])
+).compile().as_text()
+assert many._update._cache_size() == 1, many._update._cache_size()
+print("same on", len(jax.devices()))
+"""
+
+
+def test_four_devices_share_a_batch_and_find_the_same(
+    tiny: NetworkConfig, make_episode: MakeEpisode
+) -> None:
+    config = _config(tiny)
+    replay = _replay(config, make_episode)
+    batches = [replay.sample() for _ in range(3)]
+    done = subprocess.run(
+        [sys.executable, "-c", _SPREAD],
+        input=pickle.dumps((config, batches)),
+        capture_output=True,
+        timeout=300,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().strip() == "same on 4"
+    many = dataclasses.replace(config, optimizer=config.optimizer.replace(devices=32))
+    with pytest.raises(InputError, match="but there are"):
+        Learner(many)

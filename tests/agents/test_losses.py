@@ -161,7 +161,7 @@ def test_the_scan_equals_a_loop_over_the_networks(
     state = networks.representation(params, batch.tokens)
     for k in range(4):
         if k:
-            state, coded = networks.dynamics(params, state, batch.actions[:, k - 1])
+            state, coded, _ = networks.dynamics(params, state, batch.actions[:, k - 1])
             np.testing.assert_allclose(got.coded[:, k - 1], coded, rtol=1e-4, atol=1e-4)
         prediction = networks.prediction(params, state)
         for name in ("policy_logits", "value_logits", "final"):
@@ -282,6 +282,8 @@ def test_what_an_episode_does_not_know_has_no_weight(
     assert batch.final_weight[0].tolist() == [0, 1]
     assert batch.coded_weight[0].tolist() == [[0, 1], [0, 1]]
     for array in batch[1:]:
+        if array is None:
+            continue  # of an option that is off
         assert np.isfinite(array).all()
 
 

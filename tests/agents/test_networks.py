@@ -49,7 +49,8 @@ def test_shapes(
     networks = _compiled(tiny)
     state = networks.representation(params, Tokenizer(tiny).batch(make_observations(0, 7)))
     assert state.shape == (7, tiny.state_width)
-    following, coded = networks.dynamics(params, state, jnp.arange(7))
+    following, coded, reward = networks.dynamics(params, state, jnp.arange(7))
+    assert reward is None, "rewards are an option"
     assert following.shape == state.shape and coded.shape == (7, 2)
     prediction = networks.prediction(params, following)
     assert prediction.policy_logits.shape == (7, 256)
@@ -124,7 +125,9 @@ def test_the_state_does_not_depend_on_padding(
 def test_dynamics_depend_on_the_action_smoothly_at_first(tiny: NetworkConfig, params: Any) -> None:
     networks = _compiled(tiny)
     state = np.tile(np.random.default_rng(0).normal(size=tiny.state_width), (3, 1))
-    following, _ = networks.dynamics(params, state.astype(np.float32), jnp.array([128, 129, 168]))
+    following, _, _ = networks.dynamics(
+        params, state.astype(np.float32), jnp.array([128, 129, 168])
+    )
     near = np.abs(following[1] - following[0]).max()
     far = np.abs(following[2] - following[0]).max()
     assert 0 < near < far

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from muzero_rc.agents.config import NetworkConfig, ReplayConfig
+from muzero_rc.agents.config import LossConfig, NetworkConfig, ReplayConfig
 from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.checkpoint import write_arrays
@@ -20,11 +20,14 @@ from muzero_rc.types import Observation
 MakeEpisode = Callable[..., Episode]
 MakeObservations = Callable[..., list[Observation]]
 
+LOSS = LossConfig(unroll_steps=2)
+
 
 def _same(a: Episode, b: Episode) -> bool:
     return all(
-        np.array_equal(getattr(a, f.name), getattr(b, f.name), equal_nan=True)
+        (x is None and y is None) or np.array_equal(x, y, equal_nan=True)
         for f in dataclasses.fields(Episode)
+        for x, y in ((getattr(a, f.name), getattr(b, f.name)),)
     )
 
 
@@ -87,7 +90,7 @@ def test_a_clip_is_held_once_and_let_go_with_its_last_episode(
     clips = [rng.normal(size=(40, tiny.clip_features)).astype(np.float32) for _ in range(2)]
     episodes = [make_episode(seed, 10, clips[seed % 2].copy()) for seed in range(4)]
     room = 3 * episodes[0].nbytes + 2 * clips[0].nbytes
-    replay = Replay(tiny, ReplayConfig(capacity_bytes=room), 2)
+    replay = Replay(tiny, ReplayConfig(capacity_bytes=room), LOSS)
     for episode in episodes[:3]:
         replay.add(episode)
     held = replay.episodes()
@@ -105,7 +108,7 @@ def test_a_clip_is_held_once_and_let_go_with_its_last_episode(
 def test_the_newest_is_kept_even_if_too_large(
     tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:
-    replay = Replay(tiny, ReplayConfig(capacity_bytes=1), 2)
+    replay = Replay(tiny, ReplayConfig(capacity_bytes=1), LOSS)
     replay.add(make_episode(0))
     replay.add(make_episode(1))
     assert len(replay) == 1 and _same(replay.episodes()[0], make_episode(1))
@@ -114,7 +117,7 @@ def test_the_newest_is_kept_even_if_too_large(
 def test_uniform_draws_reach_every_step_evenly(
     tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:
-    replay = Replay(tiny, ReplayConfig(), 2, seed=3)
+    replay = Replay(tiny, ReplayConfig(), LOSS, seed=3)
     replay.add(make_episode(0, 2))
     replay.add(make_episode(1, 6))
     samples, weights = replay.draw(8000)
@@ -133,7 +136,7 @@ def test_prioritised_draws_follow_surprise_and_are_corrected(
     episode = dataclasses.replace(
         make_episode(0, 3), values=np.array([1.0, 0.0, np.nan], np.float32), outcome=1.0
     )
-    replay = Replay(tiny, ReplayConfig(priority=1.0, importance=1.0), 2, seed=0)
+    replay = Replay(tiny, ReplayConfig(priority=1.0, importance=1.0), LOSS, seed=0)
     replay.add(episode)
     samples, weights = replay.draw(9000)
     steps = np.array([step for _, step in samples])
@@ -147,7 +150,7 @@ def test_prioritised_draws_follow_surprise_and_are_corrected(
 def test_the_same_seed_draws_the_same(tiny: NetworkConfig, make_episode: MakeEpisode) -> None:
     batches = []
     for _ in range(2):
-        replay = Replay(tiny, ReplayConfig(batch_size=4), 2, seed=9)
+        replay = Replay(tiny, ReplayConfig(batch_size=4), LOSS, seed=9)
         replay.add(make_episode())
         batches.append(replay.sample())
     np.testing.assert_array_equal(batches[0].actions, batches[1].actions)
@@ -155,7 +158,7 @@ def test_the_same_seed_draws_the_same(tiny: NetworkConfig, make_episode: MakeEpi
 
 
 def test_empty_and_foreign_are_refused(tiny: NetworkConfig, make_episode: MakeEpisode) -> None:
-    replay = Replay(tiny, ReplayConfig(), 2)
+    replay = Replay(tiny, ReplayConfig(), LOSS)
     with pytest.raises(ValueError, match="empty"):
         replay.sample()
     episode = make_episode()
@@ -166,28 +169,48 @@ def test_empty_and_foreign_are_refused(tiny: NetworkConfig, make_episode: MakeEp
 def test_refresh_replaces_what_is_learned_but_not_what_happened(
     tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:
-    replay = Replay(tiny, ReplayConfig(), 2)
-    replay.add(make_episode(0, 4))
-    (old,) = replay.episodes()
-    policies = np.full((4, 256), 1 / 256)
-    assert replay.refresh(old, policies, np.zeros(4))
-    (new,) = replay.episodes()
-    np.testing.assert_allclose(new.policies, 1 / 256)
-    assert (new.values == 0).all() and new.outcome == old.outcome
-    np.testing.assert_array_equal(new.actions, old.actions)
-    assert not replay.refresh(old, policies, np.zeros(4)), "it is held no more"
+    config = ReplayConfig(priority=1.0, importance=0.0)
+    replay = Replay(tiny, config, LOSS, seed=0)
+    replay.add(dataclasses.replace(make_episode(0, 4), values=np.ones(4, np.float32)))
+    (held,) = replay.episodes()
+    before = dataclasses.replace(held, policies=held.policies.copy(), values=held.values.copy())
+    replay.refresh([(held, 1)], np.full((1, 256), 1 / 256), np.full(1, -1.0))
+    np.testing.assert_allclose(held.policies[1], 1 / 256)
+    assert held.values.tolist() == [1, -1, 1, 1] and held.outcome == before.outcome
+    np.testing.assert_array_equal(held.actions, before.actions)
+    np.testing.assert_array_equal(held.policies[[0, 2, 3]], before.policies[[0, 2, 3]])
+    drawn = np.bincount([step for _, step in replay.draw(2000)[0]], minlength=4)
+    assert drawn[1] > 1500, "its surprise, two, is what the priorities now know"
+
+
+def test_drawing_does_not_slow_down_with_what_is_held(
+    tiny: NetworkConfig, make_episode: MakeEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adding looks at the steps of the new episode alone, drawing at the drawn ones'."""
+    import muzero_rc.agents.muzero.replay as module
+
+    looked: list[int] = []
+    weigh = module._step_weights
+    monkeypatch.setattr(
+        module, "_step_weights", lambda e, alpha: (looked.append(len(e)), weigh(e, alpha))[1]
+    )
+    replay = Replay(tiny, ReplayConfig(priority=1.0), LOSS)
+    for seed in range(20):
+        replay.add(make_episode(seed, 6))
+        replay.draw(4)
+    assert looked == [6] * 20
 
 
 def test_a_restart_goes_on_with_the_same_draws(
     tmp_path: Path, tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:
     clip = np.random.default_rng(0).normal(size=(11, tiny.clip_features)).astype(np.float32)
-    replay = Replay(tiny, ReplayConfig(batch_size=5), 2, seed=1)
+    replay = Replay(tiny, ReplayConfig(batch_size=5), LOSS, seed=1)
     for seed, frames in enumerate((11, 1, 7)):
         replay.add(make_episode(seed, frames, clip if frames != 7 else None))
     replay.sample()
     replay.save(tmp_path / "replay.npz")
-    again = Replay(tiny, ReplayConfig(batch_size=5), 2, seed=77)
+    again = Replay(tiny, ReplayConfig(batch_size=5), LOSS, seed=77)
     again.load(tmp_path / "replay.npz")
     assert (len(again), again.added, again.nbytes) == (3, 3, replay.nbytes)
     assert again.num_clips == replay.num_clips == 2
@@ -198,8 +221,8 @@ def test_a_restart_goes_on_with_the_same_draws(
 
 
 def test_an_empty_replay_survives_too(tmp_path: Path, tiny: NetworkConfig) -> None:
-    Replay(tiny, ReplayConfig(), 2).save(tmp_path / "replay.npz")
-    again = Replay(tiny, ReplayConfig(), 2)
+    Replay(tiny, ReplayConfig(), LOSS).save(tmp_path / "replay.npz")
+    again = Replay(tiny, ReplayConfig(), LOSS)
     again.load(tmp_path / "replay.npz")
     assert len(again) == 0
 
@@ -207,15 +230,15 @@ def test_an_empty_replay_survives_too(tmp_path: Path, tiny: NetworkConfig) -> No
 def test_other_files_are_refused(
     tmp_path: Path, tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:
-    replay = Replay(tiny, ReplayConfig(), 2)
+    replay = Replay(tiny, ReplayConfig(), LOSS)
     replay.add(make_episode())
     replay.save(tmp_path / "replay.npz")
     with pytest.raises(CheckpointError, match="frame"):
-        Replay(tiny.replace(action_frame="absolute"), ReplayConfig(), 2).load(
+        Replay(tiny.replace(action_frame="absolute"), ReplayConfig(), LOSS).load(
             tmp_path / "replay.npz"
         )
     with pytest.raises(CheckpointError, match="columns"):
-        Replay(tiny.replace(frame_features=9), ReplayConfig(), 2).load(tmp_path / "replay.npz")
+        Replay(tiny.replace(frame_features=9), ReplayConfig(), LOSS).load(tmp_path / "replay.npz")
     write_arrays(tmp_path / "other.npz", {"x": np.zeros(1)}, {"format": "else"})
     with pytest.raises(CheckpointError, match="not a replay"):
         replay.load(tmp_path / "other.npz")
@@ -224,7 +247,7 @@ def test_other_files_are_refused(
 
 def test_adding_and_sampling_from_threads(tiny: NetworkConfig, make_episode: MakeEpisode) -> None:
     episodes = [make_episode(seed, 6) for seed in range(8)]
-    replay = Replay(tiny, ReplayConfig(capacity_bytes=4 * episodes[0].nbytes), 2)
+    replay = Replay(tiny, ReplayConfig(capacity_bytes=4 * episodes[0].nbytes), LOSS)
     replay.add(episodes[0])
     errors: list[Exception] = []
 

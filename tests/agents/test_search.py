@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from muzero_rc.agents.config import NetworkConfig, SearchConfig
-from muzero_rc.agents.muzero.networks import Networks, Prediction, initial_params
+from muzero_rc.agents.muzero.networks import Networks, Prediction, Transition, initial_params
 from muzero_rc.agents.muzero.plain import make_plain
 from muzero_rc.agents.muzero.search import make_search, search
 from muzero_rc.agents.muzero.support import two_hot
@@ -33,16 +34,26 @@ def bandit(values: np.ndarray, favoured: np.ndarray) -> Networks:
     def representation(params: Any, tokens: Any) -> jax.Array:
         return jnp.full((tokens["frame"].shape[0], 1), -1.0)
 
-    def dynamics(params: Any, state: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def dynamics(params: Any, state: jax.Array, action: jax.Array) -> Transition:
         first = jnp.where(state[:, 0] < 0, action.astype(jnp.float32), state[:, 0])
-        return first[:, None], jnp.zeros((state.shape[0], 2))
+        return Transition(first[:, None], jnp.zeros((state.shape[0], 2)), None)
 
     def prediction(params: Any, state: jax.Array) -> Prediction:
         taken = state[:, 0].astype(jnp.int32)
         value = jnp.where(taken >= 0, jnp.asarray(values)[taken], 0.0)
         return _prediction(value, jnp.asarray(favoured))
 
-    return Networks(lambda rng, tokens: {}, representation, dynamics, prediction)
+    return _networks(representation, dynamics, prediction)
+
+
+def _networks(representation: Any, dynamics: Any, prediction: Any) -> Networks:
+    def unused(*arguments: Any) -> Any:
+        raise AssertionError("the search has no use for it")
+
+    return Networks(
+        init=unused, representation=representation, states=unused, dynamics=dynamics,
+        prediction=prediction, projection=unused,
+    )  # fmt: skip
 
 
 def _play(
@@ -84,6 +95,117 @@ def test_an_illegal_arm_is_never_taken_however_good() -> None:
     assert (plan.policy[:, 107] == 0).all() and (plan.prior[:, 107] == 0).all()
     quiet, _ = _play(values, legal, range(3), config.replace(gumbel_scale=0.0))
     assert (quiet == 103).all()
+
+
+def test_puct_finds_the_best_arm_and_never_takes_an_illegal_one() -> None:
+    values = np.full(256, -0.5, np.float32)
+    values[107], values[103] = 1.0, 0.4
+    config = SearchConfig(algorithm="puct", simulations=200, depth=4, temperature=0.0)
+    quiet = config.replace(dirichlet_fraction=0.0)
+    actions, plan = _play(values, np.ones(256, bool), range(3), quiet)
+    assert (actions == 107).all() and (plan.policy.argmax(-1) == 107).all()
+    np.testing.assert_allclose(plan.policy.sum(-1), 1.0, atol=1e-5)
+    legal = np.ones(256, bool)
+    legal[107] = False
+    actions, plan = _play(values, legal, range(20), config)
+    assert (actions != 107).all() and (actions == 103).mean() > 0.6
+    assert (plan.policy[:, 107] == 0).all()
+
+
+def test_the_plan_is_what_mctx_finds_on_the_same_numbers() -> None:
+    """Both algorithms against mctx called by hand, with a table in place of networks."""
+    import mctx
+
+    rng = np.random.default_rng(0)
+    values = rng.uniform(-1, 1, 256).astype(np.float32)
+    values = np.asarray(np.round((values + 1) * 20) / 20 - 1, np.float32)  # on the atoms
+    favoured = np.zeros(256, bool)
+    favoured[100:140] = True
+    legal = rng.random((2, 256)) < 0.7
+    networks = bandit(values, favoured)
+    batch = {"frame": np.zeros((2, 1), np.float32)}
+    key = jax.random.key(3)
+
+    def step(params: Any, rng: Any, action: Any, state: Any) -> Any:
+        first = jnp.where(state[:, 0] < 0, action.astype(jnp.float32), state[:, 0])
+        value = jnp.asarray(values)[first.astype(jnp.int32)]
+        logits = jnp.broadcast_to(jnp.where(jnp.asarray(favoured), 0.0, -8.0), (2, 256))
+        zero = jnp.zeros(2)
+        output = mctx.RecurrentFnOutput(
+            reward=zero, discount=zero + 1.0, prior_logits=logits, value=value
+        )
+        return output, first[:, None]
+
+    root = mctx.RootFnOutput(
+        prior_logits=jnp.where(legal, jnp.where(jnp.asarray(favoured), 0.0, -8.0), -1e30),
+        value=jnp.zeros(2),
+        embedding=jnp.full((2, 1), -1.0),
+    )
+    common: dict[str, Any] = {
+        "params": (), "rng_key": key, "root": root, "recurrent_fn": step,
+        "num_simulations": 24, "invalid_actions": ~legal, "max_depth": 3,
+    }  # fmt: skip
+    wanted = {
+        "gumbel": lambda: mctx.gumbel_muzero_policy(
+            **common, max_num_considered_actions=8,
+            qtransform=lambda tree, node: mctx.qtransform_completed_by_mix_value(
+                tree, node, value_scale=0.2, maxvisit_init=30.0, rescale_values=False
+            ),
+        ),
+        "puct": lambda: mctx.muzero_policy(
+            **common, pb_c_init=1.5, dirichlet_alpha=0.5, dirichlet_fraction=0.3, temperature=0.7,
+            qtransform=lambda tree, node: mctx.qtransform_by_min_max(
+                tree, node, min_value=-1.0, max_value=1.0
+            ),
+        ),
+    }  # fmt: skip
+    for algorithm, by_hand in wanted.items():
+        config = SearchConfig(
+            algorithm=algorithm, simulations=24, depth=3, max_considered=8, value_scale=0.2,
+            maxvisit_init=30.0, pb_c_init=1.5, dirichlet_alpha=0.5, dirichlet_fraction=0.3,
+            temperature=0.7,
+        )  # fmt: skip
+        plan = jax.jit(
+            lambda key, c=config: search(networks, {}, key, batch, jnp.asarray(legal), c)
+        )(key)
+        output = jax.jit(by_hand)()
+        np.testing.assert_array_equal(plan.action, output.action)
+        np.testing.assert_allclose(plan.policy, output.action_weights, atol=1e-3)
+        tree = output.search_tree
+        np.testing.assert_allclose(plan.value, tree.node_values[:, 0], atol=1e-3)
+
+
+def test_with_rewards_in_the_model_the_search_adds_them_up() -> None:
+    """Values say nothing; the one reward is two steps away, behind one first action."""
+
+    def representation(params: Any, tokens: Any) -> jax.Array:
+        return jnp.full((tokens["frame"].shape[0], 1), -1.0)
+
+    def dynamics(params: Any, state: jax.Array, action: jax.Array) -> Transition:
+        # 0..255: the first action was that; 300: the end, where nothing comes any more.
+        first = state[:, 0] < 0
+        taken = jnp.where(first, action.astype(jnp.float32), 300.0)
+        reward = jnp.where(state[:, 0] == 107.0, 0.8, 0.0)
+        logits = jnp.log(two_hot(reward, BINS) + 1e-9)
+        return Transition(taken[:, None], jnp.zeros((state.shape[0], 2)), logits)
+
+    def prediction(params: Any, state: jax.Array) -> Prediction:
+        favoured = np.zeros(256, bool)
+        favoured[104:112] = True
+        return _prediction(jnp.zeros(state.shape[0]), jnp.asarray(favoured))
+
+    networks = _networks(representation, dynamics, prediction)
+    batch = {"frame": np.zeros((1, 1), np.float32)}
+    for config in (
+        SearchConfig(simulations=64, max_considered=8, depth=3, gumbel_scale=0.0),
+        SearchConfig(
+            algorithm="puct", simulations=64, depth=3, dirichlet_fraction=0.0, temperature=0.0
+        ),
+    ):
+        run = jax.jit(functools.partial(search, networks, {}, config=config))
+        plan = run(jax.random.key(0), batch, jnp.ones((1, 256), bool))
+        assert int(plan.action[0]) == 107
+        assert 0.2 < float(plan.value[0]) <= 0.81, "counted once, however long it goes on"
 
 
 def test_equal_arms_leave_the_prior_as_it_is() -> None:

@@ -32,7 +32,7 @@ from muzero_rc.env.observation import (
 )
 from muzero_rc.env.rate_control_env import VP9RateControlEnv
 from muzero_rc.env.registration import ENV_ID, register
-from muzero_rc.env.reward import SelfCompetitionReward
+from muzero_rc.env.rewards import SelfCompetitionReward
 from muzero_rc.errors import InputError
 from muzero_rc.types import EpisodeScore
 

@@ -1,9 +1,9 @@
-"""Rewards: pure functions of an episode's raw score.
+"""Self-competition: the reward against the policy's own past.
 
-The default is self-competition: +1 or -1 by comparing the episode with the policy's
-own past on the same clip and target, first by overshoot, then by PSNR. That order is
-the published one (Mandhane et al. 2022, arXiv 2202.06626); the formula below, moving
-averages as the past, is a reconstruction, as the paper's appendix could not be read:
++1 or -1 by comparing the episode with the policy's past on the same clip and target, first
+by overshoot, then by PSNR. That order is the published one (Mandhane et al. 2022, arXiv
+2202.06626); the formula below, moving averages as the past, is a reconstruction, as the
+paper's appendix could not be read:
 
     O   = max(0, overshoot - tolerance)
     R   = sign(O_ema - O)          if O > 0 or O_ema > 0
@@ -18,123 +18,27 @@ and PSNR would never count again; and the first opponent, libvpx's two-pass VBR.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from muzero_rc.env.rewards.outcome import (
+    DEFAULT_TOLERANCE,
+    PsnrKind,
+    Reference,
+    check_state,
+    check_tolerance,
+    lexicographic_outcome,
+)
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.types import EpisodeScore
 
-__all__ = [
-    "DB_PER_DOUBLING",
-    "DEFAULT_DECAY",
-    "DEFAULT_TOLERANCE",
-    "PastScore",
-    "PsnrKind",
-    "Reward",
-    "SelfCompetitionReward",
-    "excess",
-    "lexicographic_outcome",
-    "psnr_gain_at_equal_rate",
-    "score_outcome",
-]
-
-PsnrKind = Literal["psnr_avg", "psnr_overall", "psnr_y"]
+__all__ = ["DEFAULT_DECAY", "PastScore", "SelfCompetitionReward"]
 
 DEFAULT_DECAY = 0.9
 """Weight of the past in the moving averages: about ten episodes. Ours, not the paper's."""
 
-DEFAULT_TOLERANCE = 0.005
-"""Overshoot up to 0.5% of the target counts as none."""
-
-DB_PER_DOUBLING = 3.4
-"""PSNR that doubling the rate gives, dB: mean of VBR on four small clips (2.8 to 4.3)."""
-
 _STATE_VERSION = 1
-
-
-class Reward(Protocol):
-    """Gives the reward of a finished episode."""
-
-    def __call__(self, score: EpisodeScore, reference: Callable[[], EpisodeScore]) -> float:
-        """The episode's reward.
-
-        Args:
-          score: raw score of the episode.
-          reference: gives the score of libvpx's two-pass VBR on the same clip and
-            target. It may have to encode the clip: call it only where it is needed.
-        """
-        ...
-
-
-def excess(overshoot: float, tolerance: float = DEFAULT_TOLERANCE) -> float:
-    """The part of a signed relative overshoot that counts as a violation, >= 0."""
-    return max(0.0, overshoot - tolerance)
-
-
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)
-
-
-def lexicographic_outcome(
-    psnr: float,
-    overshoot: float,
-    opponent_psnr: float,
-    opponent_overshoot: float,
-    *,
-    tolerance: float = DEFAULT_TOLERANCE,
-) -> int:
-    """Who met the bitrate, then who had the higher PSNR.
-
-    Args:
-      psnr: dB.
-      overshoot: actual / target - 1.
-      opponent_psnr: dB.
-      opponent_overshoot: actual / target - 1.
-      tolerance: overshoot up to this counts as none.
-
-    Returns:
-      1 for a win, -1 for a loss, 0 for a tie. Two that violate equally tie, whatever
-      their PSNR: the rule has no second criterion there.
-    """
-    own, other = excess(overshoot, tolerance), excess(opponent_overshoot, tolerance)
-    if own > 0 or other > 0:
-        return _sign(other - own)
-    return _sign(psnr - opponent_psnr)
-
-
-def score_outcome(
-    score: EpisodeScore,
-    opponent: EpisodeScore,
-    *,
-    tolerance: float = DEFAULT_TOLERANCE,
-    metric: PsnrKind = "psnr_avg",
-) -> int:
-    """`lexicographic_outcome` of two episodes on the same clip and target."""
-    return lexicographic_outcome(
-        getattr(score, metric),
-        score.overshoot,
-        getattr(opponent, metric),
-        opponent.overshoot,
-        tolerance=tolerance,
-    )
-
-
-def psnr_gain_at_equal_rate(
-    score: EpisodeScore,
-    reference: EpisodeScore,
-    *,
-    metric: PsnrKind = "psnr_avg",
-    db_per_doubling: float = DB_PER_DOUBLING,
-) -> float:
-    """PSNR gained over a reference, had the reference had the episode's rate, in dB.
-
-    PSNR - (PSNR_ref + slope log2(rate / rate_ref)): a straight line through one point,
-    so only good for rates that are close. For the truth use BD-rate.
-    """
-    moved = db_per_doubling * math.log2(score.actual_kbps / reference.actual_kbps)
-    return float(getattr(score, metric)) - (float(getattr(reference, metric)) + moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +97,7 @@ class SelfCompetitionReward:
         """
         if not 0.0 <= decay < 1.0:
             raise InputError(f"decay must be in [0, 1), not {decay}")
-        if not 0.0 <= tolerance < math.inf:
-            raise InputError(f"tolerance must be 0 or more, not {tolerance}")
-        if metric not in ("psnr_avg", "psnr_overall", "psnr_y"):
-            raise InputError(f"metric must be psnr_avg, psnr_overall or psnr_y, not {metric!r}")
+        check_tolerance(tolerance, metric)
         self.decay = decay
         self.tolerance = tolerance
         self.metric: PsnrKind = metric
@@ -210,7 +111,7 @@ class SelfCompetitionReward:
         """The opponent on a clip and target, None before the first visit."""
         return self._past.get((clip, float(target_kbps)))
 
-    def __call__(self, score: EpisodeScore, reference: Callable[[], EpisodeScore]) -> float:
+    def __call__(self, score: EpisodeScore, reference: Reference) -> float:
         """-1, 0 or 1 against the past; then the episode becomes part of the past.
 
         Args:
@@ -232,6 +133,7 @@ class SelfCompetitionReward:
     def state_dict(self) -> dict[str, Any]:
         """The whole history as plain JSON values."""
         return {
+            "kind": "self_competition",
             "version": _STATE_VERSION,
             "decay": self.decay,
             "tolerance": self.tolerance,
@@ -249,11 +151,7 @@ class SelfCompetitionReward:
           CheckpointError: not a state of this version, or damaged.
         """
         try:
-            if state["version"] != _STATE_VERSION:
-                raise CheckpointError(
-                    f"self-competition history has version {state['version']}, "
-                    f"this program reads {_STATE_VERSION}"
-                )
+            check_state(state, "self_competition", _STATE_VERSION)
             fresh = SelfCompetitionReward(
                 decay=float(state["decay"]),
                 tolerance=float(state["tolerance"]),

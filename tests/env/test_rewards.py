@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muzero_rc.env.reward import (
+from muzero_rc.env.rewards import (
     PastScore,
     SelfCompetitionReward,
     excess,
