@@ -142,6 +142,11 @@ class AgentPolicy:
         self._params: Params = jax.device_put(params)
 
     @property
+    def needs_blocks(self) -> bool:
+        """Whether observations must come with the first pass's blocks."""
+        return self.config.representation == "hip" and self.config.block_columns > 0
+
+    @property
     def params(self) -> Params:
         """The parameters in use."""
         return self._params

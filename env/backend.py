@@ -80,8 +80,16 @@ class Backend(Protocol):
     def load(self, path: str | Path, *, height: int | None, max_frames: int | None) -> ClipLike:
         """Decodes a file, at most `max_frames` of it, scaled down to `height` rows."""
 
-    def first_pass(self, clip: ClipLike, settings: EncoderSettings) -> FirstPassLike:
-        """The clip's first pass, from the cache where it is there."""
+    def first_pass(
+        self, clip: ClipLike, settings: EncoderSettings, *, blocks: bool = False
+    ) -> FirstPassLike:
+        """The clip's first pass, from the cache where it is there.
+
+        Args:
+          clip: the clip.
+          settings: of the encoder.
+          blocks: keep the statistics of every block, too, for policies that need them.
+        """
 
     def open(
         self,
@@ -104,11 +112,13 @@ class LibvpxBackend:
 
         return Clip.load(path, height=height, max_frames=max_frames)
 
-    def first_pass(self, clip: ClipLike, settings: EncoderSettings) -> FirstPassLike:
+    def first_pass(
+        self, clip: ClipLike, settings: EncoderSettings, *, blocks: bool = False
+    ) -> FirstPassLike:
         """The clip's first pass, cached on disk by content."""
         from muzero_rc.env.first_pass import first_pass
 
-        return first_pass(cast(Any, clip), settings)
+        return first_pass(cast(Any, clip), settings, blocks=blocks)
 
     def open(
         self,

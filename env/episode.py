@@ -107,6 +107,11 @@ class Episode:
             session.close()
             raise
 
+    @property
+    def session(self) -> Session:
+        """The encode itself, to wait for several at once."""
+        return self._session
+
     def observe(self) -> Observation:
         """The observation now; after the end, of the last frame with the full history."""
         return self._builder.observe(self._last_info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import platformdirs
 
 from muzero_rc.env import _native
+from muzero_rc.env.blocks import block_features
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderError
@@ -52,14 +54,17 @@ class FirstPass:
     Attributes:
       packed: libvpx's own bytes, as it wants them back in the second pass.
       stats: [T, 25] float64, a row per shown frame, columns `FIRST_PASS_FIELDS`.
+      blocks: [T, rows, columns, BLOCK_FEATURES] float16, normalised statistics of every
+        block; None if nobody asked for them.
     """
 
     packed: bytes
     stats: npt.NDArray[np.float64]
+    blocks: npt.NDArray[np.float16] | None = None
 
     @classmethod
-    def unpack(cls, packed: bytes) -> FirstPass:
-        """Reads libvpx's bytes.
+    def unpack(cls, packed: bytes, blocks: npt.NDArray[np.float16] | None = None) -> FirstPass:
+        """Reads libvpx's bytes; `blocks` are taken as they are.
 
         Raises:
           EncoderError: they are not whole records of statistics.
@@ -73,7 +78,7 @@ class FirstPass:
         # The last record sums up the clip.
         stats = rows[:-1, : _native.FIRST_PASS_FIELDS].copy()
         stats.setflags(write=False)
-        return cls(packed, stats)
+        return cls(packed, stats, blocks)
 
 
 def native_settings(clip: Clip, settings: EncoderSettings) -> Any:
@@ -97,6 +102,7 @@ def first_pass(
     clip: Clip,
     settings: EncoderSettings,
     *,
+    blocks: bool = False,
     cache: bool = True,
     on_frames: Callable[[int], None] | None = None,
 ) -> FirstPass:
@@ -105,31 +111,37 @@ def first_pass(
     Args:
       clip: the clip; a streamed one learns its number of frames.
       settings: all but what steers the rate matters, see `first_pass_key`.
-      cache: look into the cache on disk and add to it.
+      blocks: keep the statistics of every block, too, from the same pass. They are large:
+        8 bytes for a block, 65 kB for a frame of 1080 lines.
+      cache: look into the cache on disk and add to it. Blocks found there stay there, mapped
+        into memory.
       on_frames: told now and then how many frames are done.
 
     Raises:
       EncoderError: libvpx failed.
     """
     path = cache_folder() / f"{_key(clip, settings)}.stats"
-    found = _read(path) if cache else None
+    found = _read(path, blocks) if cache else None
     if found is None:
         with clip.reader() as reader:
-            packed, _ = _native.first_pass(
-                native_settings(clip, settings), reader, on_frames=on_frames
+            packed, raw = _native.first_pass(
+                native_settings(clip, settings), reader, on_frames=on_frames, blocks=blocks
             )
-        found = FirstPass.unpack(packed)
+        features = block_features(raw, clip.width, clip.height) if blocks else None
+        found = FirstPass.unpack(packed, features)
         if cache:
-            _write(path, packed)
+            _write(path, hashlib.sha256(packed).digest() + packed)
+            if features is not None:
+                _write_blocks(_blocks_path(path), features)
     if not clip.in_memory:
         clip.note_num_frames(len(found.stats))
     return found
 
 
 def block_statistics(clip: Clip, settings: EncoderSettings) -> npt.NDArray[np.int32]:
-    """First-pass statistics of every 16x16 block. [T, rows, columns, 4] int32.
+    """First-pass statistics of every 16x16 block as libvpx has them. [T, rows, columns, 4].
 
-    The last axis: intra error, inter error into the last frame (-1 where there is
+    The last axis, int32: intra error, inter error into the last frame (-1 where there is
     none), its motion vector down and right in eighths of a pixel.
     """
     with clip.reader() as reader:
@@ -143,25 +155,42 @@ def _key(clip: Clip, settings: EncoderSettings) -> str:
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
-def _read(path: Path) -> FirstPass | None:
+def _blocks_path(path: Path) -> Path:
+    return path.with_suffix(".blocks.npy")
+
+
+def _read(path: Path, blocks: bool) -> FirstPass | None:
     try:
         packed = path.read_bytes()
         os.utime(path)  # used now: goes last
         # The digest in front tells a damaged file from a good one.
         if hashlib.sha256(packed[32:]).digest() != packed[:32]:
             return None
-        return FirstPass.unpack(packed[32:])
-    except (OSError, EncoderError):
+        features = None
+        if blocks:
+            features = np.load(_blocks_path(path), mmap_mode="r", allow_pickle=False)
+        found = FirstPass.unpack(packed[32:], features)
+        whole = features is None or (
+            features.dtype == np.float16 and features.shape[0] == len(found.stats)
+        )
+        return found if whole else None
+    except (OSError, EncoderError, ValueError):
         return None
 
 
-def _write(path: Path, packed: bytes) -> None:
+def _write_blocks(path: Path, features: npt.NDArray[np.float16]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, features, allow_pickle=False)
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, content: bytes) -> None:
     # A cache that cannot be written costs time, not the encode.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
-                file.write(hashlib.sha256(packed).digest() + packed)
+                file.write(content)
                 file.flush()
                 os.replace(file.name, path)
             except BaseException:

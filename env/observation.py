@@ -294,6 +294,7 @@ class ObservationBuilder:
         """
         stats = first_pass.stats
         self.clip = clip_features(stats, clip.width, clip.height)
+        self._blocks: npt.NDArray[np.float16] | None = getattr(first_pass, "blocks", None)
         if len(stats) != clip.num_frames:
             raise InputError(
                 f"first pass has {len(stats)} frames but the clip {clip.num_frames}; "
@@ -365,6 +366,7 @@ class ObservationBuilder:
             proposal_qindex=info.proposal_qindex,
             rate_step=rate_step,
             reach=reach(info),
+            blocks=self._blocks,
         )
 
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:

@@ -12,7 +12,7 @@ from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBacken
 from muzero_rc.env.episode import Episode
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
-from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy
+from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy, needs_blocks
 
 if TYPE_CHECKING:
     from muzero_rc.env.session import EncodedStream
@@ -71,7 +71,7 @@ def rollout(
     """
     backend = backend or LibvpxBackend()
     if first_pass is None:
-        first_pass = backend.first_pass(clip, settings)
+        first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
     session = backend.open(clip, settings, first_pass, output=output, timeout_s=timeout_s)
     decision_seconds = 0.0

@@ -13,7 +13,7 @@ from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.evaluation.encoder import ClipInfo, ClipSource, Method
 from muzero_rc.evaluation.quality import clip_quality
 from muzero_rc.evaluation.results import EncodeRecord
-from muzero_rc.types import Policy
+from muzero_rc.types import Policy, needs_blocks
 
 __all__ = ["PolicyEncoder"]
 
@@ -89,11 +89,11 @@ class PolicyEncoder:
           EncoderError: libvpx failed.
         """
         clip = self._load(source)
-        statistics = self._backend.first_pass(clip, settings)
         policy = self._policies.get(method.spec)
         fresh = policy is None
         if policy is None:
             policy = self._policies[method.spec] = self._make_policy(method.spec)
+        statistics = self._backend.first_pass(clip, settings, blocks=needs_blocks(policy))
         start = time.perf_counter()
         used = settings
         if isinstance(policy, _Preparing):

@@ -25,7 +25,7 @@ from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies import prepare, warm_up
-from muzero_rc.types import FrameResult, Policy
+from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "check_output", "encode"]
 
@@ -190,7 +190,9 @@ def encode(
             max_frames=max_frames,
             on_frames=lambda count: progress("decode", count, info.expected_frames),
         )
-        statistics = _first_pass(clip, settings, info.expected_frames, progress)
+        statistics = _first_pass(
+            clip, settings, needs_blocks(policy), info.expected_frames, progress
+        )
         compiling.join()
         result, settings = _second_pass(clip, settings, policy, statistics, ivf, progress)
         progress("mux")
@@ -250,6 +252,7 @@ def _start_warm_up(policy: Policy) -> threading.Thread:
 def _first_pass(
     clip: Clip,
     settings: EncoderSettings,
+    blocks: bool,
     expected_frames: int | None,
     progress: Callable[[str, int, int | None], None],
 ) -> FirstPass:
@@ -257,7 +260,10 @@ def _first_pass(
     expected = clip.num_frames if clip.in_memory else expected_frames
     progress("first pass", 0, expected)
     return first_pass(
-        clip, settings, on_frames=lambda count: progress("first pass", count, expected)
+        clip,
+        settings,
+        blocks=blocks,
+        on_frames=lambda count: progress("first pass", count, expected),
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Observation",
     "Policy",
     "UpdateType",
+    "needs_blocks",
     "psnr_db",
 ]
 
@@ -223,3 +224,8 @@ class Policy(Protocol):
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """qindex 0..255, or `KEEP`, for each observation. [B] int32."""
         ...
+
+
+def needs_blocks(policy: Policy) -> bool:
+    """Whether a policy reads `Observation.blocks`: it says so by an attribute `needs_blocks`."""
+    return bool(getattr(policy, "needs_blocks", False))

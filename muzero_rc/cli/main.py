@@ -78,7 +78,8 @@ def _run(words: list[str]) -> int:
         what = "option" if command.startswith("-") else "command"
         return _fail(f"unknown {what} {command!r}{hint}", 2, False)
     module = importlib.import_module(f"muzero_rc.cli.{command}")
-    arguments = _parse(getattr(module, COMMANDS[command][0]), command, words[1:])
+    rewrite = getattr(module, "rewrite", list)  # a command's own way with its words
+    arguments = _parse(getattr(module, COMMANDS[command][0]), command, rewrite(words[1:]))
     status: int = module.run(arguments)
     return status
 

@@ -10,12 +10,16 @@ import tyro
 
 from muzero_rc.errors import InputError
 
-__all__ = ["TrainArgs", "run"]
+__all__ = ["TrainArgs", "rewrite", "run"]
 
 
 @dataclass(frozen=True)
 class TrainArgs:
-    """Train a policy on a folder of videos; an interrupted run goes on with --resume."""
+    """Train a policy on a folder of videos; an interrupted run goes on with --resume.
+
+    Every setting has a name of its own, such as --network.representation hip,
+    --search.algorithm puct or --reward.kind lagrangian; docs/training.md lists them.
+    """
 
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     """Folder of the run: checkpoints, TensorBoard events, policy.npz."""
@@ -41,11 +45,34 @@ class TrainArgs:
     episodes: int | None = None
     """Instead of the preset's: encodes of self-competition; 0 stops after imitation."""
 
+    frames: int | None = None
+    """Coded frames of self-competition after which it ends; 0 for no limit."""
+
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A setting by name, section.name=value; --section.name value means the same."""
+
     seed: int = 0
     """Of every random choice."""
 
     quiet: bool = False
     """Show no progress."""
+
+
+def rewrite(words: list[str]) -> list[str]:
+    """--section.name value, and --section.name=value, as --set section.name=value."""
+    out: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, separator, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or "." not in name or name.startswith("."):
+            out.append(word)
+            continue
+        if not separator:
+            value = next(rest, "")
+            if not value:
+                raise InputError(f"{word} needs a value")
+        out += ["--set", f"{name}={value}"]
+    return out
 
 
 def run(args: TrainArgs) -> int:
@@ -64,6 +91,8 @@ def run(args: TrainArgs) -> int:
             studies=args.studies,
             imitation_updates=args.updates,
             episodes=args.episodes,
+            frames=args.frames,
+            settings=args.set,
             seed=args.seed,
         )
         TrainingRun.create(args.out, config, args.corpus, args.exclude)

@@ -53,13 +53,19 @@ class _Shape:
 @dataclass(frozen=True)
 class _Stats:
     stats: npt.NDArray[np.float64]
+    blocks: npt.NDArray[np.float16] | None = None
 
 
-def observed(study: Study, encode: Encode) -> list[tuple[Observation, FrameInfo, FrameResult]]:
-    """The observations of a logged encode's decided frames, made again from the log."""
+def observed(
+    study: Study, encode: Encode, blocks: npt.NDArray[np.float16] | None = None
+) -> list[tuple[Observation, FrameInfo, FrameResult]]:
+    """The observations of a logged encode's decided frames, made again from the log.
+
+    The log has no `blocks`; they come from a first pass of the clip.
+    """
     width, height, fps_num, fps_den = study.shape
     shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))
-    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats))
+    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks))
     seen = []
     for info, result in encode.frames():
         if info is not None:
@@ -88,20 +94,30 @@ def examples_of(study: Study) -> list[AdvantageExample]:
     return examples
 
 
-def lessons_of(study: Study, model: AdvantageModel, action_frame: str) -> list[Episode]:
+def lessons_of(
+    study: Study,
+    model: AdvantageModel,
+    action_frame: str,
+    blocks: npt.NDArray[np.float16] | None = None,
+) -> list[Episode]:
     """All encodes of a study at its target, with the teacher's choice at every frame."""
     vbr = study.encode("vbr")
     return [
-        _lesson(study, encode, vbr, model, action_frame)
+        _lesson(study, encode, vbr, model, action_frame, blocks)
         for encode in study.encodes
         if encode.name != "vbr_high"  # another target
     ]
 
 
 def _lesson(
-    study: Study, encode: Encode, vbr: Encode, model: AdvantageModel, action_frame: str
+    study: Study,
+    encode: Encode,
+    vbr: Encode,
+    model: AdvantageModel,
+    action_frame: str,
+    blocks: npt.NDArray[np.float16] | None,
 ) -> Episode:
-    seen = observed(study, encode)
+    seen = observed(study, encode, blocks)
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
     steps = model.best_steps(features)
     recorder = EpisodeRecorder(action_frame)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import difflib
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,16 +18,25 @@ from muzero_rc.agents.config import (
     ReplayConfig,
     SearchConfig,
 )
+from muzero_rc.env.blocks import BLOCK_FEATURES
 from muzero_rc.env.observation import (
     CLIP_FEATURES,
     FRAME_FEATURES,
     GLOBAL_FEATURES,
     HISTORY_FEATURES,
 )
+from muzero_rc.env.rewards import RewardConfig
 from muzero_rc.errors import InputError
 from muzero_rc.training.explore import ExploreConfig
 
-__all__ = ["PRESETS", "SelfPlayConfig", "TrainConfig", "configure"]
+__all__ = [
+    "PRESETS",
+    "SelfPlayConfig",
+    "TrainConfig",
+    "apply_settings",
+    "configure",
+    "setting_names",
+]
 
 
 @dataclass(frozen=True)
@@ -35,16 +47,40 @@ class SelfPlayConfig:
       episodes: encodes in all.
       sessions: encodes that run side by side.
       updates_per_episode: of the learner, after each finished episode.
+      frames: coded frames in all, if that is reached before `episodes`; 0 for no limit.
+      actors: processes that play while the learner learns; 0 plays in the learner's own,
+        in turns, which makes a run repeat itself.
       lessons_share: share of a batch drawn from the teacher's lessons, so that what was
         learned by imitation is not forgotten while wins are few.
-      checkpoint_every: episodes between checkpoints.
+      checkpoint_every: most episodes between checkpoints.
+      checkpoint_minutes: most minutes between checkpoints.
     """
 
     episodes: int = 600
     sessions: int = 4
-    updates_per_episode: int = 4
+    updates_per_episode: float = 4.0
+    frames: int = 0
+    actors: int = 1
     lessons_share: float = 0.5
     checkpoint_every: int = 25
+    checkpoint_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+          InputError: one is out of range, named.
+        """
+        for name, least, most in (
+            ("episodes", 0, math.inf), ("sessions", 1, 4096), ("updates_per_episode", 0, 1e6),
+            ("frames", 0, math.inf), ("actors", 0, 4096), ("lessons_share", 0, 1),
+            ("checkpoint_every", 1, math.inf), ("checkpoint_minutes", 0, math.inf),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise InputError(
+                    f"self_play.{name} must be between {least} and {most}, not {value}"
+                )
 
 
 @dataclass(frozen=True)
@@ -57,6 +93,7 @@ class TrainConfig:
       imitation_updates: of the learner on the teacher's lessons.
       self_play: self-competition.
       agent: networks, search, losses, optimizer, replay.
+      reward: what self-play is judged by.
       jobs: studies made side by side.
       seed: of everything.
     """
@@ -66,6 +103,7 @@ class TrainConfig:
     studies: int = 200
     imitation_updates: int = 3000
     self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
+    reward: RewardConfig = RewardConfig()
     jobs: int = 2
     seed: int = 0
 
@@ -88,6 +126,7 @@ class TrainConfig:
                 agent=AgentConfig.from_dict(values["agent"]),
                 explore=ExploreConfig(**explore),
                 self_play=SelfPlayConfig(**values["self_play"]),
+                reward=RewardConfig.from_dict(values["reward"]),
                 **{k: values[k] for k in ("studies", "imitation_updates", "jobs", "seed")},
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -123,7 +162,9 @@ PRESETS: dict[str, TrainConfig] = {
         ),
         studies=4,
         imitation_updates=60,
-        self_play=SelfPlayConfig(episodes=8, sessions=2, updates_per_episode=2, checkpoint_every=4),
+        self_play=SelfPlayConfig(
+            episodes=8, sessions=2, updates_per_episode=2, checkpoint_every=4, actors=0
+        ),
     ),
     # A night on two cores; the shipped policy is a shorter run of it.
     "laptop": TrainConfig(
@@ -142,20 +183,32 @@ def configure(
     studies: int | None = None,
     imitation_updates: int | None = None,
     episodes: int | None = None,
+    frames: int | None = None,
+    settings: Sequence[str] = (),
     seed: int = 0,
 ) -> TrainConfig:
     """A preset with some numbers changed.
 
+    Args:
+      preset: its name.
+      studies: instead of its own.
+      imitation_updates: instead of its own.
+      episodes: instead of its own.
+      frames: instead of its own.
+      settings: any others, as "section.name=value", see `apply_settings`.
+      seed: of every random choice.
+
     Raises:
-      InputError: unknown preset, or a number out of range.
+      InputError: unknown preset or setting, or a number out of range.
     """
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset!r}; give {' or '.join(PRESETS)}")
-    config = PRESETS[preset]
+    config = apply_settings(PRESETS[preset], settings)
     for name, value, least in (
         ("studies", studies, 2),
         ("updates", imitation_updates, 0),
         ("episodes", episodes, 0),
+        ("frames", frames, 0),
         ("seed", seed, 0),
     ):
         if value is not None and value < least:
@@ -163,11 +216,13 @@ def configure(
     play = config.self_play
     if episodes is not None:
         play = dataclasses.replace(play, episodes=episodes)
+    if frames is not None:
+        play = dataclasses.replace(play, frames=frames)
     updates = config.imitation_updates if imitation_updates is None else imitation_updates
     # The learning rate falls over the whole run, whatever its length.
-    total = updates + play.episodes * play.updates_per_episode
+    total = updates + math.floor(play.episodes * play.updates_per_episode)
     optimizer = config.agent.optimizer
-    if total > optimizer.warmup_steps:
+    if total > optimizer.warmup_steps and not optimizer.decay_steps:
         optimizer = optimizer.replace(decay_steps=total)
     return dataclasses.replace(
         config,
@@ -177,3 +232,85 @@ def configure(
         self_play=play,
         seed=seed,
     )
+
+
+_SECTIONS = ("network", "search", "loss", "optimizer", "replay", "reward", "explore", "self_play")
+
+
+def setting_names() -> list[str]:
+    """Every setting that `apply_settings` knows, as "section.name"."""
+    config = PRESETS["tiny"]
+    return [
+        f"{name}.{field.name}"
+        for name in _SECTIONS
+        for field in dataclasses.fields(_section(config, name))
+    ]
+
+
+def apply_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
+    """A configuration with settings changed by name.
+
+    Args:
+      config: to begin with.
+      settings: "section.name=value" each, such as "network.representation=hip"; values as
+        in JSON, words without quotes.
+
+    Raises:
+      InputError: an unknown setting, with the nearest known one, or a bad value.
+    """
+    changes: dict[str, dict[str, Any]] = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        known = setting_names()
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "see docs/training.md for all"
+            raise InputError(f"unknown setting {key}; {hint}")
+        if not separator:
+            raise InputError(f"setting {key} needs a value: {key}=VALUE")
+        section, _, name = key.partition(".")
+        try:
+            value: Any = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        changes.setdefault(section, {})[name] = value
+    agent_parts = {
+        name: _changed(_section(config, name), values, name)
+        for name, values in changes.items()
+        if name in ("network", "search", "loss", "optimizer", "replay")
+    }
+    rest = {
+        name: _changed(_section(config, name), values, name)
+        for name, values in changes.items()
+        if name not in agent_parts
+    }
+    network = agent_parts.get("network", config.agent.network)
+    blocks = changes.get("network", {}).get("block_columns")
+    if network.representation == "hip" and blocks is None:
+        # Reading blocks is what it is for.
+        agent_parts["network"] = network.replace(block_columns=BLOCK_FEATURES)
+    return dataclasses.replace(
+        config, agent=dataclasses.replace(config.agent, **agent_parts), **rest
+    )
+
+
+def _section(config: TrainConfig, name: str) -> Any:
+    return getattr(config, name, None) or getattr(config.agent, name)
+
+
+def _changed(section: Any, values: Mapping[str, Any], name: str) -> Any:
+    """A section with values of the types that it has now."""
+    fitting = {}
+    for key, value in values.items():
+        now = getattr(section, key)
+        if isinstance(now, tuple) and not isinstance(value, (list, tuple)):
+            value = [value]
+        if isinstance(now, tuple):
+            value = tuple(value)
+        wanted = (int, float) if isinstance(now, float) else type(now)
+        if not isinstance(value, wanted) or (isinstance(value, bool) != isinstance(now, bool)):
+            raise InputError(
+                f"setting {name}.{key} must be like {json.dumps(now)}, not {json.dumps(value)}"
+            )
+        fitting[key] = value
+    return dataclasses.replace(section, **fitting)

@@ -1,89 +1,48 @@
-"""Self-play: encodes by the searching agent, many side by side, judged against its past."""
+"""Self-play: encodes by the searching agent, many side by side.
+
+What comes out is not judged yet: rewards have a memory, and that is kept in one place,
+whoever plays (`muzero_rc.training.judge`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.muzero.episode import Episode as Lesson
 from muzero_rc.agents.muzero.episode import EpisodeRecorder
+from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.policy import AgentPolicy
-from muzero_rc.env.clip import Clip
 from muzero_rc.env.episode import Episode
-from muzero_rc.env.first_pass import FirstPass, first_pass
-from muzero_rc.env.rewards import SelfCompetitionReward, psnr_gain_at_equal_rate, score_outcome
 from muzero_rc.env.session import EncoderSession, wait_any
-from muzero_rc.errors import EncoderError
-from muzero_rc.training.explore import Study, load_part
+from muzero_rc.training.tasks import Task, TaskClips
 from muzero_rc.types import EpisodeScore, Observation
 
-__all__ = ["Played", "SelfPlay", "Task"]
+__all__ = ["Finished", "SelfPlay"]
 
-_HELD_BYTES = 2**30  # decoded parts kept between visits
-
-
-class Task:
-    """What an episode plays: a part of a clip at one target, with VBR's score on it."""
-
-    def __init__(self, study: Study, path: Path) -> None:
-        """Takes the study that chose the target, and the clip's file."""
-        self.settings = study.settings
-        vbr = study.encode("vbr")
-        shown = len(study.stats)
-        seconds = shown * study.shape[3] / study.shape[2]
-        self._path = path
-        self._part = study.part
-        self._vbr = vbr
-        self._shown = shown
-        self._bits = round(vbr.kbps * 1000 * seconds)
-
-    @property
-    def nbytes(self) -> int:
-        """About the memory that its frames take."""
-        height, _, frames = self._part
-        return height * height * 16 // 9 * frames * 3 // 2
-
-    def load(self) -> Clip:
-        """Decodes the frames."""
-        return load_part(self._path, self._part)
-
-    def vbr_score(self, clip: Clip) -> EpisodeScore:
-        """libvpx's own score, measured when the study was made."""
-        return EpisodeScore(
-            clip=clip.sha256,
-            target_kbps=float(self.settings.target_kbps),
-            actual_kbps=self._vbr.kbps,
-            bits=self._bits,
-            psnr_avg=self._vbr.psnr_avg,
-            psnr_overall=self._vbr.psnr_overall,
-            psnr_y=self._vbr.psnr_y,
-            shown_frames=self._shown,
-            coded_frames=len(self._vbr.infos),
-        )
+Renew = Callable[[], tuple[Params, int] | None]
 
 
 @dataclass(frozen=True)
-class Played:
-    """A finished episode.
+class Finished:
+    """A played episode.
 
     Attributes:
-      lesson: for the replay.
-      reward: against the agent's own past, -1, 0 or 1.
-      against_vbr: by the same rule against libvpx's VBR.
-      overshoot: actual / target - 1.
-      gain_db: PSNR over VBR's at equal rate.
+      task: number of what was played.
+      lesson: for the replay, not judged: outcome, overshoot and gain are NaN.
+      score: raw score.
+      version: updates behind the parameters that the episode began with.
     """
 
+    task: int
     lesson: Lesson
-    reward: float
-    against_vbr: int
-    overshoot: float
-    gain_db: float
+    score: EpisodeScore
+    version: int
 
 
 @dataclass(frozen=True)
@@ -101,8 +60,7 @@ class _Slot:
     """A running encode."""
 
     task: Task
-    clip: Clip
-    session: EncoderSession
+    version: int
     episode: Episode
     recorder: EpisodeRecorder
     decision: _Decision | None = None
@@ -119,27 +77,29 @@ class SelfPlay:
         self,
         tasks: Sequence[Task],
         policy: AgentPolicy,
-        reward: SelfCompetitionReward,
         sessions: int,
         seed: int,
+        renew: Renew = lambda: None,
     ) -> None:
         """Takes what to play.
 
         Args:
           tasks: drawn from uniformly.
-          policy: the searching agent; its parameters may be renewed between episodes.
-          reward: the agent's past; updated by each finished episode.
+          policy: the searching agent.
           sessions: encodes side by side.
           seed: of the draws.
+          renew: asked before each episode; gives newer parameters and the updates behind
+            them, or None. Episodes under way go on with them, too.
         """
         self._tasks = list(tasks)
         self._policy = policy
-        self._reward = reward
         self._sessions = sessions
         self._rng = np.random.default_rng(seed)
-        self._clips: dict[int, tuple[Clip, FirstPass]] = {}
+        self._renew = renew
+        self._version = 0
+        self._clips = TaskClips(policy.config.block_columns > 0)
 
-    def episodes(self, stopped: Callable[[], bool]) -> Iterator[Played]:
+    def episodes(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Plays on and gives each episode as it ends, until `stopped()` or closed."""
         with contextlib.ExitStack() as stack:
             slots: list[_Slot] = []
@@ -148,26 +108,20 @@ class SelfPlay:
                 while len(slots) < self._sessions:
                     slots.append(self._start())
                 self._decide(slots)
-                for index in reversed(wait_any([slot.session for slot in slots])):
+                for index in reversed(
+                    wait_any([cast(EncoderSession, slot.episode.session) for slot in slots])
+                ):
                     if self._collect(slots[index]):
                         yield self._finish(slots.pop(index))
 
     def _start(self) -> _Slot:
-        number = int(self._rng.integers(len(self._tasks)))
-        task = self._tasks[number]
-        if number not in self._clips:
-            held = sum(self._tasks[n].nbytes for n in self._clips)
-            while self._clips and held + task.nbytes > _HELD_BYTES:
-                oldest = next(iter(self._clips))
-                held -= self._tasks[oldest].nbytes
-                del self._clips[oldest]
-            clip = task.load()
-            self._clips[number] = (clip, first_pass(clip, task.settings))
-        clip, stats = self._clips[number]
-        session = EncoderSession(clip, task.settings, first_pass=stats)
-        episode = Episode(clip, task.settings, stats, session)
+        newer = self._renew()
+        if newer is not None:
+            params, self._version = newer
+            self._policy.set_params(params)
+        task = self._tasks[int(self._rng.integers(len(self._tasks)))]
         recorder = EpisodeRecorder(self._policy.config.action_frame)
-        return _Slot(task, clip, session, episode, recorder)
+        return _Slot(task, self._version, self._clips.open(task), recorder)
 
     def _decide(self, slots: Sequence[_Slot]) -> None:
         waiting = [slot for slot in slots if slot.decision is None]
@@ -201,28 +155,10 @@ class SelfPlay:
         slot.decision = None
         return slot.episode.info is None
 
-    def _finish(self, slot: _Slot) -> Played:
+    def _finish(self, slot: _Slot) -> Finished:
         slot.episode.finish()
         score = slot.episode.score()
-        vbr = slot.task.vbr_score(slot.clip)
-        if vbr.shown_frames != score.shown_frames:
-            raise EncoderError(
-                f"{slot.clip.name} has {score.shown_frames} frames, its study had "
-                f"{vbr.shown_frames}: the corpus has changed"
-            )
-        reward = self._reward(score, lambda: vbr)
-        lesson = slot.recorder.finish(
-            outcome=reward,
-            overshoot=score.overshoot,
-            psnr_gain_db=score.psnr_avg - vbr.psnr_avg,
-        )
-        return Played(
-            lesson,
-            reward,
-            score_outcome(score, vbr),
-            score.overshoot,
-            psnr_gain_at_equal_rate(score, vbr),
-        )
+        return Finished(slot.task.number, slot.recorder.finish(), score, slot.version)
 
 
 def _close(slots: Sequence[_Slot]) -> None:

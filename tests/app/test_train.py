@@ -23,7 +23,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.training.explore import Study, run_study
 from muzero_rc.training.imitation import examples_of, lessons_of, observed
 from muzero_rc.training.presets import PRESETS, TrainConfig, configure
-from muzero_rc.training.run import _fit
+from muzero_rc.training.studies import fit_teacher
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_corrections_come_in_opposite_pairs(study: Study) -> None:
 
 
 def test_lessons_hold_every_encode_at_the_target(study: Study) -> None:
-    lessons = lessons_of(study, _fit([study]), "proposal")
+    lessons = lessons_of(study, fit_teacher([study]), "proposal")
     assert len(lessons) == len(study.encodes) - 1  # but the one at a higher target
     for lesson, encode in zip(
         lessons, [e for e in study.encodes if e.name != "vbr_high"], strict=True
@@ -165,7 +165,7 @@ def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Pa
     play = PRESETS["tiny"].self_play
     assert counters["episodes"] == play.episodes
     assert counters["updates"] == play.episodes * play.updates_per_episode
-    assert counters["steps"] > before["steps"]
+    assert counters["frames"] > before["frames"]
     past = json.loads(checkpoint.read_text())["reward"]["past"]
     assert sum(row["episodes"] for row in past) == play.episodes
     policy = load_policy(out / "policy.npz", observation_version=OBSERVATION_VERSION)

@@ -228,7 +228,9 @@ class FakeBackend:
         frames = min(clip.num_frames, max_frames or clip.num_frames)
         return FakeClip(clip.width, height or clip.height, clip.fps, frames, clip.name)
 
-    def first_pass(self, clip: ClipShape, settings: EncoderSettings) -> FakeFirstPass:
+    def first_pass(
+        self, clip: ClipShape, settings: EncoderSettings, *, blocks: bool = False
+    ) -> FakeFirstPass:
         return FakeFirstPass(fake_stats(clip))
 
     def open(

@@ -1,0 +1,71 @@
+"""`progress.csv`: a row for every judged episode, for curves."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from types import TracebackType
+
+from muzero_rc.errors import OutputError
+from muzero_rc.training.checkpoints import Counters
+from muzero_rc.training.judge import Played
+
+__all__ = ["COLUMNS", "ProgressFile"]
+
+COLUMNS = (
+    "episodes", "frames", "updates", "seconds", "reward", "win_vbr", "overshoot", "gain_db",
+    "staleness",
+)  # fmt: skip
+"""Counters after the episode; its reward; 1, 0 or -1 against VBR; its overshoot, its PSNR
+over VBR's at equal rate in dB, and its staleness in updates."""
+
+
+class ProgressFile:
+    """Appends rows; a context manager. Rows beyond a checkpoint go when a run resumes."""
+
+    def __init__(self, path: Path, episodes: int) -> None:
+        """Opens the file where a run with so many episodes goes on.
+
+        Raises:
+          OutputError: it cannot be written.
+        """
+        try:
+            rows = []
+            if path.exists():
+                with path.open(newline="") as file:
+                    rows = [row for row in csv.reader(file) if row][1:]
+            temporary = path.with_suffix(".tmp")
+            with temporary.open("w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(COLUMNS)
+                writer.writerows(row for row in rows if row[0] and int(row[0]) <= episodes)
+            os.replace(temporary, path)
+            self._file = path.open("a", newline="")
+        except (OSError, ValueError) as error:
+            raise OutputError(f"cannot write {path}: {error}") from error
+        self._writer = csv.writer(self._file)
+
+    def add(self, played: Played, counters: Counters) -> None:
+        """A row."""
+        self._writer.writerow(
+            [
+                counters.episodes, counters.frames, counters.updates, f"{counters.seconds:.1f}",
+                f"{played.reward:.4g}", played.against_vbr, f"{played.overshoot:.5f}",
+                f"{played.gain_db:.4f}", played.staleness,
+            ]
+        )  # fmt: skip
+        self._file.flush()
+
+    def __enter__(self) -> ProgressFile:
+        """The file itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes the file."""
+        self._file.close()
