@@ -57,7 +57,7 @@ class SelfPlayConfig:
     """
 
     episodes: int = 600
-    sessions: int = 4
+    sessions: int = 8
     updates_per_episode: float = 4.0
     frames: int = 0
     actors: int = 1

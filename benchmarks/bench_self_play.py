@@ -1,0 +1,120 @@
+"""What self-play costs: its frames per second over plain encoding's, search included.
+
+Plain encoding is libvpx's own two-pass VBR in C on as many threads as there are cores; the
+self-play is the `laptop` preset's, one actor process, without and with a learner beside it.
+Both encode the same part of the same clip at the same target, turn by turn. Asked for is
+0.7 without the learner, at 320x180 and speed 5 on two cores.
+
+    .venv/bin/python benchmarks/bench_self_play.py [CLIP] [--sessions 4 8] [--repeats 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from common import print_table, sample_clip
+
+from muzero_rc.agents.muzero.learner import Learner
+from muzero_rc.agents.muzero.replay import Replay
+from muzero_rc.corpus import CorpusClip
+from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.rewards import RewardConfig, make_reward
+from muzero_rc.env.session import encode_plain
+from muzero_rc.training.actors import Actors
+from muzero_rc.training.explore import ExploreConfig, Study, run_study
+from muzero_rc.training.judge import Judge
+from muzero_rc.training.presets import PRESETS
+from muzero_rc.training.tasks import Task, TaskClips
+
+WANTED = 0.7
+
+
+def _plain(task: Task, clips: TaskClips, seconds: float) -> float:
+    """Shown frames per second of plain encoding on all cores."""
+    clip, stats = clips.get(task)
+    cores = os.cpu_count() or 1
+    begun = time.perf_counter()
+
+    def work() -> int:
+        frames = 0
+        while time.perf_counter() - begun < seconds:
+            encode_plain(clip, task.settings, stats)
+            frames += clip.num_frames
+        return frames
+
+    with ThreadPoolExecutor(cores) as pool:
+        total = sum(future.result() for future in [pool.submit(work) for _ in range(cores)])
+    return total / (time.perf_counter() - begun)
+
+
+def _self_play(task: Task, sessions: int, seconds: float, learn: bool) -> float:
+    """Shown frames per second of self-play, its start not counted."""
+    agent = PRESETS["laptop"].agent
+    learner = Learner(agent)
+    replay = Replay(agent.network, agent.replay, agent.loss)
+    judge = Judge(make_reward(RewardConfig()), [task], lambda params: None)
+    frames, updates = 0, 0
+    with Actors([task], agent, learner.params, sessions, 0, actors=1) as actors:
+        for finished in actors.poll(300.0):  # compiled, and all encodes under way
+            replay.add(judge(finished, learner.params, 0).lesson)
+        learner.update(replay.sample())
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            for finished in actors.poll(0.0 if learn else 1.0):
+                replay.add(judge(finished, learner.params, 0).lesson)
+                frames += finished.score.shown_frames
+                updates += round(PRESETS["laptop"].self_play.updates_per_episode)
+                actors.publish(learner.params, updates)
+            if learn and updates > learner.steps:
+                learner.update(replay.sample())
+        passed = time.perf_counter() - begun
+    return frames / passed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clip", nargs="?", type=Path, default=sample_clip("bigbuckbunny.mp4"))
+    parser.add_argument("--sessions", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+
+    explore = ExploreConfig(
+        heights=(180,), min_frames=120, max_frames=120, speeds=(5,), single_layer_share=0.0, pairs=1
+    )
+    study: Study | None = run_study(CorpusClip(given.clip, "bench"), ProposalPolicy(), explore, 1)
+    if study is None:
+        raise SystemExit(f"{given.clip} cannot be used: two-pass VBR does not meet its targets")
+    task, clips = Task(0, study, given.clip), TaskClips()
+    rows = []
+    for sessions in given.sessions:
+        for learn in (False, True):
+            plain, played = [], []
+            for _ in range(given.repeats):
+                plain.append(_plain(task, clips, given.seconds / 2))
+                played.append(_self_play(task, sessions, given.seconds, learn))
+            ratio = statistics.median(b / a for a, b in zip(plain, played, strict=True))
+            rows.append(
+                (
+                    f"{sessions} encodes{', learning' if learn else ''}",
+                    f"{statistics.median(plain):.0f}",
+                    f"{statistics.median(played):.0f}",
+                    f"{ratio:.2f}",
+                    "" if learn else ("met" if ratio >= WANTED else "MISSED"),
+                )
+            )
+    width, height = study.shape[:2]
+    print_table(
+        f"{given.clip.name}, {width}x{height}, speed 5, {os.cpu_count()} cores",
+        ("self-play", "plain, frames/s", "self-play, frames/s", "ratio", f"wanted {WANTED}"),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
