@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from muzero_rc.errors import OutputError
 from muzero_rc.types import FrameResult
 
-__all__ = ["Series", "plot_frames", "rolling_mean"]
+__all__ = ["Series", "plot_curves", "plot_frames", "rolling_mean"]
 
 # Okabe and Ito's colours: told apart by everyone. The first is the one to look at.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -143,3 +144,52 @@ def _limit_bitrate(axis: object, series: Sequence[Series], fps: float, target_kb
             bits[result.show_index] += result.bits
         top = max(top, float(rolling_mean(bits * fps / 1000.0, max(1, round(fps))).max()))
     axis.set_ylim(0, top * 1.25)  # type: ignore[attr-defined]
+
+
+def plot_curves(
+    path: Path,
+    curves: Mapping[str, Sequence[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]],
+    *,
+    title: str,
+    window: int = 100,
+) -> None:
+    """Draws win rates over encoder frames, a colour per variant, a faint line per seed.
+
+    Args:
+      path: of the PNG file.
+      curves: by variant, for each seed the coded frames [N] and the wins [N] in 0..1.
+      title: above the picture.
+      window: episodes that a win rate is taken over, centred.
+
+    Raises:
+      OutputError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.0, 4.6), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for (name, runs), colour in zip(curves.items(), itertools.cycle(_COLOURS), strict=False):
+        usable = [(frames, rolling_mean(wins, window)) for frames, wins in runs if len(frames)]
+        for frames, rate in usable:
+            alone = len(usable) == 1
+            axes.plot(
+                frames, rate, color=colour, linewidth=1.8 if alone else 0.8,
+                alpha=1.0 if alone else 0.35, label=name if alone else None,
+            )  # fmt: skip
+        if len(usable) > 1:
+            shared = np.linspace(0, min(frames[-1] for frames, _ in usable), 200)
+            mean = np.mean([np.interp(shared, frames, rate) for frames, rate in usable], axis=0)
+            axes.plot(shared, mean, color=colour, linewidth=1.8, label=name)
+    axes.axhline(0.5, color="0.6", linewidth=0.8)
+    axes.set(
+        title=title, xlabel="coded frames of self-play", ylabel="win rate against two-pass VBR",
+        ylim=(0, 1),
+    )  # fmt: skip
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

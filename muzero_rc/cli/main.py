@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "encode": ("EncodeArgs", "encode a video as VP9 in WebM at a bitrate"),
     "evaluate": ("EvaluateArgs", "compare policies with two-pass VBR: BD-rate and landing"),
     "train": ("TrainArgs", "train a policy on a folder of videos"),
+    "ablate": ("AblateArgs", "train variants of one setting alike and compare them"),
     "demo": ("DemoArgs", "encode a sample clip with three policies, with table and picture"),
     "doctor": ("DoctorArgs", "show versions of everything found, and what is missing"),
 }

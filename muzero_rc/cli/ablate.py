@@ -1,0 +1,205 @@
+"""`muzero-rc ablate`: variants of one setting, trained alike and compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from muzero_rc.cli.train import rewrite
+from muzero_rc.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from muzero_rc.evaluation.results import Results
+    from muzero_rc.evaluation.statistics import Interval
+    from muzero_rc.training.ablation import Ablation, VariantSummary
+
+__all__ = ["AblateArgs", "rewrite", "run"]
+
+
+@dataclass(frozen=True)
+class AblateArgs:
+    """Train the variants of an axis on equal encoder frames and compare them.
+
+    Runs that are finished are not done again, interrupted ones go on with the same command.
+    Settings for all variants go by name, such as --search.simulations 16.
+    """
+
+    axis: Literal["reward", "representation", "search"]
+    """What is varied."""
+
+    corpus: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder of videos; trained on and validated on as `train` and its fifth say."""
+
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="DIR")]
+    """Folder for runs, evaluation, table and picture."""
+
+    budget: Annotated[int, tyro.conf.arg(metavar="FRAMES")] = 100_000
+    """Coded frames of self-play for each run."""
+
+    seeds: int = 3
+    """Runs of each variant."""
+
+    preset: Literal["tiny", "laptop"] = "laptop"
+    """Of training."""
+
+    only: tuple[str, ...] = ()
+    """These variants alone."""
+
+    studies: int | None = None
+    """Instead of the preset's; made once for all runs."""
+
+    updates: int | None = None
+    """Instead of the preset's: imitation before self-play; 0 starts from nothing."""
+
+    exclude: tuple[str, ...] = ()
+    """Sources of the corpus that are not trained on."""
+
+    clips: int = 8
+    """Validation clips; 0 leaves the evaluation out."""
+
+    scale: int = 144
+    """Lines that they are scaled down to."""
+
+    frames: int = 60
+    """Of each."""
+
+    speed: int = 5
+    """Of the evaluation's encoder."""
+
+    jobs: Annotated[int, tyro.conf.arg(aliases=["-j"])] = min(2, os.cpu_count() or 1)
+    """Encodes of the evaluation at a time."""
+
+    set: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A setting by name for all variants, section.name=value."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+
+def run(args: AblateArgs) -> int:
+    """Trains, evaluates, prints; returns the exit status."""
+    from muzero_rc.evaluation.table import make_console
+    from muzero_rc.plots import plot_curves
+    from muzero_rc.training.ablation import Ablation, as_json, summarise
+    from muzero_rc.training.log import RunLog
+
+    if not args.corpus.is_dir():
+        raise InputError(f"{args.corpus}: no such folder")
+    ablation = Ablation(
+        args.out,
+        axis=args.axis,
+        corpus=args.corpus,
+        preset=args.preset,
+        frames=args.budget,
+        seeds=args.seeds,
+        settings=args.set,
+        exclude=args.exclude,
+        studies=args.studies,
+        imitation_updates=args.updates,
+        only=args.only,
+    )
+    clips = ablation.validation_clips(args.clips) if args.clips else []
+    ablation.train(lambda folder, title: RunLog(folder, quiet=args.quiet))
+    curves = ablation.curves()
+    plot_curves(
+        args.out / "curves.png",
+        {name: [(c.frames, c.wins) for c in runs] for name, runs in curves.items()},
+        title=f"{args.axis}: {args.budget:,} frames of self-play, {args.seeds} seed(s)",
+    )
+    results = _evaluate(args, ablation, clips)
+    summaries = summarise(results, curves, ablation.variants, ablation.seeds)
+    text = json.dumps({"axis": args.axis, "variants": as_json(summaries)}, indent=1)
+    (args.out / "ablation.json").write_text(text + "\n")
+    _write_csv(args.out / "ablation.csv", summaries)
+    make_console(sys.stdout).print(_table(args, summaries))
+    if args.seeds < 3:
+        print("intervals over seeds need three or more of them; BD-rate's is over clips alone")
+    print("\n".join(str(args.out / n) for n in ("ablation.json", "ablation.csv", "curves.png")))
+    return 1 if results.failures else 0
+
+
+def _evaluate(args: AblateArgs, ablation: Ablation, clips: Sequence[Path]) -> Results:
+    from muzero_rc import __version__
+    from muzero_rc.cli.evaluate import methods_of
+    from muzero_rc.env import _native
+    from muzero_rc.env.settings import EncoderSettings
+    from muzero_rc.evaluation.encoder import find_sources
+    from muzero_rc.evaluation.policy_encoder import PolicyEncoder
+    from muzero_rc.evaluation.results import Results
+    from muzero_rc.evaluation.runner import EvaluationPlan, run_evaluation
+    from muzero_rc.policies import make_policy
+
+    if not clips:
+        return Results(settings={}, encodes=[])
+    plan = EvaluationPlan(
+        sources=tuple(find_sources(clips, height=args.scale, max_frames=args.frames)),
+        methods=(*methods_of(()), *ablation.methods()),
+        settings=EncoderSettings(target_kbps=1, speed=args.speed),
+        targets_kbps=None,
+        build=f"{_native.build_id()} muzero_rc {__version__}",
+        notes={"axis": args.axis, "budget": args.budget},
+    )
+    return run_evaluation(plan, PolicyEncoder(make_policy), args.out / "evaluation", jobs=args.jobs)
+
+
+def _table(args: AblateArgs, summaries: Sequence[VariantSummary]) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=f"{args.axis}, {args.budget:,} coded frames of self-play, {args.seeds} seed(s)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in (
+        "variant", "wins against VBR", "95%", "BD-rate avg", "95%", "|dev|", "over > 1%", "> 5%",
+    ):  # fmt: skip
+        table.add_column(name, justify="left" if name == "variant" else "right")
+    for s in summaries:
+        table.add_row(
+            s.name,
+            f"{s.win_rate:.0%}",
+            _interval(s.win_interval, 100, "%", signed=False),
+            "-" if s.bd_rate != s.bd_rate else f"{s.bd_rate:+.2f}",
+            _interval(s.bd_interval, 1, "", signed=True),
+            *("-" if x != x else f"{x:.1%}" for x in (s.deviation, s.over_1, s.over_5)),
+        )
+    return table
+
+
+def _interval(interval: Interval | None, factor: float, unit: str, *, signed: bool) -> str:
+    if interval is None:
+        return "-"
+    low, high = factor * interval.low, factor * interval.high
+    return f"{low:+.1f} .. {high:+.1f}" if signed else f"{low:.0f} .. {high:.0f}{unit}"
+
+
+def _write_csv(path: Path, summaries: Sequence[VariantSummary]) -> None:
+    import csv
+
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["variant", "seeds", "win_rate", "win_low", "win_high", "bd_rate", "bd_low", "bd_high",
+             "deviation", "over_1", "over_5"]
+        )  # fmt: skip
+        for s in summaries:
+            ends = [
+                end
+                for interval in (s.win_interval, s.bd_interval)
+                for end in ((interval.low, interval.high) if interval else ("", ""))
+            ]
+            writer.writerow(
+                [s.name, s.seeds, s.win_rate, *ends[:2], s.bd_rate, *ends[2:], s.deviation,
+                 s.over_1, s.over_5]
+            )  # fmt: skip
