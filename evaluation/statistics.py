@@ -92,14 +92,8 @@ def bootstrap_runs(
     if max(runs, clips) < MIN_CLIPS or not np.isfinite(sample).all():
         return None
     random = np.random.default_rng(seed)
-    rows = (
-        random.integers(0, runs, (resamples, runs)) if runs > 1 else np.zeros((resamples, 1), int)
-    )
-    columns = (
-        random.integers(0, clips, (resamples, clips))
-        if clips > 1
-        else np.zeros((resamples, 1), int)
-    )
+    rows = random.integers(0, runs, (resamples, runs))
+    columns = random.integers(0, clips, (resamples, clips))
     means = np.array([sample[np.ix_(r, c)].mean() for r, c in zip(rows, columns, strict=True)])
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(means, [tail, 100.0 - tail])

@@ -48,6 +48,7 @@ AXES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Variants of each axis, and the settings that make them."""
 
+_LEAST_FRAMES = 20  # of an episode
 _END_SHARE = 0.2  # of the episodes, which "at the end" means
 
 
@@ -181,7 +182,7 @@ class Ablation:
                     preset,
                     studies=studies,
                     imitation_updates=imitation_updates,
-                    episodes=frames,  # never reached: an episode has more frames than one
+                    episodes=max(1, frames // _LEAST_FRAMES),  # the frames end it before
                     frames=frames,
                     settings=[*settings, *AXES[axis][name]],
                     seed=seed,
