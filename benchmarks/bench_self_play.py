@@ -1,8 +1,10 @@
 """What self-play costs: its frames per second over plain encoding's, search included.
 
-Plain encoding is libvpx's own two-pass VBR in C on as many threads as there are cores; the
-self-play is the `laptop` preset's, one actor process, without and with a learner beside it.
-Both encode the same part of the same clip at the same target, turn by turn. Asked for is
+Plain encoding is libvpx's own two-pass VBR in C, as many encodes side by side as self-play
+has; the self-play is the `laptop` preset's, one actor process, without and with a learner
+beside it. Both encode the same part of the same clip at the same target, turn by turn.
+The first episode of every session is not counted: sessions start together and end together,
+and what was played before the clock ran would count as played after it. Asked for is
 0.7 without the learner, at 320x180 and speed 5 on two cores.
 
     .venv/bin/python benchmarks/bench_self_play.py [CLIP] [--sessions 4 8] [--repeats 3]
@@ -34,53 +36,50 @@ from muzero_rc.training.tasks import Task, TaskClips
 WANTED = 0.7
 
 
-def _plain(task: Task, clips: TaskClips, seconds: float) -> float:
-    """Shown frames per second of plain encoding on all cores."""
+def _plain(task: Task, clips: TaskClips, sessions: int, rounds: int) -> float:
+    """Shown frames per second of so many plain encodes side by side."""
     clip, stats = clips.get(task)
-    cores = os.cpu_count() or 1
     begun = time.perf_counter()
-
-    def work() -> int:
-        frames = 0
-        while time.perf_counter() - begun < seconds:
-            encode_plain(clip, task.settings, stats)
-            frames += clip.num_frames
-        return frames
-
-    with ThreadPoolExecutor(cores) as pool:
-        total = sum(future.result() for future in [pool.submit(work) for _ in range(cores)])
-    return total / (time.perf_counter() - begun)
+    with ThreadPoolExecutor(sessions) as pool:
+        for done in [
+            pool.submit(encode_plain, clip, task.settings, stats) for _ in range(sessions * rounds)
+        ]:
+            done.result()
+    return sessions * rounds * clip.num_frames / (time.perf_counter() - begun)
 
 
-def _self_play(task: Task, sessions: int, seconds: float, learn: bool) -> float:
-    """Shown frames per second of self-play, its start not counted."""
+def _self_play(task: Task, sessions: int, rounds: int, learn: bool) -> float:
+    """Shown frames per second of self-play after each session's first episode."""
     agent = PRESETS["laptop"].agent
     learner = Learner(agent)
     replay = Replay(agent.network, agent.replay, agent.loss)
     judge = Judge(make_reward(RewardConfig()), [task], lambda params: None)
-    frames, updates = 0, 0
+    episodes, frames, updates = 0, 0, 0
+    begun = last = time.perf_counter()
+    skipped = sessions * (2 if learn else 1)  # the learner compiles while the first are played
     with Actors([task], agent, learner.params, sessions, 0, actors=1) as actors:
-        for finished in actors.poll(300.0):  # compiled, and all encodes under way
-            replay.add(judge(finished, learner.params, 0).lesson)
-        learner.update(replay.sample())
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < seconds:
-            for finished in actors.poll(0.0 if learn else 1.0):
+        while episodes < skipped + sessions * rounds:
+            owed = learn and updates > learner.steps
+            for finished in actors.poll(0.0 if owed else 1.0):
                 replay.add(judge(finished, learner.params, 0).lesson)
-                frames += finished.score.shown_frames
+                episodes += 1
+                if episodes <= skipped:
+                    begun = time.perf_counter()
+                else:
+                    frames += finished.score.shown_frames
+                    last = time.perf_counter()
                 updates += round(PRESETS["laptop"].self_play.updates_per_episode)
                 actors.publish(learner.params, updates)
-            if learn and updates > learner.steps:
+            if owed:
                 learner.update(replay.sample())
-        passed = time.perf_counter() - begun
-    return frames / passed
+    return frames / (last - begun)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", nargs="?", type=Path, default=sample_clip("bigbuckbunny.mp4"))
     parser.add_argument("--sessions", type=int, nargs="+", default=[4, 8])
-    parser.add_argument("--seconds", type=float, default=12.0)
+    parser.add_argument("--rounds", type=int, default=3, help="episodes of each session")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
 
@@ -96,8 +95,8 @@ def main() -> None:
         for learn in (False, True):
             plain, played = [], []
             for _ in range(given.repeats):
-                plain.append(_plain(task, clips, given.seconds / 2))
-                played.append(_self_play(task, sessions, given.seconds, learn))
+                plain.append(_plain(task, clips, sessions, given.rounds))
+                played.append(_self_play(task, sessions, given.rounds, learn))
             ratio = statistics.median(b / a for a, b in zip(plain, played, strict=True))
             rows.append(
                 (

@@ -76,7 +76,7 @@ def bootstrap_runs(
     Both are drawn with replacement, runs and clips independently of each other, since a
     run's luck touches all its clips and a clip's nature all runs on it (a two-way pigeonhole
     bootstrap, Owen 2007). With one run only clips are drawn, and the interval says nothing
-    of another seed; with one column only runs.
+    of another seed; with one column only runs. Two runs are too few to be drawn from.
 
     Args:
       values: [S, C] one number per run and clip.
@@ -89,7 +89,8 @@ def bootstrap_runs(
     """
     sample = np.asarray(values, np.float64)
     runs, clips = sample.shape
-    if max(runs, clips) < MIN_CLIPS or not np.isfinite(sample).all():
+    drawn = [count for count in (runs, clips) if count != 1]
+    if not drawn or min(drawn) < MIN_CLIPS or not np.isfinite(sample).all():
         return None
     random = np.random.default_rng(seed)
     rows = random.integers(0, runs, (resamples, runs))

@@ -100,7 +100,7 @@ def _stats(clip: ModelClip) -> npt.NDArray[np.float64]:
     stats[:, 0] = np.arange(count)
     stats[:, 1] = 1.0
     stats[:, _INTRA] = floor + detail * 2.0 ** rng.normal(0, 0.1, count)
-    stats[:, _CODED] = floor + motion * 2.0 ** rng.normal(0, 0.7, count)
+    stats[:, _CODED] = floor + motion * 2.0 ** rng.normal(0, 0.25, count)
     stats[:, _SECOND] = stats[:, _CODED] * 1.2
     stats[:, FIRST_PASS_FIELDS.index("pcnt_inter")] = 0.9
     stats[:, FIRST_PASS_FIELDS.index("duration")] = 1e7 / float(clip.fps)
@@ -188,7 +188,8 @@ class ModelBackend:
     ) -> ModelSession:
         """Starts a second pass."""
         own = _own(clip)
-        return ModelSession(own, self._tables_of_frames(own), self.proposal(own, settings))
+        logs = self._tables_of_frames(own)
+        return ModelSession(own, logs, self.proposal(own, settings), self._model)
 
     def proposal(self, clip: ModelClip, settings: EncoderSettings) -> int:
         """The one qindex that meets the target."""
@@ -249,7 +250,11 @@ class ModelSession:
     """
 
     def __init__(
-        self, clip: ModelClip, logs: list[tuple[npt.NDArray[np.float64], ...]], proposal: int
+        self,
+        clip: ModelClip,
+        logs: list[tuple[npt.NDArray[np.float64], ...]],
+        proposal: int,
+        model: EncoderModel,
     ) -> None:
         """Takes the clip's tables and the qindex that it proposes for every frame."""
         self.results: list[FrameResult] = []
@@ -262,7 +267,7 @@ class ModelSession:
         self._waiting: FrameInfo | None = None
         self._submitted: int | None = None
         self._closed = False
-        self._model = EncoderModel.fitted()
+        self._model = model
 
     def next(self) -> FrameInfo | None:
         """The next frame to decide on; None after the last."""

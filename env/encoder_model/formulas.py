@@ -10,8 +10,9 @@
 Coefficients are the least squares fit for three kinds of frames to logged encodes of real
 clips by libvpx 1.12 at speed 5 (`python -m muzero_rc.training.fit_encoder_model`); they and
 the fit's error on clips of other sources lie in `coefficients.json`. For a frame of an
-unknown clip the model is off by about half in bits and 1 dB in the median: enough to learn
-what a reference is worth, not to predict an encode. Squares of u and its product with c fit
+unknown clip the model is off by 40 to 70% in bits and 0.7 to 1.3 dB in the median, and one
+frame in ten by a factor of 2.4 to 4 and 2.4 to 3.4 dB: enough to learn what a reference is
+worth, not to predict an encode. Squares of u and its product with c fit
 a little better and are left out: with them the fit has finer quantizers cost fewer bits at
 the ends of the range. That a reference's error costs quality and not bits is the fit's own
 finding: as another term of the rate it changed next to nothing.

@@ -17,6 +17,7 @@ Generation 0 is libvpx's two-pass VBR, from the reference.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -136,6 +137,13 @@ class GreedyOpponentReward:
             }
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"damaged memory of greedy_opponent: {error!r}") from error
+        numbers = [number for pair in opponents.values() for number in pair]
+        if (
+            generation < 0
+            or not all(0.0 <= result <= 1.0 for result in results)
+            or not all(map(math.isfinite, numbers))
+        ):
+            raise CheckpointError("damaged memory of greedy_opponent: a number out of range")
         self.generation = generation
         self._results = deque(results, maxlen=self.games)
         self._opponents = opponents

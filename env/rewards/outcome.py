@@ -98,8 +98,11 @@ def check_state(state: Mapping[str, Any], kind: str, version: int) -> None:
     Raises:
       CheckpointError: it is of another kind or version.
     """
-    if state.get("kind", kind) != kind:
-        raise CheckpointError(f"the reward's memory is of {state['kind']}, not of {kind}")
+    if not isinstance(state, Mapping):
+        raise CheckpointError(f"the memory of {kind} is damaged: it is no table")
+    # The first memories, of self-competition alone, did not say their kind.
+    if state.get("kind", "self_competition") != kind:
+        raise CheckpointError(f"the reward's memory is of {state.get('kind')}, not of {kind}")
     if state.get("version") != version:
         raise CheckpointError(
             f"the memory of {kind} has version {state.get('version')}, this program reads {version}"

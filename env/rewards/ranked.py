@@ -117,6 +117,7 @@ class RankedReward:
             }
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"damaged memory of ranked: {error!r}") from error
-        if not all(past.values()):
-            raise CheckpointError("damaged memory of ranked: an empty buffer")
+        entries = [number for row in past.values() for entry in row for number in entry]
+        if not all(past.values()) or not all(map(math.isfinite, entries)):
+            raise CheckpointError("damaged memory of ranked: an empty buffer, or no number")
         self._past = past

@@ -1,12 +1,12 @@
 """The gain over the clip's own rate-distortion curve, as a number instead of a win.
 
     gain = PSNR - D_vbr(log rate)        D_vbr through VBR's points on this clip, dB
-    O    = max(0, overshoot - tolerance)
-    R    = tanh(gain / scale - price O)
+    M    = max(0, |overshoot| - tolerance)
+    R    = tanh(gain / scale - price M)
 
 What self-competition cannot say, by how much; the criticism and the idea are those of a
-later patent application (CN 122205083 A). The price keeps the target; without it any rate
-would do, as the curve forgives bits.
+later patent application (CN 122205083 A). The price keeps the target, from both sides: as
+the curve forgives bits, without it an agent goes to whatever rate it gains most at.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def curve_psnr(points: Sequence[tuple[float, float]], kbps: float) -> float:
 
 
 class RdGainReward:
-    """PSNR over VBR's at equal rate, squashed, less a price for overshooting.
+    """PSNR over VBR's at equal rate, squashed, less a price for missing the target.
 
     Attributes:
       rates: multiples of the target at which VBR's curve is taken.
       scale: dB at which the reward is tanh(1).
-      price: of 100% of overshoot, in units of `scale`.
-      tolerance: overshoot up to this counts as none.
+      price: of missing the target by 100%, in units of `scale`.
+      tolerance: a deviation from the target up to this counts as none.
       metric: the PSNR that is meant.
     """
 
@@ -109,8 +109,8 @@ class RdGainReward:
             found = [reference(rate) for rate in self.rates]
             self._curves[key] = [(s.actual_kbps, float(getattr(s, self.metric))) for s in found]
         gain = getattr(score, self.metric) - curve_psnr(self._curves[key], score.actual_kbps)
-        over = excess(score.overshoot, self.tolerance)
-        return math.tanh(gain / self.scale - self.price * over)
+        missed = excess(abs(score.overshoot), self.tolerance)
+        return math.tanh(gain / self.scale - self.price * missed)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing that could not be measured again: VBR's curves are the encoder's."""

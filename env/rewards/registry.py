@@ -42,7 +42,7 @@ class RewardConfig:
       multiplier_rate: of its ascent.
       allowed: mean overshoot at which it rests.
       scale: lagrangian's and rd_gain's dB at which the reward is tanh(1).
-      price: rd_gain's, of 100% of overshoot, in units of `scale`.
+      price: rd_gain's, of missing the target by 100%, in units of `scale`.
       percentile: ranked's share that a winner leaves behind.
       size: ranked's last episodes.
       promotion: greedy_opponent's share of wins at which the opponent is replaced.

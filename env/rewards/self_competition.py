@@ -18,6 +18,7 @@ and PSNR would never count again; and the first opponent, libvpx's two-pass VBR.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -163,6 +164,10 @@ class SelfCompetitionReward:
                 )
                 for row in state["past"]
             }
+            for known in past.values():
+                sane = math.isfinite(known.psnr) and 0.0 <= known.overshoot < math.inf
+                if not sane or known.episodes < 0:
+                    raise ValueError(f"{known} cannot be")
         except CheckpointError:
             raise
         except (KeyError, TypeError, ValueError) as error:

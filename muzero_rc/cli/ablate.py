@@ -121,8 +121,10 @@ def run(args: AblateArgs) -> int:
     (args.out / "ablation.json").write_text(text + "\n")
     _write_csv(args.out / "ablation.csv", summaries)
     make_console(sys.stdout).print(_table(args, summaries))
-    if args.seeds < 3:
-        print("intervals over seeds need three or more of them; BD-rate's is over clips alone")
+    if args.seeds == 1:
+        print("one seed: BD-rate's interval is over clips alone, another seed's is not known")
+    elif args.seeds == 2:
+        print("two seeds are too few for intervals; three are enough")
     print("\n".join(str(args.out / n) for n in ("ablation.json", "ablation.csv", "curves.png")))
     return 1 if results.failures else 0
 

@@ -25,6 +25,7 @@ from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.evaluation.encoder import Method
 from muzero_rc.evaluation.results import EncodeRecord, Results
 from muzero_rc.evaluation.statistics import Interval, bootstrap_runs
+from muzero_rc.training.checkpoints import write_json
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.presets import TrainConfig, configure
 from muzero_rc.training.run import TrainingRun
@@ -106,6 +107,7 @@ class VariantSummary:
       deviation: mean |actual / target - 1| of the validation encodes.
       over_1: share of them more than 1% over.
       over_5: share more than 5% over.
+      clips: that all variants have a BD-rate on.
     """
 
     name: str
@@ -117,6 +119,7 @@ class VariantSummary:
     deviation: float
     over_1: float
     over_5: float
+    clips: int
 
 
 class Ablation:
@@ -210,8 +213,8 @@ class Ablation:
                 self._check_same(folder, config)
                 continue
             if not (folder / "config.json").exists():
-                TrainingRun.create(folder, config, self._corpus, self._exclude)
                 self._share_studies(folder)
+                TrainingRun.create(folder, config, self._corpus, self._exclude)
             self._check_same(folder, config)
             title = f"{name}, seed {seed} ({number} of {len(self._configs)})"
             with log(folder / "events", title) as running:
@@ -219,8 +222,8 @@ class Ablation:
                 run = TrainingRun.resume(folder, running)
                 policy = run.run()
             digest = hashlib.sha256(policy.read_bytes()).hexdigest()
-            (folder / "done.json").write_text(json.dumps({"policy_sha256": digest}))
             self._keep_studies(folder)
+            write_json(folder / "done.json", {"policy_sha256": digest})
 
     def _check_same(self, folder: Path, config: TrainConfig) -> None:
         stored = json.loads((folder / "config.json").read_text())["config"]
@@ -229,17 +232,22 @@ class Ablation:
 
     def _share_studies(self, folder: Path) -> None:
         """Studies that a run of this ablation has made need not be made again."""
+        (folder / "studies").mkdir(parents=True, exist_ok=True)
         for study in sorted((self.folder / "studies").glob("*.npz")):
             target = folder / "studies" / study.name
+            if target.exists():
+                continue
             try:
                 os.link(study, target)
             except OSError:
                 shutil.copyfile(study, target)
 
     def _keep_studies(self, folder: Path) -> None:
-        kept = self.folder / "studies"
+        kept, fresh = self.folder / "studies", self.folder / "studies.new"
         if not kept.exists():
-            shutil.copytree(folder / "studies", kept)
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(folder / "studies", fresh)
+            os.rename(fresh, kept)
 
     def methods(self) -> list[Method]:
         """All policies, for an evaluation."""
@@ -284,12 +292,17 @@ def summarise(
 ) -> list[VariantSummary]:
     """Win rate, BD-rate and landing of each variant over its seeds."""
     summaries = []
+    every = {
+        name: np.array([_bd_rates(results, f"{name}/{seed}") for seed in seeds])  # [S, C]
+        for name in variants
+    }
+    # All variants on the same clips: those on which each of their curves is usable.
+    usable = np.all([np.isfinite(rates).all(axis=0) for rates in every.values()], axis=0)
     for name in variants:
         ends = [curve.end for curve in curves[name]]
-        rates = np.array([_bd_rates(results, f"{name}/{seed}") for seed in seeds])  # [S, C]
+        known = every[name][:, usable]
         encodes = [e for e in results.encodes if e.method in {f"{name}/{s}" for s in seeds}]
         deviation = np.array([_deviation(encode) for encode in encodes])
-        known = rates[:, np.isfinite(rates).all(axis=0)]
         summaries.append(
             VariantSummary(
                 name=name,
@@ -301,6 +314,7 @@ def summarise(
                 deviation=float(np.abs(deviation).mean()) if len(deviation) else float("nan"),
                 over_1=float((deviation > 0.01).mean()) if len(deviation) else float("nan"),
                 over_5=float((deviation > 0.05).mean()) if len(deviation) else float("nan"),
+                clips=int(usable.sum()),
             )
         )
     return summaries

@@ -77,7 +77,7 @@ class Inline:
         """Takes what `SelfPlay` does."""
         policy = make_player(config, params, sessions, seed)
         self._newest: tuple[Params, int] | None = None
-        play = SelfPlay(tasks, policy, sessions, seed, self._renew)
+        play = SelfPlay(tasks, policy, sessions, seed, self._renew, in_step=True)
         self._episodes: Iterator[Finished] = play.episodes(lambda: False)
 
     def _renew(self) -> tuple[Params, int] | None:
@@ -153,9 +153,9 @@ class Actors:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="muzero-rc-")))
         # A forked child would inherit native threads' locks in an unknown state.
         self._context = multiprocessing.get_context("spawn")
-        self._order = _Order(
-            list(tasks), config, folder / "params.npz", sessions, seed, self._context.Value("q", 0)
-        )
+        # Without a lock: an actor killed while it held one would stop `publish` for ever.
+        version = self._context.Value("q", 0, lock=False)
+        self._order = _Order(list(tasks), config, folder / "params.npz", sessions, seed, version)
         self._count = actors
         self._started = 0
         self._actors: list[_Actor] = []

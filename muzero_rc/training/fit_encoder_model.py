@@ -88,9 +88,7 @@ def _frames_of(studies: Sequence[Study]) -> _Frames:
     if not rows:
         raise InputError("the studies hold no frame to fit to")
     source, kinds, terms, mse, bpp = zip(*rows, strict=True)
-    return _Frames(
-        np.array(source), np.array(kinds), np.stack(terms), np.array(mse), np.array(bpp)
-    )
+    return _Frames(np.array(source), np.array(kinds), np.stack(terms), np.array(mse), np.array(bpp))
 
 
 def fit(studies: Sequence[Study]) -> dict[str, Any]:

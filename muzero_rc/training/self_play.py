@@ -80,6 +80,7 @@ class SelfPlay:
         sessions: int,
         seed: int,
         renew: Renew = lambda: None,
+        in_step: bool = False,
     ) -> None:
         """Takes what to play.
 
@@ -90,12 +91,15 @@ class SelfPlay:
           seed: of the draws.
           renew: asked before each episode; gives newer parameters and the updates behind
             them, or None. Episodes under way go on with them, too.
+          in_step: wait for all encoders before each search, so that which encodes share
+            one does not depend on the machine; slower.
         """
         self._tasks = list(tasks)
         self._policy = policy
         self._sessions = sessions
         self._rng = np.random.default_rng(seed)
         self._renew = renew
+        self._in_step = in_step
         self._version = 0
         self._clips = TaskClips(policy.config.block_columns > 0)
 
@@ -108,11 +112,14 @@ class SelfPlay:
                 while len(slots) < self._sessions:
                     slots.append(self._start())
                 self._decide(slots)
-                for index in reversed(
-                    wait_any([cast(EncoderSession, slot.episode.session) for slot in slots])
-                ):
+                for index in reversed(self._answered(slots)):
                     if self._collect(slots[index]):
                         yield self._finish(slots.pop(index))
+
+    def _answered(self, slots: Sequence[_Slot]) -> list[int]:
+        if self._in_step:
+            return list(range(len(slots)))
+        return wait_any([cast(EncoderSession, slot.episode.session) for slot in slots])
 
     def _start(self) -> _Slot:
         newer = self._renew()

@@ -1,0 +1,223 @@
+"""Self-play in processes of its own: it goes on after crashes, stops on what is not finite."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muzero_rc.agents.muzero.learner import Learner, load_batch
+from muzero_rc.agents.muzero.replay import Replay
+from muzero_rc.cli.main import main
+from muzero_rc.cli.train import rewrite
+from muzero_rc.corpus import Corpus
+from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.rewards import GreedyOpponentReward, RewardConfig, make_reward
+from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError
+from muzero_rc.training import checkpoints
+from muzero_rc.training.actors import Actors, Inline, make_player
+from muzero_rc.training.explore import run_study
+from muzero_rc.training.judge import Judge
+from muzero_rc.training.log import RunLog
+from muzero_rc.training.presets import PRESETS, TrainConfig, apply_settings, configure
+from muzero_rc.training.run import TrainingRun
+from muzero_rc.training.self_play_stage import SelfPlayStage
+from muzero_rc.training.tasks import Task
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, sample_clips: dict[str, Path]) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    shutil.copy(sample_clips["carphone_pristine"], folder / "carphone.mp4")
+    (folder / "index.csv").write_text("file,group\ncarphone.mp4,phone\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config() -> TrainConfig:
+    small = PRESETS["tiny"]
+    play = dataclasses.replace(small.self_play, episodes=4, sessions=2, updates_per_episode=1)
+    return dataclasses.replace(small, self_play=play)
+
+
+@pytest.fixture(scope="module")
+def task(corpus: Path) -> Task:
+    clip = Corpus.open(corpus).training()[0]
+    for seed in range(20):  # not every draw has a target that VBR can meet
+        study = run_study(clip, ProposalPolicy(), PRESETS["tiny"].explore, seed=seed)
+        if study is not None:
+            return Task(0, study, clip.path)
+    raise AssertionError("no study of the clip")
+
+
+def _stage(folder: Path, config: TrainConfig, task: Task) -> SelfPlayStage:
+    lessons = Replay(config.agent.network, config.agent.replay, config.agent.loss)
+    return SelfPlayStage(folder, config, [task], lessons, RunLog(folder / "events", quiet=True))
+
+
+def test_a_killed_actor_is_started_again_and_counted(task: Task, config: TrainConfig) -> None:
+    agent = config.agent
+    params = Learner(agent).params
+    with Actors([task], agent, params, 2, 0, actors=1) as actors:
+        assert len(_next(actors)) == 1
+        first = actors._actors[0].process
+        os.kill(first.pid or 0, signal.SIGKILL)
+        finished = _next(actors)
+        assert finished and actors.crashes == 1
+        second = actors._actors[0].process
+        assert second.pid != first.pid and second.is_alive()
+    assert not second.is_alive(), "no orphans"
+
+
+def _next(actors: Actors) -> list[object]:
+    for _ in range(60):
+        found = actors.poll(2.0)
+        if found:
+            return list(found)
+    raise AssertionError("no episode in two minutes")
+
+
+def test_actors_that_cannot_play_end_the_run_with_the_reason(
+    task: Task, config: TrainConfig, tmp_path: Path
+) -> None:
+    gone = Task.__new__(Task)
+    gone.__dict__.update(task.__dict__, _path=tmp_path / "gone.mp4")
+    with (
+        Actors([gone], config.agent, Learner(config.agent).params, 1, 0, actors=1) as actors,
+        pytest.raises(MuzeroRcError, match="crashed 5 times.*gone.mp4"),
+    ):
+        for _ in range(100):
+            actors.poll(5.0)
+
+
+def test_what_is_not_finite_stops_the_run_with_its_batch_kept(
+    task: Task, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = Replay.batch
+
+    def broken(self: Replay, *arguments: object) -> object:
+        batch = draw(self, *arguments)  # type: ignore[arg-type]
+        return batch._replace(coded=np.full_like(batch.coded, np.inf))
+
+    monkeypatch.setattr(Replay, "batch", broken)
+    with pytest.raises(MuzeroRcError, match="not finite; its batch is in .*bad_batch.npz"):
+        _stage(tmp_path, config, task).run(Learner(config.agent))
+    kept = load_batch(tmp_path / "bad_batch.npz")
+    assert np.isinf(kept.coded).all()
+
+
+@pytest.mark.parametrize("kind", ["greedy_opponent", "ranked"])
+def test_a_resumed_run_has_the_same_counters_optimizer_and_opponents(
+    task: Task, config: TrainConfig, tmp_path: Path, kind: str
+) -> None:
+    reward = RewardConfig(kind=kind, games=1, promotion=0.1)
+    config = dataclasses.replace(config, reward=reward)
+    learner, counters = _stage(tmp_path, config, task).run(Learner(config.agent))
+    assert counters.episodes == 4 and counters.updates == learner.steps == 4
+    with (tmp_path / "progress.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["episodes"]) for row in rows] == [1, 2, 3, 4]
+    assert int(rows[-1]["frames"]) == counters.frames
+
+    def judge() -> Judge:
+        return Judge(make_reward(reward), [task], lambda params: None)  # type: ignore[arg-type,return-value]
+
+    agent, replay, judged = (
+        config.agent,
+        Replay(config.agent.network, config.agent.replay, config.agent.loss),
+        judge(),
+    )
+    restored, again = checkpoints.restore(tmp_path, agent, Learner(agent), replay, judged)
+    assert again.episodes == 4 and again.frames == counters.frames and len(replay) == 4
+    assert restored.steps == 4
+    if isinstance(judged.reward, GreedyOpponentReward) and judged.reward.generation:
+        assert judged.opponent is not None
+    state = json.loads((tmp_path / "checkpoint" / "state.json").read_text())
+    assert judged.reward.state_dict() == state["reward"]
+    # Rows beyond the checkpoint, of a run that was killed after them, are dropped.
+    with (tmp_path / "progress.csv").open("a") as file:
+        file.write("5,999,9,1,1,1,0,0,0\n")
+    more = dataclasses.replace(config, self_play=dataclasses.replace(config.self_play, episodes=5))
+    _, after = _stage(tmp_path, more, task).run(Learner(config.agent))
+    assert after.episodes == 5
+    with (tmp_path / "progress.csv").open() as file:
+        last = list(csv.DictReader(file))[-1]
+    assert int(last["episodes"]) == 5 and int(last["frames"]) == after.frames != 999
+
+
+def test_inline_play_repeats_itself(task: Task, config: TrainConfig) -> None:
+    params = Learner(config.agent, seed=3).params
+
+    def play() -> list[bytes]:
+        with Inline([task], config.agent, params, 1, seed=5) as inline:
+            assert inline.poll(0.0) == []
+            return [inline.poll(1.0)[0].lesson.actions.tobytes() for _ in range(2)]
+
+    assert play() == play()
+
+
+def test_a_run_of_another_environment_is_refused(corpus: Path, tmp_path: Path) -> None:
+    TrainingRun.create(tmp_path, configure("tiny"), corpus, ())
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "env_id": "muzero_rc/VP9RateControl-v9"}))
+    with pytest.raises(CheckpointError, match="VP9RateControl-v9"):
+        TrainingRun.resume(tmp_path, RunLog(tmp_path / "events", quiet=True))
+
+
+# ---------------------------------------------------------------- settings by name
+
+
+def test_every_setting_goes_by_its_name() -> None:
+    config = apply_settings(
+        PRESETS["tiny"],
+        [
+            "network.representation=hip", "search.algorithm=puct", "search.simulations=32",
+            "reward.kind=lagrangian", "loss.n_step=5", "self_play.actors=3",
+            "explore.heights=[96, 120]", "optimizer.learning_rate=0.01",
+        ],
+    )  # fmt: skip
+    assert config.agent.network.representation == "hip"
+    assert config.agent.network.block_columns == 4, "reading blocks is what it is for"
+    assert (config.agent.search.algorithm, config.agent.search.simulations) == ("puct", 32)
+    assert config.reward.kind == "lagrangian" and config.agent.loss.n_step == 5
+    assert config.self_play.actors == 3 and config.explore.heights == (96, 120)
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert make_player(config.agent, Learner(PRESETS["tiny"].agent).params, 1, 0) is not None
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("network.representatoin=hip", "did you mean network.representation"),
+        ("network.representation=cnn", "must be one of perceiver_io"),
+        ("search.simulations=many", "must be like 4"),
+        ("search.simulations", "needs a value"),
+        ("reward.kind=ssim", "reward.kind must be"),
+        ("self_play.sessions=0", "self_play.sessions must be between 1"),
+        ("loss.reward=1", "go together"),
+    ],
+)
+def test_wrong_settings_get_one_line(setting: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        apply_settings(PRESETS["tiny"], [setting])
+
+
+def test_dotted_options_are_settings(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rewrite(["--out", "x", "--loss.n_step", "5", "--reward.kind=ranked"]) == [
+        "--out", "x", "--set", "loss.n_step=5", "--set", "reward.kind=ranked",
+    ]  # fmt: skip
+    words = ["train", "--corpus", str(corpus), "--out", str(tmp_path / "run")]
+    assert main([*words, "--network.widht", "32"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "did you mean network.width?" in error and "\n" not in error
+    assert not (tmp_path / "run").exists()

