@@ -160,11 +160,11 @@ def loss_of_unrolled(
     if config.reward and unrolled.reward_logits is not None and batch.reward is not None:
         reward_target = two_hot(jnp.asarray(batch.reward), unrolled.reward_logits.shape[-1])
         reward_loss = optax.softmax_cross_entropy(unrolled.reward_logits, reward_target)
-        reward_weight = weight * batch.reward_weight
+        reward_weight = weight * jnp.asarray(batch.reward_weight)
         total += config.reward * mean(reward_loss, reward_weight, steps[1:])
         extra["reward"] = average(reward_loss, reward_weight)
     if config.consistency and unrolled.similarity is not None:
-        seen_weight = weight * batch.following_weight
+        seen_weight = weight * jnp.asarray(batch.following_weight)
         total -= config.consistency * mean(unrolled.similarity, seen_weight, steps[1:])
         extra["consistency"] = average(-unrolled.similarity, seen_weight)
 

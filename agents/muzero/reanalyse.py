@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from muzero_rc.agents.actions import legal_actions
@@ -65,7 +66,8 @@ class Reanalyser:
         self._rng, rng = jax.random.split(self._rng)
         tokens = self._tokenizer.batch(observations)
         # No exploration: what is wanted is the best policy known, not another try.
-        plan = jax.device_get(self._search(params, rng, tokens, legal, np.float32(0.0)))
+        found = self._search(params, rng, tokens, jnp.asarray(legal), jnp.float32(0.0))
+        plan = jax.device_get(found)
         replay.refresh(steps, plan.policy, plan.value)
         self.searched += len(steps)
 

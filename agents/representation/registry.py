@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import haiku as hk
 import jax
 
 from muzero_rc.agents.config import NetworkConfig
@@ -15,7 +14,9 @@ from muzero_rc.agents.representation.perceiver_io import PerceiverIORepresentati
 
 __all__ = ["Representation", "make_representation"]
 
-_ONE_BY_ONE: dict[str, Callable[[NetworkConfig], hk.Module]] = {
+_Single = Callable[[Mapping[str, jax.Array]], jax.Array]
+
+_ONE_BY_ONE: dict[str, Callable[[NetworkConfig], _Single]] = {
     "perceiver_io": PerceiverIORepresentation,
     "hip": HiPRepresentation,
     "mlp": MLPRepresentation,
@@ -40,8 +41,7 @@ class Representation:
         """Tokens of B decisions (`Tokenizer.batch`) -> [B, state_width]."""
         if self._sequence is not None:
             return self._sequence(tokens)
-        state: jax.Array = self._single(tokens)
-        return state
+        return self._single(tokens)
 
     def steps(self, tokens: Mapping[str, jax.Array]) -> jax.Array:
         """Tokens of B runs of T decisions (`Tokenizer.steps`) -> [B, T, state_width].
@@ -53,8 +53,7 @@ class Representation:
             return self._sequence.steps(tokens)
         lead = next(iter(tokens.values())).shape[:2]
         flat = {name: x.reshape(lead[0] * lead[1], *x.shape[2:]) for name, x in tokens.items()}
-        state: jax.Array = self._single(flat)
-        return state.reshape(*lead, -1)
+        return self._single(flat).reshape(*lead, -1)
 
 
 def make_representation(config: NetworkConfig) -> Representation:

@@ -149,6 +149,10 @@ def _plan(clip: ModelClip) -> tuple[_Frame, ...]:
     return tuple(frames)
 
 
+_Logs = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Own log2 error [256] and bits [256] of a coded frame."""
+
+
 class ModelBackend:
     """Opens sessions of the model, and computes what is best in it."""
 
@@ -156,7 +160,7 @@ class ModelBackend:
         """Takes coefficients; None for the package's own."""
         self._model = model or EncoderModel.fitted()
         self._proposals: dict[tuple[ModelClip, int], int] = {}
-        self._logs: dict[ModelClip, list[tuple[npt.NDArray[np.float64], ...]]] = {}
+        self._logs: dict[ModelClip, list[_Logs]] = {}
 
     def load(self, path: str | Path, *, height: int | None, max_frames: int | None) -> ModelClip:
         """A clip by its seed, the file's name.
@@ -224,7 +228,7 @@ class ModelBackend:
         overhead = _SHOW_BITS * sum(f.info is None for f in _plan(clip))
         return Tables(bits, gain, _PEAK_DB, overhead)
 
-    def _tables_of_frames(self, clip: ModelClip) -> list[tuple[npt.NDArray[np.float64], ...]]:
+    def _tables_of_frames(self, clip: ModelClip) -> list[_Logs]:
         """Own log2 error [256] and bits [256] of each coded frame."""
         if clip not in self._logs:
             stats, pixels = _stats(clip), clip.width * clip.height
@@ -237,7 +241,7 @@ class ModelBackend:
                 error = stats[frame.show_index, column]
                 c = float(complexity(error, clip.width, clip.height))
                 bits = pixels * 2.0 ** self._model.log2_bpp(kind, c)
-                found.append((self._model.log2_mse(kind, c), bits))
+                found.append((self._model.log2_mse(kind, c), np.asarray(bits)))
             self._logs[clip] = found
         return self._logs[clip]
 
@@ -252,7 +256,7 @@ class ModelSession:
     def __init__(
         self,
         clip: ModelClip,
-        logs: list[tuple[npt.NDArray[np.float64], ...]],
+        logs: list[_Logs],
         proposal: int,
         model: EncoderModel,
     ) -> None:

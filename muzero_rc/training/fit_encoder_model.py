@@ -87,8 +87,13 @@ def _frames_of(studies: Sequence[Study]) -> _Frames:
                 rows.append((study.source, int(kind), terms, np.log2(mse), np.log2(bpp)))
     if not rows:
         raise InputError("the studies hold no frame to fit to")
-    source, kinds, terms, mse, bpp = zip(*rows, strict=True)
-    return _Frames(np.array(source), np.array(kinds), np.stack(terms), np.array(mse), np.array(bpp))
+    return _Frames(
+        source=np.array([row[0] for row in rows]),
+        kind=np.array([row[1] for row in rows]),
+        terms=np.stack([row[2] for row in rows]),
+        mse=np.array([row[3] for row in rows]),
+        bpp=np.array([row[4] for row in rows]),
+    )
 
 
 def fit(studies: Sequence[Study]) -> dict[str, Any]:
@@ -134,7 +139,7 @@ def _solve(terms: _Array, wanted: _Array, folds: npt.NDArray[np.int64]) -> tuple
             raise InputError("too few sources have frames of every kind")
         part = np.linalg.lstsq(terms[~left_out], wanted[~left_out], rcond=None)[0]
         off[left_out] = np.abs(terms[left_out] @ part - wanted[left_out])
-    return np.linalg.lstsq(terms, wanted, rcond=None)[0], off
+    return np.asarray(np.linalg.lstsq(terms, wanted, rcond=None)[0], np.float64), off
 
 
 def main() -> int:

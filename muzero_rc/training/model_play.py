@@ -11,7 +11,6 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -187,5 +186,5 @@ class ModelTraining:
             score = episode.score()
             gain = score.psnr_avg - task.constant.psnr_avg
             lesson = recorder.finish(overshoot=score.overshoot, psnr_gain_db=gain)
-            found.append((cast(Lesson, lesson), score))
+            found.append((lesson, score))
         return found
