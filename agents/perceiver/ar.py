@@ -34,7 +34,8 @@ def causal_mask(
       query_positions: [B, Q] int.
       key_positions: [B, K] int.
       key_mask: [B, K] bool, False for padding.
-      own_only: [B, K] bool, True for keys that no position but their own may see.
+      own_only: [B, K] bool, True for keys that no position but their own may see; nothing
+        else should stand at that position.
 
     Returns:
       [B, Q, K] bool.

@@ -233,7 +233,7 @@ class HiP(hk.Module):
         inner = {n: x for n, x in inputs.items() if n in self._bottleneck}
         seen = {n: masks.get(n, jnp.ones(x.shape[:2], jnp.bool_)) for n, x in inputs.items()}
 
-        rows, queries = self._embed(outer, self._embedding)
+        rows, queries = self._embed(outer, self._embedding, project=True)
         grouping = _Grouping(self._blocks[0].groups, {n: x.shape[1] for n, x in outer.items()})
         x = grouping.group(rows)
         mask: jax.Array | None = grouping.group({n: seen[n] for n in outer})
@@ -246,7 +246,7 @@ class HiP(hk.Module):
             skip = hidden[len(self._blocks) - 1 - number] if number > middle else None
             if number == middle and inner:
                 channels = x.shape[-1]
-                labels, asked = self._embed(inner, channels)
+                labels, asked = self._embed(inner, channels, project=False)
                 found = jnp.ones(x.shape[:3], jnp.bool_)
                 mask = jnp.concatenate([found, *(seen[n][:, None] for n in inner)], axis=2)
                 x = jnp.concatenate([x, *(labels[n][:, None] for n in inner)], axis=2)
@@ -264,11 +264,10 @@ class HiP(hk.Module):
         return HiPOutput(hidden[middle][:, 0], {name: reconstruction[name] for name in inputs})
 
     def _embed(
-        self, inputs: Mapping[str, jax.Array], channels: int
+        self, inputs: Mapping[str, jax.Array], channels: int, *, project: bool
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Rows with their positions added, and the positions alone as queries."""
         rows, queries = {}, {}
-        project = channels == self._embedding
         for number, (name, x) in enumerate(inputs.items()):
             position = hk.get_parameter(
                 f"position_{name}", (x.shape[1], channels), init=hk.initializers.VarianceScaling()

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,13 +136,15 @@ class TrainingRun:
         agent = self.config.agent
         lessons = Replay(agent.network, agent.replay, agent.loss, self.config.seed)
         model = fit_teacher(studies)
+        known = model.explained  # not a number with one source: there is none to hold out
         self._record |= {
             "studies": len(studies),
             "studied_encodes": sum(len(study.encodes) for study in studies),
             "studied_frames": sum(len(e.results) for s in studies for e in s.encodes),
-            "advantage_explained_held_out": round(model.explained, 4),
+            "advantage_explained_held_out": round(known, 4) if math.isfinite(known) else None,
         }
-        self._log.say(f"teacher explains {model.explained:.0%} of held-out gains")
+        if math.isfinite(known):
+            self._log.say(f"teacher explains {known:.0%} of held-out gains")
         paths = {clip.path.name: clip.path for clip in self._clips}
         clips = TaskClips(blocks=True) if agent.network.block_columns else None
         for number, study in enumerate(studies):
