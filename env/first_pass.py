@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
 import json
 import os
 import tempfile
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import platformdirs
 
 from muzero_rc.env import _native
-from muzero_rc.env.blocks import block_features
+from muzero_rc.env.blocks import BLOCK_VERSION, BlockWriter, map_blocks
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderError
@@ -42,7 +42,7 @@ FIRST_PASS_FIELDS = (
 """libvpx's `FIRSTPASS_STATS`, in its order (vp9/encoder/vp9_firstpass.h)."""
 
 CACHE_LIMIT_BYTES = 256 * 2**20
-"""Size of the cache on disk above which the entries used longest ago go."""
+"""Size of the cache on disk above which the entries used longest ago go; the newest stays."""
 
 _RC_MODES = {"vbr": 0, "cq": 2, "q": 3}  # vpx_rc_mode
 
@@ -112,27 +112,34 @@ def first_pass(
       clip: the clip; a streamed one learns its number of frames.
       settings: all but what steers the rate matters, see `first_pass_key`.
       blocks: keep the statistics of every block, too, from the same pass. They are large:
-        8 bytes for a block, 65 kB for a frame of 1080 lines.
-      cache: look into the cache on disk and add to it. Blocks found there stay there, mapped
+        8 bytes for a block, 65 kB for a frame of 1080 lines; so they stay on disk, mapped
         into memory.
+      cache: look into the cache on disk and add to it.
       on_frames: told now and then how many frames are done.
 
     Raises:
       EncoderError: libvpx failed.
+      OutputError: the disk does not take the blocks.
     """
     path = cache_folder() / f"{_key(clip, settings)}.stats"
-    found = _read(path, blocks) if cache else None
+    found = _read(path, clip, blocks) if cache else None
     if found is None:
-        with clip.reader() as reader:
-            packed, raw = _native.first_pass(
-                native_settings(clip, settings), reader, on_frames=on_frames, blocks=blocks
+        with contextlib.ExitStack() as stack:
+            writer = None
+            if blocks:
+                folder = path.parent if cache else None
+                writer = stack.enter_context(BlockWriter(folder, clip.width, clip.height))
+            reader = stack.enter_context(clip.reader())
+            packed = _native.first_pass(
+                native_settings(clip, settings),
+                reader,
+                on_blocks=writer.add if writer else None,
+                on_frames=on_frames,
             )
-        features = block_features(raw, clip.width, clip.height) if blocks else None
+            features = writer.finish(_blocks_path(path) if cache else None) if writer else None
         found = FirstPass.unpack(packed, features)
         if cache:
             _write(path, hashlib.sha256(packed).digest() + packed)
-            if features is not None:
-                _write_blocks(_blocks_path(path), features)
     if not clip.in_memory:
         clip.note_num_frames(len(found.stats))
     return found
@@ -144,10 +151,10 @@ def block_statistics(clip: Clip, settings: EncoderSettings) -> npt.NDArray[np.in
     The last axis, int32: intra error, inter error into the last frame (-1 where there is
     none), its motion vector down and right in eighths of a pixel.
     """
+    frames: list[npt.NDArray[np.int32]] = []
     with clip.reader() as reader:
-        _, blocks = _native.first_pass(native_settings(clip, settings), reader, blocks=True)
-    result: npt.NDArray[np.int32] = blocks
-    return result
+        _native.first_pass(native_settings(clip, settings), reader, on_blocks=frames.append)
+    return np.stack(frames)
 
 
 def _key(clip: Clip, settings: EncoderSettings) -> str:
@@ -156,32 +163,25 @@ def _key(clip: Clip, settings: EncoderSettings) -> str:
 
 
 def _blocks_path(path: Path) -> Path:
-    return path.with_suffix(".blocks.npy")
+    return path.with_suffix(f".blocks{BLOCK_VERSION}")
 
 
-def _read(path: Path, blocks: bool) -> FirstPass | None:
+def _read(path: Path, clip: Clip, blocks: bool) -> FirstPass | None:
     try:
         packed = path.read_bytes()
         os.utime(path)  # used now: goes last
         # The digest in front tells a damaged file from a good one.
         if hashlib.sha256(packed[32:]).digest() != packed[:32]:
             return None
-        features = None
-        if blocks:
-            features = np.load(_blocks_path(path), mmap_mode="r", allow_pickle=False)
-        found = FirstPass.unpack(packed[32:], features)
-        whole = features is None or (
-            features.dtype == np.float16 and features.shape[0] == len(found.stats)
-        )
-        return found if whole else None
+        found = FirstPass.unpack(packed[32:])
+        if not blocks:
+            return found
+        with _blocks_path(path).open("rb") as file:
+            features = map_blocks(file, len(found.stats), clip.width, clip.height)
+            os.utime(file.fileno())
+        return FirstPass(found.packed, found.stats, features)
     except (OSError, EncoderError, ValueError):
         return None
-
-
-def _write_blocks(path: Path, features: npt.NDArray[np.float16]) -> None:
-    buffer = io.BytesIO()
-    np.save(buffer, features, allow_pickle=False)
-    _write(path, buffer.getvalue())
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -196,12 +196,12 @@ def _write(path: Path, content: bytes) -> None:
             except BaseException:
                 os.unlink(file.name)
                 raise
-        _trim(path.parent)
+        _trim(path.parent, path.stem)
     except OSError:
         return
 
 
-def _trim(folder: Path) -> None:
+def _trim(folder: Path, newest: str) -> None:
     entries = []
     for entry in folder.iterdir():
         try:
@@ -213,5 +213,7 @@ def _trim(folder: Path) -> None:
     for _, size, entry in sorted(entries, key=lambda item: item[0]):
         if total <= CACHE_LIMIT_BYTES:
             return
+        if entry.stem == newest:
+            continue
         entry.unlink(missing_ok=True)
         total -= size

@@ -50,6 +50,7 @@ class PolicyEncoder:
         self._source: ClipSource | None = None
         self._clip: ClipLike | None = None
         self._policies: dict[str, Policy] = {}
+        self._warm: set[tuple[str | int, ...]] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Workers start empty: neither clips nor policies are sent."""
@@ -90,7 +91,6 @@ class PolicyEncoder:
         """
         clip = self._load(source)
         policy = self._policies.get(method.spec)
-        fresh = policy is None
         if policy is None:
             policy = self._policies[method.spec] = self._make_policy(method.spec)
         statistics = self._backend.first_pass(clip, settings, blocks=needs_blocks(policy))
@@ -99,7 +99,10 @@ class PolicyEncoder:
         if isinstance(policy, _Preparing):
             used = policy.prepare(clip, settings, statistics)
         preparation_seconds = time.perf_counter() - start
-        if fresh:
+        # Networks that read blocks are compiled for each size of frame, others once.
+        compiled = (method.spec, *((clip.width, clip.height) if needs_blocks(policy) else ()))
+        if compiled not in self._warm:
+            self._warm.add(compiled)
             self._warm_up(clip, used, statistics, policy)
         result = rollout(clip, used, policy, first_pass=statistics, backend=self._backend)
         score = result.score

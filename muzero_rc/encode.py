@@ -182,7 +182,7 @@ def encode(
     with _temporary_files(out) as (ivf, webm):
         video.check_audio(info)
         _check_space(out.parent, info, settings, max_frames)
-        compiling = _start_warm_up(policy)
+        compiling = _start_warm_up(policy, info.coded_size(height))
         progress("decode", 0, info.expected_frames)
         clip = Clip.load(
             source,
@@ -235,13 +235,13 @@ def encode(
     )
 
 
-def _start_warm_up(policy: Policy) -> threading.Thread:
+def _start_warm_up(policy: Policy, size: tuple[int, int]) -> threading.Thread:
     """Compiles networks while the video is decoded and analysed."""
 
     def quietly() -> None:
         # What fails here fails again at the first decision, where it can be told.
         with contextlib.suppress(Exception):
-            warm_up(policy)
+            warm_up(policy, size)
 
     # Not a daemon: ending the process inside the compiler would crash it.
     thread = threading.Thread(target=quietly, name="warm-up")

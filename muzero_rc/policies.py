@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.blocks import BLOCK_FEATURES, block_grid
 from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.observation import (
     CLIP_FEATURES,
@@ -31,7 +32,7 @@ from muzero_rc.env.observation import (
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError, InputError, OutputError
-from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy
+from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy, needs_blocks
 
 __all__ = [
     "POLICY_NAMES",
@@ -194,11 +195,19 @@ def prepare(
     return settings
 
 
-def warm_up(policy: Policy) -> None:
-    """Lets a learned policy compile its networks; others have nothing to do."""
+def warm_up(policy: Policy, size: tuple[int, int] | None = None) -> None:
+    """Lets a learned policy compile its networks; others have nothing to do.
+
+    Args:
+      policy: any.
+      size: width and height of what it will see; matters if it reads blocks.
+    """
     # Only networks have a configuration; a random policy must not lose a draw here.
     if getattr(policy, "config", None) is None:
         return
+    blocks = None
+    if size is not None and needs_blocks(policy):
+        blocks = np.zeros((1, *block_grid(*size), BLOCK_FEATURES), np.float16)
     observation = Observation(
         clip=np.zeros((1, CLIP_FEATURES), np.float32),
         history=np.zeros((0, HISTORY_FEATURES), np.float32),
@@ -206,6 +215,7 @@ def warm_up(policy: Policy) -> None:
         globals=np.zeros(GLOBAL_FEATURES, np.float32),
         show_index=0,
         proposal_qindex=128,
+        blocks=blocks,
     )
     policy.decide([observation])
 

@@ -38,9 +38,9 @@ class PerceiverARRepresentation(hk.Module):
     def steps(self, tokens: Mapping[str, jax.Array]) -> jax.Array:
         """Tokens of B runs of T decisions -> [B, T, state_width].
 
-        A state may look back further through the frames of the run than the same decision
-        alone, by at most T - 1 latents; with `sequence_latents` frames coded or fewer the
-        two are the same.
+        The first state of a run is that of the decision alone. A later one may look back
+        further, by as many coded frames and latents as it is decisions after the first;
+        with at most `sequence_latents` frames coded all are the same as alone.
         """
         c = self._config
         now = decision_row(tokens)  # [B, T, ...]
@@ -58,7 +58,8 @@ class PerceiverARRepresentation(hk.Module):
         rows = jnp.concatenate([coded, questions], axis=1)
         asks = jnp.arange(rows.shape[1]) >= rows.shape[1] - steps
         states = PerceiverAR(
-            latents=steps + min(c.sequence_latents, c.sequence_rows),
+            # The questions, and before each as many coded frames as it would have alone.
+            latents=steps + min(c.sequence_latents, c.sequence_rows) + steps - 1,
             self_attends=c.self_attends,
             heads=c.heads,
             cross_widening=c.widening,

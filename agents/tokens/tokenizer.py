@@ -96,7 +96,7 @@ class Tokenizer:
             self._place(out["history"][row, :kept], out["history_position"][row], show_index)
 
     def _write_sequence(self, history: npt.NDArray[np.float32], out: Tokens, row: int) -> None:
-        rows = self.config.sequence_rows
+        rows = out["sequence"].shape[1]
         kept = min(len(history), rows)
         if not kept:
             return
@@ -175,7 +175,8 @@ class Tokenizer:
 
         Returns:
           Arrays [B, T, ...]; what the decisions of a run share, `sequence` and its mask
-          and positions, has no T.
+          and positions, has no T, and T - 1 rows more than one decision's: the first
+          decision finds all that it finds alone.
         """
         size, steps = len(runs), len(runs[0])
         flat = [observation for run in runs for observation in run]
@@ -183,7 +184,10 @@ class Tokenizer:
             single = self.batch(flat)
             return {n: x.reshape(size, steps, *x.shape[1:]) for n, x in single.items()}
         out = self._zeros((size * steps,), flat)
-        shared = {n: out.pop(n)[:size] for n in list(out) if n.startswith("sequence")}
+        shared: Tokens = {}
+        for name in [name for name in out if name.startswith("sequence")]:
+            _, rows, *rest = out.pop(name).shape
+            shared[name] = np.zeros((size, rows + steps - 1, *rest), self._shapes[name][1])
         for row, run in enumerate(runs):
             self._write_sequence(run[-1].history, shared, row)
         for row, observation in enumerate(flat):

@@ -1,45 +1,56 @@
 #include "first_pass.hpp"
 
-#include <new>
+#include <exception>
 
 #include "errors.hpp"
 
 namespace muzero_rc {
 namespace {
 
+struct BlockReceiver {
+  const BlockSink& sink;
+  std::vector<int32_t> values;
+  std::exception_ptr error;
+};
+
 void receive_blocks(void* priv, int, int mb_rows, int mb_cols,
                     const vpx_fp_block_stats_t* blocks) {
-  auto* sink = static_cast<BlockStats*>(priv);
-  sink->rows = mb_rows;
-  sink->cols = mb_cols;
+  auto* receiver = static_cast<BlockReceiver*>(priv);
+  if (receiver->error) return;
   try {
+    receiver->values.clear();
     for (int i = 0; i < mb_rows * mb_cols; ++i) {
       const vpx_fp_block_stats_t& block = blocks[i];
-      sink->values.insert(sink->values.end(),
-                          {block.intra_error, block.inter_error, block.mv_row, block.mv_col});
+      receiver->values.insert(receiver->values.end(), {block.intra_error, block.inter_error,
+                                                       block.mv_row, block.mv_col});
     }
-  } catch (const std::bad_alloc&) {  // must not unwind through libvpx's C frames
-    sink->out_of_memory = true;
+    receiver->sink(mb_rows, mb_cols, receiver->values.data());
+  } catch (...) {  // must not unwind through libvpx's C frames
+    receiver->error = std::current_exception();
   }
 }
 
 }  // namespace
 
-std::string run_first_pass(const Settings& settings, FrameReader& reader, BlockStats* blocks,
+std::string run_first_pass(const Settings& settings, FrameReader& reader, const BlockSink& blocks,
                            const Progress& progress) {
+  BlockReceiver receiver{blocks, {}, nullptr};
+  vpx_fp_block_sink_t sink{receive_blocks, &receiver};
   Encoder encoder(settings, Pass::kFirst);
-  vpx_fp_block_sink_t sink{receive_blocks, blocks};
   if (blocks) encoder.set_block_sink(&sink);
+  const auto check = [&] {
+    if (receiver.error) std::rethrow_exception(receiver.error);
+  };
   int64_t count = 0;
   const Heartbeat heartbeat = [&] { progress(count); };
   while (const uint8_t* frame = reader.next(heartbeat)) {
     encoder.encode(frame, count++);
+    check();
     heartbeat();
   }
   if (count == 0) throw CodecError("the clip has no frames", 0, "");
-  while (encoder.encode(nullptr, -1)) {
-  }
-  if (blocks && blocks->out_of_memory) throw std::bad_alloc();
+  while (encoder.encode(nullptr, -1)) check();
+  check();
   return encoder.stats();
 }
 

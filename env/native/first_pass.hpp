@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -9,17 +10,14 @@
 
 namespace muzero_rc {
 
-struct BlockStats {
-  int rows = 0;
-  int cols = 0;
-  bool out_of_memory = false;
-  // [frames, rows, cols, 4]: intra error, inter error (-1: none), motion down, right (1/8 px)
-  std::vector<int32_t> values;
-};
+// Is given the blocks of a frame once it is analysed, [rows, cols, 4]: intra error, inter
+// error (-1: none), motion down, right (1/8 px). May throw to stop. The values are gone
+// after the call.
+using BlockSink = std::function<void(int rows, int cols, const int32_t* values)>;
 
 // libvpx's statistics of all frames, packed as it wants them back in the second pass.
-// `progress` is told how many frames are done; it may throw to stop.
-std::string run_first_pass(const Settings& settings, FrameReader& reader, BlockStats* blocks,
+// `progress` is told how many frames are done; it may throw to stop. `blocks` may be empty.
+std::string run_first_pass(const Settings& settings, FrameReader& reader, const BlockSink& blocks,
                            const Progress& progress);
 
 // Fields of libvpx's FIRSTPASS_STATS that are statistics, in its order.

@@ -41,6 +41,18 @@ Heartbeat checking_signals() {
   };
 }
 
+// Gives a Python function (or None) a copy of each frame's blocks. The caller keeps
+// the function alive.
+BlockSink handing_over(const nb::object& on_blocks) {
+  if (on_blocks.is_none()) return nullptr;
+  return [&on_blocks](int rows, int cols, const int32_t* values) {
+    nb::gil_scoped_acquire gil;
+    const nb::ndarray<nb::numpy, const int32_t, nb::ndim<3>> view(
+        values, {static_cast<size_t>(rows), static_cast<size_t>(cols), 4});
+    on_blocks(nb::cast(view, nb::rv_policy::copy));
+  };
+}
+
 // Signals, and a Python function (or None) that wants to know the frames done. The caller
 // keeps the function alive: taking a reference would need the GIL.
 Progress reporting(const nb::object& on_frames) {
@@ -184,28 +196,18 @@ NB_MODULE(_native, m) {
 
   m.def(
       "first_pass",
-      [](const Settings& settings, std::shared_ptr<FrameReader> reader, bool blocks,
+      [](const Settings& settings, std::shared_ptr<FrameReader> reader, nb::object on_blocks,
          nb::object on_frames) {
-        BlockStats collected;
         std::string stats;
         {
           const Progress progress = reporting(on_frames);
+          const BlockSink sink = handing_over(on_blocks);
           nb::gil_scoped_release unlocked;
-          stats = run_first_pass(settings, *reader, blocks ? &collected : nullptr, progress);
+          stats = run_first_pass(settings, *reader, sink, progress);
         }
-        nb::object array = nb::none();
-        if (blocks) {
-          auto* values = new std::vector<int32_t>(std::move(collected.values));
-          nb::capsule owner(values, [](void* p) noexcept {
-            delete static_cast<std::vector<int32_t>*>(p);
-          });
-          const size_t rows = collected.rows, cols = collected.cols;
-          array = nb::cast(nb::ndarray<nb::numpy, int32_t, nb::ndim<4>>(
-              values->data(), {values->size() / (rows * cols * 4), rows, cols, 4}, owner));
-        }
-        return nb::make_tuple(to_bytes(stats), array);
+        return to_bytes(stats);
       },
-      "settings"_a, "reader"_a, "blocks"_a = false, "on_frames"_a = nb::none());
+      "settings"_a, "reader"_a, "on_blocks"_a = nb::none(), "on_frames"_a = nb::none());
 
   m.def(
       "encode_plain",

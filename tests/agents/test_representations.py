@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -49,8 +50,6 @@ def config(request: pytest.FixtureRequest, tiny: NetworkConfig) -> NetworkConfig
 
 
 def _with_blocks(observations: list[Observation], seed: int = 0) -> list[Observation]:
-    import dataclasses
-
     rng = np.random.default_rng(seed)
     frames = len(observations[0].clip)
     blocks = rng.normal(size=(frames, 3, 5, 3)).astype(np.float16)
@@ -118,8 +117,6 @@ def test_short_and_long_clips(
     observations = make_observations(0, 12, clip)[-3:]
     history = rng.normal(size=(frames, config.history_features)).astype(np.float32)
     history[:, -2:] = np.arange(frames)[:, None] / config.history_position_scale
-    import dataclasses
-
     late = [dataclasses.replace(o, history=history, show_index=frames - 1) for o in observations]
     states = _states(config, late)
     assert np.isfinite(states).all()
@@ -138,11 +135,43 @@ def test_a_run_of_decisions_gives_the_states_of_each_alone(
         np.testing.assert_allclose(_states(config, run), states, atol=2e-5)
 
 
+def test_a_runs_first_state_is_that_of_acting_however_long_the_encode(
+    config: NetworkConfig, make_observations: MakeObservations
+) -> None:
+    """What is learned from a run must be what is seen when deciding."""
+    short = config.replace(sequence_rows=6, sequence_latents=3)
+    observations = _with_blocks(make_observations(2, 30))
+    run = observations[20:25]
+    together = _compiled(short).states(_params(short), Tokenizer(short).steps([run]))
+    np.testing.assert_allclose(_states(short, run[:1])[0], together[0, 0], atol=2e-5)
+    if config.representation != "perceiver_ar":
+        np.testing.assert_allclose(_states(short, run), together[0], atol=2e-5)
+
+
+def test_thousands_of_coded_frames_in_one_pass(
+    tiny: NetworkConfig, make_observations: MakeObservations
+) -> None:
+    config = tiny.replace(representation="perceiver_ar", sequence_rows=3000, sequence_latents=4)
+    observations = make_observations(0, 3000)
+    networks, params, tokenizer = _compiled(config), _params(config), Tokenizer(config)
+    run = observations[2990:2995]
+    before = networks.states(params, tokenizer.steps([run]))
+    history = np.array(run[-1].history)
+    history[5, :-2] += 3.0
+    moved = [dataclasses.replace(o, history=history[: len(o.history)]) for o in run]
+    after = networks.states(params, tokenizer.steps([moved]))
+    assert np.isfinite(before).all()
+    assert (np.abs(after - before).max(-1) > 1e-7).all(), "the sixth frame is not seen"
+
+
+def test_the_same_again(config: NetworkConfig, make_observations: MakeObservations) -> None:
+    observations = _with_blocks(make_observations(0, 7))
+    np.testing.assert_array_equal(_states(config, observations), _states(config, observations))
+
+
 def test_later_decisions_change_nothing_before_them(
     config: NetworkConfig, make_observations: MakeObservations
 ) -> None:
-    import dataclasses
-
     observations = make_observations(2, 10)
     run = observations[3:7]
     tokenizer = Tokenizer(config)
@@ -164,8 +193,6 @@ def test_it_is_blind_to_when_the_encode_began(
     config: NetworkConfig, make_observations: MakeObservations
 ) -> None:
     """The same recent frames at a later place in a longer clip look the same."""
-    import dataclasses
-
     if config.representation == "mlp":
         pytest.skip("pools the window with the history's place alone")
     observation = make_observations(3, 8)[6]

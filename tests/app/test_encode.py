@@ -21,15 +21,26 @@ import pytest
 
 from muzero_rc import encode as encode_module
 from muzero_rc import video
+from muzero_rc.agents.config import NetworkConfig
+from muzero_rc.agents.muzero.networks import initial_params
+from muzero_rc.agents.policy import save_policy
 from muzero_rc.encode import EncodeReport, Progress, check_output, encode
 from muzero_rc.env.baselines import ProposalPolicy, VbrPolicy
+from muzero_rc.env.blocks import BLOCK_FEATURES
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import first_pass
+from muzero_rc.env.observation import (
+    CLIP_FEATURES,
+    FRAME_FEATURES,
+    GLOBAL_FEATURES,
+    HISTORY_FEATURES,
+    OBSERVATION_VERSION,
+)
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies import ConstantForTarget, ConstrainedQuality, make_policy, prepare
-from muzero_rc.types import Observation
+from muzero_rc.types import Observation, Policy
 
 MakeVideo = Callable[..., Path]
 FAST = EncoderSettings(target_kbps=100, speed=8)
@@ -374,3 +385,61 @@ def test_what_a_policy_raises_is_told(clip_file: Path, tmp_path: Path) -> None:
         encode(clip_file, tmp_path / "out.webm", FAST, Learned(InputError("other columns")))
     assert os.listdir(tmp_path) == []
     assert not [t for t in threading.enumerate() if t.name == "warm-up"]
+
+
+class ReadsBlocks(Learned):
+    """Keeps the blocks it is shown."""
+
+    needs_blocks = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...] | None] = []
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        self.shapes += [None if o.blocks is None else o.blocks.shape for o in observations]
+        return super().decide(observations)
+
+
+def test_a_policy_that_needs_blocks_gets_them(clip_file: Path, tmp_path: Path) -> None:
+    policy = ReadsBlocks()
+    encode(clip_file, tmp_path / "out.webm", FAST, policy, height=32)
+    # 48x32: what is compiled beforehand is of the size that is decided on.
+    assert policy.shapes[0] == (1, 2, 3, 4)
+    assert set(policy.shapes[1:]) == {(25, 2, 3, 4)}
+
+
+class Blindfolded:
+    """A policy that is not shown blocks."""
+
+    name = "blindfolded"
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        return self.policy.decide([dataclasses.replace(o, blocks=None) for o in observations])
+
+
+def test_a_hip_policy_file_encodes_and_reads_its_blocks(clip_file: Path, tmp_path: Path) -> None:
+    config = NetworkConfig(
+        clip_features=CLIP_FEATURES, history_features=HISTORY_FEATURES,
+        frame_features=FRAME_FEATURES, global_features=GLOBAL_FEATURES, representation="hip",
+        block_columns=BLOCK_FEATURES, block_frames=4, block_rows=8, width=16, latents=4, heads=2,
+        self_attends=1, state_width=16, dynamics_width=16, head_width=16, history_rows=8,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    params = {
+        module: {n: x + 0.3 * rng.normal(size=x.shape).astype(np.float32) for n, x in own.items()}
+        for module, own in initial_params(config, 0).items()
+    }
+    save_policy(
+        tmp_path / "hip.npz", params, config, observation_version=OBSERVATION_VERSION,
+        env_id="muzero_rc/VP9RateControl-v0", training={},
+    )  # fmt: skip
+    policy = make_policy(str(tmp_path / "hip.npz"))
+    first = encode(clip_file, tmp_path / "a.webm", FAST, policy)
+    assert encode(clip_file, tmp_path / "b.webm", FAST, policy).qindexes == first.qindexes
+    blind = encode(clip_file, tmp_path / "c.webm", FAST, Blindfolded(policy))
+    assert blind.frames == first.frames
+    assert blind.qindexes != first.qindexes

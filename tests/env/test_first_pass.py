@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import numpy.typing as npt
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from muzero_rc.env import blocks as blocks_module
 from muzero_rc.env import first_pass as module
+from muzero_rc.env.blocks import block_features
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import (
     FIRST_PASS_FIELDS,
@@ -21,7 +26,7 @@ from muzero_rc.env.first_pass import (
     first_pass,
 )
 from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.errors import EncoderError
+from muzero_rc.errors import EncoderError, OutputError
 
 SETTINGS = EncoderSettings(target_kbps=80, speed=5)
 # What only steers the rate, each with another value.
@@ -223,3 +228,91 @@ def test_motion_of_a_pan_is_found(down: int, right: int) -> None:
     stats = first_pass(clip, SETTINGS).stats[1:]
     np.testing.assert_allclose(column(stats, "MVr"), 8 * down, atol=2)
     np.testing.assert_allclose(column(stats, "MVc"), 8 * right, atol=2)
+
+
+def test_blocks_come_from_the_same_pass_and_stay_on_disk(carphone: Clip, cache: Path) -> None:
+    told: list[int] = []
+    found = first_pass(carphone, SETTINGS, blocks=True, on_frames=told.append)
+    assert told and found.packed == first_pass(carphone, SETTINGS, cache=False).packed
+    expected = block_features(block_statistics(carphone, SETTINGS), 176, 144)
+    again = first_pass(carphone, SETTINGS, blocks=True)
+    apart = first_pass(carphone, SETTINGS, blocks=True, cache=False)
+    for blocks in (found.blocks, again.blocks, apart.blocks):
+        assert blocks is not None
+        assert blocks.shape == (60, 9, 11, 4)
+        np.testing.assert_array_equal(blocks, expected)
+        assert not blocks.flags.writeable
+        base = blocks
+        while isinstance(base, np.ndarray):
+            base = base.base
+        assert isinstance(base, mmap.mmap), "a film's blocks do not fit into memory"
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_nothing_is_passed_twice_for_blocks(carphone: Clip, cache: Path) -> None:
+    assert runs(carphone, blocks=True)
+    assert not runs(carphone, blocks=True)
+    assert not runs(carphone)
+    assert runs(carphone, SETTINGS.replace(speed=1))
+    assert runs(carphone, SETTINGS.replace(speed=1), blocks=True)  # nobody had asked for them
+    assert not runs(carphone, SETTINGS.replace(speed=1), blocks=True)
+
+
+def test_damaged_blocks_are_made_anew(carphone: Clip, cache: Path) -> None:
+    first_pass(carphone, SETTINGS, blocks=True)
+    (entry,) = cache.glob("*.blocks*")
+    entry.write_bytes(entry.read_bytes()[:-8])
+    assert runs(carphone, blocks=True)
+    assert not runs(carphone, blocks=True)
+    entry.unlink()
+    assert runs(carphone, blocks=True)
+
+
+def test_blocks_without_a_cache_that_can_be_written(
+    carphone: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MUZERO_RC_CACHE", str(tmp_path / "file"))
+    found = first_pass(carphone, SETTINGS, blocks=True)
+    assert found.blocks is not None and found.blocks.shape == (60, 9, 11, 4)
+
+
+def test_what_goes_wrong_with_a_block_ends_the_pass(
+    carphone: Clip, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        """Nothing else raises it."""
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    monkeypatch.setattr(blocks_module, "block_features", stop)
+    with pytest.raises(Stop):
+        first_pass(carphone, SETTINGS, blocks=True)
+    assert list(cache.iterdir()) == []
+
+
+def test_a_disk_that_is_full_of_blocks_is_told(
+    moving_square: Callable[..., Clip], cache: Path
+) -> None:
+    clip = moving_square(40, 256, 256)  # 80 kB of blocks
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="free some space or set MUZERO_RC_CACHE"):
+            first_pass(clip, SETTINGS, blocks=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert list(cache.iterdir()) == []
+
+
+def test_the_newest_stays_however_large(
+    carphone: Clip, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CACHE_LIMIT_BYTES", 1000)
+    assert runs(carphone, blocks=True)
+    assert not runs(carphone, blocks=True)
+    assert runs(carphone, SETTINGS.replace(speed=1), blocks=True)
+    assert runs(carphone, blocks=True)

@@ -287,7 +287,7 @@ def test_targets_are_drawn_evenly_in_log_rate() -> None:
         {"targets_kbps": 0},
         {"targets_kbps": (200, 100)},
         {"max_frames": 0},
-        {"reward": "ranked"},
+        {"reward": "psnr"},
         {"action": "delta"},
         {"history_rows": 0},
         {"render_mode": "human"},
