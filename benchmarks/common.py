@@ -1,4 +1,4 @@
-"""What the benchmarks share: a real clip that comes with an installed package, and a table."""
+"""What the benchmarks share: a real clip of an installed package, observations, a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["print_table", "sample_clip"]
+from muzero_rc.env.encoder_model import ModelBackend, ModelClip
+from muzero_rc.env.episode import Episode
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.types import Observation
+
+__all__ = ["observations_of_the_model", "print_table", "sample_clip"]
 
 
 def sample_clip(name: str) -> Path:
@@ -31,3 +36,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_row(*row)
     console = Console(highlight=False)
     console.print(table, soft_wrap=not console.is_terminal)
+
+
+def observations_of_the_model(count: int) -> list[Observation]:
+    """First observations of so many clips of the encoder model: they cost no encode."""
+    backend = ModelBackend()
+    found = []
+    for seed in range(count):
+        clip = ModelClip(seed=seed, num_frames=60)
+        settings = EncoderSettings(target_kbps=500)
+        stats = backend.first_pass(clip, settings)
+        episode = Episode(clip, settings, stats, backend.open(clip, settings, stats))
+        found.append(episode.observe())
+    return found

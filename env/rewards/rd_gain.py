@@ -2,7 +2,8 @@
 
     gain = PSNR - D_vbr(log rate)        D_vbr through VBR's points on this clip, dB
     M    = max(0, |overshoot| - tolerance)
-    R    = tanh(gain / scale - price M)
+    L    = gain - price M
+    R    = L against the agent's own of late, see `centred`
 
 What self-competition cannot say, by how much; the criticism and the idea are those of a
 later patent application (CN 122205083 A). The price keeps the target, from both sides: as
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
+from muzero_rc.env.rewards.centred import Centred
 from muzero_rc.env.rewards.outcome import (
     DB_PER_DOUBLING,
     DEFAULT_TOLERANCE,
@@ -32,7 +34,7 @@ from muzero_rc.types import EpisodeScore
 
 __all__ = ["RdGainReward", "curve_psnr"]
 
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 _LEAST_OCTAVES = 0.05  # points that are closer say nothing about a slope
 
 
@@ -64,12 +66,11 @@ def curve_psnr(points: Sequence[tuple[float, float]], kbps: float) -> float:
 
 
 class RdGainReward:
-    """PSNR over VBR's at equal rate, squashed, less a price for missing the target.
+    """PSNR over VBR's at equal rate, less a price for missing the target.
 
     Attributes:
       rates: multiples of the target at which VBR's curve is taken.
-      scale: dB at which the reward is tanh(1).
-      price: of missing the target by 100%, in units of `scale`.
+      price: of missing the target by 100%, dB.
       tolerance: a deviation from the target up to this counts as none.
       metric: the PSNR that is meant.
     """
@@ -78,12 +79,13 @@ class RdGainReward:
         self,
         *,
         rates: Sequence[float] = (1.0, 1.25),
-        scale: float = 0.5,
+        scale: float = 0.1,
+        decay: float = 0.9,
         price: float = 20.0,
         tolerance: float = DEFAULT_TOLERANCE,
         metric: PsnrKind = "psnr_avg",
     ) -> None:
-        """Keeps VBR's points for each clip and target.
+        """Keeps VBR's points for each clip and target; `scale` and `decay` as of `Centred`.
 
         Raises:
           InputError: a value out of range.
@@ -91,15 +93,13 @@ class RdGainReward:
         check_tolerance(tolerance, metric)
         if not rates or not all(0.0 < rate < math.inf for rate in rates):
             raise InputError(f"rates must be above 0 and at least one, not {tuple(rates)}")
-        if not 0.0 < scale < math.inf:
-            raise InputError(f"scale must be above 0, not {scale}")
         if not 0.0 <= price < math.inf:
             raise InputError(f"price must be 0 or more, not {price}")
         self.rates = tuple(rates)
-        self.scale = scale
         self.price = price
         self.tolerance = tolerance
         self.metric: PsnrKind = metric
+        self._centred = Centred(scale, decay)
         self._curves: dict[tuple[str, float], list[tuple[float, float]]] = {}
 
     def __call__(self, score: EpisodeScore, reference: Reference) -> float:
@@ -110,16 +110,18 @@ class RdGainReward:
             self._curves[key] = [(s.actual_kbps, float(getattr(s, self.metric))) for s in found]
         gain = getattr(score, self.metric) - curve_psnr(self._curves[key], score.actual_kbps)
         missed = excess(abs(score.overshoot), self.tolerance)
-        return math.tanh(gain / self.scale - self.price * missed)
+        return self._centred(score.clip, score.target_kbps, gain - self.price * missed)
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing that could not be measured again: VBR's curves are the encoder's."""
-        return {"kind": "rd_gain", "version": _STATE_VERSION}
+        """What episodes were worth of late; VBR's curves can be measured again."""
+        past = self._centred.state_dict()
+        return {"kind": "rd_gain", "version": _STATE_VERSION, "past": past}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Checks that the memory is one of this reward.
+        """Takes the memory over.
 
         Raises:
-          CheckpointError: of another reward or version.
+          CheckpointError: of another reward or version, or damaged.
         """
         check_state(state, "rd_gain", _STATE_VERSION)
+        self._centred.load_state_dict(state.get("past"))

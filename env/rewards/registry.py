@@ -37,12 +37,13 @@ class RewardConfig:
       kind: one of `REWARD_KINDS`.
       metric: the PSNR that is meant.
       tolerance: overshoot up to this counts as none.
-      decay: self_competition's weight of the past.
+      decay: weight of the past in moving averages: self_competition's, lagrangian's, rd_gain's.
       multiplier: lagrangian's first multiplier, dB per 100% of overshoot.
       multiplier_rate: of its ascent.
+      multiplier_limit: the largest multiplier.
       allowed: mean overshoot at which it rests.
-      scale: lagrangian's and rd_gain's dB at which the reward is tanh(1).
-      price: rd_gain's, of missing the target by 100%, in units of `scale`.
+      scale: lagrangian's and rd_gain's spread of dB before the first episode.
+      price: rd_gain's, of missing the target by 100%, dB.
       percentile: ranked's share that a winner leaves behind.
       size: ranked's last episodes.
       promotion: greedy_opponent's share of wins at which the opponent is replaced.
@@ -55,8 +56,9 @@ class RewardConfig:
     decay: float = 0.9
     multiplier: float = 20.0
     multiplier_rate: float = 5.0
+    multiplier_limit: float = 100.0
     allowed: float = 0.001
-    scale: float = 0.5
+    scale: float = 0.1
     price: float = 20.0
     percentile: float = 0.75
     size: int = 20
@@ -105,10 +107,12 @@ def make_reward(config: RewardConfig) -> Reward:
         "lagrangian": {
             "multiplier": config.multiplier,
             "rate": config.multiplier_rate,
+            "limit": config.multiplier_limit,
             "allowed": config.allowed,
             "scale": config.scale,
+            "decay": config.decay,
         },
-        "rd_gain": {"scale": config.scale, "price": config.price},
+        "rd_gain": {"scale": config.scale, "decay": config.decay, "price": config.price},
         "ranked": {"percentile": config.percentile, "size": config.size},
         "greedy_opponent": {"promotion": config.promotion, "games": config.games},
     }

@@ -164,7 +164,8 @@ def _table(args: AblateArgs, summaries: Sequence[VariantSummary]) -> RenderableT
         pad_edge=False,
     )
     for name in (
-        "variant", "wins against VBR", "95%", "BD-rate avg", "95%", "|dev|", "over > 1%", "> 5%",
+        "variant", "wins against VBR", "95%", "BD-rate avg", "95%", "|dev|", "95%", "over > 1%",
+        "95%", "> 5%",
     ):  # fmt: skip
         table.add_column(name, justify="left" if name == "variant" else "right")
     for s in summaries:
@@ -174,9 +175,17 @@ def _table(args: AblateArgs, summaries: Sequence[VariantSummary]) -> RenderableT
             _interval(s.win_interval, 100, "%", signed=False),
             "-" if s.bd_rate != s.bd_rate else f"{s.bd_rate:+.2f}",
             _interval(s.bd_interval, 1, "", signed=True),
-            *("-" if x != x else f"{x:.1%}" for x in (s.deviation, s.over_1, s.over_5)),
+            _share(s.deviation),
+            _interval(s.deviation_interval, 100, "%", signed=False),
+            _share(s.over_1),
+            _interval(s.over_1_interval, 100, "%", signed=False),
+            _share(s.over_5),
         )
     return table
+
+
+def _share(value: float) -> str:
+    return "-" if value != value else f"{value:.1%}"
 
 
 def _interval(interval: Interval | None, factor: float, unit: str, *, signed: bool) -> str:
@@ -193,15 +202,17 @@ def _write_csv(path: Path, summaries: Sequence[VariantSummary]) -> None:
         writer = csv.writer(file)
         writer.writerow(
             ["variant", "seeds", "win_rate", "win_low", "win_high", "bd_rate", "bd_low", "bd_high",
-             "deviation", "over_1", "over_5"]
+             "deviation", "deviation_low", "deviation_high", "over_1", "over_1_low",
+             "over_1_high", "over_5"]
         )  # fmt: skip
         for s in summaries:
-            ends = [
-                end
-                for interval in (s.win_interval, s.bd_interval)
-                for end in ((interval.low, interval.high) if interval else ("", ""))
-            ]
-            writer.writerow(
-                [s.name, s.seeds, s.win_rate, *ends[:2], s.bd_rate, *ends[2:], s.deviation,
-                 s.over_1, s.over_5]
+            known = (
+                (s.win_rate, s.win_interval), (s.bd_rate, s.bd_interval),
+                (s.deviation, s.deviation_interval), (s.over_1, s.over_1_interval),
             )  # fmt: skip
+            cells = [
+                cell
+                for value, interval in known
+                for cell in (value, *((interval.low, interval.high) if interval else ("", "")))
+            ]
+            writer.writerow([s.name, s.seeds, *cells, s.over_5])

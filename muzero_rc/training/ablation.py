@@ -23,7 +23,7 @@ import numpy.typing as npt
 from muzero_rc.corpus import Corpus
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.evaluation.encoder import Method
-from muzero_rc.evaluation.results import EncodeRecord, Results
+from muzero_rc.evaluation.results import Results
 from muzero_rc.evaluation.statistics import Interval, bootstrap_runs
 from muzero_rc.training.checkpoints import write_json
 from muzero_rc.training.log import RunLog
@@ -105,7 +105,9 @@ class VariantSummary:
       bd_rate: PSNR avg BD-rate against two-pass VBR in percent, mean over clips and seeds.
       bd_interval: over clips, and over seeds if there are several.
       deviation: mean |actual / target - 1| of the validation encodes.
+      deviation_interval: as `bd_interval`.
       over_1: share of them more than 1% over.
+      over_1_interval: as `bd_interval`.
       over_5: share more than 5% over.
       clips: that all variants have a BD-rate on.
     """
@@ -117,7 +119,9 @@ class VariantSummary:
     bd_rate: float
     bd_interval: Interval | None
     deviation: float
+    deviation_interval: Interval | None
     over_1: float
+    over_1_interval: Interval | None
     over_5: float
     clips: int
 
@@ -301,19 +305,21 @@ def summarise(
     for name in variants:
         ends = [curve.end for curve in curves[name]]
         known = every[name][:, usable]
-        encodes = [e for e in results.encodes if e.method in {f"{name}/{s}" for s in seeds}]
-        deviation = np.array([_deviation(encode) for encode in encodes])
+        landing = np.array([_landing(results, f"{name}/{seed}") for seed in seeds])  # [S, C, 3]
+        deviation, over_1, over_5 = np.moveaxis(landing, -1, 0)
         summaries.append(
             VariantSummary(
                 name=name,
                 seeds=len(seeds),
                 win_rate=float(np.mean(ends)),
                 win_interval=bootstrap_runs(np.array(ends)[:, None]),
-                bd_rate=float(known.mean()) if known.size else float("nan"),
+                bd_rate=_mean(known),
                 bd_interval=bootstrap_runs(known),
-                deviation=float(np.abs(deviation).mean()) if len(deviation) else float("nan"),
-                over_1=float((deviation > 0.01).mean()) if len(deviation) else float("nan"),
-                over_5=float((deviation > 0.05).mean()) if len(deviation) else float("nan"),
+                deviation=_mean(deviation),
+                deviation_interval=bootstrap_runs(deviation),
+                over_1=_mean(over_1),
+                over_1_interval=bootstrap_runs(over_1),
+                over_5=_mean(over_5),
                 clips=int(usable.sum()),
             )
         )
@@ -325,8 +331,21 @@ def _bd_rates(results: Results, method: str) -> list[float]:
     return [float("nan") if b.percent is None else b.percent for b in found]
 
 
-def _deviation(encode: EncodeRecord) -> float:
-    return (encode.actual_kbps - encode.target_kbps) / encode.target_kbps
+def _landing(results: Results, method: str) -> npt.NDArray[np.float64]:
+    """[C, 3] of each clip's encodes: mean |deviation|, share over 1%, share over 5%."""
+    by_clip: dict[str, list[float]] = {}
+    for encode in results.encodes:
+        if encode.method == method:
+            by_clip.setdefault(encode.clip, []).append(encode.actual_kbps / encode.target_kbps - 1)
+    rows = []
+    for clip in sorted(by_clip):
+        off = np.array(by_clip[clip])
+        rows.append((np.abs(off).mean(), (off > 0.01).mean(), (off > 0.05).mean()))
+    return np.array(rows, np.float64).reshape(-1, 3)
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    return float(values.mean()) if values.size else float("nan")
 
 
 def as_json(summaries: Sequence[VariantSummary]) -> list[dict[str, Any]]:

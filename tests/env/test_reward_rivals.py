@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import Any
@@ -22,6 +23,7 @@ from muzero_rc.env.rewards import (
     curve_psnr,
     make_reward,
 )
+from muzero_rc.env.rewards.centred import Centred
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.types import EpisodeScore
 
@@ -90,6 +92,12 @@ def test_damaged_memories_are_refused() -> None:
     damaged: list[tuple[Any, dict[str, Any]]] = [
         (LagrangianReward(), {"multiplier": "x"}),
         (LagrangianReward(), {"multiplier": float("nan")}),
+        (LagrangianReward(), {"past": None}),
+        (RdGainReward(), {"past": [{"clip": "a", "target_kbps": 1, "mean": 0.0}]}),
+        (
+            RdGainReward(),
+            {"past": [{"clip": "a", "target_kbps": 1, "mean": 0.0, "spread": float("nan")}]},
+        ),
         (RankedReward(), {"past": [{"clip": "a"}]}),
         (RankedReward(), {"past": [{"clip": "a", "target_kbps": 1, "episodes": []}]}),
         (
@@ -109,11 +117,46 @@ def test_damaged_memories_are_refused() -> None:
 
 
 def test_lagrangian_by_hand() -> None:
-    reward = LagrangianReward(multiplier=10.0, rate=2.0, allowed=0.01, scale=0.5, tolerance=0.0)
+    reward = LagrangianReward(
+        multiplier=10.0, rate=2.0, allowed=0.01, scale=0.5, decay=0.8, tolerance=0.0
+    )
     assert reward(_score(40.5, 0.03), _vbr) == pytest.approx(math.tanh((0.5 - 0.3) / 0.5))
     assert reward.multiplier == pytest.approx(10.0 + 2.0 * (0.03 - 0.01))
-    assert reward(_score(40.5, -0.2), _vbr) == pytest.approx(math.tanh(1.0))
+    spread = 0.8 * 0.5 + 0.2 * 0.2
+    assert reward(_score(40.5, -0.2), _vbr) == pytest.approx(math.tanh((0.5 - 0.2) / spread))
     assert reward.multiplier == pytest.approx(10.02 + 0.02 - 2.0 * 0.01)
+
+
+def test_the_multiplier_has_a_limit() -> None:
+    reward = LagrangianReward(rate=1000.0, limit=60.0)
+    for _ in range(20):
+        reward(_score(overshoot=3.0), _vbr)
+    assert reward.multiplier == 60.0
+    larger = LagrangianReward(multiplier=80.0)
+    reward.load_state_dict(larger.state_dict())
+    assert reward.multiplier == 60.0
+
+
+def test_centred_rewards_keep_seeing_small_steps_and_forget_the_clips_own_level() -> None:
+    """Of a clip that is easily won, an encode as ever is worth nothing."""
+    centred = Centred(scale=0.1, decay=0.9)
+    assert centred("a", 100, 3.0) > 0.99
+    for _ in range(200):
+        last = centred("a", 100, 3.0)
+    assert last == pytest.approx(0.0, abs=1e-6)
+    # The spread has shrunk to the least that counts.
+    assert centred("a", 100, 3.01) == pytest.approx(math.tanh(0.5), rel=1e-3)
+    assert centred("b", 100, 3.0) > 0.99 and centred("a", 200, 3.0) > 0.99
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=40), st.floats(0, 0.99))
+def test_centring_never_turns_the_order(values: list[float], decay: float) -> None:
+    for low, high in itertools.pairwise(sorted(values)):
+        one, two = Centred(0.1, decay), Centred(0.1, decay)
+        for value in values:
+            one("a", 1.0, value)
+            two("a", 1.0, value)
+        assert one("a", 1.0, low) <= two("a", 1.0, high)
 
 
 def test_the_multiplier_rises_while_the_constraint_is_violated_and_falls_to_zero() -> None:
@@ -135,10 +178,12 @@ def test_rd_gain_by_hand() -> None:
 
     reward = RdGainReward(rates=(1.0, 2.0), scale=0.5, price=20.0, tolerance=0.005)
     # On VBR's curve 110 kbit/s give 40 + 4 log2(1.1) dB.
-    wanted = (40.8 - 40.0 - 4 * math.log2(1.1)) / 0.5 - 20.0 * 0.095
-    assert reward(_score(40.8, 0.1), vbr) == pytest.approx(math.tanh(wanted))
-    below = (40.0 - 40.0 - 4 * math.log2(0.9)) / 0.5 - 20.0 * 0.095
-    assert reward(_score(40.0, -0.1), vbr) == pytest.approx(math.tanh(below))
+    wanted = 40.8 - 40.0 - 4 * math.log2(1.1) - 20.0 * 0.095
+    assert reward(_score(40.8, 0.1), vbr) == pytest.approx(math.tanh(wanted / 0.5))
+    # Against the first, by the spread that it left.
+    below = 40.0 - 40.0 - 4 * math.log2(0.9) - 20.0 * 0.095
+    spread = 0.9 * 0.5 + 0.1 * abs(wanted)
+    assert reward(_score(40.0, -0.1), vbr) == pytest.approx(math.tanh((below - wanted) / spread))
     assert asked == [1.0, 2.0], "VBR is encoded once"
 
 
@@ -192,6 +237,7 @@ def test_the_greedy_opponent_is_replaced_when_it_loses() -> None:
         ({"metric": "vmaf"}, "reward.metric"),
         ({"kind": "lagrangian", "scale": 0.0}, "scale"),
         ({"kind": "lagrangian", "multiplier": -1.0}, "multiplier"),
+        ({"kind": "lagrangian", "multiplier_limit": -1.0}, "limit"),
         ({"kind": "rd_gain", "price": -1.0}, "price"),
         ({"kind": "ranked", "percentile": 1.0}, "percentile"),
         ({"kind": "ranked", "size": 0}, "size"),
