@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,7 +58,10 @@ def _self_play(task: Task, sessions: int, rounds: int, learn: bool) -> float:
     episodes, frames, updates = 0, 0, 0
     begun = last = time.perf_counter()
     skipped = sessions * (2 if learn else 1)  # the learner compiles while the first are played
-    with Actors([task], agent, learner.params, sessions, 0, actors=1) as actors:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Actors([task], agent, learner.params, sessions, 0, actors=1, folder=Path(folder)) as actors,
+    ):
         while episodes < skipped + sessions * rounds:
             owed = learn and updates > learner.steps
             for finished in actors.poll(0.0 if owed else 1.0):

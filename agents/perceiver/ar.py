@@ -72,7 +72,8 @@ class PerceiverAR(hk.Module):
           cross_widening: widening of the cross-attention's MLP.
           self_widening: widening of the self-attention's MLPs.
           cross_dropout: share of the sequence before the latents that a training pass does
-            not see (section 3.2 of the paper); above 0 it needs haiku's random key.
+            not see (section 3.2 of the paper); above 0 it needs haiku's
+            random key. Give 0 where nothing is learned.
           activation: of the MLPs.
           name: haiku's name.
         """

@@ -50,7 +50,8 @@ def attend(
     scores = jnp.einsum("bqnd,bknd->bnqk", query, key) * query.shape[-1] ** -0.5
     if mask is not None:
         scores = jnp.where(mask[:, None], scores, _MASKED)
-    weights = jax.nn.softmax(scores, axis=-1)
+    # Sums of many small numbers: float32 whatever the rest computes with.
+    weights = jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(value.dtype)
     if mask is not None:
         weights = jnp.where(mask.any(-1)[:, None, :, None], weights, 0.0)
     summed = jnp.einsum("bnqk,bknv->bqnv", weights, value)

@@ -12,9 +12,8 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -136,6 +135,8 @@ class Actors:
         sessions: int,
         seed: int,
         actors: int,
+        folder: Path,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Starts nothing yet.
 
@@ -146,16 +147,18 @@ class Actors:
           sessions: encodes side by side in each actor.
           seed: of search and draws; each actor, and each that follows a crash, has its own.
           actors: processes.
+          folder: of the run; the file of parameters lies there while actors play, and is
+            written over after a kill, so that kills leave no litter.
+          say: told why an actor was started again, in one line.
         """
         self.crashes = 0
         self._in_a_row = 0
-        self._stack = contextlib.ExitStack()
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="muzero-rc-")))
+        self._say = say
         # A forked child would inherit native threads' locks in an unknown state.
         self._context = multiprocessing.get_context("spawn")
         # Without a lock: an actor killed while it held one would stop `publish` for ever.
         version = self._context.Value("q", 0, lock=False)
-        self._order = _Order(list(tasks), config, folder / "params.npz", sessions, seed, version)
+        self._order = _Order(list(tasks), config, folder / "actors.npz", sessions, seed, version)
         self._count = actors
         self._started = 0
         self._actors: list[_Actor] = []
@@ -180,7 +183,7 @@ class Actors:
                 actor.process.join()
             actor.connection.close()
         self._actors.clear()
-        self._stack.close()
+        self._order.params.unlink(missing_ok=True)
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe(duplex=False)
@@ -229,12 +232,13 @@ class Actors:
         actor.connection.close()
         self.crashes += 1
         self._in_a_row += 1
+        code = actor.process.exitcode
         if self._in_a_row >= _CRASHES_IN_A_ROW:
-            code = actor.process.exitcode
             raise MuzeroRcError(
                 f"actors crashed {self._in_a_row} times without an episode in between "
                 f"(exit status {code}): {why}"
             )
+        self._say(f"an actor was started again: {why} (exit status {code})")
         self._start()
 
 
@@ -262,7 +266,7 @@ def _act(connection: Connection, order: _Order) -> None:
     except BrokenPipeError:
         os._exit(0)  # nobody listens any more: the run was killed
     except CheckpointError:
-        os._exit(0)  # the folder of parameters went with the run
+        os._exit(0)  # the file of parameters went with the run
     except BaseException:
         text = traceback.format_exc().strip().splitlines()[-1]
         with contextlib.suppress(OSError):

@@ -142,7 +142,9 @@ class SelfPlayStage:
         arguments = (self._tasks, config.agent, params, config.self_play.sessions, seed)
         if config.self_play.actors == 0:
             return Inline(*arguments)
-        return Actors(*arguments, actors=config.self_play.actors)
+        return Actors(
+            *arguments, actors=config.self_play.actors, folder=self._folder, say=self._log.say
+        )
 
     def _greedy(self, params: Params) -> AgentPolicy:
         return AgentPolicy(params, self._config.agent.network, name="opponent")

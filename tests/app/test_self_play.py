@@ -1,13 +1,11 @@
-"""Self-play in processes of its own: it goes on after crashes, stops on what is not finite."""
+"""The stage of self-play: it resumes, stops on what is not finite, and is set by name."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.rewards import GreedyOpponentReward, RewardConfig, make_reward
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError
 from muzero_rc.training import checkpoints
-from muzero_rc.training.actors import Actors, Inline, make_player
+from muzero_rc.training.actors import make_player
 from muzero_rc.training.explore import run_study
 from muzero_rc.training.judge import Judge
 from muzero_rc.training.log import RunLog
@@ -60,41 +58,6 @@ def task(corpus: Path) -> Task:
 def _stage(folder: Path, config: TrainConfig, task: Task) -> SelfPlayStage:
     lessons = Replay(config.agent.network, config.agent.replay, config.agent.loss)
     return SelfPlayStage(folder, config, [task], lessons, RunLog(folder / "events", quiet=True))
-
-
-def test_a_killed_actor_is_started_again_and_counted(task: Task, config: TrainConfig) -> None:
-    agent = config.agent
-    params = Learner(agent).params
-    with Actors([task], agent, params, 2, 0, actors=1) as actors:
-        assert len(_next(actors)) == 1
-        first = actors._actors[0].process
-        os.kill(first.pid or 0, signal.SIGKILL)
-        finished = _next(actors)
-        assert finished and actors.crashes == 1
-        second = actors._actors[0].process
-        assert second.pid != first.pid and second.is_alive()
-    assert not second.is_alive(), "no orphans"
-
-
-def _next(actors: Actors) -> list[object]:
-    for _ in range(60):
-        found = actors.poll(2.0)
-        if found:
-            return list(found)
-    raise AssertionError("no episode in two minutes")
-
-
-def test_actors_that_cannot_play_end_the_run_with_the_reason(
-    task: Task, config: TrainConfig, tmp_path: Path
-) -> None:
-    gone = Task.__new__(Task)
-    gone.__dict__.update(task.__dict__, _path=tmp_path / "gone.mp4")
-    with (
-        Actors([gone], config.agent, Learner(config.agent).params, 1, 0, actors=1) as actors,
-        pytest.raises(MuzeroRcError, match="crashed 5 times.*gone.mp4"),
-    ):
-        for _ in range(100):
-            actors.poll(5.0)
 
 
 def test_what_is_not_finite_stops_the_run_with_its_batch_kept(
@@ -150,17 +113,6 @@ def test_a_resumed_run_has_the_same_counters_optimizer_and_opponents(
     with (tmp_path / "progress.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert int(last["episodes"]) == 5 and int(last["frames"]) == after.frames != 999
-
-
-def test_inline_play_repeats_itself(task: Task, config: TrainConfig) -> None:
-    params = Learner(config.agent, seed=3).params
-
-    def play() -> list[bytes]:
-        with Inline([task], config.agent, params, 1, seed=5) as inline:
-            assert inline.poll(0.0) == []
-            return [inline.poll(1.0)[0].lesson.actions.tobytes() for _ in range(2)]
-
-    assert play() == play()
 
 
 def test_a_run_of_another_environment_is_refused(corpus: Path, tmp_path: Path) -> None:

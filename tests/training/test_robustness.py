@@ -24,12 +24,12 @@ from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.rewards import RewardConfig, make_reward
-from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
+from muzero_rc.errors import CheckpointError, MuzeroRcError, OutputError
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import Actors, Inline
 from muzero_rc.training.explore import ExploreConfig, Study, run_study
 from muzero_rc.training.judge import Judge
-from muzero_rc.training.presets import PRESETS, configure
+from muzero_rc.training.presets import PRESETS
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.self_play import Finished
 from muzero_rc.training.self_play_stage import checked_update
@@ -89,9 +89,12 @@ def _next(actors: Actors, seconds: float = 120.0) -> Finished:
     raise AssertionError("no episode in time")
 
 
-def test_a_killed_actor_is_restarted_and_counted_and_parameters_reach_it(task: Task) -> None:
+def test_a_killed_actor_is_restarted_and_counted_and_parameters_reach_it(
+    task: Task, tmp_path: Path
+) -> None:
     params = initial_params(AGENT.network, 0)
-    with Actors([task], AGENT, params, 2, 0, actors=1) as actors:
+    said: list[str] = []
+    with Actors([task], AGENT, params, 2, 0, actors=1, folder=tmp_path, say=said.append) as actors:
         assert _next(actors).version == 0
         assert actors.crashes == 0
         actors.publish(params, 7)
@@ -101,14 +104,16 @@ def test_a_killed_actor_is_restarted_and_counted_and_parameters_reach_it(task: T
             versions.append(_next(actors).version)
         assert actors.crashes == 1
         process = actors._actors[0].process
-    assert not process.is_alive()
+    assert said == ["an actor was started again: its process ended (exit status -9)"]
+    assert not process.is_alive(), "no orphans"
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
 def test_actors_that_only_crash_end_the_run_with_one_line(study: Study, tmp_path: Path) -> None:
     broken = Task(0, study, tmp_path / "gone.mp4")
     params = initial_params(AGENT.network, 0)
     with (
-        Actors([broken], AGENT, params, 1, 0, actors=1) as actors,
+        Actors([broken], AGENT, params, 1, 0, actors=1, folder=tmp_path) as actors,
         pytest.raises(MuzeroRcError, match="crashed 5 times without an episode") as error,
     ):
         _next(actors)
@@ -236,20 +241,3 @@ def test_progress_loses_the_rows_beyond_the_checkpoint(
         pass
     with path.open(newline="") as file:
         assert [row["episodes"] for row in csv.DictReader(file)] == ["1", "2"]
-
-
-@pytest.mark.parametrize(
-    ("setting", "says"),
-    [
-        ("network.representatoin=hip", "did you mean network.representation"),
-        ("network.representation=hop", "must be one of"),
-        ("search.simulations=many", "must be like"),
-        ("self_play.actors=-1", "self_play.actors must be between"),
-        ("reward.kind=fame", "reward.kind"),
-        ("loss.n_step", "needs a value"),
-    ],
-)
-def test_wrong_settings_are_one_line(setting: str, says: str) -> None:
-    with pytest.raises(InputError, match=says) as error:
-        configure("tiny", settings=[setting])
-    assert "\n" not in str(error.value)
