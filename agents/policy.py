@@ -215,6 +215,7 @@ def save_policy(
     observation_version: int,
     env_id: str,
     training: Mapping[str, Any],
+    effort: str = "even",
     name: str = "muzero",
 ) -> None:
     """Writes a policy file, atomically.
@@ -226,6 +227,7 @@ def save_policy(
       observation_version: of the observations it was trained on.
       env_id: the environment it was trained in, with its version.
       training: the record of its training, anything JSON can hold.
+      effort: of the encodes it was trained on; a name, whoever encodes knows what it means.
       name: what the policy calls itself.
 
     Raises:
@@ -238,6 +240,7 @@ def save_policy(
         "network": config.as_dict(),
         "observation_version": observation_version,
         "env_id": env_id,
+        "effort": effort,
         "training": dict(training),
     }
     write_arrays(path, {"params": jax.device_get(params)}, meta)

@@ -2,16 +2,28 @@
 
 libvpx plans bits for every frame, but a frame whose qindex is given from outside is
 never recoded, so nothing stops frames from costing more than planned, all through the
-clip: the verbatim proposals end 10% off their target on short clips. The feedback adds
-a step to the proposal that brings spending back:
+clip: the verbatim proposals end 10% off their target on short clips. Before each frame
+the feedback asks by how much the frames left would have to be coarser, and adds that to
+the proposal:
 
-    step = P (0.25 log2 rho + 0.125 w log2 tau),   P qindexes per octave of bits
-    rho  = recent bits / libvpx's plan for the same frames (key frames apart)
-    tau  = bits the rest will cost at the recent rate / bits left of the budget
-    w    = share of frames shown
+    step = g P ((1 - w) log2(rho) + w log2(rest / left)),   P qindexes per octave of bits
 
-rho corrects the plan's price, tau its sum; tau is uncertain early, hence w. Ours, not
-the paper's: its agent has to learn to land from the reward alone.
+    rho  = paid / planned of the frames so far, recent ones above all, key frames apart
+    left = budget - spent
+    rest = r sum(c_t, t not shown) + keys to come - prepaid
+    r    = sum(m_t a_t) / sum(m_t c_t), t shown,  m_t = memory^(age of t)
+
+a_t is what shown frame t cost, c_t its first-pass complexity. A hidden frame's bits are
+shared by the frames from its coding to its display, so that a group of pictures, which
+pays for its references first, does not look dear at its start and cheap at its end; what
+is paid for frames not yet shown is prepaid. All costs are those above what an empty frame
+costs, which no step can save, and without the steps that were in force (times
+2^(step/P)): the feedback does not chase itself.
+
+rho corrects the price of libvpx's plan, which knows what is to come; rest corrects its
+sum, and is uncertain early, hence w = done^3 and g from cautious to 1, done being the
+share of frames shown. Ours, not the paper's: its agent has to learn to land from the
+reward alone.
 """
 
 from __future__ import annotations
@@ -28,76 +40,112 @@ __all__ = ["LONGEST_MOVING_GROUP", "MAX_RATE_STEP", "BudgetFeedback", "reach"]
 LONGEST_MOVING_GROUP = 30
 """Coded frames of a group; libvpx makes longer ones of static pictures only."""
 
-MAX_RATE_STEP = 24
+MAX_RATE_STEP = 48
 """Largest step, in qindexes."""
 
 _PER_OCTAVE = 28.0  # qindexes that about halve a frame's bits in the middle of the range
-_PRICE_GAIN = 0.25
-_SUM_GAIN = 0.125
-_PRICE_MEMORY = 0.97  # per coded frame: about two groups of pictures
-_RATE_MEMORY = 0.95
-_START_FRAMES = 6.0  # frames of budget that damp rho at the start
-_SETTLED_FRAMES = 4  # shown frames before tau says anything
-_RECENT_FRAMES = 16  # shown frames whose complexity the recent rate stands for
+_AIM = 0.993  # of the budget: over the target is worse than under it
+_MEMORY = 0.97  # per shown frame: about two groups of pictures
+_PLAN_MEMORY = 0.99  # per coded frame
+_PRIOR_FRAMES = 8.0  # frames on plan that both estimates start from
+_CAUTION = 0.2  # g of the first frame
 _LEAST_LEFT = 0.02  # floor of the bits left, relative to their plan
-_LARGEST_TAU = 2.0  # octaves
+_LEAST_REST = 0.05  # floor of what the rest costs, likewise
+_LAST_FRAMES = 24  # shown frames; before them only a part of the largest step is allowed
+_PART_OF_STEP = 0.6
+_HEADER_BITS = 130.0  # of a frame without residual
+_BITS_PER_PIXEL = 1.0 / 2048.0  # of it: two bits for each superblock of 64x64
 
 
 class BudgetFeedback:
     """Keeps the account of one encode."""
 
-    def __init__(self, frame_budget: float, coded_error: npt.NDArray[np.float64]) -> None:
+    def __init__(
+        self, frame_budget: float, coded_error: npt.NDArray[np.float64], pixels: int = 0
+    ) -> None:
         """Starts with nothing spent.
 
         Args:
           frame_budget: target bits per shown frame.
           coded_error: [T] first-pass coded error of each shown frame, how much each is
             expected to cost: about with the square root.
+          pixels: of a frame; what an empty frame costs follows from it.
         """
-        self._frame_budget = frame_budget
+        self._floor = min(_HEADER_BITS + _BITS_PER_PIXEL * pixels, 0.5 * frame_budget)
+        self._frame_budget = _AIM * frame_budget - self._floor
         self._frames = len(coded_error)
-        self._budget = frame_budget * self._frames
         cost = np.sqrt(np.maximum(coded_error, 0.0) + 1.0)
-        self._cost_before = np.concatenate([[0.0], np.cumsum(cost)])
-        self._planned = self._paid = _START_FRAMES * frame_budget
-        self._recent_bits = self._recent_shown = 0.0
+        self._complexity = (cost / cost.mean()).tolist()
+        self._ahead = [*np.cumsum(self._complexity[::-1])[::-1].tolist(), 0.0]
+        self._paid_for = [0.0] * self._frames  # a_t
+        self._prepaid = 0.0
+        self._recent_complexity = _PRIOR_FRAMES
+        self._recent_bits = self._planned = self._paid = _PRIOR_FRAMES * self._frame_budget
+        self._key_bits = 0.0
+        self._frames_to_key = self._frames
         self._spent = 0.0
         self._shown = 0
+        self._step = 0
 
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what a frame cost; `info` is None for a buffer shown again."""
-        self._spent += result.bits
-        self._shown += result.shown
-        if info is not None and info.update_type is UpdateType.KEY:
-            return
-        self._recent_bits = _RATE_MEMORY * self._recent_bits + result.bits
-        self._recent_shown = _RATE_MEMORY * self._recent_shown + result.shown
+        floor = self._floor if result.shown else 0.0
+        self._spent += result.bits - floor
+        cost = max(result.bits - floor, 0.0) * 2.0 ** (self._step / _PER_OCTAVE)
         if info is not None:
-            self._planned = _PRICE_MEMORY * self._planned + max(info.proposal_bits, 0)
-            self._paid = _PRICE_MEMORY * self._paid + result.bits
+            self._frames_to_key = info.frames_to_key
+        if info is not None and info.update_type is UpdateType.KEY:
+            self._key_bits = cost
+        else:
+            self._share(cost, self._shown if result.shown or info is None else info.show_index)
+            if info is not None:
+                self._planned *= _PLAN_MEMORY
+                self._planned += max(info.proposal_bits - floor, 0.0)
+                self._paid = _PLAN_MEMORY * self._paid + cost
+        if result.shown and self._shown < self._frames:
+            paid = self._paid_for[self._shown]
+            self._prepaid -= paid
+            self._recent_bits = _MEMORY * self._recent_bits + paid
+            self._recent_complexity *= _MEMORY
+            self._recent_complexity += self._complexity[self._shown]
+            self._frames_to_key = max(self._frames_to_key - 1, 0)
+            self._shown += 1
 
     def step(self) -> int:
         """qindexes to add to libvpx's proposal, -`MAX_RATE_STEP` to `MAX_RATE_STEP`."""
-        rho = max(self._paid, 1.0) / max(self._planned, 1.0)
-        octaves = _PRICE_GAIN * math.log2(rho)
         left = self._frames - self._shown
-        if self._shown >= _SETTLED_FRAMES and left > 0 and self._recent_shown > 0:
-            tau = math.log2(max(self._rest(left), 1.0) / self._bits_left(left))
-            share = self._shown / self._frames
-            octaves += _SUM_GAIN * share * min(max(tau, -_LARGEST_TAU), _LARGEST_TAU)
-        return round(min(max(_PER_OCTAVE * octaves, -MAX_RATE_STEP), MAX_RATE_STEP))
+        if left <= 0:
+            return self._step
+        done = self._shown / self._frames
+        price = math.log2(max(self._paid, 1.0) / max(self._planned, 1.0))
+        total = math.log2(self._rest(left) / self._bits_left(left))
+        octaves = (1.0 - done**3) * price + done**3 * total
+        gain = _CAUTION + (1.0 - _CAUTION) * done
+        most = MAX_RATE_STEP * (1.0 if left <= _LAST_FRAMES else _PART_OF_STEP)
+        self._step = round(min(max(gain * _PER_OCTAVE * octaves, -most), most))
+        return self._step
+
+    def _share(self, cost: float, show_index: int) -> None:
+        """Shares a cost among the frames from now to the one that it is shown as."""
+        last = self._frames - 1
+        now = min(self._shown, last)
+        until = min(max(show_index, now), last)
+        for frame in range(now, until + 1):
+            self._paid_for[frame] += cost / (until - now + 1)
+        self._prepaid += cost
 
     def _bits_left(self, left: int) -> float:
-        return max(self._budget - self._spent, _LEAST_LEFT * self._frame_budget * left, 1.0)
+        budget = self._frame_budget * self._frames
+        return max(budget - self._spent, _LEAST_LEFT * self._frame_budget * left, 1.0)
 
     def _rest(self, left: int) -> float:
-        """What the frames left cost at the recent rate, scaled by their complexity."""
-        now = min(self._shown, self._frames)
-        start = max(0, now - _RECENT_FRAMES)
-        recent = (self._cost_before[now] - self._cost_before[start]) / (now - start)
-        ahead = (self._cost_before[-1] - self._cost_before[now]) / left
-        rate = self._recent_bits / max(self._recent_shown, 1.0)
-        return float(rate * left * min(max(ahead / recent, 0.25), 4.0))
+        """What the frames left cost without steps."""
+        rate = self._recent_bits / self._recent_complexity
+        rest = rate * self._ahead[self._shown] - self._prepaid
+        if 0 < self._frames_to_key < left:
+            # A key frame stands where an ordinary one would have.
+            rest += max(self._key_bits - rate, 0.0)
+        return max(rest, _LEAST_REST * self._frame_budget * left, 1.0)
 
 
 def reach(info: FrameInfo) -> int:

@@ -309,7 +309,7 @@ class ObservationBuilder:
         self._fixed, self._complexity_left = self._fixed_globals(clip, settings, stats)
 
         coded_error = _finite(stats)[:, _FIELD["coded_error"]]
-        self._feedback = BudgetFeedback(self._frame_budget, coded_error)
+        self._feedback = BudgetFeedback(self._frame_budget, coded_error, self._pixels)
 
         self._rows = np.zeros((64, HISTORY_FEATURES), np.float32)
         self._num_rows = 0

@@ -285,7 +285,8 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
 
     ## Version History
 
-    * v0: first version (observation version 1).
+    * v0: first version (observation version 1). The setting `effort` came later; its
+      default, even, is how it was.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]

@@ -13,6 +13,7 @@ from typing import Any
 
 from muzero_rc.env import _native
 from muzero_rc.env.clip import Clip
+from muzero_rc.env.effort import OWN_SPEED, frame_speed
 from muzero_rc.env.first_pass import FirstPass, native_settings
 from muzero_rc.env.first_pass import first_pass as run_first_pass
 from muzero_rc.env.settings import EncoderSettings
@@ -152,7 +153,10 @@ class EncoderSession:
         value = int(qindex)
         if value != KEEP and not 0 <= value < NUM_QINDEX:
             raise InputError(f"qindex must be 0..{NUM_QINDEX - 1} or KEEP, not {qindex}")
-        self._native.submit(value)
+        how, info = self.settings, self._info
+        # Without a frame the native session says what is wrong.
+        speed = OWN_SPEED if info is None else frame_speed(how.effort, how.speed, info)
+        self._native.submit(value, speed)
 
     def result(self) -> FrameResult:
         """The result of the frame last submitted. Waits for the encoder."""

@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from muzero_rc.env.effort import EFFORTS, Effort
 from muzero_rc.errors import InputError
 
 __all__ = ["EncoderSettings"]
@@ -61,6 +62,8 @@ class EncoderSettings:
       max_quantizer: highest quantizer 0..63 that libvpx itself may take.
       undershoot_pct: libvpx's undershoot tolerance, percent.
       overshoot_pct: libvpx's overshoot tolerance, percent.
+      effort: even codes every frame at `speed`, layered spends the same time where it
+        pays, see `env.effort`.
     """
 
     target_kbps: int
@@ -83,6 +86,7 @@ class EncoderSettings:
     max_quantizer: int = 63
     undershoot_pct: int = 25
     overshoot_pct: int = 25
+    effort: Effort = "even"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -96,6 +100,8 @@ class EncoderSettings:
                 raise InputError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.rc_mode not in ("vbr", "cq", "q"):
             raise InputError(f"rc_mode must be vbr, cq or q, not {self.rc_mode!r}")
+        if self.effort not in EFFORTS:
+            raise InputError(f"effort must be {' or '.join(EFFORTS)}, not {self.effort!r}")
         if self.min_quantizer > self.max_quantizer:
             raise InputError(
                 f"min_quantizer {self.min_quantizer} is above max_quantizer {self.max_quantizer}"
@@ -110,9 +116,9 @@ class EncoderSettings:
         return dataclasses.asdict(self)
 
     def first_pass_key(self) -> dict[str, Any]:
-        """The settings on which the first pass depends: all but what steers rate."""
+        """The settings on which the first pass depends: all but what steers rate and effort."""
         steering = (
             "target_kbps", "rc_mode", "cq_level", "min_quantizer", "max_quantizer",
-            "undershoot_pct", "overshoot_pct",
+            "undershoot_pct", "overshoot_pct", "effort",
         )  # fmt: skip
         return {k: v for k, v in self.as_dict().items() if k not in steering}

@@ -13,14 +13,15 @@ import importlib.resources
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
-from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.baselines import AnchorPolicy, ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.blocks import BLOCK_FEATURES, block_grid
+from muzero_rc.env.effort import EFFORTS, Effort
 from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.observation import (
     CLIP_FEATURES,
@@ -39,6 +40,7 @@ __all__ = [
     "ConstantForTarget",
     "ConstrainedQuality",
     "Prepared",
+    "WithEffort",
     "make_policy",
     "prepare",
     "shipped_policy_path",
@@ -49,6 +51,8 @@ POLICY_NAMES: dict[str, str] = {
     "muzero": "the policy shipped with this package",
     "vbr": "libvpx's own two-pass VBR",
     "proposal": "libvpx's proposal for each frame, verbatim: the control",
+    "layered": "the control with search effort where it pays, in the time of vbr",
+    "landed": "the same, brought to the bitrate by feedback: muzero without its network",
     "cq": "libvpx's constrained quality; cq:LEVEL sets its quantizer 0..63",
     "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
 }
@@ -140,6 +144,41 @@ class ConstantForTarget:
         return np.full(len(observations), self.qindex, np.int32)
 
 
+class WithEffort:
+    """A policy whose encodes distribute search effort in their own way, see `env.effort`."""
+
+    def __init__(self, policy: Policy, effort: Effort, name: str | None = None) -> None:
+        """Takes the policy that decides; its name is kept if none is given."""
+        self.policy = policy
+        self.effort = effort
+        self.name = name or policy.name
+
+    @property
+    def needs_blocks(self) -> bool:
+        """The policy's own."""
+        return needs_blocks(self.policy)
+
+    @property
+    def config(self) -> Any:
+        """The networks' configuration, None if there are none."""
+        return getattr(self.policy, "config", None)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The policy file's metadata, empty if there is none."""
+        return dict(getattr(self.policy, "meta", {}))
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """The settings with this effort."""
+        return prepare(self.policy, clip, settings, first_pass).replace(effort=self.effort)
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The policy's decisions. [B] int32."""
+        return self.policy.decide(observations)
+
+
 def shipped_policy_path() -> Path:
     """Where the policy named `muzero` is.
 
@@ -169,6 +208,10 @@ def make_policy(name_or_path: str) -> Policy:
         return VbrPolicy()
     if name == "proposal":
         return ProposalPolicy()
+    if name == "layered":
+        return WithEffort(ProposalPolicy(), "layered", name)
+    if name == "landed":
+        return WithEffort(AnchorPolicy(), "layered", name)
     if name == "cq":
         return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
     if name == "constant":
@@ -243,4 +286,8 @@ def _load(path: Path) -> Policy:
     with contextlib.suppress(OutputError):
         keep_compiled(cache_folder().parent / "xla")
 
-    return load_policy(path, observation_version=OBSERVATION_VERSION)
+    policy = load_policy(path, observation_version=OBSERVATION_VERSION)
+    effort = policy.meta.get("effort", "even")
+    if effort not in EFFORTS:
+        raise CheckpointError(f"{path} wants an effort that this program does not know: {effort}")
+    return WithEffort(policy, effort)

@@ -255,7 +255,7 @@ NB_MODULE(_native, m) {
              }
              return info ? nb::object(info_tuple(*info)) : nb::none();
            })
-      .def("submit", &Session::submit, "qindex"_a)
+      .def("submit", &Session::submit, "qindex"_a, "speed"_a = -1)
       .def("result",
            [](Session& self) {
              Result given;

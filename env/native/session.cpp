@@ -42,6 +42,7 @@ struct Session::State {
   std::exception_ptr error;
   vpx_rc_encodeframe_info_t info{};
   int qindex = -1;
+  int speed = -1;
   std::optional<Result> result;
   std::vector<Result> uncoded;
 
@@ -80,6 +81,7 @@ struct Session::State {
     decided = Clock::now();
     if (cancelled) return VPX_RC_ERROR;
     decision->q_index = qindex;
+    decision->speed = speed;
     decision->max_frame_size = 0;
     return VPX_RC_OK;
   }
@@ -199,7 +201,7 @@ std::optional<vpx_rc_encodeframe_info_t> Session::next(const Heartbeat& heartbea
   return state.info;
 }
 
-void Session::submit(int qindex) {
+void Session::submit(int qindex, int speed) {
   State& state = *state_;
   {
     std::lock_guard<std::mutex> lock(state.mutex);
@@ -207,6 +209,7 @@ void Session::submit(int qindex) {
     if (state.phase != State::Phase::kWaiting)
       throw ClosedError("no frame waits for a qindex: call next() first");
     state.qindex = qindex;
+    state.speed = speed;
     state.result.reset();
     state.submitted = true;
     state.phase = State::Phase::kRunning;

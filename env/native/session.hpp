@@ -34,8 +34,9 @@ class Session {
 
   // The frame that waits for its qindex; nullopt after the last one. Waits for it.
   std::optional<vpx_rc_encodeframe_info_t> next(const Heartbeat& heartbeat);
-  // Answers the waiting frame: 0..255, or -1 to leave it to libvpx. Does not wait.
-  void submit(int qindex);
+  // Answers the waiting frame: 0..255, or -1 to leave it to libvpx; speed 0..9 for this frame
+  // alone, -1 for the stream's. Does not wait.
+  void submit(int qindex, int speed);
   // The result of the frame last submitted. Waits for it.
   Result result(const Heartbeat& heartbeat);
   // Results that belong to no decision, since the last call: buffers shown again.

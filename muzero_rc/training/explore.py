@@ -23,6 +23,7 @@ from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.baselines import VbrPolicy
 from muzero_rc.env.clip import Clip
+from muzero_rc.env.effort import Effort
 from muzero_rc.env.first_pass import FirstPass, first_pass
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
@@ -49,6 +50,7 @@ class ExploreConfig:
       psnr_range: PSNR avg in dB at which VBR's targets are aimed.
       pairs: pairs of opposite corrections in a study.
       scales: sizes of corrections, standard deviation in qindex.
+      effort: of all encodes but VBR's, see `env.effort`.
     """
 
     heights: tuple[int, ...] = (144, 180)
@@ -59,6 +61,7 @@ class ExploreConfig:
     psnr_range: tuple[float, float] = (30.0, 44.0)
     pairs: int = 4
     scales: tuple[float, ...] = (4.0, 8.0, 14.0)
+    effort: Effort = "layered"
 
 
 class PerturbedPolicy:
@@ -233,6 +236,7 @@ def run_study(clip: CorpusClip, base: Policy, config: ExploreConfig, seed: int) 
         return None
     slope = (high.score.psnr_avg - vbr.score.psnr_avg) / octaves
     encodes = [_log("vbr", vbr), _log("vbr_high", high)]
+    settings = settings.replace(effort=config.effort)
     encodes.append(_log("base", rollout(video, settings, base, first_pass=stats)))
     for _ in range(config.pairs):
         scale = float(rng.choice(config.scales))

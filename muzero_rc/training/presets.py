@@ -119,7 +119,8 @@ class TrainConfig:
           InputError: it is not of this version.
         """
         try:
-            explore: dict[str, Any] = {
+            # Runs from before there was a choice were made with even effort.
+            explore: dict[str, Any] = {"effort": "even"} | {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["explore"].items()
             }
             return cls(

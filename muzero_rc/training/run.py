@@ -207,6 +207,7 @@ class TrainingRun:
             observation_version=OBSERVATION_VERSION,
             env_id=ENV_ID,
             training=training,
+            effort=self.config.explore.effort,
         )
 
 

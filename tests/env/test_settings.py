@@ -32,7 +32,7 @@ RANGES = {
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert {*RANGES, "tpl", "row_mt", "rc_mode"} == set(EncoderSettings(target_kbps=1).as_dict())
+    assert {*RANGES, "tpl", "row_mt", "rc_mode", "effort"} == set(EncoderSettings(target_kbps=1).as_dict())
 
 
 @pytest.mark.parametrize("name", RANGES)
@@ -55,6 +55,7 @@ def test_numbers_have_their_range(name: str) -> None:
         {"tpl": 1},
         {"row_mt": None},
         {"rc_mode": "cbr"},
+        {"effort": "much"},
         {"rc_mode": 0},
         {"min_quantizer": 40, "max_quantizer": 39},
     ],
