@@ -88,7 +88,7 @@ def render(sheets: Sequence[Sheet], notes: Sequence[str], form: str) -> str:
         return _csv(sheets)
     if form not in FORMATS or form == "text":
         raise InputError(f"no form {form!r} of a document; give md, csv or latex")
-    kind, escape = ("github", _markdown) if form == "md" else ("latex_booktabs", str)
+    kind, escape = ("pipe", _markdown) if form == "md" else ("latex_booktabs", str)
     parts = []
     for sheet in sheets:
         body = tabulate.tabulate(

@@ -33,6 +33,7 @@ __all__ = [
     "CONTROL",
     "LOW_OVERLAP",
     "NOISE",
+    "bd_entry",
     "compare",
     "log_ratio",
     "mark_targets",
@@ -77,45 +78,45 @@ def compare(
     """
     entries = []
     metrics = metrics_of(encodes)
+    groups: dict[tuple[str, str], list[EncodeRecord]] = {}
+    for record in encodes:
+        groups.setdefault((record.clip, record.method), []).append(record)
     for clip in clips:
+        anchor = groups.get((clip, ANCHOR), [])
         for method in methods:
-            if method == ANCHOR:
-                continue
-            for metric in metrics:
-                anchor, again = _points(encodes, clip, ANCHOR, metric)
-                test, test_again = _points(encodes, clip, method, metric)
-                entries.append(_entry(clip, method, metric, anchor, test, again + test_again))
+            if method != ANCHOR:
+                test = groups.get((clip, method), [])
+                entries += [bd_entry(clip, method, metric, anchor, test) for metric in metrics]
     return entries
 
 
-def _points(
-    encodes: Sequence[EncodeRecord], clip: str, method: str, metric: str
-) -> tuple[list[tuple[float, float]], int]:
-    """Distinct (rate, quality) points and the number of repeated ones."""
-    levels = [(e, e.level(metric)) for e in encodes if e.clip == clip and e.method == method]
-    every = [(e.actual_kbps, level) for e, level in levels if level is not None]
-    distinct = list(dict.fromkeys(every))
-    return distinct, len(every) - len(distinct)
-
-
-def _entry(
+def bd_entry(
     clip: str,
     method: str,
     metric: str,
-    anchor: list[tuple[float, float]],
-    test: list[tuple[float, float]],
-    repeated: int,
+    anchor: Sequence[EncodeRecord],
+    test: Sequence[EncodeRecord],
 ) -> BdEntry:
-    if not anchor and not test and metric in MEASURED_METRICS:
+    """BD-rate and mean difference in quality of one clip's encodes against the anchor's.
+
+    Args:
+      clip: name of the clip.
+      method: name of the method.
+      metric: see `metrics_of`; encodes without it are left out.
+      anchor: the anchor's encodes of the clip.
+      test: the method's.
+    """
+    anchor_points, repeated = _points(anchor, metric)
+    test_points, test_repeated = _points(test, metric)
+    repeated += test_repeated
+    if not anchor_points and not test_points and metric in MEASURED_METRICS:
         return BdEntry(
             clip=clip, method=method, metric=metric, percent=None, overlap=0.0, db=None,
             reason="not measured on this clip", dropped=0,
         )  # fmt: skip
-    rates, qualities = [p[0] for p in anchor], [p[1] for p in anchor]
-    test_rates, test_qualities = [p[0] for p in test], [p[1] for p in test]
+    curves = (*_columns(anchor_points), *_columns(test_points))
     try:
-        rate = bd_rate(rates, qualities, test_rates, test_qualities)
-        psnr = bd_psnr(rates, qualities, test_rates, test_qualities)
+        rate, psnr = bd_rate(*curves), bd_psnr(*curves)
     except InputError as error:
         return BdEntry(
             clip=clip, method=method, metric=metric, percent=None, overlap=0.0, db=None,
@@ -125,6 +126,18 @@ def _entry(
         clip=clip, method=method, metric=metric, percent=rate.percent, overlap=rate.overlap,
         db=psnr.db, reason=rate.reason, dropped=rate.dropped + repeated,
     )  # fmt: skip
+
+
+def _points(encodes: Sequence[EncodeRecord], metric: str) -> tuple[list[tuple[float, float]], int]:
+    """Distinct (rate, quality) points and the number of repeated ones."""
+    levels = [(e.actual_kbps, e.level(metric)) for e in encodes]
+    every = [(rate, level) for rate, level in levels if level is not None]
+    distinct = list(dict.fromkeys(every))
+    return distinct, len(every) - len(distinct)
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [rate for rate, _ in points], [level for _, level in points]
 
 
 def log_ratio(percent: float) -> float:

@@ -155,14 +155,15 @@ def _command(
     encoded = ffmpeg.input(file_url(stream), threads=1)
     reference = ffmpeg.input("pipe:0", format="rawvideo", pix_fmt="yuv420p", video_size=size)
     outputs = []
-    split = [
-        # The filters pair frames by time stamp; the frame's number is the only one that both
-        # inputs have in common to the last bit.
-        s.filter("settb", "1/1000")
-        .filter("setpts", "N*40")
-        .filter_multi_output("split", len(filters))
-        for s in (encoded["v:0"], reference["v:0"])
-    ]
+    split = []
+    for stream_in in (encoded["v:0"], reference["v:0"]):
+        # The filters pair frames by time stamp, and their number is all that both inputs
+        # have in common to the last bit.
+        numbered = stream_in.filter("settb", "1/1000").filter("setpts", "N*40")
+        # Raw frames tell no colour space. Where the stream tells one, recent ffmpegs convert
+        # before they compare; under equal labels they leave the samples alone.
+        labelled = numbered.filter("setparams", range="tv", colorspace="bt709")
+        split.append(labelled.filter_multi_output("split", len(filters)))
     for i, (name, options) in enumerate(filters):
         outputs.append(ffmpeg.filter([split[0][i], split[1][i]], name, **options))
     null = ffmpeg.output(*outputs, "-", format="null", fps_mode="passthrough")

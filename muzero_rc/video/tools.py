@@ -33,6 +33,12 @@ _GENERIC = (
     "Error while filtering:",
     "Error opening output files:",
     "Nothing was written into output file",
+    # From ffmpeg 7 on every thread reports that it ends.
+    "Terminating thread with return code",
+    "Task finished with error code",
+    "Could not open encoder before EOF",
+    "Error reinitializing filters",
+    "Failed to configure input pad",
 )
 _VAGUE = "Invalid data found when processing input"
 
