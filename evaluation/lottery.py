@@ -99,7 +99,7 @@ class Aggregate:
     Attributes:
       name: one of `ranking.AGGREGATORS`.
       scores: by method; lower is better.
-      winner: method with the lowest.
+      winner: method with the lowest, by the mean among equals.
       tau: Kendall tau of its ranking to that of the mean.
     """
 
@@ -355,11 +355,13 @@ def _aggregates(board: Board) -> tuple[Aggregate, ...]:
     found = []
     for name in AGGREGATORS:
         values = aggregate(name, board.scores)
+        # Shares and ranks are often equal; the mean then decides.
+        best = int(np.lexsort((mean, values))[0])
         found.append(
             Aggregate(
                 name=name,
                 scores=_named(board.methods, values),
-                winner=board.methods[int(values.argmin())],
+                winner=board.methods[best],
                 tau=float(kendall_tau(values[None], mean)[0]),
             )
         )
