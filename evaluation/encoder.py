@@ -193,7 +193,7 @@ def find_sources(
 def _indexed_sources(files: Sequence[Path], named: Sequence[Path]) -> dict[Path, str]:
     """Groups of those files that an `index.csv` beside or above them knows."""
     near = {folder for path in files for folder in path.parents[:_INDEX_LEVELS]}
-    told = {}
+    told: dict[Path, str] = {}
     for folder in sorted(near | set(named)):
         if not (folder / "index.csv").is_file():
             continue

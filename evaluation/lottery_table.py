@@ -64,19 +64,16 @@ def verdict(found: Lottery) -> list[str]:
         if size is not None
         else f"no smaller set of clips has the same winner in {STABLE_SHARE:.0%} of draws"
     )
-    for what, draws, names in (
-        ("aggregators", found.aggregates, [_AGGREGATOR_NAMES[a.name] for a in found.aggregates]),
-        ("metrics", found.metrics, [_name(m.metric) for m in found.metrics]),
-        ("parts of the ladder of targets", found.targets, [_rungs(t.rungs) for t in found.targets]),
-    ):
-        if draws:
-            other = [
-                f"{name} ({draw.winner})"
-                for name, draw in zip(names, draws, strict=True)
-                if draw.winner != found.winner
-            ]
+    winners = {
+        "aggregators": [(_AGGREGATOR_NAMES[a.name], a.winner) for a in found.aggregates],
+        "metrics": [(_name(m.metric), m.winner) for m in found.metrics],
+        "parts of the ladder of targets": [(_rungs(t.rungs), t.winner) for t in found.targets],
+    }
+    for what, drawn in winners.items():
+        other = [f"{name} ({winner})" for name, winner in drawn if winner != found.winner]
+        if drawn:
             told = f", not by {', '.join(other)}" if other else ""
-            lines.append(f"{what}: {len(draws) - len(other)} of {len(draws)} agree{told}")
+            lines.append(f"{what}: {len(drawn) - len(other)} of {len(drawn)} agree{told}")
     flips = [i.left_out for i in found.clip_influence if i.sign_flips]
     if flips:
         lines.append(f"single clips that turn a sign when left out: {', '.join(flips)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from rich.console import Console, Group, RenderableType
@@ -99,25 +99,22 @@ def _bd_sheet(results: Results, metrics: Sequence[str], name: str, title: str) -
     ]
     statistics = [results.summary[method].get(metric, {}) for method, metric in cells]
 
-    def over_clips(label: str, show: Callable[[dict[str, Any]], Cell]) -> None:
-        rows.append((label, [show(s) for s in statistics]))
-
-    over_clips("mean", lambda s: _signed(s.get("mean")))
-    over_clips("median", lambda s: _signed(s.get("median")))
+    rows.append(("mean", [_signed(s.get("mean")) for s in statistics]))
+    rows.append(("median", [_signed(s.get("median")) for s in statistics]))
     for label, key in (("95% interval", "interval"), ("within sources", "interval_within")):
         if any(s.get(key) for s in statistics):
-            for end, word in ((0, "low"), (1, "high")):
-                over_clips(
-                    f"{label}, {word}",
-                    lambda s, key=key, end=end: _signed((s.get(key) or (None, None))[end]),
-                )
-    over_clips("share better", lambda s: _percent(s.get("share_better"), 0))
+            ends = [s.get(key) or (None, None) for s in statistics]
+            rows.append((f"{label}, low", [_signed(low) for low, _ in ends]))
+            rows.append((f"{label}, high", [_signed(high) for _, high in ends]))
+    rows.append(("share better", [_percent(s.get("share_better"), 0) for s in statistics]))
     for other, label in ((ANCHOR, "VBR"), (CONTROL, "control")):
-        if any(_p(s, other) is not None for s in statistics):
-            over_clips(f"p against {label}", lambda s, other=other: _probability(_p(s, other)))
-    if any(s.get("mean_overlap") is not None for s in statistics):
-        over_clips("mean overlap", lambda s: _percent(s.get("mean_overlap"), 0))
-    over_clips("clips (undefined)", _counts)
+        found = [_p(s, other) for s in statistics]
+        if any(p is not None for p in found):
+            rows.append((f"p against {label}", [_probability(p) for p in found]))
+    overlaps = [s.get("mean_overlap") for s in statistics]
+    if any(o is not None for o in overlaps):
+        rows.append(("mean overlap", [_percent(o, 0) for o in overlaps]))
+    rows.append(("clips (undefined)", [_counts(s) for s in statistics]))
     return Sheet(name, title, (("clip", ""), *headers), rows, frozenset({len(clips) - 1}))
 
 
