@@ -67,7 +67,7 @@ def measuring_program(metrics: Sequence[str]) -> str:
         return find_tool("ffmpeg")
     raise ToolMissingError(
         f"{', '.join(wanted)} needs an ffmpeg with libvmaf, and the one on PATH has none;"
-        " install one with pip install 'muzero-rc[vmaf]'"
+        " pip install imageio-ffmpeg (the extra vmaf) brings one"
     )
 
 

@@ -227,7 +227,9 @@ def test_without_libvmaf_the_message_names_the_extra(
     plain.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert video.measuring_program(["ssim"]) == str(plain)
-    with pytest.raises(ToolMissingError, match=r"vmaf, vmaf_neg needs .* 'muzero-rc\[vmaf\]'"):
+    with pytest.raises(
+        ToolMissingError, match="vmaf, vmaf_neg needs .* pip install imageio-ffmpeg"
+    ):
         video.measuring_program(["ssim", "vmaf", "vmaf_neg"])
     plain.write_text("#!/bin/sh\necho ' ... libvmaf   VV->V  Calculate the VMAF'\n")
     measuring._has_libvmaf.cache_clear()
