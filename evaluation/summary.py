@@ -196,11 +196,13 @@ def _statistics(entries: Sequence[BdEntry], sources: Mapping[str, str]) -> dict[
     found = [(b, b.percent) for b in entries if b.percent is not None]
     percents = [p for _, p in found]
     of_value = [sources[b.clip] for b, _ in found]
+    gains = [b.db for b in entries if b.db is not None]
     interval = bootstrap_mean(percents, sources=of_value) if found else None
     within = bootstrap_within(percents, of_value) if found else None
     return {
         "mean": float(np.mean(percents)) if found else None,
         "median": float(np.median(percents)) if found else None,
+        "mean_db": float(np.mean(gains)) if gains else None,
         "n": len(found),
         "n_undefined": len(entries) - len(found),
         "n_sources": len(set(of_value)),

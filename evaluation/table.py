@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 from rich.console import Console, Group, RenderableType
@@ -67,8 +67,19 @@ def results_document(results: Results, form: str) -> str:
 
 
 def results_sheets(results: Results) -> list[Sheet]:
-    """All tables as data."""
-    return [*_bd_sheets(results), *_other_sheets(results)]
+    """All tables as data; with what stands beside each BD-rate, for which a terminal has no room.
+
+    The latter are the overlaps and the mean differences in quality, clip by clip.
+    """
+    metrics = tuple(m for m in METRIC_NAMES if any(b.metric == m for b in results.bd_rate))
+    quality = "difference in quality at equal rate, dB (VMAF: points), positive is better"
+    beside = [
+        _entry_sheet(
+            results, metrics, "overlap", "overlap of the curves", lambda b: _percent(b.overlap, 0)
+        ),
+        _entry_sheet(results, metrics, "bd_quality", quality, lambda b: _signed(b.db)),
+    ]
+    return [*_bd_sheets(results), *beside, *_other_sheets(results)]
 
 
 # ------------------------------------------------------------------ BD-rate
@@ -106,16 +117,39 @@ def _bd_sheet(results: Results, metrics: Sequence[str], name: str, title: str) -
             ends = [s.get(key) or (None, None) for s in statistics]
             rows.append((f"{label}, low", [_signed(low) for low, _ in ends]))
             rows.append((f"{label}, high", [_signed(high) for _, high in ends]))
+    gains = [s.get("mean_db") for s in statistics]
+    if any(g is not None for g in gains):
+        unit = "dB" if set(metrics) <= set(METRICS) else "dB or points"
+        rows.append((f"mean gain, {unit}", [_signed(g) for g in gains]))
     rows.append(("share better", [_percent(s.get("share_better"), 0) for s in statistics]))
     for other, label in ((ANCHOR, "VBR"), (CONTROL, "control")):
         found = [_p(s, other) for s in statistics]
         if any(p is not None for p in found):
-            rows.append((f"p against {label}", [_probability(p) for p in found]))
+            rows.append((f"p (Holm) vs {label}", [_probability(p) for p in found]))
     overlaps = [s.get("mean_overlap") for s in statistics]
     if any(o is not None for o in overlaps):
         rows.append(("mean overlap", [_percent(o, 0) for o in overlaps]))
     rows.append(("clips (undefined)", [_counts(s) for s in statistics]))
     return Sheet(name, title, (("clip", ""), *headers), rows, frozenset({len(clips) - 1}))
+
+
+def _entry_sheet(
+    results: Results,
+    metrics: Sequence[str],
+    name: str,
+    title: str,
+    show: Callable[[BdEntry], Cell],
+) -> Sheet:
+    """One number of every BD-rate's entry, by clip."""
+    entries = {(b.clip, b.method, b.metric): b for b in results.bd_rate}
+    keys = [(method, metric) for method in results.summary if method != ANCHOR
+            for metric in metrics]  # fmt: skip
+    rows: list[tuple[str, Sequence[Cell]]] = []
+    for clip in dict.fromkeys(b.clip for b in results.bd_rate):
+        found = [entries.get((clip, *key)) for key in keys]
+        rows.append((clip, [show(b) if b else _NOTHING for b in found]))
+    columns = [("clip", ""), *((method, METRIC_NAMES[metric]) for method, metric in keys)]
+    return Sheet(name, title, columns, rows)
 
 
 def _counts(statistics: dict[str, Any]) -> Cell:

@@ -12,15 +12,19 @@ both as in libvmaf.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import ffmpeg
@@ -116,6 +120,7 @@ def measure(
     """
     program = measuring_program(metrics)
     with (
+        _clean_end(),
         tempfile.TemporaryDirectory(prefix="muzero-rc-") as folder,
         open_decoder(source, height=height, max_frames=max_frames) as reference,
     ):
@@ -142,6 +147,28 @@ def measure(
     if len(set(lengths.values())) != 1:
         raise EncoderError(f"measuring {source} gave different numbers of frames: {lengths}")
     return found
+
+
+@contextlib.contextmanager
+def _clean_end() -> Iterator[None]:
+    """Lets SIGTERM unwind instead of ending the process at once.
+
+    A worker of the evaluation is ended that way in the middle of its work, and would leave
+    its temporary folder and two ffmpegs behind.
+    """
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _command(

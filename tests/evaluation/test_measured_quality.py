@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from muzero_rc import video
@@ -205,6 +208,39 @@ def test_what_cannot_be_measured_is_told(source, encode, tmp_path) -> None:
     broken.write_bytes(path.read_bytes()[:40])
     with pytest.raises(EncoderError, match=r"measuring broken\.ivf against"):
         video.measure(broken, source.path, ["ssim"], height=180, max_frames=FRAMES)
+
+
+def test_a_worker_that_is_ended_leaves_nothing(source, encode, tmp_path) -> None:
+    _, path = encode
+    script = (
+        "import sys; from pathlib import Path; from muzero_rc import video\n"
+        "video.measure(*map(Path, sys.argv[1:3]), ['ssim'], height=180)"
+    )
+    # A reference that never ends: a pipe in place of ffmpeg's decoder, which nobody writes to.
+    stuck = tmp_path / "bin" / "ffmpeg"
+    stuck.parent.mkdir()
+    stuck.write_text("#!/bin/sh\nexec sleep 60\n")
+    stuck.chmod(0o755)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(path), str(source.path)],
+        env={
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "PATH": f"{stuck.parent}:{os.environ['PATH']}",
+        },
+    )
+    mine = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while len(children := mine.children()) < 2 or not list(temporary.glob("muzero-rc-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert not list(temporary.glob("muzero-rc-*"))
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
 
 
 @pytest.fixture

@@ -54,6 +54,13 @@ def test_csv_has_every_number_unrounded(results) -> None:
     )  # fmt: skip
     assert float(found["bd_rate_psnr", "c", "save:0.1 avg"]) == percent
     assert float(found["bd_rate_measured", "mean", "save:0.1 SSIM"]) == pytest.approx(-10.0)
+    # Two doublings of 3.5 dB, moved by what 10 % of rate are worth.
+    shift = 3.5 * 0.152003093
+    assert float(found["overlap", "c", "save:0.1 avg"]) == pytest.approx((7 - shift) / (7 + shift))
+    assert float(found["bd_quality", "c", "save:0.1 avg"]) == pytest.approx(3.5 * 0.152003093)
+    assert float(found["bd_rate_psnr", "mean gain, dB", "save:0.1 avg"]) == pytest.approx(
+        3.5 * 0.152003093
+    )
     assert float(found["landing", "vbr", "encodes"]) == 15
     assert float(found["at_target", "save:0.1", "at most 1% over win"]) == 1.0
     assert len(found) == len(rows)
