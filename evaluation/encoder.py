@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from muzero_rc.corpus import find_videos
+from muzero_rc.corpus import Corpus, find_videos
 from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.errors import InputError
 from muzero_rc.evaluation.results import EncodeRecord
 
 __all__ = [
@@ -20,7 +21,11 @@ __all__ = [
     "Method",
     "encode_key",
     "find_sources",
+    "jittered",
 ]
+
+_INDEX_LEVELS = 2
+"""An index is looked for in the folder of a clip and in the one above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +37,14 @@ class ClipSource:
       name: unique name in the evaluation.
       height: scaled down to this height, None for its own.
       max_frames: first frames that are used, None for all.
+      source: what it was cut from: clips of one source look alike and are not independent.
     """
 
     path: Path
     name: str
     height: int | None = None
     max_frames: int | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +85,14 @@ class Method:
       spec: what the policy factory is asked for: a policy's name or file.
       fingerprint: hash or version of all that decides its answers; encodes are reused
         only under the same fingerprint.
+      jitter: most that each target is moved up or down before it is asked for, 0.01 is 1 %;
+        only A/A runs do that (see `jittered`).
     """
 
     name: str
     spec: str
     fingerprint: str
+    jitter: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -100,17 +110,34 @@ class ClipEncoder(Protocol):
         ...
 
     def encode(
-        self, source: ClipSource, method: Method, settings: EncoderSettings, key: str
+        self,
+        source: ClipSource,
+        method: Method,
+        settings: EncoderSettings,
+        key: str,
+        metrics: Sequence[str] = (),
     ) -> EncodeRecord:
-        """Encodes a clip at `settings.target_kbps`; the record carries `key`."""
+        """Encodes a clip at `settings.target_kbps`; the record carries `key`.
+
+        `metrics` are measured beside PSNR, see `results.MEASURED_METRICS`.
+        """
         ...
 
 
-def encode_key(info: ClipInfo, method: Method, settings: EncoderSettings, build: str) -> str:
+def encode_key(
+    info: ClipInfo,
+    method: Method,
+    settings: EncoderSettings,
+    build: str,
+    *,
+    metrics: Sequence[str] = (),
+    measured_by: str = "",
+) -> str:
     """Hash of everything that determines an encode: its name in the store.
 
     The clip's content, the method's fingerprint, all settings and the library's build
-    count; names and paths do not.
+    count, and the metrics beside PSNR with the version of what measures them; names and
+    paths do not.
     """
     parts = {
         "clip": info.sha256,
@@ -118,7 +145,25 @@ def encode_key(info: ClipInfo, method: Method, settings: EncoderSettings, build:
         "settings": settings.as_dict(),
         "build": build,
     }
+    if metrics:
+        parts["metrics"] = [*sorted(metrics), measured_by]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
+
+
+def jittered(target_kbps: int, jitter: float, clip_sha256: str) -> int:
+    """The target of an A/A run: moved by up to `jitter` either way, by 1 kbit/s at least.
+
+    A fixed function of the clip's content and the target, so that a second run finds its
+    encodes again.
+    """
+    if not jitter:
+        return target_kbps
+    digest = hashlib.sha256(f"{clip_sha256} {target_kbps}".encode()).digest()
+    unit = int.from_bytes(digest[:8], "big") / 2**63 - 1.0  # -1..1
+    moved = round(target_kbps * (1.0 + jitter * unit))
+    if moved == target_kbps:
+        moved += 1 if unit > 0 or target_kbps == 1 else -1
+    return moved
 
 
 def find_sources(
@@ -126,16 +171,49 @@ def find_sources(
 ) -> list[ClipSource]:
     """Clips named outright and the videos in folders, sub-folders included; each once.
 
-    Names are file stems, preceded by as many folders as it takes to tell them apart.
+    Names are file stems, preceded by as many folders as it takes to tell them apart. The
+    source of a clip is its group in the folder's `index.csv` (see `muzero_rc.corpus`);
+    without that the sub-folder it lies in; else the clip is its own source.
 
     Raises:
-      InputError: a path does not exist, or no video was found.
+      InputError: a path does not exist, an index is bad, or no video was found.
     """
-    files = list({path.resolve(): path for path in find_videos(paths)}.values())
+    files = {path.resolve(): path for path in find_videos(paths)}
+    names = _unique_names(list(files))
+    folders = [p.resolve() for p in paths if p.is_dir()]
+    told = _indexed_sources(list(files), folders)
     return [
-        ClipSource(path, name, height, max_frames)
-        for path, name in zip(files, _unique_names([p.resolve() for p in files]), strict=True)
+        ClipSource(
+            path, name, height, max_frames, told.get(real) or _subfolder(real, folders) or name
+        )
+        for (real, path), name in zip(files.items(), names, strict=True)
     ]
+
+
+def _indexed_sources(files: Sequence[Path], named: Sequence[Path]) -> dict[Path, str]:
+    """Groups of those files that an `index.csv` beside or above them knows."""
+    near = {folder for path in files for folder in path.parents[:_INDEX_LEVELS]}
+    told: dict[Path, str] = {}
+    for folder in sorted(near | set(named)):
+        if not (folder / "index.csv").is_file():
+            continue
+        try:
+            clips = Corpus.open(folder).clips
+        except InputError:
+            if folder in named:
+                raise
+            continue  # some other table of this name
+        # A clip that the index does not know is its own source, under its file's name.
+        told |= {c.path.resolve(): c.source for c in clips if c.source != c.path.stem}
+    return told
+
+
+def _subfolder(path: Path, folders: Sequence[Path]) -> str:
+    """Name of the sub-folder of a named folder that a file lies in, empty if in none."""
+    above = [f for f in folders if f in path.parents]
+    if not above or path.parent in above:
+        return ""
+    return path.parent.relative_to(max(above, key=lambda f: len(f.parts))).as_posix()
 
 
 def _unique_names(files: list[Path]) -> list[str]:

@@ -11,10 +11,13 @@ import numpy as np
 
 from muzero_rc.errors import InputError
 
-__all__ = ["REACH_TOLERANCE", "Landing", "landing", "within_reach"]
+__all__ = ["PERCENTILES", "REACH_TOLERANCE", "Landing", "landing", "within_reach"]
 
 REACH_TOLERANCE = 0.10
 """A target is marked unreachable when VBR's deviation from it is larger than this."""
+
+PERCENTILES = (5, 25, 50, 75, 95)
+"""Percentiles of the deviation that are reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,7 @@ class Landing:
       mean_deviation: mean of actual / target - 1.
       worst_over: largest actual / target - 1.
       worst_under: smallest actual / target - 1.
+      percentiles: of actual / target - 1, by `PERCENTILES` as text: the distribution.
     """
 
     n: int
@@ -40,6 +44,7 @@ class Landing:
     mean_deviation: float
     worst_over: float
     worst_under: float
+    percentiles: dict[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -70,6 +75,7 @@ def landing(pairs: Iterable[tuple[float, float]]) -> Landing | None:
         mean_deviation=float(np.mean(deviation)),
         worst_over=float(deviation.max()),
         worst_under=float(deviation.min()),
+        percentiles={str(p): float(np.percentile(deviation, p)) for p in PERCENTILES},
     )
 
 

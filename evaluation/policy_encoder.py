@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from muzero_rc import video
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.episode import Episode
-from muzero_rc.env.rollout import rollout
+from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.errors import EncoderError
+from muzero_rc.evaluation.buffer import buffer_report
 from muzero_rc.evaluation.encoder import ClipInfo, ClipSource, Method
-from muzero_rc.evaluation.quality import clip_quality
+from muzero_rc.evaluation.quality import clip_quality, spread
 from muzero_rc.evaluation.results import EncodeRecord
 from muzero_rc.types import Policy, needs_blocks
 
 __all__ = ["PolicyEncoder"]
+
+_PSNR_TOLERANCE_DB = 0.006
+"""ffmpeg prints a frame's PSNR with two decimals."""
 
 
 @runtime_checkable
@@ -81,13 +89,19 @@ class PolicyEncoder:
         )
 
     def encode(
-        self, source: ClipSource, method: Method, settings: EncoderSettings, key: str
+        self,
+        source: ClipSource,
+        method: Method,
+        settings: EncoderSettings,
+        key: str,
+        metrics: Sequence[str] = (),
     ) -> EncodeRecord:
         """Encodes a clip with a method's policy.
 
         Raises:
           InputError: the clip, the policy or what it answers cannot be used.
-          EncoderError: libvpx failed.
+          EncoderError: libvpx failed, or what it made does not decode to what it told.
+          ToolMissingError: nothing here measures one of the metrics.
         """
         clip = self._load(source)
         policy = self._policies.get(method.spec)
@@ -106,7 +120,8 @@ class PolicyEncoder:
             self._warm_up(clip, used, statistics, policy)
         result = rollout(clip, used, policy, first_pass=statistics, backend=self._backend)
         score = result.score
-        quality = clip_quality((frame for _, frame in result.frames), clip.fps)
+        frames = [frame for _, frame in result.frames]
+        quality = clip_quality(frames, clip.fps)
         return EncodeRecord(
             clip=source.name,
             method=method.name,
@@ -130,6 +145,10 @@ class PolicyEncoder:
             clip_sha256=clip.sha256,
             settings=used.as_dict(),
             key=key,
+            psnr_u=quality.u,
+            psnr_v=quality.v,
+            quality=_measure(result, source, clip, metrics) if metrics else {},
+            buffer=buffer_report(frames, settings.target_kbps, clip.fps),
         )
 
     def _load(self, source: ClipSource) -> ClipLike:
@@ -149,3 +168,33 @@ class PolicyEncoder:
         session = self._backend.open(clip, settings, statistics)
         with Episode(clip, settings, statistics, session) as episode:
             policy.decide([episode.observe()])
+
+
+def _measure(
+    result: Rollout, source: ClipSource, clip: ClipLike, metrics: Sequence[str]
+) -> dict[str, Any]:
+    """`EncodeRecord.quality`: the decoded stream against the clip.
+
+    A metric that a clip is too small for is left out.
+
+    Raises:
+      EncoderError: the decoded frames do not have the PSNR that the encoder told.
+    """
+    with tempfile.TemporaryDirectory(prefix="muzero-rc-") as folder:
+        path = Path(folder) / "stream.ivf"
+        result.stream.write_ivf(path)
+        metrics = video.measurable(metrics, clip.width, clip.height)
+        found = video.measure(
+            path, source.path, metrics, height=source.height, max_frames=source.max_frames
+        )
+    shown = sorted((f for _, f in result.frames if f.shown), key=lambda f: f.show_index)
+    measured = found.pop("psnr")
+    # Also proves that frames were compared with the right ones.
+    if len(measured) != len(shown) or any(
+        abs(frame.psnr - db) > _PSNR_TOLERANCE_DB for frame, db in zip(shown, measured, strict=True)
+    ):
+        raise EncoderError(
+            f"{source.name}: the decoded stream does not have the PSNR that the encoder told;"
+            " the file may have changed since it was opened"
+        )
+    return {name: spread(values, clip.fps).as_dict() for name, values in found.items()}

@@ -1,10 +1,10 @@
-"""Quality of an encoded clip from the squared errors of its frames."""
+"""Quality of an encoded clip from the quality of its frames."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +12,53 @@ import numpy as np
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameResult, psnr_db
 
-__all__ = ["ClipQuality", "clip_quality"]
+__all__ = ["ClipQuality", "Spread", "clip_quality", "spread"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A measure of quality over the shown frames of a clip, in the measure's unit.
+
+    Attributes:
+      mean: over frames.
+      worst: the lowest frame.
+      p5: 5th percentile, linear between frames.
+      deviation: standard deviation (of all frames, not of a sample): flicker.
+      last_second: mean of the last second; rate controls that run out of bits collapse there.
+    """
+
+    mean: float
+    worst: float
+    p5: float
+    deviation: float
+    last_second: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def spread(values: Sequence[float], fps: Fraction | float) -> Spread:
+    """Aggregates a measure of quality over frames.
+
+    Args:
+      values: [T] one number per shown frame, in display order.
+      fps: shown frames per second.
+
+    Raises:
+      InputError: there is no frame.
+    """
+    every = np.asarray(values, np.float64)
+    if not every.size:
+        raise InputError("no frame is shown, so there is no quality to measure")
+    tail = min(every.size, max(1, math.ceil(fps)))
+    return Spread(
+        mean=float(every.mean()),
+        worst=float(every.min()),
+        p5=float(np.percentile(every, 5)),
+        deviation=float(every.std()),
+        last_second=float(every[-tail:].mean()),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +104,19 @@ def clip_quality(frames: Iterable[FrameResult], fps: Fraction | float) -> ClipQu
       InputError: no frame is shown.
     """
     shown = sorted((f for f in frames if f.shown), key=lambda f: f.show_index)
-    if not shown:
-        raise InputError("no frame is shown, so there is no quality to measure")
-    every = np.array([f.psnr for f in shown])  # [T]
+    joint = spread([f.psnr for f in shown], fps)
     planes = [
         float(np.mean([psnr_db(f.sse[plane], f.samples[plane]) for f in shown]))
         for plane in range(3)
     ]
-    tail = min(len(shown), max(1, math.ceil(fps)))
     return ClipQuality(
-        avg=float(every.mean()),
+        avg=joint.mean,
         overall=psnr_db(sum(sum(f.sse) for f in shown), sum(sum(f.samples) for f in shown)),
         y=planes[0],
         u=planes[1],
         v=planes[2],
-        worst=float(every.min()),
-        p5=float(np.percentile(every, 5)),
-        deviation=float(every.std()),
-        last_second=float(every[-tail:].mean()),
+        worst=joint.worst,
+        p5=joint.p5,
+        deviation=joint.deviation,
+        last_second=joint.last_second,
     )

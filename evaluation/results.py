@@ -8,21 +8,24 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.types import psnr_db
 
 __all__ = [
     "FORMAT",
+    "MEASURED_METRICS",
     "METRICS",
     "BdEntry",
     "EncodeRecord",
     "Failure",
     "Results",
     "TargetEntry",
+    "metrics_of",
     "write_atomically",
 ]
 
@@ -30,7 +33,13 @@ FORMAT = 1
 """Version of the files; files of another version are refused."""
 
 METRICS = ("psnr_avg", "psnr_overall", "psnr_y")
-"""Metrics with a BD-rate, named as the fields of `EncodeRecord`."""
+"""Metrics that every encode has, named as the fields of `EncodeRecord`."""
+
+MEASURED_METRICS = ("ssim", "ms_ssim", "vmaf", "vmaf_neg")
+"""Metrics that an encode has if they were asked for, named as in `EncodeRecord.quality`."""
+
+# They saturate at 1: their BD-rates are taken over -10 log10(1 - value).
+_SATURATING = frozenset({"ssim", "ms_ssim"})
 
 
 class _Record:
@@ -48,6 +57,9 @@ class _Record:
         values = {}
         for entry in fields(cls):  # type: ignore[arg-type]
             kind = str(entry.type)
+            optional = entry.default is not MISSING or entry.default_factory is not MISSING
+            if optional and entry.name not in data:
+                continue  # a file of before there was this field
             value = data.get(entry.name)
             if entry.name not in data or not _FITS[kind](value):
                 raise InputError(
@@ -106,6 +118,13 @@ class EncodeRecord(_Record):
       clip_sha256: of the clip's frames, size and frame rate.
       settings: every encoder setting, as the method used it.
       key: hash of all that determines the encode.
+      psnr_u: mean over shown frames of the PSNR of U, dB; None in older files.
+      psnr_v: likewise of V.
+      quality: by metric of `MEASURED_METRICS` that was asked for, its `mean`, `worst`, `p5`,
+        `deviation` and `last_second` over shown frames (`evaluation.quality.Spread`), in
+        the metric's own unit.
+      buffer: `needed_s`, and `sizes` by seconds of buffer (`evaluation.buffer`); empty in
+        older files.
     """
 
     clip: str
@@ -130,6 +149,36 @@ class EncodeRecord(_Record):
     clip_sha256: str
     settings: dict[str, Any]
     key: str
+    psnr_u: float | None = None
+    psnr_v: float | None = None
+    quality: dict[str, Any] = field(default_factory=dict)
+    buffer: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def asked_kbps(self) -> float:
+        """The target that the encoder was given: another than `target_kbps` in A/A runs."""
+        return float(self.settings.get("target_kbps", self.target_kbps))
+
+    def level(self, metric: str) -> float | None:
+        """Quality on the scale that BD-rates of a metric are taken over; None if not measured.
+
+        PSNR in dB and VMAF in points as they are. SSIM and MS-SSIM as -10 log10(1 - mean)
+        dB, at most `MAX_PSNR_DB` (draft-ietf-netvc-testing, section 4.2): near 1 their own
+        scale leaves nothing to integrate over.
+        """
+        if metric in METRICS:
+            return float(getattr(self, metric))
+        measured = self.quality.get(metric)
+        if measured is None:
+            return None
+        mean = float(measured["mean"])
+        return psnr_db(1.0 - mean, 1.0, peak=1.0) if metric in _SATURATING else mean
+
+
+def metrics_of(encodes: Iterable[EncodeRecord]) -> tuple[str, ...]:
+    """`METRICS`, and the measured ones that any of the encodes has."""
+    measured = {name for e in encodes for name in e.quality}
+    return METRICS + tuple(name for name in MEASURED_METRICS if name in measured)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +205,11 @@ class BdEntry(_Record):
     Attributes:
       clip: name of the clip.
       method: name of the method.
-      metric: one of `METRICS`.
+      metric: one of `METRICS` or `MEASURED_METRICS`.
       percent: BD-rate; negative is better; None if undefined.
       overlap: common quality interval over the spanned one, 0..1.
-      db: BD-PSNR, dB; positive is better; None if undefined.
+      db: mean difference in quality at equal rate, on the metric's scale
+        (`EncodeRecord.level`): for PSNR the BD-PSNR; positive is better; None if undefined.
       reason: why `percent` is None, empty otherwise.
       dropped: dominated and repeated points left out.
     """
@@ -201,8 +251,8 @@ class Results:
       targets: every (clip, target).
       failures: every encode that failed.
       bd_rate: per clip, method and metric.
-      summary: by method: by metric `mean median n n_undefined share_better interval`;
-        `landing`, `landing_reachable`, `time`.
+      summary: by method: by metric the statistics of its BD-rate; `landing`,
+        `landing_reachable`, `at_target`, `buffer`, `time`.
     """
 
     settings: dict[str, Any]
@@ -227,16 +277,38 @@ class Results:
         write_atomically(folder / "results.csv", self.csv())
 
     def csv(self) -> str:
-        """One line for each encode; the lists and settings stay in the JSON."""
+        """One line for each encode; the lists and settings stay in the JSON.
+
+        A measured metric has a column for each of its aggregates, the first of them the mean
+        under the metric's own name.
+        """
         reachable = {(t.clip, t.target_kbps): t.reachable for t in self.targets}
-        columns = [f.name for f in fields(EncodeRecord) if f.name not in ("qindex", "settings")]
+        nested = ("qindex", "settings", "quality", "buffer")
+        columns = [f.name for f in fields(EncodeRecord) if f.name not in nested]
+        measured = [m for m in metrics_of(self.encodes) if m not in METRICS]
+        parts = ("mean", "worst", "p5", "deviation", "last_second")
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns, "reachable"])
+        names = [m if part == "mean" else f"{m}_{part}" for m in measured for part in parts]
+        writer.writerow([*columns, *names, "buffer_needed_s", "reachable"])
         for record in self.encodes:
+            values = [record.quality.get(m, {}).get(part, "") for m in measured for part in parts]
             pair = (record.clip, record.target_kbps)
-            writer.writerow([*(getattr(record, c) for c in columns), reachable.get(pair, "")])
+            writer.writerow(
+                [
+                    *(getattr(record, c) for c in columns), *values,
+                    record.buffer.get("needed_s", ""), reachable.get(pair, ""),
+                ]
+            )  # fmt: skip
         return text.getvalue()
+
+    def sources(self) -> dict[str, str]:
+        """Source of each clip; in files that do not tell, every clip is its own."""
+        told = {}
+        for clip in self.settings.get("clips", []):
+            if isinstance(clip, Mapping) and isinstance(clip.get("name"), str):
+                told[clip["name"]] = str(clip.get("source") or clip["name"])
+        return {e.clip: told.get(e.clip, e.clip) for e in self.encodes}
 
     @classmethod
     def load(cls, path: Path) -> Results:

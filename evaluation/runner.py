@@ -12,7 +12,7 @@ from typing import Any
 
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.evaluation.encoder import ClipEncoder, ClipSource, Method, encode_key
+from muzero_rc.evaluation.encoder import ClipEncoder, ClipSource, Method, encode_key, jittered
 from muzero_rc.evaluation.pool import TaskFailure, WorkerPool
 from muzero_rc.evaluation.results import EncodeRecord, Failure, Results, write_atomically
 from muzero_rc.evaluation.store import EncodeStore
@@ -33,6 +33,8 @@ class EvaluationPlan:
       settings: of every encode but for the target.
       targets_kbps: for every clip, or None to choose per clip (`auto`).
       build: identity of the encoder library.
+      metrics: measured beside PSNR, some of `results.MEASURED_METRICS`.
+      measured_by: version of the program that measures them.
       notes: more to keep in the results' `settings`.
     """
 
@@ -41,6 +43,8 @@ class EvaluationPlan:
     settings: EncoderSettings
     targets_kbps: tuple[int, ...] | None
     build: str
+    metrics: tuple[str, ...] = ()
+    measured_by: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -138,6 +142,7 @@ class _Run:
         self._handler = Handler(encoder, self._store, plan.build)
         self._on_progress = on_progress
         self._clips = {source.name: i for i, source in enumerate(plan.sources)}
+        self._sources = {source.name: source.source or source.name for source in plan.sources}
         self._queue: list[tuple[tuple[int, int, int], Opening | Encoding]] = []
         self._done = 0
         targets = AUTO_COUNT if plan.targets_kbps is None else len(plan.targets_kbps)
@@ -183,9 +188,14 @@ class _Run:
         clip = self._clips[source.name]
         for i, target in enumerate(opened.targets_kbps):
             for j, method in enumerate(self._plan.methods):
-                settings = self._plan.settings.replace(target_kbps=target)
-                key = encode_key(opened.info, method, settings, self._plan.build)
-                task = Encoding(source, method, settings, key)
+                asked = jittered(target, method.jitter, opened.info.sha256)
+                settings = self._plan.settings.replace(target_kbps=asked)
+                metrics = self._plan.metrics
+                key = encode_key(
+                    opened.info, method, settings, self._plan.build,
+                    metrics=metrics, measured_by=self._plan.measured_by,
+                )  # fmt: skip
+                task = Encoding(source, method, settings, key, target, metrics)
                 found = self._store.get(key)
                 if found is not None:
                     self._keep(found, task, reused=True)
@@ -194,7 +204,12 @@ class _Run:
 
     def _keep(self, record: EncodeRecord, task: Encoding, *, reused: bool) -> None:
         # On disk it may have been made under another name of the same clip or policy.
-        record = dataclasses.replace(record, clip=task.source.name, method=task.method.name)
+        record = dataclasses.replace(
+            record,
+            clip=task.source.name,
+            method=task.method.name,
+            target_kbps=task.target_kbps,
+        )
         self._records.append(record)
         self._report(record.clip, record.method, record.target_kbps, reused=reused)
 
@@ -204,7 +219,7 @@ class _Run:
             raise OutputError(failure.message)
         method, target, where = "", 0, f"clip {task.source.name}"
         if isinstance(task, Encoding):
-            method, target = task.method.name, task.settings.target_kbps
+            method, target = task.method.name, task.target_kbps
             where += f", {method}, {target} kbit/s"
         else:
             self._total -= self._per_clip
@@ -253,7 +268,7 @@ class _Run:
             targets=targets,
             failures=failures,
             bd_rate=bd,
-            summary=summarize(encodes, targets, bd, methods),
+            summary=summarize(encodes, targets, bd, methods, self._sources),
         )
 
     def _settings(self, clips: Iterable[str]) -> dict[str, Any]:
@@ -263,7 +278,10 @@ class _Run:
         described = []
         for clip in clips:
             opened = self._opened[clip]
-            entry = opened.info.as_dict() | {"targets_kbps": list(opened.targets_kbps)}
+            entry = opened.info.as_dict() | {
+                "source": self._sources[clip],
+                "targets_kbps": list(opened.targets_kbps),
+            }
             if opened.auto is not None:
                 entry["auto"] = dataclasses.asdict(opened.auto)
             described.append(entry)
@@ -274,6 +292,8 @@ class _Run:
             "targets": "auto" if fixed is None else list(fixed),
             "anchor": ANCHOR,
             "methods": [m.as_dict() for m in self._plan.methods],
+            "metrics": list(self._plan.metrics),
+            "measured_by": self._plan.measured_by,
             "clips": described,
             **self._plan.notes,
         }

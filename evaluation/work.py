@@ -51,12 +51,23 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Task: one encode."""
+    """Task: one encode.
+
+    Attributes:
+      source: the clip.
+      method: how.
+      settings: with the target that is asked for.
+      key: hash of all that determines the encode.
+      target_kbps: the target that it stands for, which A/A runs move before they ask.
+      metrics: to measure beside PSNR.
+    """
 
     source: ClipSource
     method: Method
     settings: EncoderSettings
     key: str
+    target_kbps: int
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +87,7 @@ class Handler:
           OutputError: the store cannot be written.
         """
         if isinstance(task, Encoding):
-            return self._encode(task.source, task.method, task.settings, task.key)
+            return self._encode(task.source, task.method, task.settings, task.key, task.metrics)
         info = self.encoder.open(task.source)
         if task.targets_kbps is not None:
             return Opened(info, task.targets_kbps, None)
@@ -94,8 +105,13 @@ class Handler:
         return Opened(info, chosen.targets_kbps, chosen)
 
     def _encode(
-        self, source: ClipSource, method: Method, settings: EncoderSettings, key: str
+        self,
+        source: ClipSource,
+        method: Method,
+        settings: EncoderSettings,
+        key: str,
+        metrics: tuple[str, ...] = (),
     ) -> EncodeRecord:
-        record = self.encoder.encode(source, method, settings, key)
+        record = self.encoder.encode(source, method, settings, key, metrics)
         self.store.put(record)
         return record

@@ -67,6 +67,7 @@ def examine() -> list[Finding]:
         _encoder(),
         *(_tool(name) for name in ("ffmpeg", "ffprobe")),
         *(_ffmpeg_encoder(name) for name in _ENCODERS),
+        _measuring(),
         *(_package(name) for name in _PACKAGES),
         _package("scikit-video", required=False, hint="only for muzero-rc demo: pip install it"),
         _devices(),
@@ -94,6 +95,17 @@ def _tool(name: str) -> Finding:
     if len(words) < 3 or words[1] != "version":
         return Finding(name, f"{path} does not tell its version; install it anew", False)
     return Finding(name, f"{words[2]} ({path})")
+
+
+def _measuring() -> Finding:
+    """What measures VMAF; not needed by anything else."""
+    from muzero_rc.video import measuring_program, program_version
+
+    try:
+        program = measuring_program(["vmaf"])
+    except MuzeroRcError as error:
+        return Finding("libvmaf", str(error), False, required=False)
+    return Finding("libvmaf", f"in ffmpeg {program_version(program)} ({program})")
 
 
 def _ffmpeg_encoder(name: str) -> Finding:

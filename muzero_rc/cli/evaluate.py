@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from muzero_rc.evaluation.encoder import Method
     from muzero_rc.evaluation.runner import EvaluationPlan, Progress
 
-__all__ = ["EvaluateArgs", "methods_of", "run"]
+__all__ = ["EvaluateArgs", "methods_of", "parse_metrics", "run"]
 
 _LOG_INTERVAL_S = 10.0
+_NOISE_JITTER = 0.01
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ class EvaluateArgs:
 
     targets: Annotated[str, tyro.conf.arg(metavar="auto|KBPS,KBPS,...")] = "auto"
     """Bitrates in kbit/s; auto takes five per clip where VBR reaches about 30 to 45 dB."""
+
+    metrics: Annotated[str, tyro.conf.arg(metavar="M,M,...")] = "psnr"
+    """Measured: psnr always, and any of ssim, ms-ssim, vmaf, vmaf-neg; they cost time."""
+
+    aa: bool = False
+    """Also encode VBR at targets moved by up to 1% (method vbr-aa): what noise looks like."""
+
+    format: Annotated[
+        Literal["text", "md", "csv", "latex"], tyro.conf.arg(metavar="text|md|csv|latex")
+    ] = "text"
+    """Form of the printed tables."""
 
     scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = 480
     """Scale clips down to this height; None keeps theirs."""
@@ -99,7 +111,7 @@ def run(args: EvaluateArgs) -> int:
     # Heavy imports come after the cheap mistakes.
     from muzero_rc.evaluation.policy_encoder import PolicyEncoder
     from muzero_rc.evaluation.runner import run_evaluation
-    from muzero_rc.evaluation.table import make_console, results_report
+    from muzero_rc.evaluation.table import make_console, results_document, results_report
     from muzero_rc.policies import make_policy
 
     for method in plan.methods:
@@ -118,8 +130,15 @@ def run(args: EvaluateArgs) -> int:
                 file=sys.stderr,
             )
         raise
-    make_console(sys.stdout).print(results_report(results))
-    print(f"\n{args.out / 'results.json'}\n{args.out / 'results.csv'}")
+    files = f"{args.out / 'results.json'}\n{args.out / 'results.csv'}"
+    if args.format == "text":
+        make_console(sys.stdout).print(results_report(results))
+        print(f"\n{files}")
+    else:
+        # The document alone on stdout, so that it can be put into a file.
+        print(results_document(results, args.format), end="")
+        if not args.quiet:
+            print(files, file=sys.stderr)
     if results.failures:
         count = len(results.failures)
         print(f"muzero-rc: {count} failed, see above; run again to retry", file=sys.stderr)
@@ -127,7 +146,7 @@ def run(args: EvaluateArgs) -> int:
 
 
 def _plan(args: EvaluateArgs) -> EvaluationPlan:
-    from muzero_rc import __version__
+    from muzero_rc import __version__, video
     from muzero_rc.env import _native
     from muzero_rc.evaluation.encoder import find_sources
     from muzero_rc.evaluation.runner import EvaluationPlan
@@ -140,13 +159,17 @@ def _plan(args: EvaluateArgs) -> EvaluationPlan:
     if args.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {args.jobs}")
     targets = parse_targets(args.targets)
+    metrics = parse_metrics(args.metrics)
+    measured_by = video.program_version(video.measuring_program(metrics)) if metrics else ""
     settings = _settings(args)
     return EvaluationPlan(
         sources=tuple(find_sources(args.clips, height=args.scale, max_frames=args.frames)),
-        methods=methods_of(args.policy or ("muzero",)),
+        methods=methods_of(args.policy or ("muzero",), noise=args.aa),
         settings=settings,
         targets_kbps=targets,
         build=f"{_native.build_id()} muzero_rc {__version__}",
+        metrics=metrics,
+        measured_by=measured_by,
         notes={
             "scale": args.scale,
             "max_frames": args.frames,
@@ -175,18 +198,38 @@ def _settings(args: EvaluateArgs) -> EncoderSettings:
     )
 
 
-def methods_of(policies: Sequence[str]) -> tuple[Method, ...]:
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """Reads a list as `psnr,ssim,vmaf-neg`; those beside PSNR, each once, in a fixed order.
+
+    Raises:
+      InputError: there is no such metric.
+    """
+    from muzero_rc.evaluation.results import MEASURED_METRICS
+
+    names = {part.strip().lower().replace("-", "_") for part in text.split(",")} - {"psnr", ""}
+    unknown = sorted(names - set(MEASURED_METRICS))
+    if unknown:
+        known = ", ".join(["psnr", *(m.replace("_", "-") for m in MEASURED_METRICS)])
+        raise InputError(f"unknown metric {unknown[0]!r} in --metrics; give any of {known}")
+    return tuple(m for m in MEASURED_METRICS if m in names)
+
+
+def methods_of(policies: Sequence[str], *, noise: bool = False) -> tuple[Method, ...]:
     """The anchor, the control, then the policies, each once and under its own name.
+
+    Args:
+      policies: names or files.
+      noise: also the anchor against itself, an A/A run.
 
     Raises:
       InputError: there is no such policy.
     """
     from muzero_rc.evaluation.encoder import Method
-    from muzero_rc.evaluation.summary import ANCHOR, CONTROL
+    from muzero_rc.evaluation.summary import ANCHOR, CONTROL, NOISE
 
     specs = list(dict.fromkeys((ANCHOR, CONTROL, *policies)))
     stems = [_stem(spec) for spec in specs]
-    return tuple(
+    methods = tuple(
         Method(
             name=stem if stems.count(stem) == 1 else spec,
             spec=spec,
@@ -194,6 +237,10 @@ def methods_of(policies: Sequence[str]) -> tuple[Method, ...]:
         )
         for spec, stem in zip(specs, stems, strict=True)
     )
+    if noise:
+        again = Method(NOISE, ANCHOR, _fingerprint(ANCHOR), jitter=_NOISE_JITTER)
+        methods = (*methods[:2], again, *methods[2:])
+    return methods
 
 
 def _stem(spec: str) -> str:

@@ -4,19 +4,31 @@ The only package that uses ffmpeg-python.
 """
 
 from muzero_rc.video.decode import Decoder, open_decoder
+from muzero_rc.video.metrics import (
+    MEASURES,
+    measurable,
+    measure,
+    measuring_program,
+    program_version,
+)
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
 from muzero_rc.video.tools import find_tool
 from muzero_rc.video.webm import check_audio, mux, verify
 
 __all__ = [
+    "MEASURES",
     "AudioStream",
     "Decoder",
     "VideoInfo",
     "check_audio",
     "check_height",
     "find_tool",
+    "measurable",
+    "measure",
+    "measuring_program",
     "mux",
     "open_decoder",
     "probe",
+    "program_version",
     "verify",
 ]

@@ -33,6 +33,12 @@ _GENERIC = (
     "Error while filtering:",
     "Error opening output files:",
     "Nothing was written into output file",
+    # From ffmpeg 7 on every thread reports that it ends.
+    "Terminating thread with return code",
+    "Task finished with error code",
+    "Could not open encoder before EOF",
+    "Error reinitializing filters",
+    "Failed to configure input pad",
 )
 _VAGUE = "Invalid data found when processing input"
 
@@ -51,10 +57,15 @@ def find_tool(name: str) -> str:
     return path
 
 
-def ffmpeg_command(*global_options: str) -> list[str]:
-    """Start of every ffmpeg command line: quiet, no questions, no reading of stdin."""
+def ffmpeg_command(*global_options: str, program: str | None = None) -> list[str]:
+    """Start of every ffmpeg command line: quiet, no questions, no reading of stdin.
+
+    Args:
+      global_options: more options of ffmpeg itself.
+      program: path of another ffmpeg than the one on PATH.
+    """
     return [
-        find_tool("ffmpeg"), "-hide_banner", "-nostdin", "-loglevel", "error",
+        program or find_tool("ffmpeg"), "-hide_banner", "-nostdin", "-loglevel", "error",
         *global_options, "-y",
     ]  # fmt: skip
 
@@ -79,10 +90,20 @@ class Child:
       process: the child; its stdout is a pipe of bytes.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(
+        self, command: Sequence[str], *, stdin: int = subprocess.DEVNULL, cwd: Path | None = None
+    ) -> None:
+        """Starts it.
+
+        Args:
+          command: the program and its arguments.
+          stdin: a file descriptor that the child reads from; nothing if not given.
+          cwd: the folder it runs in.
+        """
         self.process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,

@@ -16,6 +16,7 @@ from muzero_rc.env.first_pass import FirstPass, first_pass
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.session import EncoderSession, encode_plain
 from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.evaluation.quality import clip_quality
 from muzero_rc.types import KEEP
 
 _FRAMES = 40
@@ -85,11 +86,13 @@ def test_observed_vbr_is_stock_vbr_with_its_psnr(clip: Clip, y4m: Path, speed: i
     stock, printed = _vpxenc(y4m, clip, settings, 2)
     done = rollout(clip, settings, VbrPolicy())
     assert done.stream.ivf() == stock
-    found = re.search(r"PSNR \(Overall/Avg/Y/U/V\) ([\d.]+) ([\d.]+) ([\d.]+)", printed)
+    found = re.search(r"PSNR \(Overall/Avg/Y/U/V\)" + 5 * r" +([\d.]+)", printed)
     assert found is not None
     score = done.score
-    ours = [f"{v:.3f}" for v in (score.psnr_overall, score.psnr_avg, score.psnr_y)]
-    assert ours == list(found.groups())
+    quality = clip_quality((frame for _, frame in done.frames), clip.fps)
+    ours = (score.psnr_overall, score.psnr_avg, score.psnr_y, quality.u, quality.v)
+    assert [f"{v:.3f}" for v in ours] == list(found.groups())
+    assert (quality.overall, quality.avg, quality.y) == pytest.approx(ours[:3])
 
 
 def _trace(clip: Clip, settings: EncoderSettings, stats: FirstPass, keep: bool) -> Rollout:

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,12 @@ DB_AT_100_KBPS = 34.0
 def law_db(kbps: float, saving: float = 0.0) -> float:
     """PSNR at a rate; `saving` 0.1 needs 10 % less rate for the same PSNR."""
     return DB_AT_100_KBPS + DB_PER_DOUBLING * math.log2(kbps / (1.0 - saving) / 100.0)
+
+
+def measured(metric: str, db: float) -> dict[str, float]:
+    """A metric that follows PSNR: SSIM by 1 - 10^(-db / 25), VMAF by 2.2 points a dB."""
+    mean = 1 - 10 ** (-db / 25) if "ssim" in metric else min(2.2 * db, 100.0)
+    return {"mean": mean, "worst": mean / 2, "p5": mean / 2, "deviation": 0.1, "last_second": mean}
 
 
 @dataclass
@@ -50,7 +57,12 @@ class FakeEncoder:
         )  # fmt: skip
 
     def encode(
-        self, source: ClipSource, method: Method, settings: EncoderSettings, key: str
+        self,
+        source: ClipSource,
+        method: Method,
+        settings: EncoderSettings,
+        key: str,
+        metrics: Sequence[str] = (),
     ) -> EncodeRecord:
         self._note("encode", f"{source.name}-{method.name}-{settings.target_kbps}")
         time.sleep(self.nap_s)
@@ -74,6 +86,7 @@ class FakeEncoder:
             preparation_seconds=0.0, frames=50, coded_frames=60, qindex=[100] * 60,
             sha256=hashlib.sha256(f"{kbps} {db}".encode()).hexdigest(),
             clip_sha256=self.contents[source.name], settings=settings.as_dict(), key=key,
+            quality={name: measured(name, db) for name in metrics},
         )  # fmt: skip
 
     def _note(self, kind: str, what: str) -> None:

@@ -89,6 +89,37 @@ def test_a_real_clip_end_to_end(clip_path, tmp_path, capfd) -> None:
     assert capfd.readouterr().err == ""
 
 
+def test_metrics_an_a_a_run_and_tables_for_a_document(clip_path, tmp_path, capfd) -> None:
+    out = tmp_path / "out"
+    words = (
+        clip_path, "--policy", "proposal", "--targets", "60,90,140,220", "--scale", 96,
+        "--frames", 6, "--speed", 8, "--lag", 5, "--jobs", 1, "--metrics", "psnr,ssim",
+        "--aa", "--out", out,
+    )  # fmt: skip
+    assert evaluate(*words, "--format", "csv") == 0
+    printed = capfd.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0] == "table,row,column,value"
+    assert any(x.startswith("bd_rate_measured,mean,vbr-aa SSIM,") for x in lines)
+    assert str(out / "results.json") in printed.err
+    results = Results.load(out)
+    assert {e.method for e in results.encodes} == {"vbr", "proposal", "vbr-aa"}
+    for record in results.encodes:
+        assert set(record.quality) == {"ssim"}
+        moved = abs(record.asked_kbps - record.target_kbps)
+        assert moved <= 2 and (moved > 0) == (record.method == "vbr-aa")
+        assert set(record.buffer["sizes"]) == {"0.5", "1", "2"}
+    assert results.settings["measured_by"]
+    assert results.settings["clips"][0]["source"] == clip_path.stem
+    # Again, from what is on disk, for a pull request.
+    assert evaluate(*words, "--format", "md", "--quiet") == 0
+    printed = capfd.readouterr()
+    assert "| clip " in printed.out
+    assert printed.err == ""
+    assert main(["lottery", str(out)]) == 2
+    assert "the lottery needs at least 2" in capfd.readouterr().err
+
+
 def test_constant_without_a_value_keeps_to_the_target(clip_path, tmp_path, capfd) -> None:
     out = tmp_path / "out"
     assert evaluate(
@@ -119,6 +150,7 @@ def test_constant_without_a_value_keeps_to_the_target(clip_path, tmp_path, capfd
         (["CLIP", "--jobs", "0"], "--jobs must be at least 1, not 0"),
         (["TEXT"], "text"),
         (["CLIP", "--scale", "-3"], "height"),
+        (["CLIP", "--metrics", "vmf"], "unknown metric 'vmf' in --metrics"),
         (["CLIP", "--out", "TEXT/out"], "cannot write to the folder"),
     ],
 )

@@ -24,6 +24,10 @@ def test_landing_shares_and_means() -> None:
     assert found.mean_deviation == pytest.approx((0.005 + 0.03 + 0.1 - 0.25) / 5)
     assert found.worst_over == pytest.approx(0.1)
     assert found.worst_under == pytest.approx(-0.25)
+    # Of -0.25, 0, 0.005, 0.03, 0.1: linear between them.
+    assert found.percentiles == pytest.approx(
+        {"5": -0.2, "25": 0.0, "50": 0.005, "75": 0.03, "95": 0.086}
+    )
 
 
 @given(st.floats(1, 1e6))

@@ -13,7 +13,13 @@ from fake_rd import FakeEncoder
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.encoder import ClipSource, Method
-from muzero_rc.evaluation.results import EncodeRecord, Failure, Results, write_atomically
+from muzero_rc.evaluation.results import (
+    BdEntry,
+    EncodeRecord,
+    Failure,
+    Results,
+    write_atomically,
+)
 from muzero_rc.evaluation.store import EncodeStore
 from muzero_rc.evaluation.summary import compare, mark_targets, summarize
 from muzero_rc.evaluation.table import make_console, results_report
@@ -78,6 +84,110 @@ def test_csv_has_a_line_for_each_encode(tmp_path) -> None:
         assert float(row["psnr_avg"]) == record.psnr_avg
         assert row["sha256"] == record.sha256
         assert row["reachable"] == str(record.target_kbps != 100)
+
+
+NEW_IN_ENCODES = ("psnr_u", "psnr_v", "quality", "buffer")
+
+
+def test_files_of_before_the_new_fields_still_load_and_print(tmp_path) -> None:
+    results(tmp_path, clips="abc").save(tmp_path)
+    path = tmp_path / "results.json"
+    data = json.loads(path.read_text())
+    for record in data["encodes"]:
+        for name in NEW_IN_ENCODES:
+            del record[name]
+    for entry in data["summary"].values():
+        del entry["at_target"], entry["buffer"], entry["landing"]["percentiles"]
+        for metric in ("psnr_avg", "psnr_overall", "psnr_y"):
+            for name in ("tests", "interval_within", "n_sources", "n_low_overlap", "n_dropped"):
+                entry.get(metric, {}).pop(name, None)
+            entry.get(metric, {}).pop("mean_overlap", None)
+    path.write_text(json.dumps(data))
+    old = Results.load(path)
+    assert old.encodes[0].psnr_u is None
+    assert old.encodes[0].buffer == {}
+    assert old.sources() == {"a": "a", "b": "b", "c": "c"}
+    with (tmp_path / "report.txt").open("w") as file:
+        make_console(file).print(results_report(old))
+    text = (tmp_path / "report.txt").read_text()
+    assert "landing" in text
+    assert "at most" not in text
+    # An encode kept by an earlier version is found again too.
+    store = EncodeStore(tmp_path / "encodes")
+    write_atomically(store.path("k"), json.dumps(data["encodes"][0] | {"key": "k"}))
+    assert store.get("k") is not None
+    data["encodes"][0]["psnr_u"] = "high"
+    path.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="'psnr_u' should be float"):
+        Results.load(path)
+
+
+def test_measured_metrics_have_curves_of_their_own(tmp_path) -> None:
+    (tmp_path / "a").write_text("a")
+    encoder, source = FakeEncoder(tmp_path), ClipSource(tmp_path / "a", "a")
+    metrics = ("ssim", "vmaf")
+    encodes = [
+        encoder.encode(source, Method(m, m, ""), EncoderSettings(target_kbps=t), "", metrics)
+        for m in METHODS for t in (20, 40, 80, 160, 320)
+    ]  # fmt: skip
+    bd = {(b.method, b.metric): b for b in compare(encodes, ["a"], METHODS)}
+    # The fake's SSIM is 1 - 10^(-db / 25): a straight line on the scale of -10 log10(1 - x).
+    assert bd["save:0.1", "ssim"].percent == pytest.approx(-10.0)
+    assert bd["save:0.1", "vmaf"].percent == pytest.approx(-10.0)
+    assert bd["save:0.1", "vmaf"].db == pytest.approx(2.2 * 3.5 * 0.152003093)
+    assert encodes[0].level("ssim") == pytest.approx(encodes[0].psnr_avg / 2.5)
+    assert encodes[0].level("ms_ssim") is None
+    perfect = dataclasses.replace(encodes[0], quality={"ssim": {"mean": 1.0}})
+    assert perfect.level("ssim") == 100.0
+    part = [dataclasses.replace(e, quality={}) for e in encodes[:6]] + encodes[6:]
+    found = {(b.method, b.metric): b for b in compare(part, ["a"], METHODS)}
+    assert "usable points" in found["save:0.1", "ssim"].reason
+    none = [dataclasses.replace(e, clip="b", quality={}) for e in encodes]
+    found = {(b.clip, b.metric): b for b in compare([*encodes, *none], ["a", "b"], METHODS)}
+    assert found["b", "ssim"].reason == "not measured on this clip"
+    assert found["b", "psnr_y"].percent is not None
+    statistics = summarize(encodes, [], list(bd.values()), METHODS)["save:0.1"]
+    assert statistics["at_target"]["vmaf"]["0.01"]["win_share"] == 1.0
+    written = Results(settings={}, encodes=[*encodes, *none]).csv().splitlines()
+    rows = list(csv.DictReader(written))
+    assert float(rows[0]["vmaf"]) == encodes[0].quality["vmaf"]["mean"]
+    assert float(rows[0]["ssim_p5"]) == encodes[0].quality["ssim"]["p5"]
+    assert rows[-1]["vmaf"] == ""
+
+
+def _entry(clip: str, method: str, metric: str, percent: float | None) -> BdEntry:
+    return BdEntry(
+        clip=clip, method=method, metric=metric, percent=percent, db=0.0, reason="",
+        overlap=0.5 if clip == "c0" else 1.0, dropped=int(clip == "c1"),
+    )  # fmt: skip
+
+
+def test_tests_pair_clips_within_sources_and_correct_for_their_number() -> None:
+    """Eight sources of two clips: 2 / 2^8 if all agree; 4 tests in the family, not the A/A's."""
+    clips = [f"c{i}" for i in range(16)]
+    sources = {c: f"s{i // 2}" for i, c in enumerate(clips)}
+    bd = []
+    for i, clip in enumerate(clips):
+        for method, percent in (("proposal", -1.0 - i), ("vbr-aa", 0.1), ("mine", -2.0 - i)):
+            bd.append(_entry(clip, method, "psnr_avg", percent))
+    bd.append(_entry("c16", "mine", "psnr_avg", None))
+    methods = ["vbr", "proposal", "vbr-aa", "mine"]
+    summary = summarize([], [], bd, methods, sources)
+    mine = summary["mine"]["psnr_avg"]
+    assert set(mine["tests"]) == {"vbr", "proposal"}
+    for other in ("vbr", "proposal"):
+        assert mine["tests"][other]["n"] == 8
+        assert mine["tests"][other]["p"] == pytest.approx(2 / 2**8)
+        assert mine["tests"][other]["p_holm"] == pytest.approx(3 * 2 / 2**8)
+    assert set(summary["proposal"]["psnr_avg"]["tests"]) == {"vbr"}
+    noise = summary["vbr-aa"]["psnr_avg"]["tests"]["vbr"]
+    assert (noise["n"], noise["p_holm"]) == (8, None)
+    assert (mine["n"], mine["n_undefined"], mine["n_sources"]) == (16, 1, 8)
+    assert (mine["n_low_overlap"], mine["n_dropped"]) == (1, 1)
+    assert mine["mean_overlap"] == pytest.approx(15.5 / 16)
+    low, high = mine["interval"]
+    within = mine["interval_within"]
+    assert low < within[0] < mine["mean"] < within[1] < high
 
 
 @pytest.mark.parametrize(

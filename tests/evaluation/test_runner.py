@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import resource
 import signal
@@ -17,7 +18,7 @@ from fake_rd import FakeEncoder, square
 
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.evaluation.encoder import ClipSource, Method, encode_key, find_sources
+from muzero_rc.evaluation.encoder import ClipSource, Method, encode_key, find_sources, jittered
 from muzero_rc.evaluation.pool import TaskFailure, WorkerPool
 from muzero_rc.evaluation.results import Results
 from muzero_rc.evaluation.runner import EvaluationPlan, Progress, run_evaluation
@@ -184,6 +185,83 @@ def test_auto_targets_span_the_quality_range(make, tmp_path) -> None:
     assert all(e.settings["speed"] == 1 for e in found.encodes)
     run_evaluation(plan, encoder, tmp_path / "out")
     assert len([c for c in encoder.calls("encode") if c.startswith("a-vbr")]) == len(probes)
+
+
+def test_metrics_are_measured_where_asked_for_and_are_part_of_the_key(make, tmp_path) -> None:
+    plan, encoder = make({"a": "one"}, targets=None)
+    plain = run_evaluation(plan, encoder, tmp_path / "out")
+    made = len(encoder.calls("encode"))
+    assert all(e.quality == {} for e in plain.encodes)
+    asked = dataclasses.replace(plan, metrics=("ssim", "vmaf"), measured_by="1")
+    found = run_evaluation(asked, encoder, tmp_path / "out")
+    # The grid anew, the probes of `auto` not: they need no metric.
+    assert len(encoder.calls("encode")) == made + 10
+    assert all(set(e.quality) == {"ssim", "vmaf"} for e in found.encodes)
+    assert found.settings["metrics"] == ["ssim", "vmaf"]
+    assert {b.metric for b in found.bd_rate} > {"ssim", "vmaf"}
+    run_evaluation(asked, encoder, tmp_path / "out")
+    assert run_evaluation(plan, encoder, tmp_path / "out") == plain
+    assert len(encoder.calls("encode")) == made + 10
+    newer = dataclasses.replace(asked, measured_by="2")
+    run_evaluation(newer, encoder, tmp_path / "out")
+    assert len(encoder.calls("encode")) == made + 20
+
+
+def test_an_a_a_run_is_the_anchor_at_targets_beside_the_ladder(make, tmp_path) -> None:
+    plan, encoder = make({"a": "one"})
+    noise = dataclasses.replace(method("vbr"), name="vbr-aa", jitter=0.01)
+    plan = dataclasses.replace(plan, methods=(*plan.methods, noise))
+    found = run_evaluation(plan, encoder, tmp_path / "out")
+    again = [e for e in found.encodes if e.method == "vbr-aa"]
+    assert [e.target_kbps for e in again] == list(TARGETS)
+    for record in again:
+        moved = abs(record.asked_kbps - record.target_kbps)
+        assert 1 <= moved <= max(1, 0.0101 * record.target_kbps)
+        assert record.actual_kbps == record.asked_kbps
+    # The fake's law has no noise, and landing is judged by what was asked for.
+    assert found.summary["vbr-aa"]["psnr_avg"]["mean"] == pytest.approx(0.0, abs=1e-6)
+    assert found.summary["vbr-aa"]["landing"]["mean_abs_deviation"] == 0.0
+    made = len(encoder.calls("encode"))
+    assert run_evaluation(plan, encoder, tmp_path / "out") == found
+    assert len(encoder.calls("encode")) == made
+
+
+def test_jitter_is_small_symmetric_and_never_nothing() -> None:
+    moved = [jittered(1000, 0.01, f"clip {i}") for i in range(400)]
+    assert all(990 <= m <= 1010 and m != 1000 for m in moved)
+    assert abs(sum(moved) / len(moved) - 1000) < 5 * 10 / math.sqrt(3 * 400)
+    assert {jittered(1, 0.01, f"clip {i}") for i in range(20)} == {2}
+    assert jittered(1000, 0.0, "clip") == 1000
+
+
+def test_sources_come_from_an_index_or_the_folder(make, tmp_path) -> None:
+    for name in (
+        "c/one.mp4",
+        "c/two.mp4",
+        "c/other.mp4",
+        "d/film/x.mp4",
+        "d/film/y.mp4",
+        "d/z.mp4",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "c" / "index.csv").write_text("file,group\none.mp4,g\ntwo.mp4,g\n")
+    found = find_sources([tmp_path / "c", tmp_path / "d"])
+    assert {s.name: s.source for s in found} == {
+        "one": "g", "two": "g", "other": "other", "x": "film", "y": "film", "z": "z",
+    }  # fmt: skip
+    # A file named outright is in the same index.
+    assert [s.source for s in find_sources([tmp_path / "c" / "two.mp4"])] == ["g"]
+    (tmp_path / "c" / "index.csv").write_text("title\nx\n")
+    with pytest.raises(InputError, match="needs the columns file and group"):
+        find_sources([tmp_path / "c"])
+    assert [s.source for s in find_sources([tmp_path / "c" / "two.mp4"])] == ["two"]
+    plan, encoder = make({"a": "one", "b": "two"})
+    sources = (dataclasses.replace(plan.sources[0], source="film"), plan.sources[1])
+    results = run_evaluation(dataclasses.replace(plan, sources=sources), encoder, tmp_path / "out")
+    assert [c["source"] for c in results.settings["clips"]] == ["film", "b"]
+    assert results.sources() == {"a": "film", "b": "b"}
 
 
 def test_keys_do_not_depend_on_names(make) -> None:
