@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from muzero_rc.agents.teacher.bench import Bench
 from muzero_rc.agents.teacher.encoder import Outcome
-from muzero_rc.agents.teacher.plan import Plan
+from muzero_rc.agents.teacher.plan import FrameKey, Plan
 
 __all__ = ["OCTAVES_PER_QINDEX", "TOLERANCE", "land", "on_target"]
 
@@ -16,7 +16,7 @@ OCTAVES_PER_QINDEX = 1.0 / 28.0
 TOLERANCE = 0.005
 """Largest overshoot, relative."""
 
-_CLOSE = 0.003  # an encode as far under its target is not worth another one
+_CLOSE = 0.004  # an encode as far under its target is not worth another one
 _WIDEST = 255.0
 
 
@@ -36,6 +36,7 @@ def land(
     tries: int,
     *,
     rate: float = OCTAVES_PER_QINDEX,
+    keys: Collection[FrameKey] | None = None,
     on_shift: Callable[[Plan, Outcome], None] | None = None,
 ) -> bool:
     """Shifts a plan until it is on target and hardly under it.
@@ -50,6 +51,7 @@ def land(
       outcome: of the plan as it is.
       tries: most encodes.
       rate: octaves per qindex to begin with.
+      keys: frames of a fixed plan that are shifted; all if not given.
       on_shift: told of every shifted plan.
 
     Returns:
@@ -80,7 +82,7 @@ def land(
         else:
             shift = here[0] + here[1] / rate
         shift = min(max(shift, -_WIDEST), _WIDEST)
-        shifted = plan.shifted(shift)
+        shifted = plan.shifted(shift, keys)
         answer = bench.play([shifted])[0]
         if answer is None:
             return False

@@ -1,8 +1,9 @@
 """Single moves, several of them measured by one encode.
 
 A unit is one hidden reference, key or golden frame, or a few leaf frames in a row. A move
-takes a unit by a step, 16 qindexes at first and half of that once neither direction
-helped. With fixed qindexes what a move does stays in its group of pictures and, through
+takes a unit by a step: 16 qindexes at first, to the side that the model of responses
+likes better, then to the other; from two measured steps x with gains g a parabola
+g = a x - b x^2 says where the top is, and that is tried next. With fixed qindexes what a move does stays in its group of pictures and, through
 the references, the next ones; so moves at least two groups apart share an encode, and
 each is credited with what changed from its group up to the next one that was touched.
 """
@@ -13,6 +14,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from muzero_rc.agents.teacher.encoder import Outcome
 from muzero_rc.agents.teacher.plan import FrameKey, frame_key
 from muzero_rc.agents.teacher.response import FrameWorth
@@ -21,13 +24,12 @@ from muzero_rc.types import FrameInfo, UpdateType
 __all__ = ["Move", "Moves", "Unit", "credits", "groups_of"]
 
 _FIRST_STEP = 16
-_LAST_STEP = 2
 _LEAVES = 4  # in a unit
 _APART = 2  # groups between the moves of an encode
 _MOST = 6  # moves in an encode
 _TRUST_MODEL = 0.5
 _CURIOSITY = 0.1  # of what is at stake, for the first try of a unit
-_TRUST_CREDIT = 0.7
+_TRUST_MEASURED = 0.7
 
 
 @dataclass
@@ -39,21 +41,48 @@ class Unit:
       group: number of their group of pictures.
       alone: its effects reach through the whole clip: nothing else shares its encode.
       importance: at least 1; by libvpx's TPL and boost.
-      step: size of the moves that are tried now, qindexes.
       tries: moves tried.
-      failed: directions that did not help at this step.
-      pending: measured gain in dB by signed step, of moves that helped and are not yet
-        part of the plan.
+      measured: gain in dB by signed step from where the unit is now.
     """
 
     keys: tuple[FrameKey, ...]
     group: int
     alone: bool
     importance: float
-    step: int = _FIRST_STEP
     tries: int = 0
-    failed: set[int] = field(default_factory=set)
-    pending: dict[int, float] = field(default_factory=dict)
+    measured: dict[int, float] = field(default_factory=dict)
+
+    def candidates(self) -> list[tuple[int, float | None]]:
+        """Steps worth trying, each with its gain in dB as far as measurements tell."""
+        helpful = {step: gain for step, gain in self.measured.items() if gain > 0}
+        if helpful:
+            step = max(helpful, key=lambda s: helpful[s])
+            return [(step, _TRUST_MEASURED * helpful[step])]
+        if len(self.measured) >= 2:
+            top = self._top()
+            return [] if top is None else [top]
+        return [(s, None) for s in (-_FIRST_STEP, _FIRST_STEP) if s not in self.measured]
+
+    def _top(self) -> tuple[int, float] | None:
+        """Step and gain at the top of the parabola through the measured steps."""
+        steps = sorted(self.measured, key=lambda s: (abs(s), s))[:3]
+        x = np.array(steps, np.float64)
+        gains = np.array([self.measured[s] for s in steps])
+        (a, b), *_ = np.linalg.lstsq(np.stack([x, -x * x], axis=1), gains, rcond=None)
+        if b <= 0:
+            return None
+        step = round(float(np.clip(a / (2.0 * b), -_FIRST_STEP, _FIRST_STEP)))
+        if step == 0 or step in self.measured:
+            return None
+        return step, _TRUST_MEASURED * float(a * step - b * step * step)
+
+    def settle(self, step: int, gain: float, adopted: bool) -> None:
+        """Learns what a step gained; if adopted, that is where the unit is from now on."""
+        self.tries += 1
+        self.measured[step] = gain
+        if adopted:
+            self.measured = {s - step: g - gain for s, g in self.measured.items() if s != step}
+            self.measured[-step] = -gain
 
 
 @dataclass(frozen=True)
@@ -155,7 +184,7 @@ class Moves:
     def choose(self, worth: Mapping[FrameKey, FrameWorth], width: int) -> list[list[Move]]:
         """Up to `width` sets of moves of highest expected gain, no unit in two of them."""
         scored = sorted(
-            ((self._score(move, worth), move) for move in self._candidates()),
+            ((self._score(move, gain, worth), move) for move, gain in self._candidates()),
             key=lambda pair: (-pair[0], pair[1].unit.keys, pair[1].step),
         )
         sets: list[list[Move]] = []
@@ -172,22 +201,22 @@ class Moves:
             sets.append(chosen)
         return sets
 
-    def _candidates(self) -> Iterable[Move]:
+    def _candidates(self) -> Iterable[tuple[Move, float | None]]:
         for unit in self._units.values():
-            yield from (Move(unit, step) for step in unit.pending)
-            if unit.step >= _LAST_STEP:
-                for direction in (-1, 1):
-                    if direction not in unit.failed and direction * unit.step not in unit.pending:
-                        yield Move(unit, direction * unit.step)
+            for step, gain in unit.candidates():
+                yield Move(unit, step), gain
 
-    def _score(self, move: Move, worth: Mapping[FrameKey, FrameWorth]) -> float:
-        """Expected gain in dB: measured if it was, else the model's and some curiosity."""
+    @staticmethod
+    def _score(
+        move: Move, measured: float | None, worth: Mapping[FrameKey, FrameWorth]
+    ) -> float:
+        """Expected gain in dB: by measurements, else the model's and some curiosity."""
+        if measured is not None:
+            return measured
         unit = move.unit
-        if move.step in unit.pending:
-            return unit.pending[move.step]
         frames = [worth[key] for key in unit.keys if key in worth]
         expected = sum(frame.gain(move.step) for frame in frames)
-        stake = sum(frame.price * frame.rate for frame in frames) * unit.step
+        stake = sum(frame.price * frame.rate for frame in frames) * _FIRST_STEP
         curiosity = _CURIOSITY * unit.importance * stake / (1 + unit.tries)
         return _TRUST_MODEL * expected + curiosity
 
@@ -200,22 +229,7 @@ class Moves:
           adopted: the encode is the one to go on from.
         """
         for move, gain in zip(moves, gains, strict=True):
-            unit, direction = move.unit, 1 if move.step > 0 else -1
-            unit.tries += 1
-            unit.pending.clear()
-            if gain > 0:
-                unit.failed.clear()
-                if adopted:
-                    unit.failed.add(-direction)
-                else:
-                    unit.pending[move.step] = _TRUST_CREDIT * gain
-            else:
-                unit.failed.add(direction)
-                if adopted:
-                    unit.pending[-move.step] = -_TRUST_CREDIT * gain
-            if len(unit.failed) == 2:
-                unit.failed.clear()
-                unit.step //= 2
+            move.unit.settle(move.step, gain, adopted)
 
 
 def _together(move: Move, chosen: Sequence[Move], score: float) -> bool:

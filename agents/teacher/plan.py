@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -101,12 +101,21 @@ class Plan:
         wanted += self.by_kind.get(kind_of(info), 0.0) + extra + self.shift
         return _dithered(wanted, key)
 
-    def shifted(self, step: float) -> Plan:
-        """All frames `step` qindexes coarser; a fixed plan stays one of whole numbers."""
+    def shifted(self, step: float, keys: Collection[FrameKey] | None = None) -> Plan:
+        """All frames `step` qindexes coarser; a fixed plan stays one of whole numbers.
+
+        Args:
+          step: qindexes.
+          keys: only these frames of a fixed plan.
+        """
         if self.anchor is not Anchor.FIXED:
             return replace(self, shift=self.shift + step)
         return replace(
-            self, values={key: _dithered(q + step, key) for key, q in self.values.items()}
+            self,
+            values={
+                key: _dithered(q + step, key) if keys is None or key in keys else q
+                for key, q in self.values.items()
+            },
         )
 
     def moved(self, steps: Mapping[FrameKey, int]) -> Plan:

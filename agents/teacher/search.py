@@ -17,22 +17,30 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from muzero_rc.agents.teacher.bench import Bench
 from muzero_rc.agents.teacher.encoder import Outcome
-from muzero_rc.agents.teacher.landing import OCTAVES_PER_QINDEX, land, on_target
+from muzero_rc.agents.teacher.landing import OCTAVES_PER_QINDEX, TOLERANCE, land, on_target
 from muzero_rc.agents.teacher.moves import Move, Moves, credits
-from muzero_rc.agents.teacher.plan import Anchor, Plan
+from muzero_rc.agents.teacher.plan import Anchor, FrameKey, Plan, frame_key
 from muzero_rc.agents.teacher.response import FrameWorth, ResponseModel
 
 __all__ = ["SearchProgress", "SearchResult", "search"]
 
 _USUAL_SLOPE = 4.5  # dB per octave
-_CURVE = 4.0
+_LEAST_SLOPE, _LARGEST_SLOPE = 1.0, 12.0
+_NEAR = 0.1  # octaves from the target that count for the slope
+_LEAST_SPREAD = 0.03  # octaves that two encodes must be apart to tell a slope
+_CURVE = 6.0
+_TAIL = 0.35  # of the frames
 _PROBE = 5.0  # qindexes of the shift that measures the slope
-_LANDING_TRIES = 4
+_LANDING_TRIES = 3
+_RESERVE = 3  # encodes for the last landing
+_TRUSTS = (0.4, 0.8)  # shares of the model's steps
 _FIRST_LIMIT = 24.0  # qindexes that the model may move a frame by
 _LEAST_GAIN = 1e-3  # dB
-_DRIFT = 0.03  # octaves from the target that are too far
+_WORTH_A_SHIFT = 0.01  # dB
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,17 @@ def search(
     return run.result(interrupted)
 
 
+def _tail(outcome: Outcome) -> tuple[set[FrameKey] | None, float]:
+    """The last frames in coding order and their share of bits; all frames if it is small."""
+    decided = [(info, result) for info, result in outcome.frames if info is not None]
+    last = decided[round((1.0 - _TAIL) * len(decided)) :]
+    total = sum(result.bits for _, result in decided)
+    share = sum(result.bits for _, result in last) / max(total, 1)
+    if share < _TAIL / 4:
+        return None, 1.0
+    return {frame_key(info) for info, _ in last}, share
+
+
 class _Search:
     """State of one search."""
 
@@ -142,6 +161,8 @@ class _Search:
         self._response = ResponseModel()
         self._moves = Moves()
         self._stopped_early = False
+        self._idle = 0
+        self._shifts: dict[float, float] = {}  # octaves and PSNR of one plan, shifted
         self._plan = starts[0]
         self._outcome: Outcome | None = None
 
@@ -150,11 +171,12 @@ class _Search:
     def run(self) -> None:
         self._start()
         self._measure_price()
-        self._land(min(_LANDING_TRIES, self._bench.left))
-        reserve = max(2, min(4, self._bench.budget // 6))
-        self._follow_slopes(max(2, self._bench.budget // 6), reserve)
-        self._move(reserve)
-        self._land(self._bench.left)
+        self._land(_LANDING_TRIES)
+        self._follow_slopes(max(2, self._bench.budget // 8))
+        self._move(_RESERVE)
+        self._land(self._bench.left, tail=True)
+        # What the last landing did not need.
+        self._move(0)
 
     def _start(self) -> None:
         count = min(max(round(0.2 * self._bench.budget) + 1, 1), len(self._starts))
@@ -195,17 +217,28 @@ class _Search:
             return
         moved = self._outcome.octaves - outcome.octaves
         lost = self._outcome.score.psnr_avg - outcome.score.psnr_avg
-        if abs(moved) > 0.02:
-            self._slope = min(max(lost / moved, 1.0), 12.0)
+        self._shifts = {o.octaves: o.score.psnr_avg for o in (self._outcome, outcome)}
+        if abs(moved) > _LEAST_SPREAD:
+            self._slope = min(max(lost / moved, _LEAST_SLOPE), _LARGEST_SLOPE)
             self._rate = min(max(moved / shift, 0.01), 0.12)
         self._response.learn(self._outcome, outcome)
         self._offer(plan, outcome, self._plain)
 
-    def _land(self, tries: int) -> None:
-        """Brings the plan onto its target; goes on from there."""
-        if self._outcome is None or tries < 1:
+    def _land(self, tries: int, *, tail: bool = False) -> None:
+        """Brings the plan onto its target; goes on from there.
+
+        Args:
+          tries: most encodes.
+          tail: shift the end of the clip only. What is before it stays as it was found,
+            as coding is causal; a shift of all frames by one costs more than it seems,
+            because moves were chosen for what they gave to the last bit.
+        """
+        if self._outcome is None:
             return
-        before = self._outcome
+        before, rate, keys = self._outcome, self._rate, None
+        if tail:
+            keys, share = _tail(before)
+            rate *= share
         found: list[tuple[Plan, Outcome]] = []
 
         def on_shift(plan: Plan, outcome: Outcome) -> None:
@@ -213,27 +246,40 @@ class _Search:
             found.append((plan, outcome))
             self._report()
 
-        land(self._bench, self._plan, before, tries, rate=self._rate, on_shift=on_shift)
+        land(self._bench, self._plan, before, tries, rate=rate, keys=keys, on_shift=on_shift)
+        if not tail:
+            self._refine_price([before, *(outcome for _, outcome in found)])
         if found:
             pairs = [*found, (self._plan, before)]
             self._plan, self._outcome = max(pairs, key=lambda pair: self._value(pair[1]))
 
-    def _follow_slopes(self, tries: int, reserve: int) -> None:
+    def _refine_price(self, outcomes: Sequence[Outcome]) -> None:
+        """The slope at the target, from shifts of one plan."""
+        octaves = np.array([*self._shifts.keys(), *(o.octaves for o in outcomes)])
+        psnr = np.array([*self._shifts.values(), *(o.score.psnr_avg for o in outcomes)])
+        weight = np.exp(-np.abs(octaves) / _NEAR)
+        if np.ptp(octaves) < _LEAST_SPREAD:
+            return
+        off = octaves - np.average(octaves, weights=weight)
+        slope = float((weight * off * psnr).sum() / (weight * off * off).sum())
+        self._slope = min(max(slope, _LEAST_SLOPE), _LARGEST_SLOPE)
+
+    def _follow_slopes(self, tries: int) -> None:
         """Steps of all frames at once, as far as the model of responses is trusted."""
-        limit, left = _FIRST_LIMIT, tries
-        while left > 0 and self._bench.left > reserve and limit >= 4.0:
+        limit, end = _FIRST_LIMIT, self._bench.spent + tries
+        while self._bench.spent < end and self._bench.left > _RESERVE and limit >= 8.0:
             assert self._outcome is not None
             before = self._outcome
-            trusts = (0.5, 1.0)[: min(left, self._bench.left - reserve)]
+            trusts = _TRUSTS[: min(end - self._bench.spent, self._bench.left - _RESERVE)]
             plans = [self._model_plan(trust, limit) for trust in trusts]
             spent = self._bench.spent
-            outcomes = self._play(plans)
-            left -= max(self._bench.spent - spent, 1)
             improved = False
-            for plan, outcome in zip(plans, outcomes, strict=True):
+            for plan, outcome in zip(plans, self._play(plans), strict=True):
                 if outcome is not None:
                     self._response.learn(before, outcome)
                     improved |= self._offer(plan, outcome, self._value)
+            if self._bench.spent == spent:
+                return
             if not improved:
                 limit /= 2.0
 
@@ -262,31 +308,55 @@ class _Search:
 
     def _move(self, reserve: int) -> None:
         """Single moves until the budget ends or nothing helps."""
-        idle = 0
-        while self._bench.left > reserve:
-            assert self._outcome is not None
-            if abs(self._outcome.octaves) > _DRIFT and idle == 0:
-                self._land(1)
+        while self._outcome is not None:
             before = self._outcome
+            close = abs(before.score.overshoot) <= TOLERANCE
+            left = self._bench.left - (0 if close else reserve)
             self._moves.update(before)
             price = self._slope * (1.0 + 2.0 * _CURVE * before.octaves)
             worth = self._response.worth(before, price)
-            sets = self._moves.choose(worth, min(self._width, self._bench.left - reserve))
-            if not sets or idle >= self._patience:
+            sets = self._moves.choose(worth, min(self._width, left)) if left > 0 else []
+            if not sets:
+                return
+            if self._idle >= self._patience:
                 self._stopped_early = True
                 return
             plans = [self._with(moves) for moves in sets]
             outcomes = self._play(plans)
-            best = self._outcome
             for plan, outcome in zip(plans, outcomes, strict=True):
                 if outcome is not None:
                     self._response.learn(before, outcome)
                     self._offer(plan, outcome, self._value)
+            adopted = self._outcome
+            if adopted is before:
+                adopted = self._bring_back(plans, outcomes)
             for moves, outcome in zip(sets, outcomes, strict=True):
                 if outcome is not None:
-                    adopted = outcome is self._outcome
-                    self._moves.settle(moves, self._gains(before, outcome, moves, price), adopted)
-            idle = 0 if self._outcome is not best else idle + len(sets)
+                    gains = self._gains(before, outcome, moves, price)
+                    self._moves.settle(moves, gains, outcome is adopted)
+            self._idle = 0 if self._outcome is not before else self._idle + len(sets)
+
+    def _bring_back(
+        self, plans: Sequence[Plan], outcomes: Sequence[Outcome | None]
+    ) -> Outcome | None:
+        """A move that gained, but led off the target, has its try with a shift.
+
+        Returns:
+          The outcome whose plan, shifted, is now the one to go on from.
+        """
+        assert self._outcome is not None
+        pairs = [(p, o) for p, o in zip(plans, outcomes, strict=True) if o is not None]
+        if not pairs or self._bench.left <= _RESERVE:
+            return None
+        plan, outcome = max(pairs, key=lambda pair: self._plain(pair[1]))
+        if self._plain(outcome) <= self._plain(self._outcome) + _WORTH_A_SHIFT:
+            return None
+        shifted = plan.shifted(outcome.octaves / self._rate)
+        found = self._play([shifted])[0]
+        if found is None:
+            return None
+        self._response.learn(outcome, found)
+        return outcome if self._offer(shifted, found, self._value) else None
 
     def _with(self, moves: Sequence[Move]) -> Plan:
         plan = self._plan
@@ -301,7 +371,8 @@ class _Search:
         if found is None:
             whole = self._value(after) - self._value(before)
             return [whole / len(moves)] * len(moves)
-        return found
+        rest = (self._value(after) - self._value(before) - sum(found)) / len(moves)
+        return [gain + rest for gain in found]
 
     # ------------------------------------------------------------ keeping account
 
