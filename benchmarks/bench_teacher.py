@@ -68,8 +68,8 @@ def main() -> None:
 
     rows = []
     sums: dict[tuple[int, int], list[tuple[float, float]]] = {}
-    for speed in given.speeds:
-        for path in given.clips:
+    for path in given.clips:
+        for speed in given.speeds:
             clip = Clip.load(path, height=given.height, max_frames=given.frames)
             settings = EncoderSettings(target_kbps=1, speed=speed)
             stats = first_pass(clip, settings)
@@ -107,7 +107,7 @@ def main() -> None:
                     )
                 )
                 print(*rows[-1], flush=True)
-    for (speed, budget), gains in sums.items():
+    for (speed, budget), gains in sorted(sums.items()):
         mean = np.mean(gains, axis=0)
         rows.append(
             (
