@@ -29,11 +29,12 @@ from muzero_rc.agents.teacher.response import FrameWorth, ResponseModel
 __all__ = ["SearchProgress", "SearchResult", "search"]
 
 _USUAL_SLOPE = 4.5  # dB per octave
-_LEAST_SLOPE, _LARGEST_SLOPE = 1.0, 12.0
+_LEAST_SLOPE, _LARGEST_SLOPE = 1.5, 12.0
 _NEAR = 0.1  # octaves from the target that count for the slope
 _LEAST_SPREAD = 0.03  # octaves that two encodes must be apart to tell a slope
 _CURVE = 6.0
 _TAIL = 0.35  # of the frames
+_DOUBT = 1.0  # dB per octave
 _PROBE = 5.0  # qindexes of the shift that measures the slope
 _LANDING_TRIES = 3
 _RESERVE = 3  # encodes for the last landing
@@ -95,7 +96,7 @@ def search(
     *,
     patience: int | None = None,
     width: int | None = None,
-    relative: bool = False,
+    relative: bool = True,
     on_progress: Callable[[SearchProgress], None] | None = None,
 ) -> SearchResult:
     """Searches until the budget is spent, nothing is gained any more, or Ctrl-C.
@@ -107,7 +108,8 @@ def search(
         least, if not given.
       width: moves that are tried side by side; as many as the bench has threads if not
         given. The way that is taken depends on it.
-      relative: moves are steps from libvpx's proposals instead of fixed qindexes.
+      relative: moves are steps from libvpx's proposals, which come back to the budget by
+        themselves; else of fixed qindexes. See docs/teacher.md for what each gained.
       on_progress: called after each round, in this thread.
 
     Raises:
@@ -162,7 +164,6 @@ class _Search:
         self._moves = Moves()
         self._stopped_early = False
         self._idle = 0
-        self._shifts: dict[float, float] = {}  # octaves and PSNR of one plan, shifted
         self._plan = starts[0]
         self._outcome: Outcome | None = None
 
@@ -170,59 +171,72 @@ class _Search:
 
     def run(self) -> None:
         self._start()
-        self._measure_price()
         self._land(_LANDING_TRIES)
         self._follow_slopes(max(2, self._bench.budget // 8))
         self._move(_RESERVE)
+        self._freeze()
         self._land(self._bench.left, tail=True)
         # What the last landing did not need.
         self._move(0)
 
     def _start(self) -> None:
-        count = min(max(round(0.2 * self._bench.budget) + 1, 1), len(self._starts))
+        """Plays the families, and the best of them again, shifted onto the target."""
+        budget = self._bench.budget
+        count = min(max(round(0.2 * budget) + 1, 1), len(self._starts))
         starts = list(self._starts[:count])
-        outcomes = self._play(starts)
-        played = [(p, o) for p, o in zip(starts, outcomes, strict=True) if o is not None]
+        played = self._finished(starts, self._play(starts))
         for (_, before), (_, after) in zip(played, played[1:], strict=False):
             self._response.learn(before, after)
-        self._plan, self._outcome = max(played, key=lambda pair: self._plain(pair[1]))
-        if self._relative and self._plan.anchor in (Anchor.PROPOSAL, Anchor.FEEDBACK):
-            return
-        if self._relative:
-            self._plan, self._outcome = played[0]
-            return
-        frozen = Plan.frozen(self._outcome.frames)
-        # Free but for libvpx's own encode, which its qindexes do not repeat.
-        again = self._play([frozen])[0]
-        if again is None:
-            return
-        self._plan, self._outcome = frozen, again
-        if self._plain(again) < self._plain(max((o for _, o in played), key=self._plain)):
-            others = [pair for pair in played if pair[0].anchor is not Anchor.VBR]
-            if others:
-                plan, outcome = max(others, key=lambda pair: self._plain(pair[1]))
-                if self._plain(outcome) > self._plain(again):
-                    self._plan, self._outcome = Plan.frozen(outcome.frames), outcome
+        # How much rate is worth is not known yet, so what is far off the target is doubted.
+        played.sort(key=lambda p: self._plain(p[1]) - _DOUBT * abs(p[1].octaves), reverse=True)
+        bases = [self._base(*pair) for pair in played[: 1 + (budget >= 20) + (budget >= 50)]]
+        self._plan, self._outcome = bases[0]
+        shifts = [outcome.octaves / self._rate for _, outcome in bases]
+        if abs(shifts[0]) < _PROBE:
+            shifts[0] = math.copysign(_PROBE, shifts[0] or 1.0)
+        plans = [base.shifted(shift) for (base, _), shift in zip(bases, shifts, strict=True)]
+        outcomes = self._play(plans)
+        self._measure_price(bases, shifts, outcomes)
+        for plan, outcome in [*bases, *self._finished(plans, outcomes)]:
+            self._offer(plan, outcome, self._value)
 
-    def _measure_price(self) -> None:
-        """The clip's own slope, from a shift towards the target."""
-        assert self._outcome is not None
-        octaves = self._outcome.octaves
-        shift = octaves / self._rate
-        if abs(shift) < _PROBE:
-            shift = math.copysign(_PROBE, octaves or 1.0)
-        plan = self._plan.shifted(shift)
-        outcome = self._play([plan])[0]
-        if outcome is None:
-            return
-        moved = self._outcome.octaves - outcome.octaves
-        lost = self._outcome.score.psnr_avg - outcome.score.psnr_avg
-        self._shifts = {o.octaves: o.score.psnr_avg for o in (self._outcome, outcome)}
-        if abs(moved) > _LEAST_SPREAD:
-            self._slope = min(max(lost / moved, _LEAST_SLOPE), _LARGEST_SLOPE)
-            self._rate = min(max(moved / shift, 0.01), 0.12)
-        self._response.learn(self._outcome, outcome)
-        self._offer(plan, outcome, self._plain)
+    def _freeze(self) -> None:
+        """Goes on from the qindexes of the best encode: as they are, they cost nothing."""
+        if self._outcome is not None and self._plan.anchor is not Anchor.FIXED:
+            self._plan = Plan.frozen(self._outcome.frames)
+            self._outcome = self._play([self._plan])[0]
+
+    @staticmethod
+    def _finished(
+        plans: Sequence[Plan], outcomes: Sequence[Outcome | None]
+    ) -> list[tuple[Plan, Outcome]]:
+        return [(p, o) for p, o in zip(plans, outcomes, strict=True) if o is not None]
+
+    def _base(self, plan: Plan, outcome: Outcome) -> tuple[Plan, Outcome]:
+        """The plan to move frames in, with what it gives, of libvpx's own encode about."""
+        if self._relative and plan.anchor in (Anchor.PROPOSAL, Anchor.FEEDBACK):
+            return plan, outcome
+        return Plan.frozen(outcome.frames), outcome
+
+    def _measure_price(
+        self,
+        bases: Sequence[tuple[Plan, Outcome]],
+        shifts: Sequence[float],
+        outcomes: Sequence[Outcome | None],
+    ) -> None:
+        """The clip's own slope, from shifts towards the target."""
+        slopes, rates = [], []
+        for (_, before), shift, after in zip(bases, shifts, outcomes, strict=True):
+            if after is None or before.structure != after.structure:
+                continue
+            self._response.learn(before, after)
+            moved = before.octaves - after.octaves
+            if abs(moved) > _LEAST_SPREAD:
+                slopes.append((before.score.psnr_avg - after.score.psnr_avg) / moved)
+                rates.append(moved / shift)
+        if slopes:
+            self._slope = min(max(float(np.median(slopes)), _LEAST_SLOPE), _LARGEST_SLOPE)
+            self._rate = min(max(float(np.median(rates)), 0.008), 0.12)
 
     def _land(self, tries: int, *, tail: bool = False) -> None:
         """Brings the plan onto its target; goes on from there.
@@ -255,11 +269,12 @@ class _Search:
 
     def _refine_price(self, outcomes: Sequence[Outcome]) -> None:
         """The slope at the target, from shifts of one plan."""
-        octaves = np.array([*self._shifts.keys(), *(o.octaves for o in outcomes)])
-        psnr = np.array([*self._shifts.values(), *(o.score.psnr_avg for o in outcomes)])
-        weight = np.exp(-np.abs(octaves) / _NEAR)
+        same = [o for o in outcomes if o.structure == outcomes[0].structure]
+        octaves = np.array([o.octaves for o in same])
         if np.ptp(octaves) < _LEAST_SPREAD:
             return
+        psnr = np.array([o.score.psnr_avg for o in same])
+        weight = np.exp(-np.abs(octaves) / _NEAR)
         off = octaves - np.average(octaves, weights=weight)
         slope = float((weight * off * psnr).sum() / (weight * off * off).sum())
         self._slope = min(max(slope, _LEAST_SLOPE), _LARGEST_SLOPE)
@@ -317,6 +332,7 @@ class _Search:
             worth = self._response.worth(before, price)
             sets = self._moves.choose(worth, min(self._width, left)) if left > 0 else []
             if not sets:
+                self._stopped_early = left > 0
                 return
             if self._idle >= self._patience:
                 self._stopped_early = True

@@ -21,7 +21,7 @@ from muzero_rc.errors import InputError, OutputError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
 from muzero_rc.types import EpisodeScore
 
-__all__ = ["LoggedEncode", "SearchHeader", "SearchLog", "read_log"]
+__all__ = ["LoggedEncode", "LoggedSearch", "SearchHeader", "SearchLog", "read_log"]
 
 _VERSION = 1
 
@@ -102,6 +102,21 @@ class LoggedEncode:
     outcome: Outcome
 
 
+@dataclass(frozen=True)
+class LoggedSearch:
+    """A search's file.
+
+    Attributes:
+      header: what was encoded.
+      encodes: in the order in which they were finished.
+      slope: price of rate in dB of PSNR avg per octave; None if no search was finished.
+    """
+
+    header: SearchHeader
+    encodes: list[LoggedEncode]
+    slope: float | None
+
+
 class SearchLog:
     """Appends a search's encodes to its file.
 
@@ -121,14 +136,15 @@ class SearchLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size:
-                found, self._known = read_log(path)
-                if found.key != header.key:
+                found = read_log(path)
+                self._known = found.encodes
+                if found.header.key != header.key:
                     raise InputError(f"{path} is the log of another search; give another name")
                 # What was cut off must not swallow the next line.
                 if not path.read_bytes().endswith(b"\n"):
                     self._append("")
             else:
-                self._known = []
+                self._known: list[LoggedEncode] = []
                 self._append(json.dumps(header.as_dict()))
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
@@ -160,13 +176,24 @@ class SearchLog:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
 
+    def finish(self, slope: float) -> None:
+        """Notes what a search found out of the clip.
+
+        Raises:
+          OutputError: it cannot be written.
+        """
+        try:
+            self._append(json.dumps({"type": "end", "slope": slope}))
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+
     def _append(self, line: str) -> None:
         # One write: two processes on one file do not mix their lines.
         with self.path.open("ab", buffering=0) as file:
             file.write(line.encode() + b"\n")
 
 
-def read_log(path: Path) -> tuple[SearchHeader, list[LoggedEncode]]:
+def read_log(path: Path) -> LoggedSearch:
     """Reads a search's file, leaving out lines that were cut off.
 
     Raises:
@@ -180,13 +207,18 @@ def read_log(path: Path) -> tuple[SearchHeader, list[LoggedEncode]]:
         header = SearchHeader.from_dict(json.loads(lines[0]))
     except (IndexError, ValueError) as error:
         raise InputError(f"{path} is no log of a search") from error
-    encodes = []
+    encodes: list[LoggedEncode] = []
+    slope = None
     for line in lines[1:]:
         try:
-            encodes.append(_encode_of(json.loads(line)))
+            values = json.loads(line)
+            if values["type"] == "end":
+                slope = float(values["slope"])
+            else:
+                encodes.append(_encode_of(values))
         except (KeyError, TypeError, ValueError, IndexError):
             continue
-    return header, encodes
+    return LoggedSearch(header, encodes, slope)
 
 
 def _encode_of(values: dict[str, Any]) -> LoggedEncode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 
@@ -134,6 +135,9 @@ class TeacherPolicy:
         starts = start_plans(policy=self.start is not None)
         self.result = search(bench, starts, width=self._width, on_progress=self.on_progress)
         self._qindexes = self._decisions(self.result)
+        if log is not None and self.result.encodes:
+            with contextlib.suppress(OutputError):
+                log.finish(self.result.slope)
         return settings
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:

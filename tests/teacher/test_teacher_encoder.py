@@ -23,6 +23,9 @@ from muzero_rc.policies import make_policy, prepare, searching
 from muzero_rc.teacher.log import SearchHeader, SearchLog, read_log
 from muzero_rc.teacher.player import PlanPlayer
 from muzero_rc.teacher.policy import TeacherPolicy
+from muzero_rc.training.explore import Study
+from muzero_rc.training.imitation import examples_of
+from muzero_rc.training.searched import study_of_search
 
 FAST = EncoderSettings(target_kbps=60, speed=5)
 
@@ -73,8 +76,9 @@ def test_the_log_resumes_a_search_also_after_a_kill(moving_clip: Clip) -> None:
     assert resumed.result is not None
     assert resumed.result.plan == whole.result.plan
     assert resumed.result.encodes == whole.result.encodes - 5
-    header, encodes = read_log(path)
-    assert header.frames == 24 and len(encodes) == whole.result.encodes
+    found = read_log(path)
+    assert found.header.frames == 24 and len(found.encodes) == whole.result.encodes
+    assert found.slope == whole.result.slope
 
 
 def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) -> None:
@@ -82,8 +86,9 @@ def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) 
     log = SearchLog(tmp_path / "a" / "log.jsonl", header)
     bench = Bench(player(moving_clip), 2, on_encode=log.add)
     outcomes = bench.play([Plan(Anchor.PROPOSAL), Plan(Anchor.FEEDBACK, shift=3.0)])
-    found, encodes = read_log(log.path)
-    assert found == header
+    found = read_log(log.path)
+    encodes = found.encodes
+    assert found.header == header and found.slope is None
     assert [encode.outcome.score for encode in encodes] == [o.score for o in outcomes if o]
     for encode, outcome in zip(encodes, outcomes, strict=True):
         assert outcome is not None
@@ -93,6 +98,24 @@ def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) 
             assert info == old_info
             assert dataclasses.replace(result, seconds=0.0) == dataclasses.replace(old, seconds=0.0)
     assert SearchLog(log.path, header).known.keys() == {e.plan.identity for e in encodes}
+
+
+def test_a_search_is_data_for_training(moving_clip: Clip, tmp_path: Path) -> None:
+    stats = first_pass(moving_clip, FAST)
+    TeacherPolicy(8).prepare(moving_clip, FAST, stats)
+    logged = read_log(log_file())
+    study = study_of_search(logged, stats.stats, source="somewhere", part=(64, 0, 24))
+    assert study is not None and study.slope == logged.slope
+    assert len(study.encodes) == len(logged.encodes)
+    for name, policy in (("vbr", VbrPolicy()), ("base", ProposalPolicy())):
+        score = rollout(moving_clip, FAST, policy, first_pass=stats).score
+        assert study.encode(name).psnr_avg == score.psnr_avg
+        assert study.encode(name).kbps == score.actual_kbps
+    study.save(tmp_path / "study.npz")
+    again = Study.load(tmp_path / "study.npz")
+    examples = examples_of(again)
+    assert examples and all(len(e.steps) >= 24 for e in examples)
+    assert study_of_search(dataclasses.replace(logged, encodes=[]), stats.stats) is None
 
 
 def test_what_is_no_log_of_this_search_is_refused(moving_clip: Clip, tmp_path: Path) -> None:
