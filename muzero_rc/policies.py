@@ -201,9 +201,7 @@ def prepare(
     return settings
 
 
-def searching(
-    policy: Policy, budget: int | None = None, *, threads: int = 1
-) -> TeacherPolicy:
+def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) -> TeacherPolicy:
     """A search that starts from a policy's own trajectory, on all cores.
 
     Args:

@@ -3,9 +3,10 @@
 A unit is one hidden reference, key or golden frame, or a few leaf frames in a row. A move
 takes a unit by a step: 16 qindexes at first, to the side that the model of responses
 likes better, then to the other; from two measured steps x with gains g a parabola
-g = a x - b x^2 says where the top is, and that is tried next. With fixed qindexes what a move does stays in its group of pictures and, through
-the references, the next ones; so moves at least two groups apart share an encode, and
-each is credited with what changed from its group up to the next one that was touched.
+g = a x - b x^2 says where the top is, and that is tried next. What a move does stays, by
+and large, in its group of pictures and, through the references, in the next ones; so moves
+at least two groups apart share an encode, and each is credited with what changed from its
+group up to the next one that was touched.
 """
 
 from __future__ import annotations
@@ -207,9 +208,7 @@ class Moves:
                 yield Move(unit, step), gain
 
     @staticmethod
-    def _score(
-        move: Move, measured: float | None, worth: Mapping[FrameKey, FrameWorth]
-    ) -> float:
+    def _score(move: Move, measured: float | None, worth: Mapping[FrameKey, FrameWorth]) -> float:
         """Expected gain in dB: by measurements, else the model's and some curiosity."""
         if measured is not None:
             return measured

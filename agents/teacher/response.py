@@ -153,7 +153,10 @@ class ResponseModel:
                 continue
             kind = _kind(info)
             weight = weights.get(info.coding_index, 0.0)
-            weight += own * (result.shown + (not result.shown) * shown_again.pop(info.show_index, 0))
+            shown = int(result.shown)
+            if not shown:
+                shown = shown_again.pop(info.show_index, 0)
+            weight += own * shown
             share = result.bits / max(total, 1.0)
             saved = slope * share * bits[kind, 1] / _ROLES
             for role, reference in enumerate(info.ref_coding_indexes):

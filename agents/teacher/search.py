@@ -14,7 +14,7 @@ PSNR avg among those on target.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -200,11 +200,17 @@ class _Search:
         for plan, outcome in [*bases, *self._finished(plans, outcomes)]:
             self._offer(plan, outcome, self._value)
 
-    def _freeze(self) -> None:
-        """Goes on from the qindexes of the best encode: as they are, they cost nothing."""
-        if self._outcome is not None and self._plan.anchor is not Anchor.FIXED:
-            self._plan = Plan.frozen(self._outcome.frames)
-            self._outcome = self._play([self._plan])[0]
+    def _freeze(self) -> bool:
+        """Goes on from the qindexes of the best encode: as they are, they cost nothing.
+
+        Returns:
+          Whether that is a change.
+        """
+        if self._outcome is None or self._plan.anchor is Anchor.FIXED:
+            return False
+        self._plan = Plan.frozen(self._outcome.frames)
+        self._outcome = self._play([self._plan])[0]
+        return True
 
     @staticmethod
     def _finished(
@@ -302,7 +308,7 @@ class _Search:
         """Every frame's best step by the model, at the price at which the bits fit."""
         assert self._outcome is not None
         low, high = self._slope / 16.0, self._slope * 16.0
-        steps: dict[tuple[int, int], int] = {}
+        steps: dict[FrameKey, int] = {}
         for _ in range(24):
             slope = math.sqrt(low * high)
             worth = self._response.worth(self._outcome, slope)
@@ -314,7 +320,7 @@ class _Search:
         return self._plan.moved(steps)
 
     def _predicted(
-        self, worth: dict[tuple[int, int], FrameWorth], steps: dict[tuple[int, int], int]
+        self, worth: Mapping[FrameKey, FrameWorth], steps: Mapping[FrameKey, int]
     ) -> float:
         """Octaves over the target after steps."""
         assert self._outcome is not None
@@ -331,11 +337,13 @@ class _Search:
             price = self._slope * (1.0 + 2.0 * _CURVE * before.octaves)
             worth = self._response.worth(before, price)
             sets = self._moves.choose(worth, min(self._width, left)) if left > 0 else []
-            if not sets:
+            stalled = not sets or self._idle >= self._patience // 2
+            if left > 0 and stalled and self._freeze():
+                # Fixed qindexes leave other ways open than steps from proposals do.
+                self._moves, self._idle = Moves(), 0
+                continue
+            if not sets or self._idle >= self._patience:
                 self._stopped_early = left > 0
-                return
-            if self._idle >= self._patience:
-                self._stopped_early = True
                 return
             plans = [self._with(moves) for moves in sets]
             outcomes = self._play(plans)
@@ -343,7 +351,7 @@ class _Search:
                 if outcome is not None:
                     self._response.learn(before, outcome)
                     self._offer(plan, outcome, self._value)
-            adopted = self._outcome
+            adopted: Outcome | None = self._outcome
             if adopted is before:
                 adopted = self._bring_back(plans, outcomes)
             for moves, outcome in zip(sets, outcomes, strict=True):

@@ -132,7 +132,7 @@ class SearchLog:
           OutputError: it cannot be read or written.
         """
         self.path = path
-        self._header = header
+        self._known: list[LoggedEncode] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size:
@@ -144,7 +144,6 @@ class SearchLog:
                 if not path.read_bytes().endswith(b"\n"):
                     self._append("")
             else:
-                self._known: list[LoggedEncode] = []
                 self._append(json.dumps(header.as_dict()))
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error

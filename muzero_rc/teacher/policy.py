@@ -112,9 +112,7 @@ class TeacherPolicy:
                 "scale it down, take fewer frames, or encode it without a search"
             )
         self.result = self._qindexes = None
-        player = PlanPlayer(
-            clip, settings, first_pass, backend=self._backend, policy=self.start
-        )
+        player = PlanPlayer(clip, settings, first_pass, backend=self._backend, policy=self.start)
         log = self._open_log(clip, settings)
 
         def on_encode(plan: Plan, outcome: Outcome) -> None:

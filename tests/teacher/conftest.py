@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import pytest
 
@@ -30,5 +29,3 @@ def moving_clip() -> Clip:
         luma[20:36, 3 * index : 3 * index + 16] = 230
         frames.append(np.concatenate([luma.ravel(), np.full(2 * 48 * 32, 128, np.uint8)]))
     return Clip.from_frames(np.stack(frames), 96, 64, 25, "moving")
-
-

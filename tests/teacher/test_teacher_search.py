@@ -241,5 +241,3 @@ def test_a_search_needs_a_start_and_a_budget() -> None:
     for starts, budget in (([], 5), (start_plans(), 0)):
         with pytest.raises(ValueError, match="needs a plan"):
             search(Bench(player(), budget), starts)
-
-
