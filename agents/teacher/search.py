@@ -37,6 +37,7 @@ _TAIL = 0.35  # of the frames
 _DOUBT = 1.0  # dB per octave
 _PROBE = 5.0  # qindexes of the shift that measures the slope
 _LANDING_TRIES = 3
+_SEVERAL_LINES = 50  # budget from which two starts are followed before one is chosen
 _RESERVE = 3  # encodes for the last landing
 _TRUSTS = (0.4, 0.8)  # shares of the model's steps
 _FIRST_LIMIT = 24.0  # qindexes that the model may move a frame by
@@ -170,17 +171,26 @@ class _Search:
     # ------------------------------------------------------------ phases
 
     def run(self) -> None:
-        self._start()
-        self._land(_LANDING_TRIES)
-        self._follow_slopes(max(2, self._bench.budget // 8))
+        budget = self._bench.budget
+        lines = self._start()[: 1 + (budget >= _SEVERAL_LINES)]
+        ends = []
+        for self._plan, self._outcome in lines:
+            self._land(_LANDING_TRIES)
+            self._follow_slopes(max(2, budget // 8) // len(lines))
+            ends.append((self._plan, self._outcome))
+        self._plan, self._outcome = max(ends, key=lambda pair: self._value(pair[1]))
         self._move(_RESERVE)
         self._freeze()
         self._land(self._bench.left, tail=True)
         # What the last landing did not need.
         self._move(0)
 
-    def _start(self) -> None:
-        """Plays the families, and the best of them again, shifted onto the target."""
+    def _start(self) -> list[tuple[Plan, Outcome]]:
+        """Plays the families, and the best of them again, shifted onto the target.
+
+        Returns:
+          What to go on from, the best first.
+        """
         budget = self._bench.budget
         count = min(max(round(0.2 * budget) + 1, 1), len(self._starts))
         starts = list(self._starts[:count])
@@ -190,15 +200,17 @@ class _Search:
         # How much rate is worth is not known yet, so what is far off the target is doubted.
         played.sort(key=lambda p: self._plain(p[1]) - _DOUBT * abs(p[1].octaves), reverse=True)
         bases = [self._base(*pair) for pair in played[: 1 + (budget >= 20) + (budget >= 50)]]
-        self._plan, self._outcome = bases[0]
         shifts = [outcome.octaves / self._rate for _, outcome in bases]
         if abs(shifts[0]) < _PROBE:
             shifts[0] = math.copysign(_PROBE, shifts[0] or 1.0)
         plans = [base.shifted(shift) for (base, _), shift in zip(bases, shifts, strict=True)]
         outcomes = self._play(plans)
         self._measure_price(bases, shifts, outcomes)
-        for plan, outcome in [*bases, *self._finished(plans, outcomes)]:
-            self._offer(plan, outcome, self._value)
+        lines = []
+        for base, plan, outcome in zip(bases, plans, outcomes, strict=True):
+            pairs = [base] if outcome is None else [base, (plan, outcome)]
+            lines.append(max(pairs, key=lambda pair: self._value(pair[1])))
+        return sorted(lines, key=lambda pair: self._value(pair[1]), reverse=True)
 
     def _freeze(self) -> bool:
         """Goes on from the qindexes of the best encode: as they are, they cost nothing.
