@@ -142,7 +142,7 @@ class _Bar(Display):
 
 
 class JsonProgress(Display):
-    """A JSON line of type `progress` on stdout, at most one a second."""
+    """A JSON line of type `progress` on stdout, at most one a second, but all of a search."""
 
     def __init__(self, title: str) -> None:
         """Takes what the lines are about."""
@@ -155,7 +155,8 @@ class JsonProgress(Display):
         changed = step.phase != self._clock.phase
         fps, left = self._clock.read(step)
         now = time.monotonic()
-        if not changed and now - self._last < _JSON_INTERVAL_S:
+        # A step of a search is an encode or more: never too many lines.
+        if step.search is None and not changed and now - self._last < _JSON_INTERVAL_S:
             return
         self._last = now
         line: dict[str, str | int | float | None] = {
