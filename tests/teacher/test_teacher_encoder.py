@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from muzero_rc.agents.teacher import Anchor, Bench, Cancelled, Plan, SearchProgress
+from muzero_rc.cli.evaluate import methods_of
 from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import cache_folder, first_pass
@@ -175,6 +176,12 @@ def test_policies_by_name() -> None:
     for name, message in (("teacher:x", "whole number"), ("teacher:0", "1 to")):
         with pytest.raises(InputError, match=message):
             make_policy(name)
+
+
+def test_it_is_a_method_of_the_evaluation() -> None:
+    method = methods_of(["teacher:7"])[-1]
+    assert (method.name, method.spec) == ("teacher:7", "teacher:7")
+    assert method.fingerprint != methods_of(["teacher:8"])[-1].fingerprint
 
 
 def test_what_a_search_starts_from() -> None:
