@@ -14,20 +14,22 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from muzero_rc import video
+from muzero_rc.agents.teacher import SearchProgress
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import FirstPass, first_pass
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies import prepare, warm_up
+from muzero_rc.teacher.policy import TeacherPolicy
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
-__all__ = ["PHASES", "EncodeReport", "Progress", "check_output", "encode"]
+__all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
 
 PHASES = ("decode", "first pass", "search", "second pass", "mux", "check")
 """What an encode goes through, as `Progress.phase` names it."""
@@ -42,13 +44,38 @@ class Progress:
 
     Attributes:
       phase: one of `PHASES`.
-      done: frames finished in this phase.
-      total: frames of this phase, None if unknown.
+      done: frames finished in this phase; of a search, encodes.
+      total: frames of this phase, None if unknown; of a search, its budget.
+      search: how far a search is, in that phase only.
     """
 
     phase: str
     done: int = 0
     total: int | None = None
+    search: SearchProgress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """What a search for the qindexes gave.
+
+    Attributes:
+      budget: encodes that it was given.
+      spent: encodes of it that were used, those known from an earlier run included.
+      encodes: encodes that were really made.
+      gain: share of bits saved over the first encode at the same PSNR avg.
+      on_target: it met the target.
+      stopped_early: nothing was gained for a while.
+      interrupted: by Ctrl-C.
+    """
+
+    budget: int
+    spent: int
+    encodes: int
+    gain: float
+    on_target: bool
+    stopped_early: bool
+    interrupted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +106,7 @@ class EncodeReport:
       qindexes: qindex of each coded frame, in coding order.
       sha256: of the coded frames.
       settings: what the frames were encoded with.
+      search: what the search for the qindexes gave; None if there was none.
       results: of every frame, in coding order; not part of `as_dict`.
     """
 
@@ -105,12 +133,17 @@ class EncodeReport:
     qindexes: list[int]
     sha256: str
     settings: EncoderSettings
+    search: SearchSummary | None
     results: list[FrameResult]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "results"}
-        return values | {"output": str(self.output), "settings": self.settings.as_dict()}
+        return values | {
+            "output": str(self.output),
+            "settings": self.settings.as_dict(),
+            "search": None if self.search is None else asdict(self.search),
+        }
 
 
 def check_output(source: Path | str, out: Path | str) -> Path:
@@ -175,6 +208,10 @@ def encode(
         if on_progress is not None:
             on_progress(Progress(phase, done, total))
 
+    def search_progress(step: SearchProgress) -> None:
+        if on_progress is not None:
+            on_progress(Progress("search", step.spent, step.budget, step))
+
     given, out = Path(out), check_output(source, out)
     info = video.probe(source)
     if height is not None:
@@ -194,7 +231,9 @@ def encode(
             clip, settings, needs_blocks(policy), info.expected_frames, progress
         )
         compiling.join()
-        result, settings = _second_pass(clip, settings, policy, statistics, ivf, progress)
+        result, settings = _second_pass(
+            clip, settings, policy, statistics, ivf, progress, search_progress
+        )
         progress("mux")
         cut = None if max_frames is None else clip.duration_s
         video.mux(ivf, info, webm, duration_s=cut)
@@ -231,6 +270,7 @@ def encode(
         qindexes=result.qindexes,
         sha256=sha256,
         settings=settings,
+        search=_summary(policy),
         results=[frame for _, frame in result.frames],
     )
 
@@ -241,7 +281,9 @@ def _start_warm_up(policy: Policy, size: tuple[int, int]) -> threading.Thread:
     def quietly() -> None:
         # What fails here fails again at the first decision, where it can be told.
         with contextlib.suppress(Exception):
-            warm_up(policy, size)
+            start = policy.start if isinstance(policy, TeacherPolicy) else policy
+            if start is not None:
+                warm_up(start, size)
 
     # Not a daemon: ending the process inside the compiler would crash it.
     thread = threading.Thread(target=quietly, name="warm-up")
@@ -274,9 +316,12 @@ def _second_pass(
     statistics: FirstPass,
     ivf: Path,
     progress: Callable[[str, int, int | None], None],
+    on_search: Callable[[SearchProgress], None],
 ) -> tuple[Rollout, EncoderSettings]:
     total = clip.num_frames
     progress("search", 0, None)
+    if isinstance(policy, TeacherPolicy):
+        policy.on_progress = on_search
     settings = prepare(policy, clip, settings, statistics)
     shown = 0
 
@@ -293,6 +338,21 @@ def _second_pass(
             f"{total} in the first; the file may be changing"
         )
     return result, settings
+
+
+def _summary(policy: Policy) -> SearchSummary | None:
+    found = policy.result if isinstance(policy, TeacherPolicy) else None
+    if found is None or not isinstance(policy, TeacherPolicy):
+        return None
+    return SearchSummary(
+        budget=policy.budget,
+        spent=found.spent,
+        encodes=found.encodes,
+        gain=found.gain,
+        on_target=found.on_target,
+        stopped_early=found.stopped_early,
+        interrupted=found.interrupted,
+    )
 
 
 def _check_space(

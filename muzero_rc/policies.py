@@ -33,6 +33,7 @@ from muzero_rc.env.observation import (
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError, InputError, OutputError
+from muzero_rc.teacher.policy import DEFAULT_BUDGET, TeacherPolicy, search_jobs
 from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy, needs_blocks
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "WithEffort",
     "make_policy",
     "prepare",
+    "searching",
     "shipped_policy_path",
     "warm_up",
 ]
@@ -55,9 +57,11 @@ POLICY_NAMES: dict[str, str] = {
     "landed": "the same, brought to the bitrate by feedback: muzero without its network",
     "cq": "libvpx's constrained quality; cq:LEVEL sets its quantizer 0..63",
     "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
+    "teacher": "the best of many encodes, found by search; teacher:BUDGET sets how many",
 }
 """Names that `make_policy` knows, each with what it means."""
 
+_WITH_PARAMETER = frozenset({"cq", "constant", "teacher"})
 _DEFAULT_CQ_LEVEL = 31  # libvpx's guides recommend 15 to 35, 31 for 1080p
 
 
@@ -202,7 +206,7 @@ def make_policy(name_or_path: str) -> Policy:
       CheckpointError: the file is damaged or of another format.
     """
     name, colon, parameter = name_or_path.partition(":")
-    if name in POLICY_NAMES and name not in ("cq", "constant") and colon:
+    if name in POLICY_NAMES and name not in _WITH_PARAMETER and colon:
         raise InputError(f"the policy {name} takes no parameter; give --policy {name}")
     if name == "vbr":
         return VbrPolicy()
@@ -216,6 +220,8 @@ def make_policy(name_or_path: str) -> Policy:
         return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
     if name == "constant":
         return ConstantPolicy(_number(name, parameter)) if colon else ConstantForTarget()
+    if name == "teacher":
+        return TeacherPolicy(_number(name, parameter)) if colon else TeacherPolicy()
     if name == "muzero":
         return _load(shipped_policy_path())
     path = Path(name_or_path)
@@ -236,6 +242,32 @@ def prepare(
     if isinstance(policy, Prepared):
         return policy.prepare(clip, settings, first_pass)
     return settings
+
+
+def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) -> TeacherPolicy:
+    """A search that starts from a policy's own trajectory, on all cores.
+
+    Args:
+      policy: what to start from; its trajectory is one of the budget.
+      budget: encodes of the search.
+      threads: of each encode.
+
+    Raises:
+      InputError: the budget is out of range, or the policy changes settings or searches
+        by itself.
+    """
+    budget = DEFAULT_BUDGET if budget is None else budget
+    jobs = search_jobs(threads)
+    if isinstance(policy, TeacherPolicy):
+        return TeacherPolicy(budget, jobs=jobs)
+    if isinstance(policy, Prepared):
+        raise InputError(
+            f"a search cannot start from the policy {policy.name}; give muzero, vbr, proposal, "
+            "constant:Q or a policy file"
+        )
+    # The families that every search starts from have these two.
+    start = None if isinstance(policy, VbrPolicy | ProposalPolicy) else policy
+    return TeacherPolicy(budget, start=start, jobs=jobs)
 
 
 def warm_up(policy: Policy, size: tuple[int, int] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,16 @@ __all__ = ["Display", "JsonProgress", "make_display"]
 
 _LOG_INTERVAL_S = 5.0
 _JSON_INTERVAL_S = 1.0
+
+
+class _Search(Protocol):
+    """How far a search is; `muzero_rc.agents.teacher.SearchProgress` is one."""
+
+    @property
+    def psnr_avg(self) -> float: ...
+
+    @property
+    def gain(self) -> float: ...
 
 
 class _Step(Protocol):
@@ -26,6 +37,9 @@ class _Step(Protocol):
 
     @property
     def total(self) -> int | None: ...
+
+    @property
+    def search(self) -> _Search | None: ...
 
 
 class _Clock:
@@ -128,7 +142,7 @@ class _Bar(Display):
 
 
 class JsonProgress(Display):
-    """A JSON line of type `progress` on stdout, at most one a second."""
+    """A JSON line of type `progress` on stdout, at most one a second, but all of a search."""
 
     def __init__(self, title: str) -> None:
         """Takes what the lines are about."""
@@ -141,10 +155,11 @@ class JsonProgress(Display):
         changed = step.phase != self._clock.phase
         fps, left = self._clock.read(step)
         now = time.monotonic()
-        if not changed and now - self._last < _JSON_INTERVAL_S:
+        # A step of a search is an encode or more: never too many lines.
+        if step.search is None and not changed and now - self._last < _JSON_INTERVAL_S:
             return
         self._last = now
-        line = {
+        line: dict[str, str | int | float | None] = {
             "type": "progress",
             "title": self._title,
             "phase": step.phase,
@@ -153,6 +168,16 @@ class JsonProgress(Display):
             "fps": None if fps is None else round(fps, 2),
             "eta_s": None if left is None else round(left, 1),
         }
+        if step.search is not None:
+            for name in ("frames_done", "frames", "fps"):
+                del line[name]
+            found = math.isfinite(step.search.psnr_avg)
+            line |= {
+                "encodes_done": step.done,
+                "encodes": step.total,
+                "psnr_avg": round(step.search.psnr_avg, 3) if found else None,
+                "gain": round(step.search.gain, 5),
+            }
         print(json.dumps(line), flush=True)
 
 
@@ -180,7 +205,11 @@ def _numbers(step: _Step, fps: float | None, left: float | None) -> str:
     if step.done == 0:
         return ""
     text = f"{step.done}" if step.total is None else f"{step.done}/{step.total}"
-    if fps is not None:
+    if step.search is not None:
+        text += " encodes"
+        if math.isfinite(step.search.psnr_avg):
+            text += f"  {step.search.psnr_avg:.2f} dB, {step.search.gain:.1%} saved"
+    elif fps is not None:
         text += f"  {fps:.1f} fps"
     if left is not None:
         seconds = round(left)

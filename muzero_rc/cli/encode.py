@@ -1,7 +1,8 @@
 """`muzero-rc encode`.
 
 With `--json`, stdout carries one JSON object a line, told apart by `type`: `progress`
-(title, phase, frames_done, frames, fps, eta_s), then `result` (the fields of
+(title, phase, frames_done, frames, fps, eta_s; of a search encodes_done, encodes, psnr_avg
+and gain instead of frames), then `result` (the fields of
 `muzero_rc.encode.EncodeReport`) or `error` (message, exit_code).
 """
 
@@ -16,6 +17,7 @@ import tyro
 
 from muzero_rc.cli.bitrate import parse_bitrate
 from muzero_rc.cli.display import make_display
+from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
     from muzero_rc.encode import EncodeReport
@@ -38,7 +40,13 @@ class EncodeArgs:
     """Bitrate of the video, such as 400k or 1.5M; bit/s without a letter."""
 
     policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = "muzero"
-    """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], or a policy file."""
+    """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], teacher[:BUDGET], or a file."""
+
+    effort: Annotated[str, tyro.conf.arg(metavar="normal|search")] = "normal"
+    """search encodes many times, from the policy's own encode on, and keeps the best."""
+
+    budget: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Encodes of a search; 30 if not given. Ctrl-C ends it with the best so far."""
 
     speed: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """libvpx's cpu-used: 0 slow and best, to 9."""
@@ -93,13 +101,16 @@ def run(args: EncodeArgs) -> int:
         threads=args.threads,
         auto_alt_ref=args.auto_alt_ref,
     )
+    _check_effort(args)
     from muzero_rc import video
     from muzero_rc.encode import check_output, encode
-    from muzero_rc.policies import make_policy
+    from muzero_rc.policies import make_policy, searching
 
     video.probe(args.input)
     check_output(args.input, args.output)
     policy = make_policy(args.policy)
+    if args.effort == "search":
+        policy = searching(policy, args.budget, threads=args.threads)
     with make_display(args.output.name, quiet=args.quiet, as_json=args.json) as display:
         report = encode(
             args.input,
@@ -118,6 +129,13 @@ def run(args: EncodeArgs) -> int:
     return 0
 
 
+def _check_effort(args: EncodeArgs) -> None:
+    if args.effort not in ("normal", "search"):
+        raise InputError(f"--effort must be normal or search, not {args.effort!r}")
+    if args.budget is not None and args.effort != "search":
+        raise InputError("--budget is for a search: give --effort search, too")
+
+
 def result_line(report: EncodeReport) -> str:
     """The outcome in one line."""
     return (
@@ -125,5 +143,13 @@ def result_line(report: EncodeReport) -> str:
         f"{report.actual_kbps:.1f} kbit/s ({report.deviation:+.1%} of {report.target_kbps:g}), "
         f"PSNR {report.psnr_avg:.2f} dB (overall {report.psnr_overall:.2f}, "
         f"Y {report.psnr_y:.2f}), {report.frames} frames in {report.seconds:.1f} s "
-        f"({report.encode_fps:.1f} fps; {report.policy} took {report.decision_seconds:.2f} s)"
+        f"({report.encode_fps:.1f} fps; {_effort(report)})"
     )
+
+
+def _effort(report: EncodeReport) -> str:
+    found = report.search
+    if found is None:
+        return f"{report.policy} took {report.decision_seconds:.2f} s"
+    ended = " until stopped" if found.interrupted else ""
+    return f"{found.spent} encodes{ended} saved {found.gain:.1%} over the first"

@@ -9,7 +9,6 @@ of their effect stands out of the noise. Every encode is logged frame by frame.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,12 +27,11 @@ from muzero_rc.env.first_pass import FirstPass, first_pass
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError
-from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, Policy, UpdateType
+from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
+from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, Policy
 
 __all__ = ["Encode", "ExploreConfig", "PerturbedPolicy", "Study", "load_part", "run_study"]
 
-_INFO_FIELDS = tuple(field.name for field in dataclasses.fields(FrameInfo))
-_RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(FrameResult))
 _LONGEST = 360  # frames of a clip that parts are taken from
 
 
@@ -118,8 +116,8 @@ class Encode:
 
     def frames(self) -> list[tuple[FrameInfo | None, FrameResult]]:
         """The frames as they were, in coding order."""
-        infos = {int(row[0]): _info(row) for row in self.infos}
-        results = [_result(row) for row in self.results]
+        infos = {int(row[0]): info_of_row(row) for row in self.infos}
+        results = [result_of_row(row) for row in self.results]
         return [(infos.get(result.coding_index), result) for result in results]
 
 
@@ -297,8 +295,8 @@ def _aim(
 
 
 def _log(name: str, done: Rollout) -> Encode:
-    infos = [_flat(info, _INFO_FIELDS) for info, _ in done.frames if info is not None]
-    results = [_flat(result, _RESULT_FIELDS) for _, result in done.frames]
+    infos = [info_row(info) for info, _ in done.frames if info is not None]
+    results = [result_row(result) for _, result in done.frames]
     score = done.score
     return Encode(
         name,
@@ -309,26 +307,3 @@ def _log(name: str, done: Rollout) -> Encode:
         np.array(infos),
         np.array(results),
     )
-
-
-def _flat(record: FrameInfo | FrameResult, fields: tuple[str, ...]) -> list[float]:
-    values: list[float] = []
-    for name in fields:
-        value = getattr(record, name)
-        values.extend(value) if isinstance(value, tuple) else values.append(value)
-    return [float(value) for value in values]
-
-
-def _info(row: npt.NDArray[np.float64]) -> FrameInfo:
-    v = [int(value) for value in row]
-    references = (v[9], v[10], v[11])
-    fields = (*v[:2], UpdateType(v[2]), bool(v[3]), *v[4:9], references, *v[12:])
-    return FrameInfo(*fields)  # type: ignore[arg-type]
-
-
-def _result(row: npt.NDArray[np.float64]) -> FrameResult:
-    v = [int(value) for value in row[:-1]]
-    return FrameResult(
-        v[0], v[1], bool(v[2]), v[3], v[4], (v[5], v[6], v[7]), (v[8], v[9], v[10]),
-        v[11], v[12], v[13], float(row[-1]),
-    )  # fmt: skip
