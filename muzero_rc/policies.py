@@ -176,7 +176,7 @@ class WithEffort:
         self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
     ) -> EncoderSettings:
         """The settings with this effort."""
-        return prepare(self.policy, clip, settings, first_pass).replace(effort=self.effort)
+        return prepare(self.policy, clip, settings.replace(effort=self.effort), first_pass)
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """The policy's decisions. [B] int32."""
@@ -260,6 +260,8 @@ def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) ->
     jobs = search_jobs(threads)
     if isinstance(policy, TeacherPolicy):
         return TeacherPolicy(budget, jobs=jobs)
+    if isinstance(policy, WithEffort):
+        policy = policy.policy
     if isinstance(policy, Prepared):
         raise InputError(
             f"a search cannot start from the policy {policy.name}; give muzero, vbr, proposal, "

@@ -20,6 +20,7 @@ from muzero_rc.agents.teacher import (
 )
 from muzero_rc.env import _native
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.env.effort import Effort
 from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
@@ -65,6 +66,7 @@ class TeacherPolicy:
         start: Policy | None = None,
         jobs: int = 2,
         width: int | None = None,
+        effort: Effort = "layered",
         log: bool = True,
         backend: Backend | None = None,
     ) -> None:
@@ -75,6 +77,7 @@ class TeacherPolicy:
           start: a policy whose trajectory is the first to start from.
           jobs: encodes at a time.
           width: moves tried side by side; `jobs` if not given. What is found depends on it.
+          effort: of all encodes, see `env.effort`.
           log: keep the encodes in the cache folder.
           backend: the encoder; None is libvpx.
 
@@ -92,6 +95,7 @@ class TeacherPolicy:
         self.start = start
         self._jobs = jobs
         self._width = width
+        self._effort = effort
         self._log = log
         self._backend = backend
         self._qindexes: npt.NDArray[np.int32] | None = None
@@ -99,7 +103,7 @@ class TeacherPolicy:
     def prepare(
         self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
     ) -> EncoderSettings:
-        """Searches the clip; the settings stay as they are.
+        """Searches the clip; the settings with the search's effort.
 
         Raises:
           InputError: the clip is too large for memory.
@@ -112,6 +116,7 @@ class TeacherPolicy:
                 "scale it down, take fewer frames, or encode it without a search"
             )
         self.result = self._qindexes = None
+        settings = settings.replace(effort=self._effort)
         player = PlanPlayer(clip, settings, first_pass, backend=self._backend, policy=self.start)
         log = self._open_log(clip, settings)
 

@@ -28,7 +28,7 @@ from muzero_rc.training.explore import Study
 from muzero_rc.training.imitation import examples_of
 from muzero_rc.training.searched import study_of_search
 
-FAST = EncoderSettings(target_kbps=60, speed=5)
+FAST = EncoderSettings(target_kbps=60, speed=5, effort="layered")
 
 
 def player(clip: Clip) -> PlanPlayer:
@@ -45,7 +45,7 @@ def test_a_search_meets_its_target_and_beats_its_starts(moving_clip: Clip) -> No
     seen: list[SearchProgress] = []
     teacher = TeacherPolicy(16)
     teacher.on_progress = seen.append
-    assert prepare(teacher, moving_clip, FAST, stats) == FAST
+    assert prepare(teacher, moving_clip, FAST.replace(effort="even"), stats) == FAST
     found = teacher.result
     assert found is not None and found.on_target and found.spent <= 16
     done = rollout(moving_clip, FAST, teacher, first_pass=stats)
