@@ -53,6 +53,7 @@ _LEAST_LEFT = 0.02  # floor of the bits left, relative to their plan
 _LEAST_REST = 0.05  # floor of what the rest costs, likewise
 _LAST_FRAMES = 24  # shown frames; before them only a part of the largest step is allowed
 _PART_OF_STEP = 0.6
+_MOST_FINER = 6.0  # qindexes; frames near the end are a bad place to spend what is left
 _HEADER_BITS = 130.0  # of a frame without residual
 _BITS_PER_PIXEL = 1.0 / 2048.0  # of it: two bits for each superblock of 64x64
 
@@ -122,7 +123,7 @@ class BudgetFeedback:
         octaves = (1.0 - done**3) * price + done**3 * total
         gain = _CAUTION + (1.0 - _CAUTION) * done
         most = MAX_RATE_STEP * (1.0 if left <= _LAST_FRAMES else _PART_OF_STEP)
-        self._step = round(min(max(gain * _PER_OCTAVE * octaves, -most), most))
+        self._step = round(min(max(gain * _PER_OCTAVE * octaves, -_MOST_FINER), most))
         return self._step
 
     def _share(self, cost: float, show_index: int) -> None:
