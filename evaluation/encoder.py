@@ -100,9 +100,18 @@ class ClipEncoder(Protocol):
         ...
 
     def encode(
-        self, source: ClipSource, method: Method, settings: EncoderSettings, key: str
+        self,
+        source: ClipSource,
+        method: Method,
+        settings: EncoderSettings,
+        key: str,
+        *,
+        stream: Path | None = None,
     ) -> EncodeRecord:
-        """Encodes a clip at `settings.target_kbps`; the record carries `key`."""
+        """Encodes a clip at `settings.target_kbps`; the record carries `key`.
+
+        Leaves the encoded video at `stream` as a WebM file, if that is given.
+        """
         ...
 
 

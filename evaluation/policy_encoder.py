@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from muzero_rc import video
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.episode import Episode
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.evaluation.encoder import ClipInfo, ClipSource, Method
+from muzero_rc.evaluation.frame_trace import FrameTrace
+from muzero_rc.evaluation.media import replacing
 from muzero_rc.evaluation.quality import clip_quality
 from muzero_rc.evaluation.results import EncodeRecord
 from muzero_rc.types import Policy, needs_blocks
+
+if TYPE_CHECKING:
+    from muzero_rc.env.session import EncodedStream
 
 __all__ = ["PolicyEncoder"]
 
@@ -81,13 +88,20 @@ class PolicyEncoder:
         )
 
     def encode(
-        self, source: ClipSource, method: Method, settings: EncoderSettings, key: str
+        self,
+        source: ClipSource,
+        method: Method,
+        settings: EncoderSettings,
+        key: str,
+        *,
+        stream: Path | None = None,
     ) -> EncodeRecord:
         """Encodes a clip with a method's policy.
 
         Raises:
           InputError: the clip, the policy or what it answers cannot be used.
           EncoderError: libvpx failed.
+          OutputError: `stream` cannot be written.
         """
         clip = self._load(source)
         policy = self._policies.get(method.spec)
@@ -105,6 +119,8 @@ class PolicyEncoder:
             self._warm.add(compiled)
             self._warm_up(clip, used, statistics, policy)
         result = rollout(clip, used, policy, first_pass=statistics, backend=self._backend)
+        if stream is not None:
+            _write_webm(result.stream, source.path, stream)
         score = result.score
         quality = clip_quality((frame for _, frame in result.frames), clip.fps)
         return EncodeRecord(
@@ -130,6 +146,7 @@ class PolicyEncoder:
             clip_sha256=clip.sha256,
             settings=used.as_dict(),
             key=key,
+            trace=FrameTrace.of(result.frames).as_dict(),
         )
 
     def _load(self, source: ClipSource) -> ClipLike:
@@ -149,3 +166,14 @@ class PolicyEncoder:
         session = self._backend.open(clip, settings, statistics)
         with Episode(clip, settings, statistics, session) as episode:
             policy.decide([episode.observe()])
+
+
+def _write_webm(stream: EncodedStream, source: Path, out: Path) -> None:
+    info = video.probe(source)
+    with replacing(out) as webm:
+        ivf = webm.with_suffix(".ivf")
+        try:
+            stream.write_ivf(ivf)
+            video.wrap(ivf, info, webm)
+        finally:
+            ivf.unlink(missing_ok=True)

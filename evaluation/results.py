@@ -7,9 +7,10 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,15 +39,17 @@ class _Record:
 
     @classmethod
     def from_dict(cls, data: Any, where: str) -> Self:
-        """Inverse of `dataclasses.asdict`.
+        """Inverse of `dataclasses.asdict`; fields with a default may be missing.
 
         Raises:
-          InputError: a field is missing or has another type.
+          InputError: another field is missing, or one has another type.
         """
         if not isinstance(data, Mapping):
             raise InputError(f"{where} is damaged: an entry is not an object; run evaluate again")
         values = {}
         for entry in fields(cls):  # type: ignore[arg-type]
+            if entry.name not in data and entry.default is not MISSING:
+                continue  # written by a version that did not have it
             kind = str(entry.type)
             value = data.get(entry.name)
             if entry.name not in data or not _FITS[kind](value):
@@ -75,6 +78,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "float | None": lambda v: v is None or _is_number(v),
     "list[int]": lambda v: isinstance(v, list) and all(_is_int(x) for x in v),
     "dict[str, Any]": lambda v: isinstance(v, dict),
+    "dict[str, Any] | None": lambda v: v is None or isinstance(v, dict),
 }
 
 
@@ -106,6 +110,7 @@ class EncodeRecord(_Record):
       clip_sha256: of the clip's frames, size and frame rate.
       settings: every encoder setting, as the method used it.
       key: hash of all that determines the encode.
+      trace: every coded frame, as `FrameTrace.as_dict` gives it; None in older files.
     """
 
     clip: str
@@ -130,6 +135,7 @@ class EncodeRecord(_Record):
     clip_sha256: str
     settings: dict[str, Any]
     key: str
+    trace: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,14 +228,15 @@ class Results:
         Raises:
           OutputError: the folder cannot be written.
         """
-        text = json.dumps(self.as_dict(), indent=1, allow_nan=False)
+        text = _lists_on_one_line(json.dumps(self.as_dict(), indent=1, allow_nan=False))
         write_atomically(folder / "results.json", text + "\n")
         write_atomically(folder / "results.csv", self.csv())
 
     def csv(self) -> str:
         """One line for each encode; the lists and settings stay in the JSON."""
         reachable = {(t.clip, t.target_kbps): t.reachable for t in self.targets}
-        columns = [f.name for f in fields(EncodeRecord) if f.name not in ("qindex", "settings")]
+        left_out = ("qindex", "settings", "trace")
+        columns = [f.name for f in fields(EncodeRecord) if f.name not in left_out]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([*columns, "reachable"])
@@ -274,6 +281,17 @@ class Results:
             if not isinstance(parts[name], dict):
                 raise InputError(f"{where} is damaged: no object {name!r}; run evaluate again")
         return cls(**parts)
+
+
+_NUMBER_LIST = re.compile(r"\[\n\s+([-+.\deE]+(?:,\n\s+[-+.\deE]+)*)\n\s+\]")
+
+
+def _lists_on_one_line(text: str) -> str:
+    """JSON with its lists of numbers unfolded: thousands of frames, a line each, say nothing.
+
+    Only line breaks between numbers go; within a JSON string there is none.
+    """
+    return _NUMBER_LIST.sub(lambda found: f"[{''.join(found[1].split())}]", text)
 
 
 def read_json(path: Path) -> dict[str, Any]:

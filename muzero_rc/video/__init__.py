@@ -5,8 +5,9 @@ The only package that uses ffmpeg-python.
 
 from muzero_rc.video.decode import Decoder, open_decoder
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
+from muzero_rc.video.thumbnail import write_thumbnail
 from muzero_rc.video.tools import find_tool
-from muzero_rc.video.webm import check_audio, mux, verify
+from muzero_rc.video.webm import check_audio, mux, verify, wrap
 
 __all__ = [
     "AudioStream",
@@ -19,4 +20,6 @@ __all__ = [
     "open_decoder",
     "probe",
     "verify",
+    "wrap",
+    "write_thumbnail",
 ]

@@ -50,7 +50,13 @@ class FakeEncoder:
         )  # fmt: skip
 
     def encode(
-        self, source: ClipSource, method: Method, settings: EncoderSettings, key: str
+        self,
+        source: ClipSource,
+        method: Method,
+        settings: EncoderSettings,
+        key: str,
+        *,
+        stream: Path | None = None,
     ) -> EncodeRecord:
         self._note("encode", f"{source.name}-{method.name}-{settings.target_kbps}")
         time.sleep(self.nap_s)
