@@ -48,9 +48,10 @@ class _Record:
             raise InputError(f"{where} is damaged: an entry is not an object; run evaluate again")
         values = {}
         for entry in fields(cls):  # type: ignore[arg-type]
-            if entry.name not in data and entry.default is not MISSING:
-                continue  # written by a version that did not have it
             kind = str(entry.type)
+            optional = entry.default is not MISSING or entry.default_factory is not MISSING
+            if optional and entry.name not in data:
+                continue  # a file of before there was this field
             value = data.get(entry.name)
             if entry.name not in data or not _FITS[kind](value):
                 raise InputError(
@@ -136,6 +137,10 @@ class EncodeRecord(_Record):
     settings: dict[str, Any]
     key: str
     trace: dict[str, Any] | None = None
+
+    def level(self, metric: str) -> float | None:
+        """Quality on the scale that BD-rates of a metric are taken over; None if not measured."""
+        return float(getattr(self, metric)) if metric in METRICS else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
