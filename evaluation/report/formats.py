@@ -34,7 +34,8 @@ def format_results(data: dict[str, Any], kind: str) -> str:
     return FORMATS[kind](data)
 
 
-def _rows(data: dict[str, Any]) -> list[list[str]]:
+def _values(data: dict[str, Any]) -> list[list[Any]]:
+    """A row for each method, None where there is no number."""
     metric = data["metrics"][0]["name"]
     found = {(c["method"], c["opponent"]): c for c in data["comparisons"] if c["metric"] == metric}
     rows = []
@@ -44,19 +45,25 @@ def _rows(data: dict[str, Any]) -> list[list[str]]:
         rows.append(
             [
                 method,
-                *(_number(vbr.get(key)) for key in ("mean", "low", "high", "median")),
-                str(vbr.get("n", _MISSING)),
-                *(_number(control.get(key)) for key in ("mean", "low", "high")),
-                _number(landing.get("share_over_5"), "{:.0%}"),
-                _number(landing.get("mean_abs_deviation"), "{:.1%}"),
-                _number(time.get("of_anchor"), "{:.2f}"),
+                *(vbr.get(key) for key in ("mean", "low", "high", "median", "n")),
+                *(control.get(key) for key in ("mean", "low", "high")),
+                landing.get("share_over_5"),
+                landing.get("mean_abs_deviation"),
+                time.get("of_anchor"),
             ]
         )
     return rows
 
 
-def _number(value: float | None, form: str = "{:+z.2f}") -> str:
-    return _MISSING if value is None else form.format(value)
+def _rows(data: dict[str, Any]) -> list[list[str]]:
+    """The same as texts of a fixed number of digits."""
+    percent = "{:+z.2f}"
+    forms = ["{}", *[percent] * 4, "{}", *[percent] * 3, "{:.0%}", "{:.1%}", "{:.2f}"]
+    return [
+        [_MISSING if value is None else form.format(value)
+         for value, form in zip(row, forms, strict=True)]
+        for row in _values(data)
+    ]  # fmt: skip
 
 
 def _caption(data: dict[str, Any]) -> str:
@@ -98,8 +105,7 @@ def _csv(data: dict[str, Any]) -> str:
          "against_control", "against_control_low", "against_control_high", "share_over_5",
          "mean_abs_deviation", "time_of_vbr"]
     )  # fmt: skip
-    for row in _rows(data):
-        writer.writerow("" if cell == _MISSING else cell for cell in row)
+    writer.writerows(_values(data))
     return text.getvalue()
 
 
