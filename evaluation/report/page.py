@@ -24,7 +24,7 @@ GENERATOR = "muzero-rc report"
 
 _HERE = Path(__file__).parent
 # In the order in which they need each other.
-_SCRIPTS = ("core.js", "charts.js", "frames.js", "table.js", "player.js", "main.js")
+_SCRIPTS = ("core.js", "charts.js", "frames.js", "table.js", "player.js", "lottery.js", "main.js")
 _PAGE = "index.html"
 _LIBRARY = "plotly.js"
 

@@ -1,11 +1,10 @@
-"""`muzero-rc report`: an evaluation as a page, a picture, or a table for a text."""
+"""`muzero-rc report`: an evaluation as a page or a picture."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -23,8 +22,7 @@ _LOTTERY = "lottery.json"
 class ReportArgs:
     """Show an evaluation: a folder with a page that opens from disk.
 
-    Give --out for the page, --png for a picture of the rate-distortion curves, --format
-    for a table on stdout; several at a time, too.
+    Give --out for the page, --png for a picture of the rate-distortion curves, or both.
     """
 
     results: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS.json|DIR")]
@@ -35,9 +33,6 @@ class ReportArgs:
 
     png: Annotated[Path | None, tyro.conf.arg(metavar="FILE.png")] = None
     """Picture of the rate-distortion curves."""
-
-    format: Literal["md", "csv", "latex"] | None = None
-    """Print the table of methods as Markdown, CSV or LaTeX."""
 
     method: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Method that the report is about; the first policy of the evaluation if not given."""
@@ -51,24 +46,17 @@ class ReportArgs:
 
 def run(args: ReportArgs) -> int:
     """Writes what was asked for; 0 if all of it is there."""
-    if args.out is None and args.png is None and args.format is None:
-        raise InputError("nothing to write; give --out DIR, --png FILE or --format md")
+    if args.out is None and args.png is None:
+        raise InputError("nothing to write; give --out DIR or --png FILE")
     # Heavy imports come after the cheap mistakes.
-    from muzero_rc.evaluation.report import format_results, plot_rate_distortion, write_report
+    from muzero_rc.evaluation.report import plot_rate_distortion, write_report
 
     contents = _gather(args)
-    written = []
     if args.png is not None:
         plot_rate_distortion(contents.data, args.png)
-        written.append(args.png)
+        print(args.png)
     if args.out is not None:
-        written.append(write_report(contents, args.out))
-    if args.format is not None:
-        sys.stdout.write(format_results(contents.data, args.format))
-    # The table may be on its way into a file; what was written is told beside it.
-    told = sys.stdout if args.format is None else sys.stderr
-    for path in written:
-        print(path, file=told)
+        print(write_report(contents, args.out))
     return 0
 
 

@@ -267,10 +267,15 @@ def test_a_failed_report_leaves_the_old_one(three, media, tmp_path, monkeypatch)
         with pytest.raises(OutputError, match="No space left on device; choose another --out"):
             write_report(gather(three, media.folder), out)
     real = os.replace
+
+    def fail_to_place(source: Path, target: Path) -> None:
+        """The old one is aside already when the new one cannot take its place."""
+        if target == out and source.suffix != ".old":
+            fail()
+        real(source, target)
+
     with monkeypatch.context() as patch:
-        # The old one is aside already when the new one cannot take its place.
-        patch.setattr(os, "replace", lambda a, b: fail() if not Path(a).name.startswith("report")
-                      and Path(b) == out and not str(a).endswith(".old") else real(a, b))  # fmt: skip
+        patch.setattr(os, "replace", fail_to_place)
         with pytest.raises(OutputError):
             write_report(gather(three, media.folder), out)
     assert (out / "index.html").read_text() == before
