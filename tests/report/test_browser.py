@@ -77,7 +77,11 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
     def scheme(self, name: str) -> None:
-        features = [{"name": "prefers-color-scheme", "value": name}]
+        features = [
+            {"name": "prefers-color-scheme", "value": name},
+            # The driver clicks where an element was before it was scrolled to.
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def load(self, page: Path) -> None:
@@ -100,7 +104,8 @@ class Browser:
     def wait_for(self, code: str) -> Any:
         """Result of a promise."""
         return self.driver.execute_async_script(
-            f"const done = arguments[0]; (async () => {{ {code} }})().then(done, e => done(`${{e}}`))"
+            f"const done = arguments[0];"
+            f" (async () => {{ {code} }})().then(done, e => done(`${{e}}`))"
         )
 
     def until(self, test: Callable[[], object]) -> None:
@@ -164,10 +169,8 @@ def test_page_loads_from_disk_and_draws(browser: Browser) -> None:
     for name in plots:
         assert browser.js(f"return document.querySelectorAll('#{name} svg .trace, #{name} svg .bars"
                           " .point').length") > 0, name  # fmt: skip
-    images = browser.js(
-        "return [...document.querySelectorAll('img')].map(i => { i.loading = 'eager'; return i.src })"
-    )
-    assert len(images) == 3
+    browser.js("document.querySelectorAll('img').forEach(i => { i.loading = 'eager' })")
+    assert len(browser.all("img")) == 3
     browser.until(lambda: browser.js(
         "return [...document.querySelectorAll('img')].every(i => i.naturalWidth > 0)"
     ))  # fmt: skip
@@ -256,8 +259,8 @@ def test_frames_are_stepped_exactly(browser: Browser) -> None:
         browser.until(lambda f=frame: (s := browser.player())["a"] == s["b"] == f)
     # The trace of the same frame is told.
     trace = browser.player()["encode"]["a"]["trace"]
-    index = next(i for i, (s, shown) in enumerate(zip(trace["show_index"], trace["shown"],
-                                                      strict=True)) if s == 11 and shown)  # fmt: skip
+    frames = list(zip(trace["show_index"], trace["shown"], strict=True))
+    index = frames.index((11, 1))
     assert f"{trace['psnr'][index]:.2f} dB" in browser.one("#readout-a").text
     assert browser.one("#cursor").is_displayed()
 
@@ -317,6 +320,9 @@ def test_divider_drags(browser: Browser) -> None:
 
 def test_views_show_what_they_say(browser: Browser) -> None:
     """Left and right are other pictures, the split has half of each, the difference neither."""
+    for side, index in (("a", 0), ("b", -1)):  # the smallest file and the largest
+        pick = Select(browser.one(f"#pick-{side}"))
+        pick.select_by_index(index % len(pick.options))
     browser.wait_for("await report.player.seek(20)")
     seen = {}
     for view in ("a", "b", "split", "difference"):
@@ -353,10 +359,11 @@ def test_keyboard_alone_is_enough(browser: Browser) -> None:
     browser.until(lambda: browser.player()["playing"])
     browser.one("#play").send_keys(" ")
     browser.until(lambda: not browser.player()["playing"])
+    browser.one("#play").send_keys("d")
+    assert browser.player()["view"] == "split"
     # From the top, Tab comes to everything, and where it is can be seen.
-    browser.js("document.activeElement.blur(); scrollTo(0, 0)")
-    body, seen = browser.one("body"), []
-    body.send_keys(Keys.TAB)
+    browser.js("document.querySelector('.skip').focus()")
+    seen: list[str | None] = []
     for _ in range(60):
         active = browser.driver.switch_to.active_element
         seen.append(active.get_attribute("id") or active.get_attribute("data-open")
@@ -412,7 +419,7 @@ def overflowing(browser: Browser) -> list[str]:
         return [...document.querySelectorAll('body *')].filter(e => {
           const box = e.getBoundingClientRect();
           return box.width > 1 && (box.right > innerWidth + 0.5 || box.left < -0.5)
-            && !e.closest('.scroll, .skip, svg, [hidden]') && getComputedStyle(e).position !== 'fixed';
+            && !e.closest('.scroll, .skip, svg, [hidden]');
         }).map(e => e.outerHTML.slice(0, 90));
         """
     )
@@ -466,18 +473,27 @@ def test_text_has_contrast_in_both_schemes(browser: Browser, scheme: str) -> Non
           context.fillRect(0, 0, 1, 1);
           return [...context.getImageData(0, 0, 1, 1).data];
         };
-        const over = (top, under) => top.slice(0, 3).map((c, i) => c * top[3] / 255 + under[i] * (1 - top[3] / 255));
+        const over = (top, under) =>
+          [0, 1, 2].map(i => top[i] * top[3] / 255 + under[i] * (1 - top[3] / 255));
         const behind = (element) => {
           const layers = [];
-          for (let e = element; e; e = e.parentElement) layers.unshift(rgba(getComputedStyle(e).backgroundColor));
+          for (let e = element; e; e = e.parentElement) {
+            layers.unshift(rgba(getComputedStyle(e).backgroundColor));
+          }
           return layers.reduce((under, top) => over(top, under), [255, 255, 255]);
         };
         const skip = '.stage, [hidden], option, script, style, svg';
-        return [...document.querySelectorAll('body *')]
-          .filter(e => !e.closest(skip) && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()))
-          .map(e => [e.outerHTML.slice(0, 80), over(rgba(getComputedStyle(e).color), behind(e)), behind(e)])
-          .concat([...document.querySelectorAll('.plot svg text')].filter(e => e.textContent.trim())
-            .map(e => [`plot: ${e.textContent}`, over(rgba(getComputedStyle(e).fill), behind(e.closest('.plot'))), behind(e.closest('.plot'))]));
+        const pair = (name, colour, on) => [name, over(rgba(colour), behind(on)), behind(on)];
+        const texts = [...document.querySelectorAll('body *')]
+          .filter(e => !e.closest(skip))
+          .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
+        const labels = [...document.querySelectorAll('.plot svg text')]
+          .filter(e => e.textContent.trim());
+        return [
+          ...texts.map(e => pair(e.outerHTML.slice(0, 80), getComputedStyle(e).color, e)),
+          ...labels.map(
+            e => pair(`plot: ${e.textContent}`, getComputedStyle(e).fill, e.closest('.plot'))),
+        ];
         """
     )
     assert len(found) > 100

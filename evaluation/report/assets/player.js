@@ -22,9 +22,10 @@
   const streams = () => report.clip().encodes.filter((e) => e.stream);
   const label = (e) => `${e.method}, ${e.kbps.toFixed(e.kbps < 100 ? 1 : 0)} kbit/s`;
 
-  /* The encode of another method that is nearest in size. */
+  /* The encode of a method that is nearest in size; not the same stream, which two methods may
+     well make. */
   const nearest = (to, method) => {
-    const others = streams().filter((e) => e.method === method && e !== to);
+    const others = streams().filter((e) => e.method === method && e.sha256 !== to.sha256);
     return others.reduce(
       (best, e) =>
         best === null || Math.abs(Math.log(e.bytes / to.bytes)) < Math.abs(Math.log(best.bytes / to.bytes))
