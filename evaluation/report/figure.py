@@ -44,22 +44,22 @@ def plot_rate_distortion(data: dict[str, Any], path: Path) -> None:
     size = (max(6.5, 3.1 * columns), 2.55 * rows + 1.1)
     figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, clip in zip(grid, clips, strict=False):
         _draw(axes, clip, data, metric["name"])
-    for axes in list(grid)[len(clips) :]:
+    for axes in grid[len(clips) :]:
         axes.set_axis_off()
-    figure.supxlabel("bitrate, kbit/s", fontsize=9)
+    for axes in grid[: len(clips)][-columns:]:
+        axes.set_xlabel("bitrate, kbit/s", fontsize=9)
     unit = f", {metric['unit']}" if metric["unit"] else ""
     figure.supylabel(metric_label(metric["name"]) + unit, fontsize=9)
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6),
+                  frameon=False, fontsize=9)  # fmt: skip
     note = f" ({len(clips)} of {len(data['clips'])} clips, best to worst)"
     verdict = data["verdict"]
-    figure.suptitle(
-        verdict["headline"] + (note if len(clips) < len(data["clips"]) else ""),
-        fontsize=11, fontweight="bold",
-    )  # fmt: skip
+    interval = verdict["interval"] + (note if len(clips) < len(data["clips"]) else "")
+    figure.suptitle(f"{verdict['headline']}\n{interval}", fontsize=9.5, x=0.01, ha="left")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": "muzero-rc"})
 
@@ -82,6 +82,8 @@ def _percent(clip: dict[str, Any], data: dict[str, Any]) -> float | None:
 
 
 def _draw(axes: Any, clip: dict[str, Any], data: dict[str, Any], metric: str) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     for number, method in enumerate(data["methods"]):
         points = sorted(
             (e["kbps"], e["quality"][metric])
@@ -96,12 +98,13 @@ def _draw(axes: Any, clip: dict[str, Any], data: dict[str, Any], metric: str) ->
             zorder=3 if lead else 2, label=method["name"],
         )  # fmt: skip
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(color="0.92", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     percent = _percent(clip, data)
-    number_text = "n/a" if percent is None else f"{percent:+.1f}%"
+    number_text = "n/a" if percent is None else f"{percent:+.1f}%".replace("-", "\N{MINUS SIGN}")
     axes.set_title(f"{clip['name']}  {number_text}", fontsize=9, loc="left")

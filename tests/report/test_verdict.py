@@ -29,7 +29,7 @@ def verdict(first, second=None, landings=None):
     ("numbers", "headline", "interval"),
     [
         ((-2.34, -4.6, -0.3), "needs 2.3% less bitrate than two-pass VBR for the same PSNR",
-         "95% interval of the mean BD-rate −4.6% to −0.3%, 5 clips."),
+         "95% interval of the mean BD-rate −4.6% to −0.3%, 5 clips. With so few clips it is"),
         ((2.34, 0.1, 4.6), "needs 2.3% more bitrate than", "+0.1% to +4.6%, 5 clips."),
         ((-1.5, -3.9, 0.9), "needs 1.5% less bitrate than",
          "−3.9% to +0.9%, 5 clips. It includes zero: no clear difference."),
@@ -47,6 +47,7 @@ def test_sentences(numbers, headline, interval) -> None:
 def test_clips_without_a_number_are_told() -> None:
     some = comparison(-2.0, -3.0, -1.0, n=4)
     some = dataclasses.replace(some, percents=some.percents | {"odd": None})
+    assert "too narrow" not in verdict(comparison(-2.0, -3.0, -1.0, n=10)).interval
     assert "4 clips; undefined on 1 more." in verdict(some).interval
     none = dataclasses.replace(comparison(-2.0, n=1), mean=None, median=None, n=0)
     assert verdict(none).headline == "There is no BD-rate of mine against two-pass VBR"
