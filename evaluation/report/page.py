@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import json
 import os
@@ -58,8 +59,6 @@ def write_report(contents: Contents, out: Path) -> Path:
             os.replace(out, old)
         os.replace(new, out)
     except OSError as error:
-        if old.exists() and not out.exists():
-            os.replace(old, out)
         if isinstance(error, OutputError):
             raise
         raise OutputError(
@@ -67,6 +66,9 @@ def write_report(contents: Contents, out: Path) -> Path:
             " choose another --out or make room"
         ) from error
     finally:
+        # Whatever stopped it, Ctrl-C too: the old report comes back.
+        if old.exists() and not out.exists():
+            os.replace(old, out)
         for left in (new, old):
             with suppress(OSError):
                 shutil.rmtree(left)
@@ -137,6 +139,7 @@ def _asset(name: str) -> str:
     return (_HERE / "assets" / name).read_text(encoding="utf-8")
 
 
+@functools.cache
 def _packed_library() -> str:
     """plotly.js as a script that only sets a string: a third of its size on disk.
 

@@ -258,7 +258,7 @@ def test_frames_are_stepped_exactly(browser: Browser) -> None:
         button.click()
         browser.until(lambda f=frame: (s := browser.player())["a"] == s["b"] == f)
     # The trace of the same frame is told.
-    trace = browser.player()["encode"]["a"]["trace"]
+    trace = browser.player()["encode"]["a"]["trace"]  # with its structure put back
     frames = list(zip(trace["show_index"], trace["shown"], strict=True))
     index = frames.index((11, 1))
     assert f"{trace['psnr'][index]:.2f} dB" in browser.one("#readout-a").text

@@ -2,6 +2,13 @@
 /* What the other scripts share: data, colours, numbers, the state and who listens to it. */
 const report = { data: JSON.parse(document.getElementById("data").textContent) };
 
+/* Encodes of one structure of frames share it in the data. */
+report.data.clips.forEach((clip) =>
+  clip.encodes.filter((e) => e.trace).forEach((e) => {
+    Object.assign(e.trace, clip.structures[e.trace.structure]);
+  }),
+);
+
 report.byId = (id) => document.getElementById(id);
 
 /* The chosen metric and clip; set() tells the listeners what changed. */
