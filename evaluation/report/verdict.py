@@ -117,7 +117,7 @@ def against(results: Results, method: str, opponent: str, metric: str) -> Compar
             clip: _percent(results.encodes, clip, method, opponent, metric) for clip in clips
         }
     defined = [p for p in percents.values() if p is not None]
-    interval = bootstrap_mean(defined) if defined else None
+    low, high = _interval(results, method, opponent, metric, defined)
     return Comparison(
         method=method,
         opponent=opponent,
@@ -125,10 +125,23 @@ def against(results: Results, method: str, opponent: str, metric: str) -> Compar
         percents=percents,
         mean=float(np.mean(defined)) if defined else None,
         median=float(np.median(defined)) if defined else None,
-        low=interval.low if interval else None,
-        high=interval.high if interval else None,
+        low=low,
+        high=high,
         n=len(defined),
     )
+
+
+def _interval(
+    results: Results, method: str, opponent: str, metric: str, defined: Sequence[float]
+) -> tuple[float, float] | tuple[None, None]:
+    """Of the mean: the results' own against the anchor, so that no two tables differ."""
+    if opponent == ANCHOR:
+        statistics = results.summary.get(method, {}).get(metric) or {}
+        stored = statistics.get("interval")
+        if isinstance(stored, list) and len(stored) == 2:
+            return stored[0], stored[1]
+    interval = bootstrap_mean(defined) if defined else None
+    return (interval.low, interval.high) if interval else (None, None)
 
 
 def _percent(

@@ -74,6 +74,10 @@ def test_against_knows_the_law(three) -> None:
     assert (vbr.mean, vbr.median, vbr.n) == (pytest.approx(-10.0), pytest.approx(-10.0), 3)
     assert vbr.low == pytest.approx(-12.0) and vbr.high == pytest.approx(-8.0)
     assert vbr.clear
+    # The results' own interval is the one that is shown.
+    three.summary["mine"]["psnr_avg"]["interval"] = [-13.0, 0.5]
+    again = against(three, "mine", "vbr", "psnr_avg")
+    assert (again.low, again.high, again.clear) == (-13.0, 0.5, False)
     control = against(three, "mine", "proposal", "psnr_y")
     expected = {"one": 0.9 / 0.95, "two": 0.92 / 0.98, "three": 0.88 / 0.97}
     assert control.percents == pytest.approx({c: 100 * (r - 1) for c, r in expected.items()})
