@@ -116,10 +116,13 @@ class ClipEncoder(Protocol):
         settings: EncoderSettings,
         key: str,
         metrics: Sequence[str] = (),
+        *,
+        stream: Path | None = None,
     ) -> EncodeRecord:
         """Encodes a clip at `settings.target_kbps`; the record carries `key`.
 
-        `metrics` are measured beside PSNR, see `results.MEASURED_METRICS`.
+        `metrics` are measured beside PSNR, see `results.MEASURED_METRICS`. Leaves the encoded
+        video at `stream` as a WebM file, if that is given.
         """
         ...
 

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from muzero_rc import video
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
@@ -16,9 +16,14 @@ from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderError
 from muzero_rc.evaluation.buffer import buffer_report
 from muzero_rc.evaluation.encoder import ClipInfo, ClipSource, Method
+from muzero_rc.evaluation.frame_trace import FrameTrace
+from muzero_rc.evaluation.media import replacing
 from muzero_rc.evaluation.quality import clip_quality, spread
 from muzero_rc.evaluation.results import EncodeRecord
 from muzero_rc.types import Policy, needs_blocks
+
+if TYPE_CHECKING:
+    from muzero_rc.env.session import EncodedStream
 
 __all__ = ["PolicyEncoder"]
 
@@ -95,6 +100,8 @@ class PolicyEncoder:
         settings: EncoderSettings,
         key: str,
         metrics: Sequence[str] = (),
+        *,
+        stream: Path | None = None,
     ) -> EncodeRecord:
         """Encodes a clip with a method's policy.
 
@@ -102,6 +109,7 @@ class PolicyEncoder:
           InputError: the clip, the policy or what it answers cannot be used.
           EncoderError: libvpx failed, or what it made does not decode to what it told.
           ToolMissingError: nothing here measures one of the metrics.
+          OutputError: `stream` cannot be written.
         """
         clip = self._load(source)
         policy = self._policies.get(method.spec)
@@ -119,6 +127,8 @@ class PolicyEncoder:
             self._warm.add(compiled)
             self._warm_up(clip, used, statistics, policy)
         result = rollout(clip, used, policy, first_pass=statistics, backend=self._backend)
+        if stream is not None:
+            _write_webm(result.stream, source.path, stream)
         score = result.score
         frames = [frame for _, frame in result.frames]
         quality = clip_quality(frames, clip.fps)
@@ -149,6 +159,7 @@ class PolicyEncoder:
             psnr_v=quality.v,
             quality=_measure(result, source, clip, metrics) if metrics else {},
             buffer=buffer_report(frames, settings.target_kbps, clip.fps),
+            trace=FrameTrace.of(result.frames).as_dict(),
         )
 
     def _load(self, source: ClipSource) -> ClipLike:
@@ -198,3 +209,14 @@ def _measure(
             " the file may have changed since it was opened"
         )
     return {name: spread(values, clip.fps).as_dict() for name, values in found.items()}
+
+
+def _write_webm(stream: EncodedStream, source: Path, out: Path) -> None:
+    info = video.probe(source)
+    with replacing(out) as webm:
+        ivf = webm.with_suffix(".ivf")
+        try:
+            stream.write_ivf(ivf)
+            video.wrap(ivf, info, webm)
+        finally:
+            ivf.unlink(missing_ok=True)

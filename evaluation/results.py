@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -47,10 +48,10 @@ class _Record:
 
     @classmethod
     def from_dict(cls, data: Any, where: str) -> Self:
-        """Inverse of `dataclasses.asdict`.
+        """Inverse of `dataclasses.asdict`; fields with a default may be missing.
 
         Raises:
-          InputError: a field is missing or has another type.
+          InputError: another field is missing, or one has another type.
         """
         if not isinstance(data, Mapping):
             raise InputError(f"{where} is damaged: an entry is not an object; run evaluate again")
@@ -87,6 +88,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "float | None": lambda v: v is None or _is_number(v),
     "list[int]": lambda v: isinstance(v, list) and all(_is_int(x) for x in v),
     "dict[str, Any]": lambda v: isinstance(v, dict),
+    "dict[str, Any] | None": lambda v: v is None or isinstance(v, dict),
 }
 
 
@@ -125,6 +127,7 @@ class EncodeRecord(_Record):
         the metric's own unit.
       buffer: `needed_s`, and `sizes` by seconds of buffer (`evaluation.buffer`); empty in
         older files.
+      trace: every coded frame, as `FrameTrace.as_dict` gives it; None in older files.
     """
 
     clip: str
@@ -153,6 +156,7 @@ class EncodeRecord(_Record):
     psnr_v: float | None = None
     quality: dict[str, Any] = field(default_factory=dict)
     buffer: dict[str, Any] = field(default_factory=dict)
+    trace: dict[str, Any] | None = None
 
     @property
     def asked_kbps(self) -> float:
@@ -272,7 +276,7 @@ class Results:
         Raises:
           OutputError: the folder cannot be written.
         """
-        text = json.dumps(self.as_dict(), indent=1, allow_nan=False)
+        text = _lists_on_one_line(json.dumps(self.as_dict(), indent=1, allow_nan=False))
         write_atomically(folder / "results.json", text + "\n")
         write_atomically(folder / "results.csv", self.csv())
 
@@ -283,7 +287,7 @@ class Results:
         under the metric's own name.
         """
         reachable = {(t.clip, t.target_kbps): t.reachable for t in self.targets}
-        nested = ("qindex", "settings", "quality", "buffer")
+        nested = ("qindex", "settings", "quality", "buffer", "trace")
         columns = [f.name for f in fields(EncodeRecord) if f.name not in nested]
         measured = [m for m in metrics_of(self.encodes) if m not in METRICS]
         parts = ("mean", "worst", "p5", "deviation", "last_second")
@@ -346,6 +350,17 @@ class Results:
             if not isinstance(parts[name], dict):
                 raise InputError(f"{where} is damaged: no object {name!r}; run evaluate again")
         return cls(**parts)
+
+
+_NUMBER_LIST = re.compile(r"\[\n\s+([-+.\deE]+(?:,\n\s+[-+.\deE]+)*)\n\s+\]")
+
+
+def _lists_on_one_line(text: str) -> str:
+    """JSON with its lists of numbers unfolded: thousands of frames, a line each, say nothing.
+
+    Only line breaks between numbers go; within a JSON string there is none.
+    """
+    return _NUMBER_LIST.sub(lambda found: f"[{''.join(found[1].split())}]", text)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.encoder import ClipEncoder, ClipSource, Method, encode_key, jittered
+from muzero_rc.evaluation.media import MediaFolder
 from muzero_rc.evaluation.pool import TaskFailure, WorkerPool
 from muzero_rc.evaluation.results import EncodeRecord, Failure, Results, write_atomically
 from muzero_rc.evaluation.store import EncodeStore
@@ -36,6 +37,8 @@ class EvaluationPlan:
       metrics: measured beside PSNR, some of `results.MEASURED_METRICS`.
       measured_by: version of the program that measures them.
       notes: more to keep in the results' `settings`.
+      keep_streams: keep encoded streams and thumbnails beside the results, as
+        `MediaFolder` lays them out; an encode whose stream is missing is made again.
     """
 
     sources: tuple[ClipSource, ...]
@@ -46,6 +49,7 @@ class EvaluationPlan:
     metrics: tuple[str, ...] = ()
     measured_by: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
+    keep_streams: bool = False
 
     def __post_init__(self) -> None:
         for kind, names in (
@@ -139,7 +143,8 @@ class _Run:
         self._plan = plan
         self._out = out
         self._store = EncodeStore(out / "encodes")
-        self._handler = Handler(encoder, self._store, plan.build)
+        self._media = MediaFolder(out) if plan.keep_streams else None
+        self._handler = Handler(encoder, self._store, plan.build, self._media)
         self._on_progress = on_progress
         self._clips = {source.name: i for i, source in enumerate(plan.sources)}
         self._sources = {source.name: source.source or source.name for source in plan.sources}
@@ -197,7 +202,8 @@ class _Run:
                 )  # fmt: skip
                 task = Encoding(source, method, settings, key, target, metrics)
                 found = self._store.get(key)
-                if found is not None:
+                whole = self._media is None or self._media.stream(key).is_file()
+                if found is not None and whole:
                     self._keep(found, task, reused=True)
                 else:
                     heapq.heappush(self._queue, ((clip, i, j), task))

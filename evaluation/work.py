@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from muzero_rc import video
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.evaluation.encoder import ClipEncoder, ClipInfo, ClipSource, Method, encode_key
+from muzero_rc.evaluation.media import MediaFolder, replacing
 from muzero_rc.evaluation.results import EncodeRecord
 from muzero_rc.evaluation.store import EncodeStore
 from muzero_rc.evaluation.targets import AutoTargets, Probe, auto_targets, first_guess
@@ -72,11 +74,19 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """Does tasks; what is finished goes to the store at once."""
+    """Does tasks; what is finished goes to the store at once.
+
+    Attributes:
+      encoder: makes the encodes.
+      store: keeps them.
+      build: identity of the encoder library.
+      media: keeps streams and a thumbnail of each clip, None to keep none.
+    """
 
     encoder: ClipEncoder
     store: EncodeStore
     build: str
+    media: MediaFolder | None = None
 
     def __call__(self, task: Opening | Encoding) -> Opened | EncodeRecord:
         """Does one task.
@@ -87,8 +97,12 @@ class Handler:
           OutputError: the store cannot be written.
         """
         if isinstance(task, Encoding):
-            return self._encode(task.source, task.method, task.settings, task.key, task.metrics)
+            return self._encode(
+                task.source, task.method, task.settings, task.key, task.metrics, self.media
+            )
         info = self.encoder.open(task.source)
+        if self.media is not None:
+            _keep_thumbnail(self.media, task.source, info)
         if task.targets_kbps is not None:
             return Opened(info, task.targets_kbps, None)
         settings = task.settings.replace(speed=max(task.settings.speed, PROBE_SPEED))
@@ -111,7 +125,18 @@ class Handler:
         settings: EncoderSettings,
         key: str,
         metrics: tuple[str, ...] = (),
+        media: MediaFolder | None = None,
     ) -> EncodeRecord:
-        record = self.encoder.encode(source, method, settings, key, metrics)
+        stream = None if media is None else media.stream(key)
+        record = self.encoder.encode(source, method, settings, key, metrics, stream=stream)
         self.store.put(record)
         return record
+
+
+def _keep_thumbnail(media: MediaFolder, source: ClipSource, info: ClipInfo) -> None:
+    path = media.thumbnail(info.sha256)
+    if path.is_file():
+        return
+    # A third into the clip there is seldom a fade or a title.
+    with replacing(path) as temporary:
+        video.write_thumbnail(source.path, temporary, at_s=info.duration_s / 3)

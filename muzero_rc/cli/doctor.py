@@ -16,7 +16,7 @@ __all__ = ["DoctorArgs", "Finding", "examine", "policy_record", "run"]
 
 _PACKAGES = (
     "numpy", "scipy", "jax", "jaxlib", "dm-haiku", "optax", "mctx", "gymnasium",
-    "ffmpeg-python", "matplotlib", "tyro", "rich", "tensorboardX",
+    "ffmpeg-python", "jinja2", "matplotlib", "plotly", "tyro", "rich", "tensorboardX",
 )  # fmt: skip
 _LONGEST_FACT = 40  # characters of a value in the training record
 _ENCODERS = ("libopus",)

@@ -101,6 +101,9 @@ class EvaluateArgs:
     tile_columns: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """log2 of tile columns."""
 
+    keep_streams: bool = False
+    """Keep every encode as WebM, and a picture of each clip, for muzero-rc report."""
+
     quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
     """Show no progress."""
 
@@ -147,6 +150,7 @@ def run(args: EvaluateArgs) -> int:
 
 def _plan(args: EvaluateArgs) -> EvaluationPlan:
     from muzero_rc import __version__, video
+    from muzero_rc.cli.provenance import command_line, environment
     from muzero_rc.env import _native
     from muzero_rc.evaluation.encoder import find_sources
     from muzero_rc.evaluation.runner import EvaluationPlan
@@ -175,7 +179,10 @@ def _plan(args: EvaluateArgs) -> EvaluationPlan:
             "max_frames": args.frames,
             "jobs": args.jobs,
             "version": __version__,
+            "command": command_line("evaluate", args),
+            "environment": environment(),
         },
+        keep_streams=args.keep_streams,
     )
 
 

@@ -12,8 +12,9 @@ from muzero_rc.video.metrics import (
     program_version,
 )
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
+from muzero_rc.video.thumbnail import write_thumbnail
 from muzero_rc.video.tools import find_tool
-from muzero_rc.video.webm import check_audio, mux, verify
+from muzero_rc.video.webm import check_audio, mux, verify, wrap
 
 __all__ = [
     "MEASURES",
@@ -31,4 +32,6 @@ __all__ = [
     "probe",
     "program_version",
     "verify",
+    "wrap",
+    "write_thumbnail",
 ]

@@ -13,7 +13,7 @@ from muzero_rc.errors import InputError, OutputError
 from muzero_rc.video.probe import VideoInfo
 from muzero_rc.video.tools import PROTOCOLS, Child, ffmpeg_command, file_url
 
-__all__ = ["check_audio", "mux", "verify"]
+__all__ = ["check_audio", "mux", "verify", "wrap"]
 
 # Opus at these rates is close to transparent (Xiph's recommendations for music), kbit/s.
 _OPUS_KBPS = {1: 64, 2: 96, 3: 160, 4: 192, 5: 224, 6: 256, 7: 320, 8: 320}
@@ -67,7 +67,35 @@ def mux(
       InputError: the source's audio is damaged.
       ToolMissingError: ffmpeg is not installed.
     """
-    with Child(_mux_command(ivf, source, out, duration_s)) as child:
+    _run(_mux_command(ivf, source, out, duration_s), source, out)
+
+
+def wrap(ivf: Path, source: VideoInfo, out: Path) -> None:
+    """Writes a WebM file of the video stream alone: to be looked at, not to replace the source.
+
+    Colours and pixel aspect are the source's; its audio, tags and chapters stay behind.
+
+    Args:
+      ivf: the encoded frames, with their constant frame rate.
+      source: the file that the frames came from.
+      out: file to write, replaced if it is there.
+
+    Raises:
+      OutputError: no space, or no permission.
+      InputError: `ivf` is damaged.
+      ToolMissingError: ffmpeg is not installed.
+    """
+    options = {"c:v": "copy", "f": "webm", "cues_to_front": 1, "fflags": "+bitexact"}
+    options |= _colour_options(source)
+    if source.pixel_aspect != 1:
+        options["aspect"] = str(source.display_aspect).replace("/", ":")
+    stream = ffmpeg.input(file_url(ivf))["0"]
+    output = ffmpeg.output(stream, file_url(out), **options)
+    _run(ffmpeg.compile(output, cmd=ffmpeg_command()), source, out)
+
+
+def _run(command: list[str], source: VideoInfo, out: Path) -> None:
+    with Child(command) as child:
         status = child.run()
         detail, errors = child.error_line(), "\n".join(child.errors())
     # ffmpeg 5 ends with status 0 when the disk is full; only its words tell.

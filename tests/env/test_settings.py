@@ -32,7 +32,9 @@ RANGES = {
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert {*RANGES, "tpl", "row_mt", "rc_mode", "effort"} == set(EncoderSettings(target_kbps=1).as_dict())
+    assert {*RANGES, "tpl", "row_mt", "rc_mode", "effort"} == set(
+        EncoderSettings(target_kbps=1).as_dict()
+    )
 
 
 @pytest.mark.parametrize("name", RANGES)

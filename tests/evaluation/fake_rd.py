@@ -63,6 +63,8 @@ class FakeEncoder:
         settings: EncoderSettings,
         key: str,
         metrics: Sequence[str] = (),
+        *,
+        stream: Path | None = None,
     ) -> EncodeRecord:
         self._note("encode", f"{source.name}-{method.name}-{settings.target_kbps}")
         time.sleep(self.nap_s)
