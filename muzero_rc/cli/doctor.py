@@ -69,6 +69,11 @@ def examine() -> list[Finding]:
         *(_ffmpeg_encoder(name) for name in _ENCODERS),
         *(_package(name) for name in _PACKAGES),
         _package("scikit-video", required=False, hint="only for muzero-rc demo: pip install it"),
+        *(
+            _package(name, required=False, hint="only for muzero-rc corpus build: pip install it")
+            for name in ("scenedetect-headless", "imagehash")
+        ),
+        _ffmpeg_encoder("libx264", required=False),
         _devices(),
         _shipped_policy(),
     ]
@@ -96,7 +101,7 @@ def _tool(name: str) -> Finding:
     return Finding(name, f"{words[2]} ({path})")
 
 
-def _ffmpeg_encoder(name: str) -> Finding:
+def _ffmpeg_encoder(name: str, *, required: bool = True) -> Finding:
     from muzero_rc.video import find_tool
 
     try:
@@ -105,7 +110,7 @@ def _ffmpeg_encoder(name: str) -> Finding:
         listing = ""
     found = any(name in line.split()[1:2] for line in listing.splitlines())
     text = "in ffmpeg" if found else "not in ffmpeg: install an ffmpeg that has it"
-    return Finding(name, text, found)
+    return Finding(name, text, found, required)
 
 
 def _output(*command: str) -> str:

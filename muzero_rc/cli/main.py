@@ -23,6 +23,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "encode": ("EncodeArgs", "encode a video as VP9 in WebM at a bitrate"),
     "evaluate": ("EvaluateArgs", "compare policies with two-pass VBR: BD-rate and landing"),
+    "corpus": ("CorpusArgs", "build a corpus out of videos; list it, count it"),
     "train": ("TrainArgs", "train a policy on a folder of videos"),
     "ablate": ("AblateArgs", "train variants of one setting alike and compare them"),
     "demo": ("DemoArgs", "encode a sample clip with three policies, with table and picture"),
