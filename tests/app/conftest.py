@@ -75,6 +75,14 @@ def scenes_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def scenes_again_file(scenes_file: Path) -> Path:
+    """A stretch of the first scene, smaller and compressed again."""
+    path = scenes_file.with_name("again.mp4")
+    ffmpeg("-i", scenes_file, "-ss", "0.2", "-t", "1.6", "-vf", "scale=128:72", "-crf", "32", path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def damaged_file(make_video: MakeVideo) -> Path:
     """A video whose index is fine and whose frames are not."""
     path = make_video(
