@@ -5,24 +5,27 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muzero_rc.corpus import Corpus
 from muzero_rc.corpus.augment import draw_recipe
+from muzero_rc.corpus.build import build_corpus
 from muzero_rc.corpus.duplicates import ALIKE_BITS, SeenPictures
 from muzero_rc.corpus.folder import split_of
 from muzero_rc.corpus.manifest import Entry, Manifest
 from muzero_rc.corpus.plan import BuildSettings, Original, plan_clips
 from muzero_rc.corpus.scenes import Look, cut_parts
 from muzero_rc.corpus.statistics import describe_corpus
-from muzero_rc.errors import InputError
+from muzero_rc.errors import InputError, ToolMissingError
 from muzero_rc.video import Recipe
 
 RNG = np.random.default_rng(4)
@@ -40,6 +43,7 @@ def entry(file: str, **changes: object) -> Entry:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(
     frames=st.integers(1, 400),
     cuts=st.lists(st.integers(-5, 420), max_size=12),
@@ -91,6 +95,17 @@ def test_pictures_are_found_again_wherever_a_copy_begins() -> None:
     assert seen.find("copy", []) is None
 
 
+def test_opencv_is_an_extra_that_nothing_else_loads(
+    tmp_path: Path, clip_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = "import sys, muzero_rc.corpus.build; print('cv2' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True)
+    assert done.stdout == "False\n"
+    monkeypatch.setitem(sys.modules, "scenedetect", None)
+    with pytest.raises(ToolMissingError, match=r"needs scenedetect; install muzero-rc\[corpus\]"):
+        build_corpus([clip_file], tmp_path / "corpus")
+
+
 def look(activity: float, frames: int, hashes: list[str], cuts: tuple[int, ...] = ()) -> Look:
     return Look(frames, "25", cuts, (activity,) * frames, tuple(hashes))
 
@@ -109,8 +124,8 @@ def test_the_plan_gives_every_reason() -> None:
         for name in ("a.mp4", "a2.mp4", "b.mp4", "c.mp4", "d.mp4", "e.mp4")
     ]
     digests = dict(zip(originals, ["a" * 64, *(x * 64 for x in "abcde")], strict=True))
-    settings = BuildSettings(min_frames=30, max_frames=40, per_file=2)
-    clips, rejected = plan_clips(originals, digests, looks, settings)
+    chosen = BuildSettings(min_frames=30, max_frames=40, per_file=2)
+    clips, rejected = plan_clips(originals, digests, looks, chosen)
     assert [(e.origin, e.start_frame, e.end_frame) for _, e in clips] == [
         ("a.mp4", 20, 60), ("a.mp4", 160, 200), ("e.mp4", 0, 40), ("e.mp4", 160, 200),
     ]  # fmt: skip
@@ -121,11 +136,12 @@ def test_the_plan_gives_every_reason() -> None:
     }  # fmt: skip
     names = [e.file for _, e in clips]
     # What else is in the corpus does not change a clip's name: studies know clips by it.
-    alone, _ = plan_clips(originals[-1:], digests, looks, settings)
+    alone, _ = plan_clips(originals[-1:], digests, looks, chosen)
     assert [e.file for _, e in alone] == names[2:]
     assert len(set(names)) == len(names)
 
 
+@settings(deadline=None)
 @given(number=st.integers(1, 10**6), seed=st.integers(0, 99), frames=st.integers(30, 150))
 def test_recipes_repeat_and_fit_the_clip(number: int, seed: int, frames: int) -> None:
     clip = entry("training/a.mp4", width=150, height=130, frames=frames)
@@ -183,6 +199,7 @@ def test_recipe_text() -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
 
 
+@settings(deadline=None)
 @given(source=TEXT, detail=TEXT, frames=st.integers(0, 10**6))
 def test_a_manifest_survives_its_file(
     tmp_path_factory: pytest.TempPathFactory, source: str, detail: str, frames: int
