@@ -152,7 +152,8 @@ class _Build:
         """Removes what a killed run left half written."""
         for side in SPLITS:
             (self._out / side).mkdir(exist_ok=True)
-        for folder in (self._out, *(self._out / side for side in SPLITS), *self._work.iterdir()):
+        sides = [self._out / side for side in SPLITS]
+        for folder in (self._out, *sides, self._work, *self._work.iterdir()):
             for leftover in folder.glob(".*.partial"):
                 leftover.unlink()
 

@@ -136,7 +136,8 @@ def test_a_corpus_grows_shrinks_and_mends(
     extra = make_video("extra.mp4", "-vf", "hflip,negate", "-c:v", "libx264")
     lost = Manifest.read(out / MANIFEST).kept()[0].file
     (out / lost).unlink()
-    (out / "training" / ".half.mp4.partial").touch()
+    for place in ("training", ".build", ".build/clips"):
+        (out / place / ".half.partial").touch()
     result = build_corpus([videos, extra], out, SETTINGS)
     # The new file and its variant if it is trained on, and what was lost.
     new = [e for e in result.manifest.kept() if e.source == "extra"]
@@ -189,7 +190,7 @@ def test_ctrl_c_leaves_nothing_half_done(scenes_file: Path, tmp_path: Path) -> N
     with subprocess.Popen(
         build_command(scenes_file, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        wait_for(lambda: list(out.glob("*/.*.partial")), process)
+        wait_for(lambda: list(out.glob("training/.*.partial")), process)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
