@@ -13,7 +13,8 @@ print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requ
 {
   echo "# Written by make lock from pyproject.toml; exact versions for make setup and CI."
   "$tool/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-    --upgrade --no-emit-index-url --no-annotate --no-header --extra demo --extra vmaf --extra dev \
+    --upgrade --no-emit-index-url --no-annotate --no-header \
+    --extra corpus --extra demo --extra vmaf --extra dev \
     pyproject.toml - <<<"$build_requires"
 } >requirements.lock.new
 mv requirements.lock.new requirements.lock

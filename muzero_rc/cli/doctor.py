@@ -70,6 +70,11 @@ def examine() -> list[Finding]:
         _measuring(),
         *(_package(name) for name in _PACKAGES),
         _package("scikit-video", required=False, hint="only for muzero-rc demo: pip install it"),
+        *(
+            _package(name, required=False, hint="only for muzero-rc corpus build: pip install it")
+            for name in ("scenedetect-headless", "imagehash")
+        ),
+        _ffmpeg_encoder("libx264", required=False),
         _devices(),
         _shipped_policy(),
     ]
@@ -108,7 +113,7 @@ def _measuring() -> Finding:
     return Finding("libvmaf", f"in ffmpeg {program_version(program)} ({program})")
 
 
-def _ffmpeg_encoder(name: str) -> Finding:
+def _ffmpeg_encoder(name: str, *, required: bool = True) -> Finding:
     from muzero_rc.video import find_tool
 
     try:
@@ -117,7 +122,7 @@ def _ffmpeg_encoder(name: str) -> Finding:
         listing = ""
     found = any(name in line.split()[1:2] for line in listing.splitlines())
     text = "in ffmpeg" if found else "not in ffmpeg: install an ffmpeg that has it"
-    return Finding(name, text, found)
+    return Finding(name, text, found, required)
 
 
 def _output(*command: str) -> str:

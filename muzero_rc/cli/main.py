@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("EvaluateArgs", "compare policies with two-pass VBR: BD-rate and landing"),
     "lottery": ("LotteryArgs", "what a verdict owes to the choice of clips, metric and targets"),
     "report": ("ReportArgs", "show an evaluation as a page that opens from disk"),
+    "corpus": ("CorpusArgs", "build a corpus out of videos; list it, count it"),
     "train": ("TrainArgs", "train a policy on a folder of videos"),
     "ablate": ("AblateArgs", "train variants of one setting alike and compare them"),
     "demo": ("DemoArgs", "encode a sample clip with three policies, with table and picture"),

@@ -3,7 +3,9 @@
 The only package that uses ffmpeg-python.
 """
 
+from muzero_rc.video.augment import Recipe
 from muzero_rc.video.decode import Decoder, open_decoder
+from muzero_rc.video.lossless import LosslessWriter, hash_frames, render, start_hash
 from muzero_rc.video.metrics import (
     MEASURES,
     measurable,
@@ -20,10 +22,13 @@ __all__ = [
     "MEASURES",
     "AudioStream",
     "Decoder",
+    "LosslessWriter",
+    "Recipe",
     "VideoInfo",
     "check_audio",
     "check_height",
     "find_tool",
+    "hash_frames",
     "measurable",
     "measure",
     "measuring_program",
@@ -31,6 +36,8 @@ __all__ = [
     "open_decoder",
     "probe",
     "program_version",
+    "render",
+    "start_hash",
     "verify",
     "wrap",
     "write_thumbnail",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import math
 import select
 import subprocess
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -76,6 +78,21 @@ class Decoder:
         """File descriptor to read the frames from; owned by the decoder."""
         return self._child.stdout.fileno()
 
+    def frames(self) -> Iterator[bytes]:
+        """The frames one by one, instead of through `fileno()`; checks at the end.
+
+        Raises:
+          InputError: the file is damaged, or has no frame.
+        """
+        count = 0
+        while data := self._child.stdout.read(self.frame_bytes):
+            if len(data) < self.frame_bytes:
+                self.check()
+                raise InputError(f"{self.info.path} ends within a frame; it may be damaged")
+            count += 1
+            yield data
+        self.check(count)
+
     def check(self, num_frames: int | None = None) -> None:
         """Call once the pipe is read to its end: did everything decode?
 
@@ -116,7 +133,11 @@ class Decoder:
 
 
 def open_decoder(
-    path: Path | str, *, height: int | None = None, max_frames: int | None = None
+    path: Path | str,
+    *,
+    height: int | None = None,
+    max_frames: int | None = None,
+    max_fps: Fraction | None = None,
 ) -> Decoder:
     """Starts decoding a video file.
 
@@ -128,6 +149,8 @@ def open_decoder(
       path: any file ffmpeg reads.
       height: scale down to this height, keeping the aspect; never scales up.
       max_frames: stop after so many frames.
+      max_fps: take every second, third ... frame of a video above this rate: the first of
+        its rate's whole fractions that is not above it, so that motion stays even.
 
     Raises:
       InputError: the file or the arguments cannot be used.
@@ -135,7 +158,12 @@ def open_decoder(
     """
     if max_frames is not None and max_frames < 1:
         raise InputError(f"cannot take {max_frames} frames; give 1 or more")
-    return Decoder(probe(path), height=height, max_frames=max_frames)
+    if max_fps is not None and max_fps <= 0:
+        raise InputError(f"cannot lower the rate to {max_fps} frames per second; give above 0")
+    info = probe(path)
+    if max_fps is not None:
+        info = dataclasses.replace(info, fps=info.fps / max(1, math.ceil(info.fps / max_fps)))
+    return Decoder(info, height=height, max_frames=max_frames)
 
 
 def _command(info: VideoInfo, width: int, height: int, max_frames: int | None) -> list[str]:

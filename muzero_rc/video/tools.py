@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections import deque
@@ -18,9 +19,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from muzero_rc.errors import ToolMissingError
+from muzero_rc.errors import OutputError, ToolMissingError
 
-__all__ = ["PROTOCOLS", "Child", "ffmpeg_command", "file_url", "find_tool", "last_error_line"]
+__all__ = [
+    "PROTOCOLS",
+    "Child",
+    "check_written",
+    "ffmpeg_command",
+    "file_url",
+    "find_tool",
+    "last_error_line",
+]
 
 PROTOCOLS = "file,crypto,data"
 """Protocols that an input may lead ffmpeg to: playlists must not reach the network."""
@@ -40,6 +49,8 @@ _GENERIC = (
     "Error reinitializing filters",
     "Failed to configure input pad",
 )
+_WRITE_FAILED = ("Error writing trailer of", "Error closing file")
+_NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
 _VAGUE = "Invalid data found when processing input"
 
 
@@ -83,11 +94,26 @@ def last_error_line(lines: Sequence[str]) -> str:
     return next(iter((telling or texts)[::-1]), "")
 
 
+def check_written(child: Child, status: int, folder: Path) -> None:
+    """Raises if ffmpeg, which has ended, could not write; its status alone does not tell.
+
+    ffmpeg 5 ends with status 0 when the disk is full; only its words tell.
+
+    Raises:
+      OutputError: no space, or no permission.
+    """
+    detail, errors = child.error_line(), "\n".join(child.errors())
+    if status == -signal.SIGXFSZ or any(text in errors for text in _NO_SPACE):
+        raise OutputError(f"no space left in {folder}; free some or write elsewhere")
+    if any(text in errors for text in _WRITE_FAILED):
+        raise OutputError(f"cannot write in {folder}: {detail}; write elsewhere")
+
+
 class Child:
     """A child process whose stderr is drained and which is killed on leaving the context.
 
     Attributes:
-      process: the child; its stdout is a pipe of bytes.
+      process: the child; its stdout is a pipe of bytes, and so is stdin if asked for.
     """
 
     def __init__(
@@ -161,9 +187,10 @@ class Child:
             self.process.kill()
         self.process.wait(_KILL_WAIT_S)
         self._drain.join(_KILL_WAIT_S)
-        for pipe in (self.process.stdout, self.process.stderr):
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what it had not read is no matter
+                    pipe.close()
 
     def run(self, on_line: Callable[[str], None] | None = None) -> int:
         """Reads stdout to its end, line by line, and returns the exit status."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import ffmpeg
 
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.video.probe import VideoInfo
-from muzero_rc.video.tools import PROTOCOLS, Child, ffmpeg_command, file_url
+from muzero_rc.video.tools import PROTOCOLS, Child, check_written, ffmpeg_command, file_url
 
 __all__ = ["check_audio", "mux", "verify", "wrap"]
 
@@ -21,8 +20,6 @@ _OPUS_LAYOUTS = "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1"
 _AUDIO_CHECK_S = 2
 # Facts of the source's container and video stream that are wrong in the new file.
 _STALE_TAGS = ("major_brand", "minor_version", "compatible_brands")
-_WRITE_FAILED = ("Error writing trailer of", "Error closing file")
-_NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
 
 
 def check_audio(info: VideoInfo) -> None:
@@ -97,12 +94,8 @@ def wrap(ivf: Path, source: VideoInfo, out: Path) -> None:
 def _run(command: list[str], source: VideoInfo, out: Path) -> None:
     with Child(command) as child:
         status = child.run()
-        detail, errors = child.error_line(), "\n".join(child.errors())
-    # ffmpeg 5 ends with status 0 when the disk is full; only its words tell.
-    if status == -signal.SIGXFSZ or any(text in errors for text in _NO_SPACE):
-        raise OutputError(f"no space left in {out.parent}; free some or write elsewhere")
-    if any(text in errors for text in _WRITE_FAILED):
-        raise OutputError(f"cannot write in {out.parent}: {detail}; write elsewhere")
+        detail = child.error_line()
+    check_written(child, status, out.parent)
     if status == 0:
         return
     raise InputError(

@@ -61,6 +61,28 @@ def clip_file(make_video: MakeVideo) -> Path:
 
 
 @pytest.fixture(scope="session")
+def scenes_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """160x90, 125 frames, 25 a second; scenes begin at 50 and 85, and the last stands still."""
+    path = tmp_path_factory.mktemp("scenes") / "scenes.mp4"
+    ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=2",
+        "-f", "lavfi", "-i", "testsrc2=s=160x90:r=25:d=1.4,negate,vflip",
+        "-f", "lavfi", "-i", "smptebars=s=160x90:r=25:d=1.6",
+        "-filter_complex", "[0:v][1:v][2:v]concat=n=3:v=1:a=0", "-pix_fmt", "yuv420p",
+        "-c:v", "libx264", path,
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="session")
+def scenes_again_file(scenes_file: Path) -> Path:
+    """A stretch of the first scene, smaller and compressed again."""
+    path = scenes_file.with_name("again.mp4")
+    ffmpeg("-i", scenes_file, "-ss", "0.2", "-t", "1.6", "-vf", "scale=128:72", "-crf", "32", path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def damaged_file(make_video: MakeVideo) -> Path:
     """A video whose index is fine and whose frames are not."""
     path = make_video(

@@ -1,7 +1,8 @@
 """A folder of videos as training material, divided by source.
 
 Clips of one source (one film, one camera, one screen) look alike, so a source is
-either trained on or validated on, never both. Sources come from `index.csv` (columns
+either trained on or validated on, never both. Sources and sides come from `manifest.csv`
+if the folder has one, as a built corpus does; else sources come from `index.csv` (columns
 `file` and `group`) if the folder has one; otherwise every file is its own source.
 """
 
@@ -13,9 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from muzero_rc.corpus.manifest import MANIFEST, SPLITS, Manifest, Split
 from muzero_rc.errors import InputError
 
-__all__ = ["VALIDATION_SHARE", "VIDEO_SUFFIXES", "Corpus", "CorpusClip", "find_videos"]
+__all__ = [
+    "VALIDATION_SHARE",
+    "VIDEO_SUFFIXES",
+    "Corpus",
+    "CorpusClip",
+    "find_videos",
+    "split_of",
+]
 
 VIDEO_SUFFIXES = (
     ".264", ".avi", ".h264", ".ivf", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts",
@@ -26,18 +35,24 @@ VALIDATION_SHARE = 0.2
 """Share of sources kept for validation."""
 
 
+def split_of(source: str) -> Split:
+    """The side that a source is on where nobody has chosen one: by the hash of its name."""
+    number = int.from_bytes(hashlib.sha256(source.encode()).digest()[:8], "big")
+    return SPLITS[number / 2**64 < VALIDATION_SHARE]
+
+
 @dataclass(frozen=True)
 class CorpusClip:
-    """A file and the source that it belongs to."""
+    """A file, the source that it belongs to, and the side that a manifest gives it, if any."""
 
     path: Path
     source: str
+    split: Split | None = None
 
     @property
     def validation(self) -> bool:
-        """True if its source is kept for validation: a fixed function of the name."""
-        number = int.from_bytes(hashlib.sha256(self.source.encode()).digest()[:8], "big")
-        return number / 2**64 < VALIDATION_SHARE
+        """True if its source is kept for validation."""
+        return (self.split or split_of(self.source)) == "validation"
 
 
 @dataclass(frozen=True)
@@ -48,11 +63,14 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: Path) -> Corpus:
-        """Reads a folder, its subfolders and its `index.csv`.
+        """Reads a folder: its `manifest.csv`, or its subfolders and `index.csv`.
 
         Raises:
-          InputError: there is no such folder, no video in it, or a bad index.
+          InputError: there is no such folder, no video in it, or a bad index or manifest;
+            or a clip of the manifest is gone.
         """
+        if (folder / MANIFEST).exists():
+            return cls(_read_manifest(folder))
         files = find_videos([folder])
         sources = _read_index(folder / "index.csv")
         return cls([CorpusClip(path, sources.get(path.name, path.stem)) for path in files])
@@ -89,6 +107,16 @@ def find_videos(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise InputError(f"no video files in {', '.join(map(str, paths))}")
     return found
+
+
+def _read_manifest(folder: Path) -> list[CorpusClip]:
+    clips = Manifest.read(folder / MANIFEST).kept()
+    for clip in clips:
+        if not (folder / clip.file).is_file():
+            raise InputError(f"{folder / clip.file} is in the manifest and not there; build again")
+    if not clips:
+        raise InputError(f"{folder / MANIFEST} has no clip that was kept")
+    return [CorpusClip(folder / clip.file, clip.source, clip.split or None) for clip in clips]
 
 
 def _read_index(path: Path) -> dict[str, str]:
