@@ -1,14 +1,14 @@
 # Everything starts with scripts/setup.sh, which does only what is not yet done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libvpx build lint format test test-all demo bench lock clean
+.PHONY: help setup libvpx build lint format test test-all demo bench benchmark-policy lock clean
 
 PYTHON_IN_VENV := .venv/bin/python
 PYTEST := $(PYTHON_IN_VENV) -m pytest
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' \
-		| while IFS=$$'\t' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
+		| while IFS=$$'\t' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 setup: ## Debian packages (as root), .venv, libvpx, the compiled extension
 	@scripts/setup.sh
@@ -36,6 +36,10 @@ demo: setup ## encode a real clip with the shipped policy, VBR and the control
 
 bench: setup ## run the benchmarks, one after the other
 	@scripts/bench.sh
+
+benchmark-policy: setup ## the shipped policy's table; CORPUS=folder of videos
+	@test -n "$(CORPUS)" || { echo "give CORPUS=folder of videos" >&2; exit 2; }
+	@$(PYTHON_IN_VENV) benchmarks/bench_policy.py "$(CORPUS)" --out benchmark-policy
 
 lock: setup ## write requirements.lock anew from pyproject.toml
 	@scripts/lock.sh $(PYTHON_IN_VENV)

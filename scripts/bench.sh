@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 shopt -s nullglob
 for benchmark in benchmarks/bench_*.py; do
+  [[ $benchmark != *bench_policy.py ]] || continue # wants a corpus: make benchmark-policy
   echo "== $benchmark"
   .venv/bin/python "$benchmark"
 done
