@@ -1,0 +1,86 @@
+"""Policies by name and by file: what effort they ask for, and what they decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from muzero_rc.agents.config import NetworkConfig
+from muzero_rc.agents.muzero.networks import initial_params
+from muzero_rc.agents.policy import save_policy
+from muzero_rc.env.observation import (
+    CLIP_FEATURES,
+    FRAME_FEATURES,
+    GLOBAL_FEATURES,
+    HISTORY_FEATURES,
+    OBSERVATION_VERSION,
+)
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.errors import CheckpointError
+from muzero_rc.policies import WithEffort, make_policy, prepare
+from muzero_rc.types import Observation
+
+_SETTINGS = EncoderSettings(target_kbps=100)
+_NETWORK = NetworkConfig(
+    clip_features=CLIP_FEATURES, history_features=HISTORY_FEATURES,
+    frame_features=FRAME_FEATURES, global_features=GLOBAL_FEATURES, width=16, latents=2,
+    self_attends=1, heads=2, state_width=16, dynamics_width=16, head_width=16,
+)  # fmt: skip
+
+
+def _prepared(name: str) -> EncoderSettings:
+    nothing = cast(Any, None)
+    return prepare(make_policy(name), nothing, _SETTINGS, nothing)
+
+
+def _observation(rate_step: int) -> Observation:
+    return Observation(
+        clip=np.zeros((1, CLIP_FEATURES), np.float32),
+        history=np.zeros((0, HISTORY_FEATURES), np.float32),
+        frame=np.zeros(FRAME_FEATURES, np.float32),
+        globals=np.zeros(GLOBAL_FEATURES, np.float32),
+        show_index=0,
+        proposal_qindex=100,
+        rate_step=rate_step,
+    )
+
+
+def _file(folder: Path, **more: Any) -> Path:
+    path = folder / "policy.npz"
+    save_policy(
+        path, initial_params(_NETWORK, 0), _NETWORK, observation_version=OBSERVATION_VERSION,
+        env_id="x", training={}, **more,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("name", ["vbr", "proposal"])
+def test_anchor_and_control_have_even_effort(name: str) -> None:
+    assert _prepared(name) == _SETTINGS
+
+
+@pytest.mark.parametrize("name", ["layered", "landed", "muzero"])
+def test_the_others_ask_for_layered_effort_and_nothing_else(name: str) -> None:
+    assert _prepared(name) == _SETTINGS.replace(effort="layered")
+
+
+def test_landed_follows_the_feedback_and_layered_does_not() -> None:
+    observations = [_observation(0), _observation(7), _observation(-200)]
+    assert make_policy("layered").decide(observations).tolist() == [100, 100, 100]
+    assert make_policy("landed").decide(observations).tolist() == [100, 107, 0]
+
+
+def test_a_files_effort_is_what_it_was_trained_with(tmp_path: Path) -> None:
+    old = make_policy(str(_file(tmp_path)))
+    assert isinstance(old, WithEffort) and old.effort == "even"
+    new = make_policy(str(_file(tmp_path, effort="layered")))
+    assert isinstance(new, WithEffort) and new.effort == "layered"
+    assert new.meta["effort"] == "layered" and new.config == _NETWORK
+
+
+def test_an_unknown_effort_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="effort that this program does not know: huge"):
+        make_policy(str(_file(tmp_path, effort="huge")))
