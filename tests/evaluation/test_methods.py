@@ -1,12 +1,11 @@
 """Methods by their words, other people's policies, and other people's encoders."""
 
 import hashlib
-import importlib.metadata
+import importlib
 import importlib.util
 import re
 import shlex
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -145,6 +144,9 @@ class _Mine:
         return np.full(len(observations), 99, np.int32)
 
 
+_Text = str
+
+
 class _Broken:
     def __init__(self) -> None:
         raise ZeroDivisionError("half\nway")
@@ -161,14 +163,13 @@ def registered(tmp_path, monkeypatch):
         for name, thing in (
             ("mine", "_Mine"),
             ("broken", "_Broken"),
-            ("text", "str"),
+            ("text", "_Text"),
             ("gone", "_Gone"),
         )
     ]
     (folder / "entry_points.txt").write_text("[muzero_rc.policies]\n" + "\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
 
 
 def test_a_registered_policy_is_a_method(registered, clip) -> None:
@@ -298,7 +299,8 @@ def test_external_and_changed_methods_in_one_table(clip_path, tmp_path, capfd) -
     assert {f.method for f in results.failures} == {"bad"} and len(results.failures) == 4
     by_method = {e.method: e for e in results.encodes}
     assert list(by_method) == ["vbr", "proposal", "vbr@auto_alt_ref=1", "vbr@speed=4",
-                               "proposal@speed=4", "vbr@auto_alt_ref=1,speed=4", "x264"]  # fmt: skip
+                               "proposal@speed=4", "vbr@auto_alt_ref=1,speed=4",
+                               "x264"]  # fmt: skip
     assert by_method["vbr@auto_alt_ref=1,speed=4"].settings["speed"] == 4
     assert by_method["vbr"].settings["auto_alt_ref"] == 6
     assert {b.method for b in results.bd_rate if b.percent is not None} >= {"x264", "proposal"}
