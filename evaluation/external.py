@@ -164,6 +164,9 @@ def encode_external(
         if not out.is_file():
             raise EncoderError(f"{method.name} ended well but wrote no file {{out}}")
         packets = video.packets(out)
+        # ffmpeg's filters would repeat the last frame of a shorter one.
+        if packets.frames != info.frames:
+            raise EncoderError(f"{method.name} wrote {packets.frames} frames of {info.frames}")
         metrics = video.measurable(metrics, info.width, info.height)
         found = video.measure(
             out, source.path, metrics, height=source.height, max_frames=source.max_frames,
@@ -171,8 +174,6 @@ def encode_external(
         )  # fmt: skip
     psnr = found.pop("psnr")
     planes = {plane: found.pop(f"psnr_{plane}") for plane in "yuv"}
-    if len(psnr) != info.frames:
-        raise EncoderError(f"{method.name} wrote {len(psnr)} frames of {info.frames}")
     fps = Fraction(info.fps)
     joint = spread(psnr, fps)
     mean_error = sum(255.0**2 / 10 ** (db / 10) for db in psnr) / len(psnr)

@@ -26,10 +26,12 @@ class Packets:
     Attributes:
       sizes: bytes of each, the container not included.
       sha256: of their content, in order.
+      frames: that a decoder makes of them.
     """
 
     sizes: tuple[int, ...]
     sha256: str
+    frames: int
 
 
 def write_y4m(
@@ -78,10 +80,18 @@ def packets(path: Path) -> Packets:
     sizes = tuple(int(number) for number in re.findall(r"\d+", listed))
     if not sizes:
         raise EncoderError(f"{path.name} holds no video")
+    counted = _ask(
+        [
+            find_tool("ffprobe"), "-v", "error", "-select_streams", "v:0", "-count_frames",
+            "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", file_url(path),
+        ],
+        path,
+    )  # fmt: skip
+    number = re.search(r"\d+", counted)
     source = ffmpeg.input(file_url(path))["v:0"]
     output = ffmpeg.output(source, "-", c="copy", format="hash", hash="sha256")
     hashed = _ask(list(ffmpeg.compile(output, cmd=ffmpeg_command())), path)
-    return Packets(sizes, hashed.strip().partition("=")[2])
+    return Packets(sizes, hashed.strip().partition("=")[2], int(number[0]) if number else 0)
 
 
 def _ask(command: list[str], path: Path) -> str:

@@ -236,7 +236,7 @@ def test_y4m_holds_exactly_the_frames(clip, clip_path, tmp_path) -> None:
     assert video.write_y4m(path, clip_path, height=96, max_frames=24) == 24
     again = Clip.load(path)
     assert again.sha256 == clip.sha256
-    head = path.open("rb").readline().split()
+    head = path.read_bytes().split(b"\n", 1)[0].split()
     assert head[:3] == [b"YUV4MPEG2", b"W%d" % clip.width, b"H96"]
 
 
@@ -284,7 +284,7 @@ def test_what_goes_wrong_outside_is_one_line(clip, clip_path) -> None:
     short = external_method(
         "short:ffmpeg -v error -i {in} -frames:v 5 -c:v ffv1 -metadata r={kbps} {out}"
     )
-    with pytest.raises(EncoderError, match=r"5 frames|measuring"):
+    with pytest.raises(EncoderError, match="short wrote 5 frames of 24"):
         encode_external(source, info, short, 100, "key")
 
 
