@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ __all__ = ["SHARED_LIMIT_BYTES", "EncodeStore", "shared_folder"]
 SHARED_LIMIT_BYTES = 256 * 2**20
 """Size of the shared encodes above which those used longest ago go: some 50,000 of them."""
 
-_TRIM_EVERY = 16  # puts, on average; keys are hashes
+_TRIM_EVERY = 16  # puts, on average
 
 
 def shared_folder() -> Path:
@@ -75,7 +76,7 @@ class EncodeStore:
         # A cache that cannot be written costs time, not the encode.
         with contextlib.suppress(OutputError, OSError):
             write_atomically(self.shared / f"{record.key}.json", _text(record))
-            if sum(record.key.encode()) % _TRIM_EVERY == 0:
+            if zlib.crc32(record.key.encode()) % _TRIM_EVERY == 0:
                 disk_cache.trim(self.shared, self.limit_bytes, [record.key])
 
 

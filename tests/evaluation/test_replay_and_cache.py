@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -141,7 +142,6 @@ def test_trim_keeps_the_latest_within_the_limit(tmp_path_factory, ages, limit) -
     for age in ages:
         path = folder / f"{age}.x"
         path.write_bytes(bytes(40))
-        import os
 
         os.utime(path, (1000 - age, 1000 - age))
     disk_cache.trim(folder, limit)
