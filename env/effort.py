@@ -17,13 +17,16 @@ from typing import Literal, get_args
 
 from muzero_rc.types import FrameInfo, UpdateType
 
-__all__ = ["EFFORTS", "OWN_SPEED", "Effort", "frame_speed"]
+__all__ = ["EFFORTS", "EFFORT_VERSION", "OWN_SPEED", "Effort", "frame_speed"]
 
 Effort = Literal["even", "layered"]
 EFFORTS: tuple[str, ...] = get_args(Effort)
 
 OWN_SPEED = -1
 """Speed of a frame that is coded at the stream's."""
+
+EFFORT_VERSION = 1
+"""Raised whenever the speed of any frame changes: encodes of before are not taken for these."""
 
 _BASE_DEPTH = 1  # layer depth of the group's first alternate reference
 

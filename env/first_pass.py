@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from muzero_rc.env import _native
+from muzero_rc.env import _native, disk_cache
 from muzero_rc.env.blocks import BLOCK_VERSION, BlockWriter, map_blocks
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.settings import EncoderSettings
@@ -198,24 +198,6 @@ def _write(path: Path, content: bytes) -> None:
             except BaseException:
                 os.unlink(file.name)
                 raise
-        _trim(path.parent, path.stem)
+        disk_cache.trim(path.parent, CACHE_LIMIT_BYTES, [path.stem])
     except OSError:
         return
-
-
-def _trim(folder: Path, newest: str) -> None:
-    entries = []
-    for entry in folder.iterdir():
-        try:
-            stat = entry.stat()
-        except FileNotFoundError:  # another process trims too
-            continue
-        entries.append((stat.st_mtime, stat.st_size, entry))
-    total = sum(size for _, size, _ in entries)
-    for _, size, entry in sorted(entries, key=lambda item: item[0]):
-        if total <= CACHE_LIMIT_BYTES:
-            return
-        if entry.stem == newest:
-            continue
-        entry.unlink(missing_ok=True)
-        total -= size

@@ -35,7 +35,10 @@ import numpy.typing as npt
 
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
-__all__ = ["LONGEST_MOVING_GROUP", "MAX_RATE_STEP", "BudgetFeedback", "reach"]
+__all__ = ["LANDING_VERSION", "LONGEST_MOVING_GROUP", "MAX_RATE_STEP", "BudgetFeedback", "reach"]
+
+LANDING_VERSION = 1
+"""Raised whenever any step changes: encodes of before are not taken for these."""
 
 LONGEST_MOVING_GROUP = 30
 """Coded frames of a group; libvpx makes longer ones of static pictures only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.evaluation.results import EncodeRecord
 
 __all__ = [
+    "EXTERNAL",
     "ClipEncoder",
     "ClipInfo",
     "ClipSource",
@@ -23,6 +24,9 @@ __all__ = [
     "find_sources",
     "jittered",
 ]
+
+EXTERNAL = "external:"
+"""Start of the spec of a method that is another encoder's command line."""
 
 _INDEX_LEVELS = 2
 """An index is looked for in the folder of a clip and in the one above."""
@@ -87,12 +91,28 @@ class Method:
         only under the same fingerprint.
       jitter: most that each target is moved up or down before it is asked for, 0.01 is 1 %;
         only A/A runs do that (see `jittered`).
+      changes: encoder settings in which it differs from the evaluation's.
     """
 
     name: str
     spec: str
     fingerprint: str
     jitter: float = 0.0
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether another encoder's command line does it."""
+        return self.spec.startswith(EXTERNAL)
+
+    def settings(self, common: EncoderSettings) -> EncoderSettings:
+        """The evaluation's settings with this method's changes.
+
+        Another encoder's command line does not depend on them: it has the defaults.
+        """
+        if self.is_external:
+            return EncoderSettings(target_kbps=common.target_kbps)
+        return common.replace(**self.changes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

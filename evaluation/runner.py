@@ -102,6 +102,7 @@ def run_evaluation(
     *,
     jobs: int = 1,
     on_progress: Callable[[Progress], None] | None = None,
+    shared: Path | None = None,
 ) -> Results:
     """Encodes what is not on disk yet, compares, writes `results.json` and `.csv`.
 
@@ -114,6 +115,7 @@ def run_evaluation(
       out: folder of the results; finished encodes in its `encodes/`.
       jobs: worker processes.
       on_progress: called after each step, in this process.
+      shared: folder of encodes that evaluations share, see `EncodeStore`.
 
     Raises:
       InputError: none of the clips can be used.
@@ -121,7 +123,7 @@ def run_evaluation(
     """
     made = _make_folder(out)
     try:
-        return _Run(plan, encoder, out, on_progress).finish(jobs)
+        return _Run(plan, encoder, out, on_progress, shared).finish(jobs)
     except BaseException:
         # Leave no empty folder behind where nothing was finished.
         for folder in (out / "encodes", *made):
@@ -139,10 +141,11 @@ class _Run:
         encoder: ClipEncoder,
         out: Path,
         on_progress: Callable[[Progress], None] | None,
+        shared: Path | None,
     ) -> None:
         self._plan = plan
         self._out = out
-        self._store = EncodeStore(out / "encodes")
+        self._store = EncodeStore(out / "encodes", shared)
         self._media = MediaFolder(out) if plan.keep_streams else None
         self._handler = Handler(encoder, self._store, plan.build, self._media)
         self._on_progress = on_progress
@@ -194,7 +197,7 @@ class _Run:
         for i, target in enumerate(opened.targets_kbps):
             for j, method in enumerate(self._plan.methods):
                 asked = jittered(target, method.jitter, opened.info.sha256)
-                settings = self._plan.settings.replace(target_kbps=asked)
+                settings = method.settings(self._plan.settings).replace(target_kbps=asked)
                 metrics = self._plan.metrics
                 key = encode_key(
                     opened.info, method, settings, self._plan.build,

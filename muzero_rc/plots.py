@@ -13,7 +13,7 @@ import numpy.typing as npt
 from muzero_rc.errors import OutputError
 from muzero_rc.types import FrameResult
 
-__all__ = ["Series", "plot_curves", "plot_frames", "rolling_mean"]
+__all__ = ["Series", "plot_curves", "plot_frames", "plot_rate_time", "rolling_mean"]
 
 # Okabe and Ito's colours: told apart by everyone. The first is the one to look at.
 _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -191,5 +191,58 @@ def plot_curves(
     axes.legend(frameon=False)
     try:
         figure.savefig(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def plot_rate_time(
+    path: Path,
+    curves: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    anchor: str,
+    metric: str,
+) -> None:
+    """Draws BD-rate over encoding time, a curve per method, a point per speed.
+
+    Args:
+      path: of the PNG file.
+      curves: by method, for each speed the time over the anchor's, the BD-rate in percent,
+        and the speed's label.
+      anchor: what times and rates are relative to.
+      metric: of the BD-rates.
+
+    Raises:
+      OutputError: the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    figure = Figure(figsize=(8.0, 5.2), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for (name, points), colour in zip(curves.items(), itertools.cycle(_COLOURS), strict=False):
+        ordered = sorted(points)
+        axes.plot(
+            [x for x, _, _ in ordered], [y for _, y, _ in ordered], color=colour, label=name,
+            marker="o", markersize=5, linewidth=1.8,
+        )  # fmt: skip
+        for x, y, label in ordered:
+            axes.annotate(
+                label, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8.5,
+                color=colour,
+            )  # fmt: skip
+    axes.axhline(0.0, color="0.6", linewidth=0.8)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(
+        title=f"Bits and time; lower left is better; numbers are speeds ({metric})",
+        xlabel=f"encoding time over that of {anchor}", ylabel=f"BD-rate against {anchor}, %",
+    )  # fmt: skip
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    try:
+        figure.savefig(path, metadata={"Software": "muzero-rc"})
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import importlib.metadata
 import importlib.resources
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,17 +33,20 @@ from muzero_rc.env.observation import (
 )
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.errors import CheckpointError, InputError, OutputError
+from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
 from muzero_rc.teacher.policy import DEFAULT_BUDGET, TeacherPolicy, search_jobs
-from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy, needs_blocks
+from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy, UpdateType, needs_blocks
 
 __all__ = [
+    "ENTRY_POINTS",
     "POLICY_NAMES",
     "ConstantForTarget",
     "ConstrainedQuality",
+    "OffsetsForTarget",
     "Prepared",
     "WithEffort",
     "make_policy",
+    "policy_package",
     "prepare",
     "searching",
     "shipped_policy_path",
@@ -58,10 +62,21 @@ POLICY_NAMES: dict[str, str] = {
     "cq": "libvpx's constrained quality; cq:LEVEL sets its quantizer 0..63",
     "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
     "teacher": "the best of many encodes, found by search; teacher:BUDGET sets how many",
+    "offsets": "leaf frames at a searched qindex, references finer by 60; offsets:N sets that",
 }
 """Names that `make_policy` knows, each with what it means."""
 
-_WITH_PARAMETER = frozenset({"cq", "constant", "teacher"})
+_WITH_PARAMETER = frozenset({"cq", "constant", "offsets", "teacher"})
+
+ENTRY_POINTS = "muzero_rc.policies"
+"""Entry point group in which other packages name their policies: name = "module:callable".
+
+The callable takes nothing and returns a `Policy`.
+"""
+
+_REFERENCE_OFFSET = 60  # qindexes
+_OVERLAY_SHARE = 3  # an overlay repeats its reference: coarser by a third of the offset
+
 _DEFAULT_CQ_LEVEL = 31  # libvpx's guides recommend 15 to 35, 31 for 1080p
 
 
@@ -119,26 +134,7 @@ class ConstantForTarget:
         self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
     ) -> EncoderSettings:
         """Searches the qindex; the settings stay as they are."""
-
-        def fits(qindex: int) -> bool:
-            result = rollout(
-                clip,
-                settings,
-                ConstantPolicy(qindex),
-                first_pass=first_pass,
-                backend=self._backend,
-            )
-            return result.score.actual_kbps <= settings.target_kbps
-
-        # If even the coarsest qindex is too much, it is still the best there is.
-        low, high = 0, NUM_QINDEX - 1
-        while low < high:
-            middle = (low + high) // 2
-            if fits(middle):
-                high = middle
-            else:
-                low = middle + 1
-        self.qindex = high
+        self.qindex = _finest(ConstantPolicy, clip, settings, first_pass, self._backend)
         return settings
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
@@ -146,6 +142,87 @@ class ConstantForTarget:
         if self.qindex is None:
             raise InputError("the policy constant must be prepared for a clip before it decides")
         return np.full(len(observations), self.qindex, np.int32)
+
+
+class _Offsets:
+    """Frames of a type at a fixed distance from one qindex."""
+
+    name = "offsets"
+
+    def __init__(self, qindex: int, offset: int) -> None:
+        self._qindex = {kind: qindex for kind in UpdateType}
+        for kind in (UpdateType.KEY, UpdateType.GOLDEN, UpdateType.ARF):
+            self._qindex[kind] = max(qindex - offset, 0)
+        for kind in (UpdateType.OVERLAY, UpdateType.MID_OVERLAY):
+            self._qindex[kind] = min(qindex + offset // _OVERLAY_SHARE, NUM_QINDEX - 1)
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        # An observation's first columns are the one-hot type of the frame.
+        kinds = [UpdateType(int(o.frame[: len(UpdateType)].argmax())) for o in observations]
+        return np.array([self._qindex[kind] for kind in kinds], np.int32)
+
+
+class OffsetsForTarget:
+    """Offsets by frame type, as encoders do without rate control, landed by bisection.
+
+    Leaf frames at q; key, golden and alternate reference frames finer by the offset,
+    overlays coarser by a third of it; q is the lowest that keeps the clip at or under its
+    target, found as `ConstantForTarget` finds its own.
+    """
+
+    name = "offsets"
+
+    def __init__(self, offset: int = _REFERENCE_OFFSET, backend: Backend | None = None) -> None:
+        """Takes the offset, 0..255 qindexes, and the encoder to search with; None is libvpx.
+
+        Raises:
+          InputError: the offset is out of range.
+        """
+        if not 0 <= offset < NUM_QINDEX:
+            raise InputError(
+                f"the offset of offsets must be between 0 and {NUM_QINDEX - 1}, not {offset}"
+            )
+        self.offset = offset
+        self._backend = backend
+        self._found: _Offsets | None = None
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """Searches the qindex of leaf frames; the settings stay as they are."""
+
+        def at(qindex: int) -> Policy:
+            return _Offsets(qindex, self.offset)
+
+        qindex = _finest(at, clip, settings, first_pass, self._backend)
+        self._found = _Offsets(qindex, self.offset)
+        return settings
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The qindex of each frame's type. [B] int32."""
+        if self._found is None:
+            raise InputError("the policy offsets must be prepared for a clip before it decides")
+        return self._found.decide(observations)
+
+
+def _finest(
+    policy_at: Callable[[int], Policy],
+    clip: ClipLike,
+    settings: EncoderSettings,
+    first_pass: FirstPassLike,
+    backend: Backend | None,
+) -> int:
+    """The lowest qindex whose policy keeps a clip at or under its target, by bisection."""
+    # If even the coarsest qindex is too much, it is still the best there is.
+    low, high = 0, NUM_QINDEX - 1
+    while low < high:
+        middle = (low + high) // 2
+        result = rollout(clip, settings, policy_at(middle), first_pass=first_pass, backend=backend)
+        if result.score.actual_kbps <= settings.target_kbps:
+            high = middle
+        else:
+            low = middle + 1
+    return high
 
 
 class WithEffort:
@@ -199,12 +276,18 @@ def shipped_policy_path() -> Path:
 
 
 def make_policy(name_or_path: str) -> Policy:
-    """The policy of a name in `POLICY_NAMES`, or of a policy file.
+    """The policy of a name in `POLICY_NAMES`, of a policy file, or of an entry point.
+
+    A learned one searches before each decision if `@simulations=N` follows its name.
 
     Raises:
-      InputError: unknown name, bad parameter after the colon, or no such file.
+      InputError: unknown name, bad parameter after the colon, no such file, or an entry
+        point that cannot be used.
       CheckpointError: the file is damaged or of another format.
     """
+    base, at, count = name_or_path.rpartition("@simulations=")
+    if at:
+        return _searching(base, count)
     name, colon, parameter = name_or_path.partition(":")
     if name in POLICY_NAMES and name not in _WITH_PARAMETER and colon:
         raise InputError(f"the policy {name} takes no parameter; give --policy {name}")
@@ -222,8 +305,12 @@ def make_policy(name_or_path: str) -> Policy:
         return ConstantPolicy(_number(name, parameter)) if colon else ConstantForTarget()
     if name == "teacher":
         return TeacherPolicy(_number(name, parameter)) if colon else TeacherPolicy()
+    if name == "offsets":
+        return OffsetsForTarget(_number(name, parameter)) if colon else OffsetsForTarget()
     if name == "muzero":
         return _load(shipped_policy_path())
+    if (entry := _entry_points().get(name_or_path)) is not None:
+        return _registered(entry)
     path = Path(name_or_path)
     if path.is_file():
         return _load(path)
@@ -297,6 +384,52 @@ def warm_up(policy: Policy, size: tuple[int, int] | None = None) -> None:
     policy.decide([observation])
 
 
+def policy_package(name: str) -> str:
+    """Package and version that register a policy, such as `mine 1.2`; empty if none does."""
+    entry = _entry_points().get(name)
+    if entry is None or name in POLICY_NAMES:
+        return ""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def _registered(entry: importlib.metadata.EntryPoint) -> Policy:
+    where = f"the policy {entry.name}, registered as {entry.value},"
+    try:
+        policy = entry.load()()
+    except MuzeroRcError:
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise InputError(
+            f"{where} cannot be made: {type(error).__name__}: {error}; mend or remove its package"
+        ) from error
+    if not (isinstance(getattr(policy, "name", None), str) and isinstance(policy, Policy)):
+        raise InputError(f"{where} is no Policy but {type(policy).__name__}: see muzero_rc.types")
+    return policy
+
+
+def _searching(name_or_path: str, count: str) -> Policy:
+    """A learned policy with search; without exploration, so that it repeats itself."""
+    simulations = _number("search", count)
+    if simulations < 1:
+        raise InputError(f"simulations must be at least 1, not {simulations}")
+    found = make_policy(name_or_path)
+    if getattr(found, "config", None) is None:
+        raise InputError(f"the policy {name_or_path} has no network to search with")
+    from muzero_rc.agents.policy import AgentPolicy
+
+    assert isinstance(found, WithEffort) and isinstance(found.policy, AgentPolicy)
+    plain = found.policy
+    searching = AgentPolicy(
+        plain.params, plain.config, simulations=simulations, heat=0.0, name=plain.name,
+        meta=plain.meta,
+    )  # fmt: skip
+    return WithEffort(searching, found.effort)
+
+
 def _number(name: str, text: str) -> int:
     try:
         return int(text)
@@ -307,7 +440,7 @@ def _number(name: str, text: str) -> int:
 
 
 def _names() -> str:
-    *most, last = POLICY_NAMES
+    *most, last = dict.fromkeys((*POLICY_NAMES, *_entry_points()))
     return f"{', '.join(most)} or {last}"
 
 

@@ -130,9 +130,7 @@ def run(args: AblateArgs) -> int:
 
 
 def _evaluate(args: AblateArgs, ablation: Ablation, clips: Sequence[Path]) -> Results:
-    from muzero_rc import __version__
-    from muzero_rc.cli.evaluate import methods_of
-    from muzero_rc.env import _native
+    from muzero_rc.cli.methods import build_identity, methods_of
     from muzero_rc.env.settings import EncoderSettings
     from muzero_rc.evaluation.encoder import find_sources
     from muzero_rc.evaluation.policy_encoder import PolicyEncoder
@@ -147,7 +145,7 @@ def _evaluate(args: AblateArgs, ablation: Ablation, clips: Sequence[Path]) -> Re
         methods=(*methods_of(()), *ablation.methods()),
         settings=EncoderSettings(target_kbps=1, speed=args.speed),
         targets_kbps=None,
-        build=f"{_native.build_id()} muzero_rc {__version__}",
+        build=build_identity(),
         notes={"axis": args.axis, "budget": args.budget},
     )
     return run_evaluation(plan, PolicyEncoder(make_policy), args.out / "evaluation", jobs=args.jobs)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,17 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from muzero_rc.cli.methods import build_identity, methods_of
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
     from muzero_rc.env.settings import EncoderSettings
-    from muzero_rc.evaluation.encoder import Method
     from muzero_rc.evaluation.runner import EvaluationPlan, Progress
 
-__all__ = ["EvaluateArgs", "methods_of", "parse_metrics", "run"]
+__all__ = ["EvaluateArgs", "parse_metrics", "run"]
 
 _LOG_INTERVAL_S = 10.0
-_NOISE_JITTER = 0.01
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,17 @@ class EvaluateArgs:
         tyro.conf.UseAppendAction,
         tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE"),
     ] = ()
-    """Policy to evaluate, by name or file; may be given again. muzero if none is."""
+    """Policy to evaluate, by name or file; may be given again. muzero if none is. With other
+    settings than the rest: vbr@auto_alt_ref=1, muzero@simulations=8,speed=3."""
+
+    external: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME:COMMAND")
+    ] = ()
+    """Another encoder, run without a shell; {in} is a .y4m file, {out} an .mkv, {kbps} the
+    target, {fps} the frame rate; && between passes. May be given again."""
+
+    speeds: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N...")] = ()
+    """Every method at these speeds, too, and a picture of BD-rate over encoding time."""
 
     targets: Annotated[str, tyro.conf.arg(metavar="auto|KBPS,KBPS,...")] = "auto"
     """Bitrates in kbit/s; auto takes five per clip where VBR reaches about 30 to 45 dB."""
@@ -104,6 +111,9 @@ class EvaluateArgs:
     keep_streams: bool = False
     """Keep every encode as WebM, and a picture of each clip, for muzero-rc report."""
 
+    no_cache: bool = False
+    """Do not look into the encodes that evaluations share, and add none (muzero-rc cache)."""
+
     quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
     """Show no progress."""
 
@@ -112,18 +122,25 @@ def run(args: EvaluateArgs) -> int:
     """Evaluates and prints the tables; 1 if an encode failed."""
     plan = _plan(args)
     # Heavy imports come after the cheap mistakes.
+    from muzero_rc.cli.speeds import draw
+    from muzero_rc.evaluation.external import GridEncoder
     from muzero_rc.evaluation.policy_encoder import PolicyEncoder
+    from muzero_rc.evaluation.rate_time import rate_time
     from muzero_rc.evaluation.runner import run_evaluation
+    from muzero_rc.evaluation.store import shared_folder
     from muzero_rc.evaluation.table import make_console, results_document, results_report
     from muzero_rc.policies import make_policy
 
     for method in plan.methods:
         # A policy that cannot be loaded is told now, not by every one of its encodes.
-        make_policy(method.spec)
+        if not method.is_external:
+            make_policy(method.spec)
+    encoder = GridEncoder(PolicyEncoder(make_policy))
+    shared = None if args.no_cache else shared_folder()
     try:
         with _Display(quiet=args.quiet) as display:
             results = run_evaluation(
-                plan, PolicyEncoder(make_policy), args.out, jobs=args.jobs, on_progress=display
+                plan, encoder, args.out, jobs=args.jobs, on_progress=display, shared=shared
             )
     except BaseException as stop:
         # Ctrl-C or a signal, which main turns into its own line and status.
@@ -134,6 +151,9 @@ def run(args: EvaluateArgs) -> int:
             )
         raise
     files = f"{args.out / 'results.json'}\n{args.out / 'results.csv'}"
+    if args.speeds:
+        draw(args.out / "speeds.png", rate_time([results]), "psnr_avg")
+        files += f"\n{args.out / 'speeds.png'}"
     if args.format == "text":
         make_console(sys.stdout).print(results_report(results))
         print(f"\n{files}")
@@ -151,7 +171,6 @@ def run(args: EvaluateArgs) -> int:
 def _plan(args: EvaluateArgs) -> EvaluationPlan:
     from muzero_rc import __version__, video
     from muzero_rc.cli.provenance import command_line, environment
-    from muzero_rc.env import _native
     from muzero_rc.evaluation.encoder import find_sources
     from muzero_rc.evaluation.runner import EvaluationPlan
     from muzero_rc.evaluation.targets import parse_targets
@@ -168,10 +187,15 @@ def _plan(args: EvaluateArgs) -> EvaluationPlan:
     settings = _settings(args)
     return EvaluationPlan(
         sources=tuple(find_sources(args.clips, height=args.scale, max_frames=args.frames)),
-        methods=methods_of(args.policy or ("muzero",), noise=args.aa),
+        methods=methods_of(
+            args.policy or ("muzero",),
+            noise=args.aa,
+            speeds=[speed for speed in args.speeds if speed != args.speed],
+            external=args.external,
+        ),
         settings=settings,
         targets_kbps=targets,
-        build=f"{_native.build_id()} muzero_rc {__version__}",
+        build=build_identity(),
         metrics=metrics,
         measured_by=measured_by,
         notes={
@@ -219,61 +243,6 @@ def parse_metrics(text: str) -> tuple[str, ...]:
         known = ", ".join(["psnr", *(m.replace("_", "-") for m in MEASURED_METRICS)])
         raise InputError(f"unknown metric {unknown[0]!r} in --metrics; give any of {known}")
     return tuple(m for m in MEASURED_METRICS if m in names)
-
-
-def methods_of(policies: Sequence[str], *, noise: bool = False) -> tuple[Method, ...]:
-    """The anchor, the control, then the policies, each once and under its own name.
-
-    Args:
-      policies: names or files.
-      noise: also the anchor against itself, an A/A run.
-
-    Raises:
-      InputError: there is no such policy.
-    """
-    from muzero_rc.evaluation.encoder import Method
-    from muzero_rc.evaluation.summary import ANCHOR, CONTROL, NOISE
-
-    specs = list(dict.fromkeys((ANCHOR, CONTROL, *policies)))
-    stems = [_stem(spec) for spec in specs]
-    methods = tuple(
-        Method(
-            name=stem if stems.count(stem) == 1 else spec,
-            spec=spec,
-            fingerprint=_fingerprint(spec),
-        )
-        for spec, stem in zip(specs, stems, strict=True)
-    )
-    if noise:
-        again = Method(NOISE, ANCHOR, _fingerprint(ANCHOR), jitter=_NOISE_JITTER)
-        methods = (*methods[:2], again, *methods[2:])
-    return methods
-
-
-def _stem(spec: str) -> str:
-    return spec if _is_name(spec) else Path(spec).stem
-
-
-def _is_name(spec: str) -> bool:
-    from muzero_rc.policies import POLICY_NAMES
-
-    return spec.partition(":")[0] in POLICY_NAMES
-
-
-def _fingerprint(spec: str) -> str:
-    """What decides a policy's answers: its name, or the content of its file."""
-    from muzero_rc.env.observation import OBSERVATION_VERSION
-    from muzero_rc.policies import make_policy, shipped_policy_path
-
-    if _is_name(spec) and spec != "muzero":
-        return spec
-    path = shipped_policy_path() if spec == "muzero" else Path(spec)
-    try:
-        content = path.read_bytes()
-    except OSError:
-        make_policy(spec)  # knows best what to say of a bad name or file
-        raise InputError(f"policy file {path} cannot be read") from None
-    return f"{hashlib.sha256(content).hexdigest()} observation {OBSERVATION_VERSION}"
 
 
 class _Display:

@@ -34,7 +34,7 @@ from muzero_rc.types import MAX_PSNR_DB
 from muzero_rc.video.decode import open_decoder
 from muzero_rc.video.tools import Child, ffmpeg_command, file_url, find_tool
 
-__all__ = ["MEASURES", "measurable", "measure", "measuring_program", "program_version"]
+__all__ = ["MEASURES", "clean_end", "measurable", "measure", "measuring_program", "program_version"]
 
 MEASURES = ("ssim", "ms_ssim", "vmaf", "vmaf_neg")
 """What can be measured beside PSNR."""
@@ -98,6 +98,7 @@ def measure(
     *,
     height: int | None = None,
     max_frames: int | None = None,
+    planes: bool = False,
 ) -> dict[str, list[float]]:
     """Quality of every shown frame of an encoded stream.
 
@@ -107,6 +108,7 @@ def measure(
       metrics: any of `MEASURES`.
       height: as the source was decoded for the encode.
       max_frames: likewise.
+      planes: also `psnr_y`, `psnr_u` and `psnr_v`.
 
     Returns:
       For each metric, and always for `psnr` (over Y, U and V together, dB), a list with a
@@ -120,7 +122,7 @@ def measure(
     """
     program = measuring_program(metrics)
     with (
-        _clean_end(),
+        clean_end(),
         tempfile.TemporaryDirectory(prefix="muzero-rc-") as folder,
         open_decoder(source, height=height, max_frames=max_frames) as reference,
     ):
@@ -138,7 +140,7 @@ def measure(
             raise EncoderError(f"measuring {stream.name} against {source} failed: {detail}")
         reference.check()
         try:
-            found = _read(Path(folder), metrics)
+            found = _read(Path(folder), metrics, "yuv" if planes else "")
         except (OSError, ValueError, KeyError) as error:
             raise EncoderError(
                 f"ffmpeg's measurements of {source} cannot be read: {error}"
@@ -150,7 +152,7 @@ def measure(
 
 
 @contextlib.contextmanager
-def _clean_end() -> Iterator[None]:
+def clean_end() -> Iterator[None]:
     """Lets SIGTERM unwind instead of ending the process at once.
 
     A worker of the evaluation is ended that way in the middle of its work, and would leave
@@ -210,9 +212,12 @@ def _libvmaf_options(metrics: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _read(folder: Path, metrics: Sequence[str]) -> dict[str, list[float]]:
+def _read(folder: Path, metrics: Sequence[str], planes: str = "") -> dict[str, list[float]]:
+    log = folder / _LOG_OF["psnr"]
+    columns = {"psnr": "psnr_avg", **{f"psnr_{plane}": f"psnr_{plane}" for plane in planes}}
     found = {
-        "psnr": [min(value, MAX_PSNR_DB) for value in _column(folder / _LOG_OF["psnr"], "psnr_avg")]
+        name: [min(value, MAX_PSNR_DB) for value in _column(log, column)]
+        for name, column in columns.items()
     }
     if "ssim" in metrics:
         found["ssim"] = _column(folder / _LOG_OF["ssim"], "All")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from muzero_rc.cli.evaluate import methods_of
 from muzero_rc.cli.main import main
+from muzero_rc.cli.methods import methods_of
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings

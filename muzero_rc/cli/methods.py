@@ -1,0 +1,162 @@
+"""From the words of a command line to the methods of an evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muzero_rc.errors import InputError
+
+if TYPE_CHECKING:
+    from muzero_rc.evaluation.encoder import Method
+
+__all__ = ["build_identity", "methods_of", "split_spec"]
+
+_NOISE_JITTER = 0.01
+_SHORT = {"lag": "lag_in_frames"}
+_TRUTH = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
+
+
+def build_identity() -> str:
+    """What encodes, other than settings and policy: library, package, effort and landing."""
+    from muzero_rc import __version__
+    from muzero_rc.env import _native
+    from muzero_rc.env.effort import EFFORT_VERSION
+    from muzero_rc.env.landing import LANDING_VERSION
+
+    return (
+        f"{_native.build_id()} muzero_rc {__version__}"
+        f" effort {EFFORT_VERSION} landing {LANDING_VERSION}"
+    )
+
+
+def methods_of(
+    policies: Sequence[str],
+    *,
+    noise: bool = False,
+    speeds: Sequence[int] = (),
+    external: Sequence[str] = (),
+) -> tuple[Method, ...]:
+    """The anchor, the control, then the policies, each once and under its own name.
+
+    Args:
+      policies: names or files, with or without changes, see `split_spec`.
+      noise: also the anchor against itself, an A/A run.
+      speeds: all but A/A run and external encoders at these speeds, too.
+      external: other encoders, `NAME:COMMAND`.
+
+    Raises:
+      InputError: there is no such policy, setting or command.
+    """
+    from muzero_rc.evaluation.encoder import Method
+    from muzero_rc.evaluation.external import external_method
+    from muzero_rc.evaluation.summary import ANCHOR, CONTROL, NOISE
+
+    specs = list(dict.fromkeys((ANCHOR, CONTROL, *policies)))
+    split = [split_spec(spec) for spec in specs]
+    stems = [_stem(base, spec) for (base, _), spec in zip(split, specs, strict=True)]
+    methods = [
+        Method(
+            name=stem if stems.count(stem) == 1 else spec,
+            spec=base,
+            fingerprint=_fingerprint(base),
+            changes=changes,
+        )
+        for stem, spec, (base, changes) in zip(stems, specs, split, strict=True)
+    ]
+    for speed in dict.fromkeys(speeds):
+        methods += [
+            dataclasses.replace(
+                method,
+                name=f"{method.name}{',' if '@' in method.name else '@'}speed={speed}",
+                changes={**method.changes, "speed": speed},
+            )
+            for method in methods[: len(specs)]
+            if "speed" not in method.changes
+        ]
+    if noise:
+        methods.insert(2, Method(NOISE, ANCHOR, _fingerprint(ANCHOR), jitter=_NOISE_JITTER))
+    methods += [external_method(text) for text in external]
+    return tuple(methods)
+
+
+def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """Takes `policy@setting=value,...` apart.
+
+    Args:
+      spec: a policy's name or file; after an @ encoder settings by the names that
+        results.json has for them, and for a learned policy `simulations`, which stays
+        with the policy.
+
+    Returns:
+      What `make_policy` takes, and the settings.
+
+    Raises:
+      InputError: there is no such setting, or it cannot have that value.
+    """
+    from muzero_rc.env.settings import EncoderSettings
+
+    base, at, tail = spec.rpartition("@")
+    if not at or "=" not in tail or Path(spec).is_file():
+        return spec, {}
+    usual = EncoderSettings(target_kbps=1).as_dict()
+    changes: dict[str, Any] = {}
+    for part in tail.split(","):
+        name, _, text = (word.strip() for word in part.partition("="))
+        name = _SHORT.get(name, name).replace("-", "_")
+        if name == "simulations":
+            base += f"@simulations={text}"
+        elif name not in usual or name == "target_kbps":
+            known = ", ".join(sorted({*usual} - {"target_kbps"}))
+            raise InputError(
+                f"unknown setting {name!r} in {spec!r}; known are simulations, {known}"
+            )
+        else:
+            changes[name] = _value(name, text, usual[name], spec)
+    EncoderSettings(target_kbps=1).replace(**changes)  # checks the values
+    return base, changes
+
+
+def _value(name: str, text: str, usual: Any, spec: str) -> Any:
+    if isinstance(usual, str):
+        return text
+    try:
+        return _TRUTH[text.lower()] if isinstance(usual, bool) else int(text)
+    except (KeyError, ValueError):
+        kind = "on or off" if isinstance(usual, bool) else "a whole number"
+        raise InputError(f"{name} in {spec!r} takes {kind}, not {text!r}") from None
+
+
+def _stem(base: str, spec: str) -> str:
+    """A file goes by its stem, with its changes."""
+    plain = base.partition("@simulations=")[0]
+    return spec if _is_name(plain) else f"{Path(plain).stem}{spec[len(plain) :]}"
+
+
+def _is_name(spec: str) -> bool:
+    from muzero_rc.policies import POLICY_NAMES, policy_package
+
+    return spec.partition(":")[0] in POLICY_NAMES or bool(policy_package(spec))
+
+
+def _fingerprint(spec: str) -> str:
+    """What decides a policy's answers: its name, its package or the content of its file."""
+    from muzero_rc.env.observation import OBSERVATION_VERSION
+    from muzero_rc.policies import make_policy, policy_package, shipped_policy_path
+
+    base, search, simulations = spec.partition("@simulations=")
+    if package := policy_package(base):
+        return f"{spec} of {package}"
+    if _is_name(base) and base != "muzero":
+        return spec
+    path = shipped_policy_path() if base == "muzero" else Path(base)
+    try:
+        content = path.read_bytes()
+    except OSError:
+        make_policy(base)  # knows best what to say of a bad name or file
+        raise InputError(f"policy file {path} cannot be read") from None
+    searched = f" {simulations} simulations" if search else ""
+    return f"{hashlib.sha256(content).hexdigest()} observation {OBSERVATION_VERSION}{searched}"
