@@ -116,12 +116,17 @@ class GridEncoder:
         settings: EncoderSettings,
         key: str,
         metrics: Sequence[str] = (),
+        *,
+        stream: Path | None = None,
     ) -> EncodeRecord:
-        """Encodes a clip by a method; see `PolicyEncoder.encode` and `encode_external`."""
+        """Encodes a clip by a method; see `PolicyEncoder.encode` and `encode_external`.
+
+        Other encoders' streams are not kept: what they wrote need not play in a page.
+        """
         if method.is_external:
             info = self._policies.open(source)
             return encode_external(source, info, method, settings.target_kbps, key, metrics)
-        return self._policies.encode(source, method, settings, key, metrics)
+        return self._policies.encode(source, method, settings, key, metrics, stream=stream)
 
 
 def encode_external(
