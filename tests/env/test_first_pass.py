@@ -38,6 +38,7 @@ STEERING = [
     {"max_quantizer": 40},
     {"undershoot_pct": 90},
     {"overshoot_pct": 0},
+    {"effort": "layered"},
 ]
 
 

@@ -141,11 +141,13 @@ def test_it_goes_on_where_it_was_stopped() -> None:
     stopped = player()
     stopped._stop_after = 17
     run(stopped, 40)
-    assert 0 < len(known) <= 17
+    done = len(known)
+    # Of the encodes that ran side by side when it stopped, one may not have been kept.
+    assert 0 < done <= 17
     rest = player()
     plan, encodes = run(rest, 40)
     assert plan == whole.plan
-    assert encodes == whole.encodes - 17 == len(rest.plans)
+    assert encodes == whole.encodes - done == len(rest.plans)
     assert run(player(), 40) == (plan, 0)
 
 
