@@ -135,7 +135,8 @@ class AdvantageModel:
         self.explained, self.strength = scores[best], _STRENGTHS[best]
         solution = _ridge(design, gains, self.strength)
         features = 1 + len(self._mean)
-        self._slopes = solution[: features * NUM_KINDS].reshape(features, NUM_KINDS).T
+        self._slopes = solution[: features * NUM_KINDS].reshape(features, NUM_KINDS).T.copy()
+        self._slopes[:, 0] = 0.0  # `KIND_STEPS` stand in its place
         self._curvatures = solution[features * NUM_KINDS :]
 
     def best_steps(
@@ -154,9 +155,7 @@ class AdvantageModel:
           [N] float32, qindexes; the kind's own where its parabola has no top.
         """
         kinds = _kinds(features)
-        own = self._slopes.copy()
-        own[:, 0] = 0.0
-        slopes = np.einsum("nf,nf->n", self._phi(features), kinds @ own)
+        slopes = np.einsum("nf,nf->n", self._phi(features), kinds @ self._slopes)
         curvatures = kinds @ self._curvatures
         tops = np.where(
             curvatures > _SMALLEST_CURVATURE,

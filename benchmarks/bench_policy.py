@@ -50,13 +50,16 @@ def main() -> int:
         speed, _, layers = name.partition("/")
         print(f"== speed {speed}, auto-alt-ref {layers}", flush=True)
         policies = [word for policy in args.policies for word in ("--policy", policy)]
-        failed |= muzero_rc(
+        status = muzero_rc(
             [
                 "evaluate", *clips, "--out", str(args.out / f"speed{speed}-aa{layers}"), *policies,
                 "--speed", speed, "--auto-alt-ref", layers, "--scale", str(args.height),
                 "--frames", str(args.frames), "--metrics", args.metrics, "--quiet",
             ]
         )  # fmt: skip
+        if status > 1:  # stopped, or nothing to begin with: the next class is no better
+            return status
+        failed |= status
     return failed
 
 

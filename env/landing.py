@@ -116,7 +116,7 @@ class BudgetFeedback:
             self._shown += 1
 
     def step(self) -> int:
-        """qindexes to add to libvpx's proposal, -`MAX_RATE_STEP` to `MAX_RATE_STEP`."""
+        """qindexes to add to libvpx's proposal, up to `MAX_RATE_STEP`, few below zero."""
         left = self._frames - self._shown
         if left <= 0:
             return self._step

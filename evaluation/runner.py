@@ -205,15 +205,12 @@ class _Run:
                 )  # fmt: skip
                 task = Encoding(source, method, settings, key, target, metrics)
                 found = self._store.get(key)
-                kept = self._media is not None and not method.is_external
-                whole = not kept or self._media_has(key)
+                media = None if method.is_external else self._media
+                whole = media is None or media.stream(key).is_file()
                 if found is not None and whole:
                     self._keep(found, task, reused=True)
                 else:
                     heapq.heappush(self._queue, ((clip, i, j), task))
-
-    def _media_has(self, key: str) -> bool:
-        return self._media is not None and self._media.stream(key).is_file()
 
     def _keep(self, record: EncodeRecord, task: Encoding, *, reused: bool) -> None:
         # On disk it may have been made under another name of the same clip or policy.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from muzero_rc.cli.display import clock
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ class _Display:
         # Those of earlier runs took no time: they say nothing about the rest.
         each = (now - self._start) / max(step.made, 1)
         left = round(each * (step.total - step.done))
-        text = f"{step.name}, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+        text = f"{step.name}, {clock(left)} left"
         phase = _PHASES[step.phase]
         self._bar.update(
             self._task, completed=step.done, total=step.total, description=text, phase=phase

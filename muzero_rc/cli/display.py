@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-__all__ = ["Display", "JsonProgress", "make_display"]
+__all__ = ["Display", "JsonProgress", "clock", "make_display"]
 
 _LOG_INTERVAL_S = 5.0
 _JSON_INTERVAL_S = 1.0
@@ -212,6 +212,12 @@ def _numbers(step: _Step, fps: float | None, left: float | None) -> str:
     elif fps is not None:
         text += f"  {fps:.1f} fps"
     if left is not None:
-        seconds = round(left)
-        text += f"  eta {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        text += f"  eta {clock(left)}"
     return text
+
+
+def clock(seconds: float) -> str:
+    """A time as h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

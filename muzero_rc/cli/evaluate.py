@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from muzero_rc.cli.display import clock
 from muzero_rc.cli.methods import build_identity, methods_of
 from muzero_rc.errors import InputError
 
@@ -297,10 +298,4 @@ class _Display:
             return f"{what} failed: {step.error}"
         # Encodes found on disk took no time: they say nothing about the rest.
         left = (time.monotonic() - self._start) / max(self._made, 1) * (step.total - step.done)
-        return f"{what}, {_clock(left)} left"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+        return f"{what}, {clock(left)} left"
