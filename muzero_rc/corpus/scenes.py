@@ -6,7 +6,8 @@ found here can be cut out there, to the frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -123,7 +124,10 @@ def look_at(
     cuts: list[int] = []
     activity: list[float] = []
     hashes: list[str] = []
-    with video.open_decoder(path, height=_LINES, max_fps=max_fps) as decoder:
+    with (
+        _saying_the_same(path),
+        video.open_decoder(path, height=_LINES, max_fps=max_fps) as decoder,
+    ):
         width, height = decoder.width, decoder.height
         detector = AdaptiveDetector(min_scene_len=_SHORTEST_SCENE)
         before: npt.NDArray[np.uint8] | None = None
@@ -143,6 +147,18 @@ def look_at(
     if number < 0:
         raise InputError(f"{path} has no frame that can be decoded")
     return Look(number + 1, str(fps), tuple(cuts), tuple(activity), tuple(hashes))
+
+
+@contextlib.contextmanager
+def _saying_the_same(path: Path) -> Iterator[None]:
+    """What decoder threads say of a damaged file depends on which comes first; a manifest not."""
+    try:
+        yield
+    except InputError:
+        with video.open_decoder(path, height=_LINES, threads=1) as decoder:
+            for _ in decoder.frames():
+                pass
+        raise
 
 
 def cut_parts(

@@ -43,7 +43,12 @@ class Decoder:
     """
 
     def __init__(
-        self, info: VideoInfo, *, height: int | None = None, max_frames: int | None = None
+        self,
+        info: VideoInfo,
+        *,
+        height: int | None = None,
+        max_frames: int | None = None,
+        threads: int | None = None,
     ) -> None:
         self.info = dataclasses.replace(
             info, color_range="tv", color_space=_RGB_MATRIX if info.is_rgb else info.color_space
@@ -52,7 +57,7 @@ class Decoder:
         self.fps: Fraction = info.fps
         self.frame_bytes = self.width * self.height * 3 // 2
         self._checked = False
-        self._child = Child(_command(info, self.width, self.height, max_frames))
+        self._child = Child(_command(info, self.width, self.height, max_frames, threads))
         # A larger pipe means fewer switches between the two processes; not vital.
         with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(self.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -138,6 +143,7 @@ def open_decoder(
     height: int | None = None,
     max_frames: int | None = None,
     max_fps: Fraction | None = None,
+    threads: int | None = None,
 ) -> Decoder:
     """Starts decoding a video file.
 
@@ -151,6 +157,8 @@ def open_decoder(
       max_frames: stop after so many frames.
       max_fps: take every second, third ... frame of a video above this rate: the first of
         its rate's whole fractions that is not above it, so that motion stays even.
+      threads: of the decoder; ffmpeg's choice if not given. With one, a damaged file is
+        always damaged in the same words.
 
     Raises:
       InputError: the file or the arguments cannot be used.
@@ -163,11 +171,16 @@ def open_decoder(
     info = probe(path)
     if max_fps is not None:
         info = dataclasses.replace(info, fps=info.fps / max(1, math.ceil(info.fps / max_fps)))
-    return Decoder(info, height=height, max_frames=max_frames)
+    return Decoder(info, height=height, max_frames=max_frames, threads=threads)
 
 
-def _command(info: VideoInfo, width: int, height: int, max_frames: int | None) -> list[str]:
-    source = ffmpeg.input(file_url(info.path), protocol_whitelist=PROTOCOLS, err_detect="explode")
+def _command(
+    info: VideoInfo, width: int, height: int, max_frames: int | None, threads: int | None
+) -> list[str]:
+    own = {} if threads is None else {"threads": threads}
+    source = ffmpeg.input(
+        file_url(info.path), protocol_whitelist=PROTOCOLS, err_detect="explode", **own
+    )
     stream = source[str(info.stream_index)]
     if info.interlaced:
         stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")

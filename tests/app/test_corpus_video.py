@@ -78,6 +78,18 @@ def test_frames_of_a_damaged_file_end_with_an_error(damaged_file: Path) -> None:
         read(damaged_file)
 
 
+def test_a_damaged_file_is_always_damaged_in_the_same_words(damaged_file: Path) -> None:
+    words = set()
+    for _ in range(3):
+        with pytest.raises(InputError, match="is damaged") as caught:
+            look_at(damaged_file)
+        words.add(str(caught.value))
+    # Those of one thread: of several, whichever comes first.
+    with pytest.raises(InputError) as alone:
+        read(damaged_file, threads=1)
+    assert words == {str(alone.value)}
+
+
 @pytest.mark.parametrize("rate", ["30000/1001", "1000/33", "67419/742"])
 def test_lossless_clips_give_back_frames_and_rate(
     card: Path, frames: list[bytes], tmp_path: Path, rate: str
