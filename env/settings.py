@@ -54,6 +54,9 @@ class EncoderSettings:
       kf_max_dist: largest distance between key frames, frames.
       threads: encoder threads.
       row_mt: row-based multi-threading.
+      frame_parallel: each frame's entropy coding starts from what its header says, libvpx's
+        default, so that decoders may overlap frames; False lets it go on from the frame
+        before, for 1 to 4% fewer bits.
       tile_columns: log2 of tile columns.
       tile_rows: log2 of tile rows.
       rc_mode: vbr, cq (constrained quality) or q (constant quality).
@@ -78,6 +81,7 @@ class EncoderSettings:
     kf_max_dist: int = 128
     threads: int = 1
     row_mt: bool = False
+    frame_parallel: bool = True
     tile_columns: int = 0
     tile_rows: int = 0
     rc_mode: Literal["vbr", "cq", "q"] = "vbr"
@@ -95,7 +99,7 @@ class EncoderSettings:
                 raise InputError(f"{name} must be a whole number, not {value!r}")
             if not low <= value <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {value}")
-        for name in ("tpl", "row_mt"):
+        for name in ("tpl", "row_mt", "frame_parallel"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.rc_mode not in ("vbr", "cq", "q"):
@@ -116,9 +120,9 @@ class EncoderSettings:
         return dataclasses.asdict(self)
 
     def first_pass_key(self) -> dict[str, Any]:
-        """The settings on which the first pass depends: all but what steers rate and effort."""
+        """The settings on which the first pass depends: it codes nothing, and has no rate."""
         steering = (
             "target_kbps", "rc_mode", "cq_level", "min_quantizer", "max_quantizer",
-            "undershoot_pct", "overshoot_pct", "effort",
+            "undershoot_pct", "overshoot_pct", "effort", "frame_parallel",
         )  # fmt: skip
         return {k: v for k, v in self.as_dict().items() if k not in steering}

@@ -39,6 +39,7 @@ Encoder::Encoder(const Settings& s, Pass pass, const std::string* stats)
     control(VP8E_SET_ARNR_STRENGTH, s.arnr_strength, "arnr-strength");
     control(VP8E_SET_ARNR_TYPE, s.arnr_type, "arnr-type");
     control(VP9E_SET_ROW_MT, s.row_mt, "row-mt");
+    control(VP9E_SET_FRAME_PARALLEL_DECODING, s.frame_parallel, "frame-parallel");
     control(VP9E_SET_TILE_COLUMNS, s.tile_columns, "tile-columns");
     control(VP9E_SET_TILE_ROWS, s.tile_rows, "tile-rows");
     if (s.rc_mode == VPX_CQ || s.rc_mode == VPX_Q)

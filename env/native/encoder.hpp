@@ -31,6 +31,7 @@ struct Settings {
   int kf_max_dist = 128;
   int threads = 1;
   int row_mt = 0;
+  int frame_parallel = 1;
   int tile_columns = 0;
   int tile_rows = 0;
   int rc_mode = 0;  // vpx_rc_mode: VPX_VBR 0, VPX_CBR 1, VPX_CQ 2, VPX_Q 3

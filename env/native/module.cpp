@@ -140,6 +140,7 @@ NB_MODULE(_native, m) {
       .def_rw("kf_max_dist", &Settings::kf_max_dist)
       .def_rw("threads", &Settings::threads)
       .def_rw("row_mt", &Settings::row_mt)
+      .def_rw("frame_parallel", &Settings::frame_parallel)
       .def_rw("tile_columns", &Settings::tile_columns)
       .def_rw("tile_rows", &Settings::tile_rows)
       .def_rw("rc_mode", &Settings::rc_mode)

@@ -284,10 +284,11 @@ def _command(
         sayable = EncoderSettings(
             target_kbps=record.target_kbps, speed=used["speed"], threads=used["threads"],
             row_mt=used["threads"] > 1, auto_alt_ref=used["auto_alt_ref"],
+            frame_parallel=used.get("frame_parallel", True),
         )  # fmt: skip
     except (KeyError, TypeError, InputError):
         return ""
-    changed = {k for k, v in sayable.as_dict().items() if used.get(k) != v}
+    changed = {k for k, v in sayable.as_dict().items() if used.get(k, v) != v}
     # Constrained and constant quality set these by themselves.
     if spec is None or "path" not in described or changed - {"rc_mode", "cq_level"}:
         return ""
@@ -302,6 +303,8 @@ def _command(
         words += ["--threads", str(used["threads"])]
     if used["auto_alt_ref"] != EncoderSettings(target_kbps=1).auto_alt_ref:
         words += ["--auto-alt-ref", str(used["auto_alt_ref"])]
+    if sayable.frame_parallel:
+        words.append("--frame-parallel")
     return shlex.join(words)
 
 

@@ -63,6 +63,10 @@ class EncodeArgs:
     auto_alt_ref: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """Alternate references: 0 none, 1 one layer, 2 to 6 several layers."""
 
+    frame_parallel: bool = False
+    """Entropy coding that starts anew with each frame, libvpx's default: decoders may
+    overlap frames, for 1 to 4% more bits."""
+
     json: bool = False
     """Print JSON lines on stdout instead of the result line."""
 
@@ -74,7 +78,12 @@ class EncodeArgs:
 
 
 def encoder_settings(
-    target_kbps: int, *, speed: int, threads: int = 1, auto_alt_ref: int = 6
+    target_kbps: int,
+    *,
+    speed: int,
+    threads: int = 1,
+    auto_alt_ref: int = 6,
+    frame_parallel: bool = False,
 ) -> EncoderSettings:
     """Settings from the command line's options; threads bring row-based threading.
 
@@ -89,6 +98,7 @@ def encoder_settings(
         threads=threads,
         row_mt=threads > 1,
         auto_alt_ref=auto_alt_ref,
+        frame_parallel=frame_parallel,
     )
 
 
@@ -100,6 +110,7 @@ def run(args: EncodeArgs) -> int:
         speed=args.speed,
         threads=args.threads,
         auto_alt_ref=args.auto_alt_ref,
+        frame_parallel=args.frame_parallel,
     )
     _check_effort(args)
     from muzero_rc import video

@@ -88,6 +88,9 @@ class EvaluateArgs:
     no_tpl: bool = False
     """Without libvpx's temporal dependency model (TPL)."""
 
+    no_frame_parallel: bool = False
+    """Entropy coding goes on from frame to frame, as encode has it and libvpx has not."""
+
     lag: Annotated[int, tyro.conf.arg(metavar="N")] = 25
     """Frames of look-ahead."""
 
@@ -220,6 +223,7 @@ def _settings(args: EvaluateArgs) -> EncoderSettings:
         auto_alt_ref=args.auto_alt_ref,
         lag_in_frames=args.lag,
         tpl=not args.no_tpl,
+        frame_parallel=not args.no_frame_parallel,
         aq_mode=args.aq_mode,
         arnr_max_frames=args.arnr_max_frames,
         arnr_strength=args.arnr_strength,

@@ -260,6 +260,7 @@ def test_json_lines(clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert result["frames"] == 25
     assert len(result["qindexes"]) == result["coded_frames"]
     assert result["settings"]["speed"] == 8
+    assert not result["settings"]["frame_parallel"]
 
 
 def test_json_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ RANGES = {
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert {*RANGES, "tpl", "row_mt", "rc_mode", "effort"} == set(
+    assert {*RANGES, "tpl", "row_mt", "frame_parallel", "rc_mode", "effort"} == set(
         EncoderSettings(target_kbps=1).as_dict()
     )
 
@@ -56,6 +56,7 @@ def test_numbers_have_their_range(name: str) -> None:
         {"tpl": "no"},
         {"tpl": 1},
         {"row_mt": None},
+        {"frame_parallel": 0},
         {"rc_mode": "cbr"},
         {"effort": "much"},
         {"rc_mode": 0},

@@ -53,6 +53,7 @@ def _vpxenc(y4m: Path, clip: Clip, settings: EncoderSettings, passes: int) -> tu
             f"--kf-max-dist={settings.kf_max_dist}", f"--threads={settings.threads}",
             f"--tile-columns={settings.tile_columns}", f"--tile-rows={settings.tile_rows}",
             f"--row-mt={int(settings.row_mt)}", f"--enable-tpl={int(settings.tpl)}",
+            f"--frame-parallel={int(settings.frame_parallel)}",
             f"--aq-mode={settings.aq_mode}", f"--arnr-maxframes={settings.arnr_max_frames}",
             f"--arnr-strength={settings.arnr_strength}", f"--arnr-type={settings.arnr_type}",
             "--end-usage=vbr", f"--min-q={settings.min_quantizer}",
@@ -78,6 +79,19 @@ def test_without_control_the_bytes_are_stock(
     ours, _ = encode_plain(clip, settings, stats)
     stock, _ = _vpxenc(y4m, clip, settings, passes)
     assert ours == stock
+
+
+def test_entropy_that_goes_on_is_stock_too_and_smaller(clip: Clip, y4m: Path) -> None:
+    settings = EncoderSettings(target_kbps=60, speed=4, rc_mode="q", cq_level=40)
+    sizes = []
+    for frame_parallel in (True, False):
+        chosen = settings.replace(frame_parallel=frame_parallel)
+        stats = first_pass(clip, chosen)
+        ours, _ = encode_plain(clip, chosen, stats)
+        sizes.append(len(ours))
+        vbr = chosen.replace(rc_mode="vbr")
+        assert encode_plain(clip, vbr, stats)[0] == _vpxenc(y4m, clip, vbr, 2)[0]
+    assert sizes[1] < sizes[0]
 
 
 @pytest.mark.parametrize("speed", [1, 4])

@@ -235,7 +235,7 @@ def test_command_of_a_stream(make_results, tmp_path) -> None:
     found = {(e["method"], e["target"]): e["command"] for e in encodes}
     assert found["mine", 100] == (
         "muzero-rc encode 'clips/a b.mp4' -o out.webm --bitrate 100k --policy runs/x.npz"
-        " --speed 5 --scale 48 --frames 12"
+        " --speed 5 --scale 48 --frames 12 --frame-parallel"
     )
     changed = dataclasses.replace(
         results, encodes=[dataclasses.replace(e, settings=e.settings | {"tpl": False})
