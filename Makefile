@@ -1,7 +1,7 @@
 # Everything starts with scripts/setup.sh, which does only what is not yet done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libvpx build lint format test test-all demo bench benchmark-policy lock clean
+.PHONY: help setup libvpx build lint format test test-all test-browser demo bench benchmark-policy lock clean
 
 PYTHON_IN_VENV := .venv/bin/python
 PYTEST := $(PYTHON_IN_VENV) -m pytest
@@ -30,6 +30,10 @@ test: lint ## lint, then the tests that take seconds
 
 test-all: lint ## lint, then all tests, the slow ones too
 	@$(PYTEST)
+
+test-browser: ## the report in a headless Chromium (installed as root if missing)
+	@scripts/setup.sh browser
+	@$(PYTEST) -n 0 tests/report/test_browser.py
 
 demo: setup ## encode a real clip with the shipped policy, VBR and the control
 	@.venv/bin/muzero-rc demo --out demo

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import platformdirs
 
-from muzero_rc.env import _native, disk_cache
+from muzero_rc import disk_cache
+from muzero_rc.env import _native
 from muzero_rc.env.blocks import BLOCK_VERSION, BlockWriter, map_blocks
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.settings import EncoderSettings

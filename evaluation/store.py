@@ -9,7 +9,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from muzero_rc.env import disk_cache
+from muzero_rc import disk_cache
 from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.results import EncodeRecord, read_json, write_atomically

@@ -5,6 +5,7 @@
 #
 #   scripts/setup.sh            all steps
 #   scripts/setup.sh libvpx     that step and those before it
+#   scripts/setup.sh browser    all steps, and a Chromium for the tests of the report
 #   PYTHON=python3.12           the interpreter for a new .venv
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -39,6 +40,7 @@ missing_packages() {
     xz:xz-utils ffmpeg:ffmpeg ffprobe:ffmpeg vpxenc:vpx-tools vpxdec:vpx-tools
   )
   local pair python
+  [[ $last != browser ]] || need+=(chromium:chromium chromedriver:chromium-driver)
   [[ $(uname -m) == x86_64 ]] || need=("${need[@]/nasm:nasm/}")
   {
     for pair in "${need[@]}"; do

@@ -175,7 +175,7 @@ def give_verdict(
     """
     first = comparisons[ANCHOR]
     headline = (
-        f"{lead} {_needs(first)} {OPPONENTS[ANCHOR]} for the same {_quality(first.metric)}"
+        f"{_needs(lead, first)} {OPPONENTS[ANCHOR]} for the same {_quality(first.metric)}"
         if first.mean is not None
         else f"There is no BD-rate of {lead} against {OPPONENTS[ANCHOR]}"
     )
@@ -183,7 +183,7 @@ def give_verdict(
     if lead != CONTROL and CONTROL in comparisons:
         second = comparisons[CONTROL]
         control = (
-            f"{lead} {_needs(second)} {OPPONENTS[CONTROL]}, which applies libvpx's own proposals"
+            f"{_needs(lead, second)} {OPPONENTS[CONTROL]}, which applies libvpx's own proposals"
             f" verbatim. {_how_sure(second)}"
             if second.mean is not None
             else f"There is no BD-rate of {lead} against {OPPONENTS[CONTROL]}."
@@ -191,11 +191,16 @@ def give_verdict(
     return Verdict(lead, headline, _how_sure(first), control, _landing(lead, landings))
 
 
-def _needs(comparison: Comparison) -> str:
+def _needs(lead: str, comparison: Comparison) -> str:
     mean = comparison.mean or 0.0
     if abs(mean) < 0.05:
-        return "needs as much bitrate as"
-    return f"needs {abs(mean):.1f}% {'less' if mean < 0 else 'more'} bitrate than"
+        return f"{lead} needs as much bitrate as"
+    # The large letters must not claim what the interval takes back.
+    unclear = comparison.low is not None and not comparison.clear
+    return (
+        f"{'No clear difference: ' if unclear else ''}{lead} needs {abs(mean):.1f}%"
+        f" {'less' if mean < 0 else 'more'} bitrate than"
+    )
 
 
 def _how_sure(comparison: Comparison) -> str:
@@ -206,7 +211,7 @@ def _how_sure(comparison: Comparison) -> str:
         return "The rate-distortion curves have too few usable points, or nothing in common."
     if comparison.low is None or comparison.high is None:
         return f"Mean BD-rate over {clips}{left_out}: too few for an interval."
-    sure = "" if comparison.clear else " It includes zero: no clear difference."
+    sure = "" if comparison.clear else " It includes zero."
     if comparison.n < _FEW_CLIPS:
         sure += " With so few clips it is too narrow."
     return (
@@ -226,14 +231,14 @@ def _landing(lead: str, landings: Mapping[str, Mapping[str, Any] | None]) -> str
         return ""
     others = [(n, landings[m]) for m, n in OPPONENTS.items() if m != lead and landings.get(m)]
 
-    def compare(key: str) -> str:
-        texts = [f"{name} {other[key]:.0%}" for name, other in others if other]
+    def compare(key: str, form: str) -> str:
+        texts = [f"{name} {other[key]:{form}}" for name, other in others if other]
         return f" ({', '.join(texts)})" if texts else ""
 
     return (
-        f"{lead} is off its target by {mine['mean_abs_deviation']:.0%} on average"
-        f"{compare('mean_abs_deviation')}; {mine['share_over_5']:.0%} of its files are more than"
-        f" 5% too large{compare('share_over_5')}."
+        f"{lead} is off its target by {mine['mean_abs_deviation']:.1%} on average"
+        f"{compare('mean_abs_deviation', '.1%')}; {mine['share_over_5']:.0%} of its files are"
+        f" more than 5% too large{compare('share_over_5', '.0%')}."
     )
 
 

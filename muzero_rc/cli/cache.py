@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -35,15 +35,16 @@ class CacheArgs:
 
 def run(args: CacheArgs) -> int:
     """Shows or clears."""
-    from muzero_rc.env import disk_cache
+    from muzero_rc import disk_cache
+    from muzero_rc.agents.compilation import COMPILED_LIMIT_BYTES
     from muzero_rc.env.first_pass import CACHE_LIMIT_BYTES, cache_folder
     from muzero_rc.evaluation.store import SHARED_LIMIT_BYTES, shared_folder
 
     root = cache_folder().parent
-    caches: dict[str, tuple[Path, int | None]] = {
+    caches: dict[str, tuple[Path, int]] = {
         "first-passes": (cache_folder(), CACHE_LIMIT_BYTES),
         "encodes": (shared_folder(), SHARED_LIMIT_BYTES),
-        "networks": (root / "xla", None),
+        "networks": (root / "xla", COMPILED_LIMIT_BYTES),
     }
     shown = []
     for kind, (folder, limit) in caches.items():
@@ -69,21 +70,18 @@ def run(args: CacheArgs) -> int:
     return 0
 
 
-def _print(root: Path, shown: list[dict[str, object]]) -> None:
+def _print(root: Path, shown: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table
-
-    def size(value: object) -> str:
-        return decimal(value) if isinstance(value, int) else "none"
 
     table = Table(title=str(root), title_justify="left")
     for name in ("cache", "entries", "size", "limit", "cleared"):
         table.add_column(name, justify="left" if name == "cache" else "right")
     for row in shown:
-        gone = f"{row['cleared']}, {size(row['cleared_bytes'])}" if row["cleared"] else ""
+        gone = f"{row['cleared']}, {decimal(row['cleared_bytes'])}" if row["cleared"] else ""
         table.add_row(
-            str(row["cache"]), str(row["entries"]), size(row["bytes"]),
-            size(row["limit_bytes"]), gone,
+            row["cache"], str(row["entries"]), decimal(row["bytes"]),
+            decimal(row["limit_bytes"]), gone,
         )  # fmt: skip
     Console().print(table)

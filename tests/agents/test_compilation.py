@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,20 +15,27 @@ from muzero_rc.errors import OutputError
 PROGRAM = """
 import sys, jax
 from muzero_rc.agents.compilation import keep_compiled
-keep_compiled(sys.argv[1], min_seconds=0.0)
+keep_compiled(sys.argv[1], min_seconds=0.0, limit_bytes=int(sys.argv[2]))
 print(float(jax.jit(lambda x: (x * x).sum())(jax.numpy.arange(4.0))))
 """
 
 
 def test_what_is_compiled_is_found_in_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "cache"
-    command = [sys.executable, "-c", PROGRAM, str(folder)]  # JAX's settings are per process
+    # JAX's settings are per process.
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(2**20)]
     first = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     entries = sorted(path.name for path in folder.iterdir() if not path.name.endswith("-atime"))
     assert float(first.stdout) == 14.0 and entries
     second = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     again = sorted(path.name for path in folder.iterdir() if not path.name.endswith("-atime"))
     assert float(second.stdout) == 14.0 and again == entries
+    # The old go before the new come.
+    stale = folder / "jit_stale-00-cache"
+    stale.write_bytes(bytes(2**20))
+    os.utime(stale, (1000, 1000))
+    subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert entries == sorted(p.name for p in folder.iterdir() if not p.name.endswith("-atime"))
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:

@@ -292,15 +292,15 @@ def test_signals_leave_nothing(
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path.parent,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not os.listdir(tmp_path) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert os.listdir(tmp_path), "the encode did not start"
         time.sleep(delay_s)
         process.send_signal(number)
         start = time.monotonic()
-        _, errors = process.communicate(timeout=60)
-        assert time.monotonic() - start < 20
+        _, errors = process.communicate(timeout=240)
+        assert time.monotonic() - start < 60
     finally:
         process.kill()
         process.wait()

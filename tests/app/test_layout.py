@@ -116,7 +116,7 @@ def test_source_folder_alone_says_what_to_do() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert result.returncode == 1
     assert "run make setup" in result.stderr.strip().splitlines()[-1]
@@ -126,7 +126,7 @@ def test_checkout_root_does_not_shadow_the_installed_package() -> None:
     """`.venv/bin/python` in the checkout finds all parts, the compiled one too."""
     code = "import muzero_rc.env._native, muzero_rc.agents, muzero_rc; print(muzero_rc.__version__)"
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == PROJECT["project"]["version"]

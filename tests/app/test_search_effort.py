@@ -103,7 +103,7 @@ def test_ctrl_c_keeps_the_best_so_far(
             if line.get("encodes_done", 0) >= 3:
                 break
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=60)
+        rest, errors = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()

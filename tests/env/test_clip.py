@@ -30,7 +30,7 @@ SCALER = "flags=lanczos+accurate_rnd+bitexact"
 def ffmpeg(*words: str | Path) -> bytes:
     """Runs ffmpeg, which must succeed, and returns its output."""
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *map(str, words)]
-    return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, timeout=240).stdout
 
 
 @pytest.fixture(scope="module")
@@ -350,4 +350,4 @@ def test_signals_are_seen_while_frames_come_at_full_speed(way: str) -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
             source.kill()
-    assert time.perf_counter() - start < 10
+    assert time.perf_counter() - start < 30

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muzero_rc import disk_cache
 from muzero_rc.cli.main import main
-from muzero_rc.env import disk_cache
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.rate_time import rate_time
 from muzero_rc.evaluation.results import Results
@@ -120,6 +120,8 @@ def test_cache_is_shown_and_cleared(evaluated, tmp_path, monkeypatch, capfd) -> 
     root = tmp_path / "cache"
     shutil.copytree(evaluated / "cache", root)
     monkeypatch.setenv("MUZERO_RC_CACHE", str(root))
+    (root / "xla").mkdir()
+    (root / "xla" / "jit_update-00-cache").write_bytes(bytes(7))
     capfd.readouterr()
     assert main(["cache", "--json"]) == 0
     shown = {c["cache"]: c for c in json.loads(capfd.readouterr().out)["caches"]}
@@ -127,6 +129,8 @@ def test_cache_is_shown_and_cleared(evaluated, tmp_path, monkeypatch, capfd) -> 
     files = list((root / "encodes").iterdir())
     assert shown["encodes"]["bytes"] == sum(p.stat().st_size for p in files)
     assert shown["first-passes"]["entries"] == 2
+    assert (shown["networks"]["entries"], shown["networks"]["bytes"]) == (1, 7)
+    assert all(c["limit_bytes"] > 2**20 for c in shown.values())
     assert main(["cache", "--clear", "encodes"]) == 0
     assert str(root) in capfd.readouterr().out.replace("\n", "")
     assert list((root / "encodes").iterdir()) == []
@@ -134,6 +138,7 @@ def test_cache_is_shown_and_cleared(evaluated, tmp_path, monkeypatch, capfd) -> 
     assert main(["cache", "--clear", "all", "--json"]) == 0
     shown = {c["cache"]: c for c in json.loads(capfd.readouterr().out)["caches"]}
     assert shown["first-passes"]["cleared"] == 2 and shown["first-passes"]["entries"] == 0
+    assert shown["networks"]["cleared_bytes"] == 7 and not list((root / "xla").iterdir())
 
 
 @given(st.lists(st.integers(0, 50), max_size=12, unique=True), st.integers(0, 300))
@@ -142,7 +147,6 @@ def test_trim_keeps_the_latest_within_the_limit(tmp_path_factory, ages, limit) -
     for age in ages:
         path = folder / f"{age}.x"
         path.write_bytes(bytes(40))
-
         os.utime(path, (1000 - age, 1000 - age))
     disk_cache.trim(folder, limit)
     left = sorted(int(p.stem) for p in folder.iterdir())

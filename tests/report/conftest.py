@@ -126,7 +126,7 @@ def three(make_results: MakeResults) -> Results:
 def _video(path: Path, source: str) -> None:
     command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-c:v", "libx264",
                "-preset", "ultrafast", str(path)]  # fmt: skip
-    subprocess.run(command, check=True, timeout=60)
+    subprocess.run(command, check=True, timeout=240)
 
 
 @pytest.fixture(scope="session")

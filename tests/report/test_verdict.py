@@ -32,7 +32,7 @@ def verdict(first, second=None, landings=None):
          "95% interval of the mean BD-rate −4.6% to −0.3%, 5 clips. With so few clips it is"),
         ((2.34, 0.1, 4.6), "needs 2.3% more bitrate than", "+0.1% to +4.6%, 5 clips."),
         ((-1.5, -3.9, 0.9), "needs 1.5% less bitrate than",
-         "−3.9% to +0.9%, 5 clips. It includes zero: no clear difference."),
+         "−3.9% to +0.9%, 5 clips. It includes zero."),
         ((-1.5, None, None), "needs 1.5% less", "Mean BD-rate over 5 clips: too few for an"),
         ((0.04, -1.0, 1.0), "needs as much bitrate as two-pass VBR", "−1.0% to +1.0%"),
     ],
@@ -40,6 +40,9 @@ def verdict(first, second=None, landings=None):
 def test_sentences(numbers, headline, interval) -> None:
     found = verdict(comparison(*numbers))
     assert f"mine {headline}" in found.headline
+    mean, low, high = numbers
+    unclear = low is not None and low <= 0 <= high and abs(mean) >= 0.05
+    assert found.headline.startswith("No clear difference: mine" if unclear else "mine")
     assert interval in found.interval
     assert found.control == found.landing == ""
 
@@ -60,10 +63,12 @@ def test_control_and_landing_have_sentences() -> None:
         comparison(0.5, -0.2, 1.2, opponent="proposal"),
         {"mine": LANDING, "vbr": {"mean_abs_deviation": 0.127, "share_over_5": 0.48}},
     )
-    assert found.control.startswith("mine needs 0.5% more bitrate than the control")
+    assert found.control.startswith(
+        "No clear difference: mine needs 0.5% more bitrate than the control"
+    )
     assert "It includes zero" in found.control
     assert found.landing == (
-        "mine is off its target by 8% on average (two-pass VBR 13%); 27% of its files are more"
+        "mine is off its target by 8.1% on average (two-pass VBR 12.7%); 27% of its files are more"
         " than 5% too large (two-pass VBR 48%)."
     )
 

@@ -91,7 +91,7 @@
         (i.sign_flips.length ? `, the sign changes for ${plain(i.sign_flips.join(", "))}` : "")),
       textposition: "none", hovertemplate: "<b>%{x:+.2f}%</b><br>%{text}<extra></extra>",
     }], {
-      xaxis: { ticksuffix: "%", zeroline: true, zerolinewidth: 2 },
+      xaxis: { ticksuffix: "%", zeroline: true, zerolinewidth: 2, nticks: report.narrow() ? 4 : 8, tickangle: 0 },
       yaxis: {
         tickvals: ordered.map((_, i) => i),
         ticktext: ordered.map((i) => plain(i.left_out.length > 24 ? `${i.left_out.slice(0, 23)}…` : i.left_out)),

@@ -150,6 +150,8 @@
     video[side].requestVideoFrameCallback(heard);
   };
 
+  const slowest = 0.0625; // browsers throw at a rate below it
+
   /* The right side runs a little faster or slower until it is where the left one is. */
   const keepStep = () => {
     const rate = Number(byId("rate").value);
@@ -158,7 +160,7 @@
       video.b.currentTime = video.a.currentTime;
     }
     const change = Math.abs(behind) < 0.2 ? 0 : Math.max(-0.5, Math.min(0.5, behind * 0.4));
-    video.b.playbackRate = rate * (1 + change);
+    video.b.playbackRate = Math.max(slowest, rate * (1 + change));
   };
 
   const arrived = (element) =>

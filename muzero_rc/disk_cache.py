@@ -74,4 +74,5 @@ def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
         except FileNotFoundError:  # another process trims too
             continue
         if path.is_file():
-            yield stat.st_mtime, stat.st_size, path
+            # Ours are touched when used; XLA's are only read.
+            yield max(stat.st_mtime, stat.st_atime), stat.st_size, path
