@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.results import EncodeRecord, Results, metrics_of
+from muzero_rc.evaluation.results import FRAME_METRICS, EncodeRecord, Results, metrics_of
 from muzero_rc.evaluation.summary import ANCHOR, NOISE, bd_entry
 
 __all__ = ["RateTimePoint", "rate_time"]
@@ -64,10 +64,9 @@ def rate_time(evaluations: Sequence[Results], metric: str = "psnr_avg") -> list[
         with the anchor.
     """
     every = [e for results in evaluations for e in results.encodes]
-    if metric not in metrics_of(every):
-        raise InputError(
-            f"these results have no {metric}; give one of {', '.join(metrics_of(every))}"
-        )
+    known = (*metrics_of(every), *FRAME_METRICS)
+    if metric not in known:
+        raise InputError(f"these results have no {metric}; give one of {', '.join(known)}")
     groups: dict[tuple[str, int | None], dict[tuple[str, int], EncodeRecord]] = {}
     for record in every:
         if record.method == NOISE:

@@ -19,6 +19,7 @@ from muzero_rc.types import psnr_db
 
 __all__ = [
     "FORMAT",
+    "FRAME_METRICS",
     "MEASURED_METRICS",
     "METRICS",
     "BdEntry",
@@ -35,6 +36,9 @@ FORMAT = 1
 
 METRICS = ("psnr_avg", "psnr_overall", "psnr_y")
 """Metrics that every encode has, named as the fields of `EncodeRecord`."""
+
+FRAME_METRICS = ("psnr_p5", "psnr_last_second")
+"""Qualities of a part of the frames that every encode has, too; a mean can hide them."""
 
 MEASURED_METRICS = ("ssim", "ms_ssim", "vmaf", "vmaf_neg")
 """Metrics that an encode has if they were asked for, named as in `EncodeRecord.quality`."""
@@ -170,7 +174,7 @@ class EncodeRecord(_Record):
         dB, at most `MAX_PSNR_DB` (draft-ietf-netvc-testing, section 4.2): near 1 their own
         scale leaves nothing to integrate over.
         """
-        if metric in METRICS:
+        if metric in METRICS or metric in FRAME_METRICS:
             return float(getattr(self, metric))
         measured = self.quality.get(metric)
         if measured is None:

@@ -33,7 +33,7 @@ class SpeedsArgs:
     """PNG file for the picture; none without it."""
 
     metric: Annotated[str, tyro.conf.arg(metavar="M")] = "psnr_avg"
-    """The metric of the BD-rates."""
+    """The metric of the BD-rates; psnr_p5 and psnr_last_second, too: the worst frames, the end."""
 
     json: bool = False
     """Print one JSON object instead of a table."""

@@ -194,6 +194,12 @@ def test_bits_against_time(evaluated) -> None:
         ("mine@simulations=8", 1, -10.0, 1.5, False),
         ("mine@simulations=8", 5, 10.0, 0.75, False),
     ]
+    for metric in ("psnr_p5", "psnr_last_second"):
+        same = rate_time([first, second, third], metric)
+        assert [p.of_anchor for p in same] == [p.of_anchor for p in points]
+        assert all(p.percent is None or p.percent == pytest.approx(q.percent, abs=1e-6)
+                   for p, q in zip(same, points, strict=True))  # fmt: skip
+        assert same[0].percent == 0.0
     with pytest.raises(InputError, match="no encode by vbr"):
         rate_time([third])
     with pytest.raises(InputError, match="have no vmaf"):
