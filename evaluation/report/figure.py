@@ -17,6 +17,7 @@ _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "D", "^", "v", "P")
 _MOST_CLIPS = 12
 _COLUMNS = 4
+_LONGEST_NAME = 34  # characters of a clip
 _DPI = 150
 
 
@@ -107,4 +108,8 @@ def _draw(axes: Any, clip: dict[str, Any], data: dict[str, Any], metric: str) ->
     axes.tick_params(labelsize=8)
     percent = _percent(clip, data)
     number_text = "n/a" if percent is None else f"{percent:+.1f}%".replace("-", "\N{MINUS SIGN}")
-    axes.set_title(f"{clip['name']}  {number_text}", fontsize=9, loc="left")
+    name = clip["name"]
+    if len(name) > _LONGEST_NAME:  # it would run into the next panel
+        half = _LONGEST_NAME // 2
+        name = f"{name[:half]}…{name[-half:]}"
+    axes.set_title(f"{name}  {number_text}", fontsize=9, loc="left")
