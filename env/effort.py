@@ -4,9 +4,9 @@ libvpx codes every frame of a stream at one speed (`cpu-used`). But bits saved i
 that others are predicted from are saved again in those, and the frames that nothing is
 predicted from are most of all frames. With the effort `layered` key frames and alternate
 references are searched slower than the stream's speed says, and leaf frames a step slower
-at speeds 3 to 5, so that the whole takes about as long as libvpx's own two-pass VBR, which
-codes frames twice, takes at that speed (`docs/results.md` has each speed's ratio). The
-stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
+at speeds 3 to 5. That takes about as long as libvpx's own two-pass VBR, which codes frames
+twice, takes at that speed: 0.85 of it at speed 1 to 1.35 at speed 2 (`docs/results.md`).
+The stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
 
 The tables were chosen by measuring BD-rate and time of single changes
 (`docs/results.md`); they go by what a frame is for, not by what is in it.

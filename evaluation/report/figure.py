@@ -17,7 +17,7 @@ _COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "D", "^", "v", "P")
 _MOST_CLIPS = 12
 _COLUMNS = 4
-_LONGEST_NAME = 34  # characters of a clip
+_LONGEST_NAME = 28  # characters of a clip
 _DPI = 150
 
 
