@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from muzero_rc.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from muzero_rc.training.costs import StageCost
 
 __all__ = ["TrainArgs", "rewrite", "run"]
 
@@ -77,6 +84,7 @@ def rewrite(words: list[str]) -> list[str]:
 
 def run(args: TrainArgs) -> int:
     """Trains; returns the exit status."""
+    from muzero_rc.evaluation.table import make_console
     from muzero_rc.training.log import RunLog
     from muzero_rc.training.presets import configure
     from muzero_rc.training.run import TrainingRun
@@ -97,6 +105,23 @@ def run(args: TrainArgs) -> int:
         )
         TrainingRun.create(args.out, config, args.corpus, args.exclude)
     with RunLog(args.out / "events", quiet=args.quiet) as log:
-        policy = TrainingRun.resume(args.out, log).run()
+        training = TrainingRun.resume(args.out, log)
+        policy = training.run()
+    make_console(sys.stdout).print(_table(training.costs.stages()))
     print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")
     return 0
+
+
+def _table(stages: Mapping[str, StageCost]) -> RenderableType:
+    """What the run cost, all its starts together."""
+    from rich import box
+    from rich.table import Table
+
+    from muzero_rc.training.costs import COST_COLUMNS, cost_rows
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(COST_COLUMNS):
+        table.add_column(column, justify="right" if index else "left")
+    for row in cost_rows(stages):
+        table.add_row(*row)
+    return table
