@@ -35,6 +35,7 @@ __all__ = [
     "TrainConfig",
     "apply_settings",
     "configure",
+    "setting",
     "setting_names",
 ]
 
@@ -164,7 +165,7 @@ PRESETS: dict[str, TrainConfig] = {
         studies=4,
         imitation_updates=60,
         self_play=SelfPlayConfig(
-            episodes=8, sessions=2, updates_per_episode=2, checkpoint_every=4, actors=0
+            episodes=8, sessions=2, updates_per_episode=2.0, checkpoint_every=4, actors=0
         ),
     ),
     # A night on two cores; the shipped policy is a shorter run of it.
@@ -248,6 +249,12 @@ def setting_names() -> list[str]:
     ]
 
 
+def setting(config: TrainConfig, name: str) -> Any:
+    """The value of a setting, "section.name", or of a field of the run itself."""
+    section, dot, field_name = name.partition(".")
+    return getattr(_section(config, section), field_name) if dot else getattr(config, name)
+
+
 def apply_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
     """A configuration with settings changed by name.
 
@@ -260,8 +267,8 @@ def apply_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
       InputError: an unknown setting, with the nearest known one, or a bad value.
     """
     changes: dict[str, dict[str, Any]] = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
+    for word in settings:
+        key, separator, text = word.partition("=")
         known = setting_names()
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
