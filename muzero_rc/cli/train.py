@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from muzero_rc.training.costs import StageCost
+    from muzero_rc.training.presets import TrainConfig
 
 __all__ = ["TrainArgs", "rewrite", "run"]
 
@@ -34,8 +36,9 @@ class TrainArgs:
     corpus: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of videos; a fifth of the sources in it is kept for validation."""
 
-    preset: Literal["tiny", "laptop"] = "laptop"
-    """tiny: minutes, to see that all works; laptop: a night on two cores."""
+    preset: Literal["tiny", "laptop", "workstation", "cluster"] = "laptop"
+    """tiny: minutes, to see that all works; laptop: a night on two cores; workstation: one GPU
+    and 16 cores; cluster: the same over all GPUs of a machine. All of them work without one."""
 
     resume: bool = False
     """Go on with the run in RUN, with its own settings."""
@@ -104,12 +107,30 @@ def run(args: TrainArgs) -> int:
             seed=args.seed,
         )
         TrainingRun.create(args.out, config, args.corpus, args.exclude)
+        if not args.quiet:
+            print(_fit(args.preset, config), file=sys.stderr)
     with RunLog(args.out / "events", quiet=args.quiet) as log:
         training = TrainingRun.resume(args.out, log)
         policy = training.run()
     make_console(sys.stdout).print(_table(training.costs.stages()))
     print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")
     return 0
+
+
+def _fit(preset: str, config: TrainConfig) -> str:
+    """What the preset is made for, and what there is."""
+    import jax
+
+    from muzero_rc.training.presets import PRESET_NEEDS
+
+    there = jax.devices()
+    sharing = config.agent.optimizer.devices or len(there)
+    return (
+        f"preset {preset} is made for {PRESET_NEEDS[preset]}; here: cores "
+        f"{len(os.sched_getaffinity(0))}, {there[0].platform} devices {len(there)} (sharing each "
+        f"batch: {sharing}), studies at a time {config.jobs}, processes of self-play "
+        f"{config.self_play.actors}"
+    )
 
 
 def _table(stages: Mapping[str, StageCost]) -> RenderableType:
