@@ -31,6 +31,7 @@ __all__ = [
     "AgentPolicy",
     "Decisions",
     "load_policy",
+    "read_policy",
     "save_policy",
 ]
 
@@ -246,6 +247,37 @@ def save_policy(
     write_arrays(path, {"params": jax.device_get(params)}, meta)
 
 
+def read_policy(
+    path: str | os.PathLike[str],
+) -> tuple[Params, NetworkConfig, dict[str, Any]]:
+    """Reads a policy file's parameters, network configuration and metadata.
+
+    Raises:
+      CheckpointError: missing, damaged, or of another format or version.
+    """
+    tree, meta = read_arrays(path)
+    if meta.get("format") != POLICY_FORMAT:
+        raise CheckpointError(
+            f"{path} is {meta.get('format')!r}, not a policy; give a file that training exported"
+        )
+    if meta.get("format_version") != POLICY_VERSION:
+        raise CheckpointError(
+            f"{path} is a policy of version {meta.get('format_version')!r}, this program uses "
+            f"version {POLICY_VERSION}; give one made by this version"
+        )
+    try:
+        config = NetworkConfig.from_dict(meta["network"])
+    except (KeyError, InputError) as error:
+        raise CheckpointError(
+            f"{path} describes networks that this program does not know ({error}); "
+            "give one made by this version"
+        ) from error
+    params = tree.get("params", {})
+    if _shapes(params) != parameter_shapes(config):
+        raise CheckpointError(f"{path} lacks weights that its networks need; give another file")
+    return params, config, meta
+
+
 def load_policy(
     path: str | os.PathLike[str],
     *,
@@ -274,32 +306,13 @@ def load_policy(
       CheckpointError: missing, damaged, of another format or version, or trained on
         other observations.
     """
-    tree, meta = read_arrays(path)
-    if meta.get("format") != POLICY_FORMAT:
-        raise CheckpointError(
-            f"{path} is {meta.get('format')!r}, not a policy; give a file that training exported"
-        )
-    if meta.get("format_version") != POLICY_VERSION:
-        raise CheckpointError(
-            f"{path} is a policy of version {meta.get('format_version')!r}, this program uses "
-            f"version {POLICY_VERSION}; give one made by this version"
-        )
+    params, config, meta = read_policy(path)
     trained_on = meta.get("observation_version")
     if observation_version is not None and trained_on != observation_version:
         raise CheckpointError(
             f"{path} was trained on observations of version {trained_on!r}, this program makes "
             f"version {observation_version}; give one made by this version"
         )
-    try:
-        config = NetworkConfig.from_dict(meta["network"])
-    except (KeyError, InputError) as error:
-        raise CheckpointError(
-            f"{path} describes networks that this program does not know ({error}); "
-            "give one made by this version"
-        ) from error
-    params = tree.get("params", {})
-    if _shapes(params) != parameter_shapes(config):
-        raise CheckpointError(f"{path} lacks weights that its networks need; give another file")
     return AgentPolicy(
         params,
         config,

@@ -46,10 +46,11 @@ class AgentConfig:
             )
         if self.loss.consistency > 0 and not self.network.projection_width:
             raise InputError("loss.consistency needs a network.projection_width, 128 say")
-        if self.replay.batch_size % self.optimizer.devices:
+        devices = self.optimizer.devices
+        if devices and self.replay.batch_size % devices:
             raise InputError(
                 f"replay.batch_size must be a multiple of optimizer.devices, not "
-                f"{self.replay.batch_size} for {self.optimizer.devices}"
+                f"{self.replay.batch_size} for {devices}"
             )
         if self.replay.reanalyse > 0 and not self.search.simulations:
             raise InputError("replay.reanalyse needs search.simulations, 8 say")

@@ -129,7 +129,7 @@ class OptimizerConfig(Config):
         gives root values for n-step targets and reanalyse; 0 uses the newest.
       precision: "float32", or "bfloat16" for the networks' arithmetic (parameters,
         losses and optimizer stay float32).
-      devices: devices that share each batch.
+      devices: devices that share each batch; 0 takes all that there are.
     """
 
     learning_rate: float = 1e-3
@@ -152,7 +152,7 @@ class OptimizerConfig(Config):
         "weight_decay": (0.0, 10.0),
         "clip_norm": (1e-6, 1e6),
         "target_every": (0, 10**9),
-        "devices": (1, 4096),
+        "devices": (0, 4096),
     }
 
     def __post_init__(self) -> None:

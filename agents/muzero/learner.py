@@ -94,6 +94,9 @@ class Learner:
           config: the agent's configuration.
           seed: of fresh parameters; the same seed gives the same ones.
           params: start from these instead, with a fresh optimizer.
+
+        Raises:
+          InputError: there are not so many devices, or they cannot share a batch evenly.
         """
         self.config = config
         if params is None:
@@ -102,7 +105,7 @@ class Learner:
         opt_state = make_optimizer(config.optimizer).init(params)
         target = params if config.optimizer.target_every else None
         self.state = LearnerState(params, opt_state, jnp.zeros((), jnp.int32), target)
-        self._sharding = _sharding(config.optimizer.devices)
+        self._sharding = _sharding(config.optimizer.devices, config.replay.batch_size)
         self._update = _compiled_update(config.network, config.loss, config.optimizer)
         self._evaluate = _compiled_evaluate(config.network, config.loss)
 
@@ -253,17 +256,24 @@ def _arithmetic(precision: str) -> jmp.Policy:
     )
 
 
-def _sharding(devices: int) -> tuple[NamedSharding, NamedSharding] | None:
-    """Batches split over devices, and state copied to each; None for one device.
+def _sharding(devices: int, batch_size: int) -> tuple[NamedSharding, NamedSharding] | None:
+    """Batches split over devices (0: all), and state copied to each; None for one device.
 
     Raises:
-      InputError: there are not so many.
+      InputError: there are not so many, or they cannot share a batch evenly.
     """
     if devices == 1:
         return None
     there = jax.devices()
     if devices > len(there):
         raise InputError(f"optimizer.devices is {devices}, but there are {len(there)}")
+    devices = devices or len(there)
+    if batch_size % devices:
+        raise InputError(
+            f"replay.batch_size must be a multiple of the {devices} devices found, not {batch_size}"
+        )
+    if devices == 1:
+        return None
     mesh = Mesh(np.array(there[:devices]), ("batch",))
     return NamedSharding(mesh, PartitionSpec("batch")), NamedSharding(mesh, PartitionSpec())
 

@@ -48,7 +48,7 @@ class AblateArgs:
     seeds: int = 3
     """Runs of each variant."""
 
-    preset: Literal["tiny", "laptop"] = "laptop"
+    preset: Literal["tiny", "laptop", "workstation", "cluster"] = "laptop"
     """Of training."""
 
     only: tuple[str, ...] = ()

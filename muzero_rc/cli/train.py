@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from muzero_rc.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from muzero_rc.training.costs import StageCost
+    from muzero_rc.training.presets import TrainConfig
 
 __all__ = ["TrainArgs", "rewrite", "run"]
 
@@ -27,8 +36,9 @@ class TrainArgs:
     corpus: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of videos; a fifth of the sources in it is kept for validation."""
 
-    preset: Literal["tiny", "laptop"] = "laptop"
-    """tiny: minutes, to see that all works; laptop: a night on two cores."""
+    preset: Literal["tiny", "laptop", "workstation", "cluster"] = "laptop"
+    """tiny: minutes, to see that all works; laptop: a night on two cores; workstation: one GPU
+    and 16 cores; cluster: the same over all GPUs of a machine. All of them work without one."""
 
     resume: bool = False
     """Go on with the run in RUN, with its own settings."""
@@ -77,6 +87,7 @@ def rewrite(words: list[str]) -> list[str]:
 
 def run(args: TrainArgs) -> int:
     """Trains; returns the exit status."""
+    from muzero_rc.evaluation.table import make_console
     from muzero_rc.training.log import RunLog
     from muzero_rc.training.presets import configure
     from muzero_rc.training.run import TrainingRun
@@ -96,7 +107,42 @@ def run(args: TrainArgs) -> int:
             seed=args.seed,
         )
         TrainingRun.create(args.out, config, args.corpus, args.exclude)
+        if not args.quiet:
+            print(_fit(args.preset, config), file=sys.stderr)
     with RunLog(args.out / "events", quiet=args.quiet) as log:
-        policy = TrainingRun.resume(args.out, log).run()
+        training = TrainingRun.resume(args.out, log)
+        policy = training.run()
+    make_console(sys.stdout).print(_table(training.costs.stages()))
     print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")
     return 0
+
+
+def _fit(preset: str, config: TrainConfig) -> str:
+    """What the preset is made for, and what there is."""
+    import jax
+
+    from muzero_rc.training.presets import PRESET_NEEDS
+
+    there = jax.devices()
+    sharing = config.agent.optimizer.devices or len(there)
+    return (
+        f"preset {preset} is made for {PRESET_NEEDS[preset]}; here: cores "
+        f"{len(os.sched_getaffinity(0))}, {there[0].platform} devices {len(there)} (sharing each "
+        f"batch: {sharing}), studies at a time {config.jobs}, processes of self-play "
+        f"{config.self_play.actors}"
+    )
+
+
+def _table(stages: Mapping[str, StageCost]) -> RenderableType:
+    """What the run cost, all its starts together."""
+    from rich import box
+    from rich.table import Table
+
+    from muzero_rc.training.costs import COST_COLUMNS, cost_rows
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(COST_COLUMNS):
+        table.add_column(column, justify="right" if index else "left")
+    for row in cost_rows(stages):
+        table.add_row(*row)
+    return table

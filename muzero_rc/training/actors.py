@@ -36,6 +36,8 @@ _CRASHES_IN_A_ROW = 5
 _GRACE_S = 2.0
 # One thread for each actor's arithmetic: its encoders need the other cores.
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+# A GPU is the learner's, which takes most of its memory at once.
+_PLATFORM = "cpu"
 
 
 class Players(Protocol):
@@ -189,7 +191,8 @@ class Actors:
         ours, theirs = self._context.Pipe(duplex=False)
         order = _Order(**{**vars(self._order), "seed": self._order.seed + 7919 * self._started})
         process = self._context.Process(target=_act, args=(theirs, order), daemon=True)
-        with _environment("XLA_FLAGS", _ONE_THREAD):
+        flags = os.environ.get("XLA_FLAGS", _ONE_THREAD)  # the user's, if there are any
+        with _environment(XLA_FLAGS=flags, JAX_PLATFORMS=_PLATFORM):
             process.start()
         theirs.close()  # so that the end of the process is the end of the pipe
         self._actors.append(_Actor(process, ours, self._started))
@@ -275,12 +278,15 @@ def _act(connection: Connection, order: _Order) -> None:
 
 
 @contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Sets a variable for what is started inside, unless the user has set it."""
-    before = os.environ.get(name)
-    os.environ.setdefault(name, value)
+def _environment(**variables: str) -> Iterator[None]:
+    """Sets variables for what is started inside."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

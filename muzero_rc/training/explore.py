@@ -10,7 +10,7 @@ of their effect stands out of the noise. Every encode is logged frame by frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.baselines import VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Effort
-from muzero_rc.env.first_pass import FirstPass, first_pass
+from muzero_rc.env.first_pass import first_pass
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError
@@ -202,7 +202,13 @@ class Study:
         )
 
 
-def run_study(clip: CorpusClip, base: Policy, config: ExploreConfig, seed: int) -> Study | None:
+def run_study(
+    clip: CorpusClip,
+    base: Policy,
+    config: ExploreConfig,
+    seed: int,
+    on_encode: Callable[[int], None] = lambda frames: None,
+) -> Study | None:
     """Makes one study; None if the clip has no use at this draw (VBR cannot aim).
 
     Args:
@@ -210,6 +216,8 @@ def run_study(clip: CorpusClip, base: Policy, config: ExploreConfig, seed: int) 
       base: policy whose choices are corrected.
       config: ranges to draw from.
       seed: of every random choice.
+      on_encode: told the coded frames of each encode, also of those that are no part of
+        the study.
     """
     rng = np.random.default_rng(seed)
     video, part = _random_part(clip.path, config, rng)
@@ -219,29 +227,31 @@ def run_study(clip: CorpusClip, base: Policy, config: ExploreConfig, seed: int) 
         auto_alt_ref=1 if rng.random() < config.single_layer_share else 6,
     )
     stats = first_pass(video, settings, cache=False)
-    aimed = _aim(video, settings, stats, rng.uniform(*config.psnr_range))
+
+    def encode(settings: EncoderSettings, policy: Policy) -> Rollout:
+        done = rollout(video, settings, policy, first_pass=stats)
+        on_encode(done.score.coded_frames)
+        return done
+
+    aimed = _aim(video, settings, encode, rng.uniform(*config.psnr_range))
     if aimed is None:
         return None
     settings, vbr = aimed
-    high = rollout(
-        video,
-        settings.replace(target_kbps=math.ceil(settings.target_kbps * 1.25) + 1),
-        VbrPolicy(),
-        first_pass=stats,
-    )
+    higher = math.ceil(settings.target_kbps * 1.25) + 1
+    high = encode(settings.replace(target_kbps=higher), VbrPolicy())
     octaves = math.log2(high.score.actual_kbps / vbr.score.actual_kbps)
     if octaves < 0.05:
         return None
     slope = (high.score.psnr_avg - vbr.score.psnr_avg) / octaves
     encodes = [_log("vbr", vbr), _log("vbr_high", high)]
     settings = settings.replace(effort=config.effort)
-    encodes.append(_log("base", rollout(video, settings, base, first_pass=stats)))
+    encodes.append(_log("base", encode(settings, base)))
     for _ in range(config.pairs):
         scale = float(rng.choice(config.scales))
         pair_seed = int(rng.integers(2**31))
         for sign in (1, -1):
             policy = PerturbedPolicy(base, scale, sign, pair_seed)
-            encodes.append(_log("perturbed", rollout(video, settings, policy, first_pass=stats)))
+            encodes.append(_log("perturbed", encode(settings, policy)))
     shape = (video.width, video.height, video.fps.numerator, video.fps.denominator)
     return Study(
         clip.path.name,
@@ -278,14 +288,17 @@ def _random_part(
 
 
 def _aim(
-    video: Clip, settings: EncoderSettings, stats: FirstPass, psnr: float
+    video: Clip,
+    settings: EncoderSettings,
+    encode: Callable[[EncoderSettings, Policy], Rollout],
+    psnr: float,
 ) -> tuple[EncoderSettings, Rollout] | None:
     """The target at which VBR reaches about this PSNR, and VBR's encode there."""
     pixels_per_second = video.width * video.height * float(video.fps)
     kbps = 0.05 * pixels_per_second / 1000
     for _ in range(3):
         aimed = settings.replace(target_kbps=max(2, round(kbps)))
-        tried = rollout(video, aimed, VbrPolicy(), first_pass=stats)
+        tried = encode(aimed, VbrPolicy())
         reached = abs(tried.score.overshoot) < 0.25
         if reached and abs(tried.score.psnr_avg - psnr) < 2.0:
             return aimed, tried

@@ -54,12 +54,26 @@ class Judge:
       opponent: parameters that greedy_opponent plays with; None before there are any.
     """
 
-    def __init__(self, reward: Reward, tasks: Sequence[Task], make_greedy: MakeGreedy) -> None:
-        """Takes the reward, the tasks by number, and how to make a greedy player."""
+    def __init__(
+        self,
+        reward: Reward,
+        tasks: Sequence[Task],
+        make_greedy: MakeGreedy,
+        on_encode: Callable[[int], None] = lambda frames: None,
+    ) -> None:
+        """Takes how to judge.
+
+        Args:
+          reward: with its memory.
+          tasks: by number.
+          make_greedy: makes a greedy player of parameters.
+          on_encode: told the coded frames of each encode that judging takes.
+        """
         self.reward = reward
         self.opponent: Params | None = None
         self._tasks = list(tasks)
         self._make_greedy = make_greedy
+        self._on_encode = on_encode
         self._greedy: AgentPolicy | None = None
         self._clips: TaskClips | None = None
 
@@ -102,7 +116,9 @@ class Judge:
                 self._clips = TaskClips(self._greedy.config.block_columns > 0)
             assert self._clips is not None
             clip, stats = self._clips.get(task)
-            reward.set_opponent(rollout(clip, task.settings, self._greedy, first_pass=stats).score)
+            opposed = rollout(clip, task.settings, self._greedy, first_pass=stats).score
+            self._on_encode(opposed.coded_frames)
+            reward.set_opponent(opposed)
         generation = reward.generation
         outcome = reward(score, lambda rate=1.0: task.vbr_score(score.clip, rate))
         if reward.generation != generation:

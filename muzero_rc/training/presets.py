@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,10 +32,12 @@ from muzero_rc.training.explore import ExploreConfig
 
 __all__ = [
     "PRESETS",
+    "PRESET_NEEDS",
     "SelfPlayConfig",
     "TrainConfig",
     "apply_settings",
     "configure",
+    "setting",
     "setting_names",
 ]
 
@@ -135,6 +138,7 @@ class TrainConfig:
 
 
 def _agent(*, batch_size: int, simulations: int) -> AgentConfig:
+    """The small agent."""
     return AgentConfig(
         network=NetworkConfig(
             clip_features=CLIP_FEATURES,
@@ -148,6 +152,45 @@ def _agent(*, batch_size: int, simulations: int) -> AgentConfig:
         replay=ReplayConfig(batch_size=batch_size),
     )
 
+
+_WORKSTATION = TrainConfig(
+    agent=AgentConfig(
+        network=NetworkConfig(
+            clip_features=CLIP_FEATURES,
+            history_features=HISTORY_FEATURES,
+            frame_features=FRAME_FEATURES,
+            global_features=GLOBAL_FEATURES,
+            window_back=16,
+            window_ahead=48,
+            segments=32,
+            history_rows=48,
+            width=128,
+            latents=32,
+            self_attends=3,
+            heads=8,
+            state_width=256,
+            dynamics_width=512,
+            head_width=256,
+        ),
+        search=SearchConfig(simulations=32, max_considered=16, depth=6),
+        loss=LossConfig(unroll_steps=5),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=1000, weight_decay=1e-2),
+        replay=ReplayConfig(capacity_bytes=8 * 2**30, batch_size=512),
+    ),
+    explore=ExploreConfig(heights=(144, 240, 360, 480), max_frames=150),
+    studies=3000,
+    imitation_updates=20_000,
+    self_play=SelfPlayConfig(
+        episodes=40_000,
+        sessions=4,
+        updates_per_episode=2.0,
+        actors=14,
+        lessons_share=0.25,
+        checkpoint_every=200,
+        checkpoint_minutes=10.0,
+    ),
+    jobs=16,
+)
 
 PRESETS: dict[str, TrainConfig] = {
     # Minutes: to see that everything works, and for tests.
@@ -164,7 +207,7 @@ PRESETS: dict[str, TrainConfig] = {
         studies=4,
         imitation_updates=60,
         self_play=SelfPlayConfig(
-            episodes=8, sessions=2, updates_per_episode=2, checkpoint_every=4, actors=0
+            episodes=8, sessions=2, updates_per_episode=2.0, checkpoint_every=4, actors=0
         ),
     ),
     # A night on two cores; the shipped policy is a shorter run of it.
@@ -174,8 +217,25 @@ PRESETS: dict[str, TrainConfig] = {
         imitation_updates=4000,
         self_play=SelfPlayConfig(episodes=1500),
     ),
+    "workstation": _WORKSTATION,
+    # The same over all devices found; several machines have to wait for Ray.
+    "cluster": dataclasses.replace(
+        _WORKSTATION,
+        agent=dataclasses.replace(
+            _WORKSTATION.agent, optimizer=_WORKSTATION.agent.optimizer.replace(devices=0)
+        ),
+    ),
 }
-"""Runs by name, for `muzero-rc train --preset`."""
+"""Runs by name, for `muzero-rc train --preset`, made for as many cores as they start
+processes; `configure` starts fewer where there are fewer cores."""
+
+PRESET_NEEDS = {
+    "tiny": "any machine",
+    "laptop": "two cores",
+    "workstation": "16 cores, one GPU and 64 GB of memory",
+    "cluster": "one machine with several GPUs alike, 16 cores or more and 64 GB of memory",
+}
+"""What each of `PRESETS` is made for, in a few words."""
 
 
 def configure(
@@ -187,8 +247,9 @@ def configure(
     frames: int | None = None,
     settings: Sequence[str] = (),
     seed: int = 0,
+    cores: int | None = None,
 ) -> TrainConfig:
-    """A preset with some numbers changed.
+    """A preset with some numbers changed, and no more processes than cores but as asked for.
 
     Args:
       preset: its name.
@@ -198,13 +259,15 @@ def configure(
       frames: instead of its own.
       settings: any others, as "section.name=value", see `apply_settings`.
       seed: of every random choice.
+      cores: of the machine; those that this process may use if not given.
 
     Raises:
       InputError: unknown preset or setting, or a number out of range.
     """
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset!r}; give {' or '.join(PRESETS)}")
-    config = apply_settings(PRESETS[preset], settings)
+    fitting = _fitted(PRESETS[preset], len(os.sched_getaffinity(0)) if cores is None else cores)
+    config = apply_settings(fitting, settings)
     for name, value, least in (
         ("studies", studies, 2),
         ("updates", imitation_updates, 0),
@@ -235,6 +298,13 @@ def configure(
     )
 
 
+def _fitted(config: TrainConfig, cores: int) -> TrainConfig:
+    """With studies on all cores, and players on all but the learner's, at most."""
+    play = config.self_play
+    play = dataclasses.replace(play, actors=min(play.actors, max(1, cores - 1)))
+    return dataclasses.replace(config, self_play=play, jobs=min(config.jobs, cores))
+
+
 _SECTIONS = ("network", "search", "loss", "optimizer", "replay", "reward", "explore", "self_play")
 
 
@@ -246,6 +316,12 @@ def setting_names() -> list[str]:
         for name in _SECTIONS
         for field in dataclasses.fields(_section(config, name))
     ]
+
+
+def setting(config: TrainConfig, name: str) -> Any:
+    """The value of a setting, "section.name", or of a field of the run itself."""
+    section, dot, field_name = name.partition(".")
+    return getattr(_section(config, section), field_name) if dot else getattr(config, name)
 
 
 def apply_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
@@ -260,8 +336,8 @@ def apply_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
       InputError: an unknown setting, with the nearest known one, or a bad value.
     """
     changes: dict[str, dict[str, Any]] = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
+    for word in settings:
+        key, separator, text = word.partition("=")
         known = setting_names()
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -6,9 +6,9 @@
 
 The folder holds `config.json`, `studies/`, `learner.npz` (networks and optimizer of
 imitation), `checkpoint/` of self-play, `policy.npz`, exported after imitation and again
-after self-play, `progress.csv` with a row per episode of self-play, and `events/` for
-TensorBoard. Every file is complete whenever it is
-there: a run that was killed at any moment goes on from the last one.
+after self-play, `progress.csv` with a row per episode of self-play, `costs.json`, and
+`events/` for TensorBoard. Every file is complete whenever it is there: a run that was
+killed at any moment goes on from the last one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from muzero_rc.env.observation import OBSERVATION_VERSION
 from muzero_rc.env.registration import ENV_ID
 from muzero_rc.errors import CheckpointError, InputError, OutputError
 from muzero_rc.training.checkpoints import write_json
+from muzero_rc.training.costs import CostLedger, StageMeter, gpus_in_use
 from muzero_rc.training.explore import Study
 from muzero_rc.training.imitation import lessons_of
 from muzero_rc.training.log import RunLog
@@ -52,14 +53,20 @@ class TrainingRun:
     Attributes:
       folder: of the run.
       config: what it is made of.
+      costs: of its stages so far.
     """
 
     def __init__(
         self, folder: Path, config: TrainConfig, clips: Sequence[CorpusClip], log: RunLog
     ) -> None:
-        """Opens a run; `create` and `resume` decide between a new one and an old one."""
+        """Opens a run; `create` and `resume` decide between a new one and an old one.
+
+        Raises:
+          CheckpointError: its costs are damaged.
+        """
         self.folder = folder
         self.config = config
+        self.costs = CostLedger(folder / "costs.json")
         self._clips = list(clips)
         self._log = log
         self._record: dict[str, Any] = {}
@@ -123,16 +130,24 @@ class TrainingRun:
         started = time.monotonic()
         with contextlib.suppress(OutputError):  # compiled anew then: seconds, not an error
             keep_compiled(cache_folder().parent / "xla")
-        studies = Studies(self.folder / "studies", self.config, self._clips, self._log).get()
-        learner, lessons = self._imitate(studies)
+        with self.costs.stage("explore") as meter:
+            folder = self.folder / "studies"
+            studies = Studies(folder, self.config, self._clips, self._log, meter).get()
+        gpus = gpus_in_use(self.config.agent.optimizer.devices)
+        with self.costs.stage("imitate", gpus) as meter:
+            learner, lessons = self._imitate(studies, meter)
+        if not (self.folder / "checkpoint").exists():
+            self._export(learner, "imitation")
         if self.config.self_play.episodes:
-            self._play(studies, learner, lessons)
+            with self.costs.stage("self-play", gpus) as meter:
+                learner = self._play(studies, learner, lessons, meter)
+            self._export(learner, "self-play")
         self._log.say(f"finished after {(time.monotonic() - started) / 60:.0f} min")
         return self.folder / "policy.npz"
 
     # ------------------------------------------------------------------ imitate
 
-    def _imitate(self, studies: Sequence[Study]) -> tuple[Learner, Replay]:
+    def _imitate(self, studies: Sequence[Study], meter: StageMeter) -> tuple[Learner, Replay]:
         agent = self.config.agent
         lessons = Replay(agent.network, agent.replay, agent.loss, self.config.seed)
         model = fit_teacher(studies)
@@ -163,24 +178,27 @@ class TrainingRun:
         while learner.steps < total:
             for _ in range(min(_UPDATES_A_STEP, total - learner.steps)):
                 metrics = checked_update(learner, lessons.sample(), self.folder)
+                meter.updated()
             self._log.step(learner.steps, f"loss {metrics['loss']:.3f}", metrics)
             if learner.steps % 500 < _UPDATES_A_STEP:
+                meter.save()
                 learner.save(path)
+        meter.save()
         learner.save(path)
         self._record["imitation_updates"] = learner.steps
-        if not (self.folder / "checkpoint").exists():
-            self._export(learner, "imitation")
         return learner, lessons
 
     # ------------------------------------------------------------------ self-play
 
-    def _play(self, studies: Sequence[Study], learner: Learner, lessons: Replay) -> None:
+    def _play(
+        self, studies: Sequence[Study], learner: Learner, lessons: Replay, meter: StageMeter
+    ) -> Learner:
         paths = {clip.path.name: clip.path for clip in self._clips}
         known = [study for study in studies if study.clip in paths]
         tasks = [Task(n, study, paths[study.clip]) for n, study in enumerate(known)]
         if not tasks:
             raise InputError("the corpus has none of the clips that the studies were made of")
-        stage = SelfPlayStage(self.folder, self.config, tasks, lessons, self._log)
+        stage = SelfPlayStage(self.folder, self.config, tasks, lessons, self._log, meter)
         learner, counters = stage.run(learner)
         self._record |= {
             "self_play_episodes": counters.episodes,
@@ -189,7 +207,7 @@ class TrainingRun:
             "actor_crashes": counters.crashes,
             "updates": learner.steps,
         }
-        self._export(learner, "self-play")
+        return learner
 
     def _export(self, learner: Learner, stage: str) -> None:
         training = self._record | {
@@ -198,6 +216,7 @@ class TrainingRun:
             "clips": len(self._clips),
             "clips_digest": _digest(self._clips),
             "libvpx": build_id(),
+            "costs": self.costs.as_dict(),
             "config": self.config.as_dict(),
         }
         save_policy(

@@ -25,6 +25,7 @@ from muzero_rc.env.rewards import make_reward
 from muzero_rc.errors import MuzeroRcError
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import Actors, Inline
+from muzero_rc.training.costs import StageMeter
 from muzero_rc.training.judge import Judge, Played
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.presets import TrainConfig
@@ -64,13 +65,15 @@ class SelfPlayStage:
         tasks: Sequence[Task],
         lessons: Replay,
         log: RunLog,
+        meter: StageMeter,
     ) -> None:
-        """Takes what the earlier stages have made."""
+        """Takes what the earlier stages have made, and what counts this one's costs."""
         self._folder = folder
         self._config = config
         self._tasks = list(tasks)
         self._lessons = lessons
         self._log = log
+        self._meter = meter
 
     def run(self, learner: Learner) -> tuple[Learner, checkpoints.Counters]:
         """Plays and learns; the learner and the counters at the end.
@@ -80,7 +83,7 @@ class SelfPlayStage:
         """
         config, play, agent = self._config, self._config.self_play, self._config.agent
         replay = Replay(agent.network, agent.replay, agent.loss, config.seed + 1)
-        judge = Judge(make_reward(config.reward), self._tasks, self._greedy)
+        judge = Judge(make_reward(config.reward), self._tasks, self._greedy, self._meter.encoded)
         learner, counters = checkpoints.restore(self._folder, agent, learner, replay, judge)
         reanalyser = Reanalyser(agent, config.seed) if agent.replay.reanalyse else None
         recent: deque[Played] = deque(maxlen=_WINDOW)
@@ -109,6 +112,7 @@ class SelfPlayStage:
                     recent.append(played)
                     counters.episodes += 1
                     counters.frames += len(played.lesson)
+                    self._meter.encoded(len(played.lesson))
                     counters.owed += play.updates_per_episode
                     counters.seconds = time.monotonic() - started
                     progress.add(played, counters)
@@ -117,6 +121,7 @@ class SelfPlayStage:
                 if counters.owed >= 1 and len(replay):
                     batch = self._batch(replay, learner, reanalyser)
                     metrics = checked_update(learner, batch, self._folder)
+                    self._meter.updated()
                     counters.updates += 1
                     counters.owed -= 1
                 if arrived:
@@ -125,14 +130,17 @@ class SelfPlayStage:
                     self._log.step(counters.episodes, note, numbers | metrics)
                 late = time.monotonic() - saved_at > 60 * play.checkpoint_minutes
                 if counters.episodes - saved_episodes >= play.checkpoint_every or late:
+                    self._meter.save()
                     checkpoints.save(self._folder, learner, replay, judge, counters)
                     saved_at, saved_episodes = time.monotonic(), counters.episodes
             while counters.owed >= 1 and len(replay):
                 batch = self._batch(replay, learner, reanalyser)
                 checked_update(learner, batch, self._folder)
+                self._meter.updated()
                 counters.updates += 1
                 counters.owed -= 1
         counters.seconds = time.monotonic() - started
+        self._meter.save()
         checkpoints.save(self._folder, learner, replay, judge, counters)
         return learner, counters
 

@@ -12,6 +12,7 @@ from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.errors import InputError
+from muzero_rc.training.costs import StageMeter
 from muzero_rc.training.explore import Study, run_study
 from muzero_rc.training.imitation import MODEL_COLUMNS, examples_of
 from muzero_rc.training.log import RunLog
@@ -43,13 +44,19 @@ class Studies:
     """
 
     def __init__(
-        self, folder: Path, config: TrainConfig, clips: Sequence[CorpusClip], log: RunLog
+        self,
+        folder: Path,
+        config: TrainConfig,
+        clips: Sequence[CorpusClip],
+        log: RunLog,
+        meter: StageMeter,
     ) -> None:
-        """Takes where they lie and what they are made of."""
+        """Takes where they lie, what they are made of, and what counts their encodes."""
         self._folder = folder
         self._config = config
         self._clips = list(clips)
         self._log = log
+        self._meter = meter
 
     def get(self) -> list[Study]:
         """All studies of the run.
@@ -87,7 +94,9 @@ class Studies:
                 while made < goal:
                     while len(running) < min(self._config.jobs, goal - made):
                         seed, clip = next(draws)
-                        done = pool.submit(run_study, clip, base, self._config.explore, seed)
+                        done = pool.submit(
+                            run_study, clip, base, self._config.explore, seed, self._meter.encoded
+                        )
                         running[done] = seed
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for done in finished:
@@ -102,6 +111,7 @@ class Studies:
                             if failures > 20 + 5 * goal:
                                 raise InputError("too few clips of the corpus can be studied")
                             continue
+                        self._meter.save()
                         study.save(self._folder / f"{seed:010d}.npz")
                         made += 1
                         self._log.step(made, f"{study.clip} {study.settings.target_kbps} kbit/s")

@@ -250,7 +250,8 @@ _SPREAD = """
 import dataclasses, pickle, sys
 import jax, numpy as np
 from muzero_rc.agents.config import AgentConfig
-from muzero_rc.agents.muzero.learner import Learner, load_batch, save_batch
+from muzero_rc.agents.muzero.learner import Learner
+from muzero_rc.errors import InputError
 
 config, batches = pickle.loads(sys.stdin.buffer.read())
 spread = dataclasses.replace(config, optimizer=config.optimizer.replace(devices=4))
@@ -265,6 +266,12 @@ assert "all-reduce" in many._update.lower(
     many.state, jax.device_put(batches[0], many._sharding[0])
 ).compile().as_text()
 assert many._update._cache_size() == 1, many._update._cache_size()
+every = dataclasses.replace(config, optimizer=config.optimizer.replace(devices=0))
+assert Learner(every)._sharding == many._sharding
+try:
+    Learner(dataclasses.replace(every, replay=config.replay.replace(batch_size=10)))
+except InputError as error:
+    print(error)
 print("same on", len(jax.devices()))
 """
 
@@ -283,7 +290,12 @@ def test_four_devices_share_a_batch_and_find_the_same(
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout.decode().strip() == "same on 4"
+    assert done.stdout.decode().splitlines() == [
+        "replay.batch_size must be a multiple of the 4 devices found, not 10",
+        "same on 4",
+    ]
+    every = dataclasses.replace(config, optimizer=config.optimizer.replace(devices=0))
+    assert Learner(every)._sharding is None, "alone, a device has nothing to share"
     many = dataclasses.replace(config, optimizer=config.optimizer.replace(devices=32))
     with pytest.raises(InputError, match="but there are"):
         Learner(many)

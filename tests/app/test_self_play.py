@@ -21,6 +21,7 @@ from muzero_rc.env.rewards import GreedyOpponentReward, RewardConfig, make_rewar
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import make_player
+from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.explore import run_study
 from muzero_rc.training.judge import Judge
 from muzero_rc.training.log import RunLog
@@ -55,9 +56,12 @@ def task(corpus: Path) -> Task:
     raise AssertionError("no study of the clip")
 
 
-def _stage(folder: Path, config: TrainConfig, task: Task) -> SelfPlayStage:
+def _run(folder: Path, config: TrainConfig, task: Task) -> tuple[Learner, checkpoints.Counters]:
     lessons = Replay(config.agent.network, config.agent.replay, config.agent.loss)
-    return SelfPlayStage(folder, config, [task], lessons, RunLog(folder / "events", quiet=True))
+    log = RunLog(folder / "events", quiet=True)
+    with CostLedger(folder / "costs.json").stage("self-play") as meter:
+        stage = SelfPlayStage(folder, config, [task], lessons, log, meter)
+        return stage.run(Learner(config.agent))
 
 
 def test_what_is_not_finite_stops_the_run_with_its_batch_kept(
@@ -71,7 +75,7 @@ def test_what_is_not_finite_stops_the_run_with_its_batch_kept(
 
     monkeypatch.setattr(Replay, "batch", broken)
     with pytest.raises(MuzeroRcError, match="not finite; its batch is in .*bad_batch.npz"):
-        _stage(tmp_path, config, task).run(Learner(config.agent))
+        _run(tmp_path, config, task)
     kept = load_batch(tmp_path / "bad_batch.npz")
     assert np.isinf(kept.coded).all()
 
@@ -82,7 +86,7 @@ def test_a_resumed_run_has_the_same_counters_optimizer_and_opponents(
 ) -> None:
     reward = RewardConfig(kind=kind, games=1, promotion=0.1)
     config = dataclasses.replace(config, reward=reward)
-    learner, counters = _stage(tmp_path, config, task).run(Learner(config.agent))
+    learner, counters = _run(tmp_path, config, task)
     assert counters.episodes == 4 and counters.updates == learner.steps == 4
     with (tmp_path / "progress.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -108,8 +112,12 @@ def test_a_resumed_run_has_the_same_counters_optimizer_and_opponents(
     with (tmp_path / "progress.csv").open("a") as file:
         file.write("5,999,9,1,1,1,0,0,0\n")
     more = dataclasses.replace(config, self_play=dataclasses.replace(config.self_play, episodes=5))
-    _, after = _stage(tmp_path, more, task).run(Learner(config.agent))
+    _, after = _run(tmp_path, more, task)
     assert after.episodes == 5
+    cost = CostLedger(tmp_path / "costs.json").stages()["self-play"]
+    opposed = kind == "greedy_opponent"
+    assert cost.encodes >= 5 + opposed and cost.updates == 5
+    assert cost.encoder_frames >= after.frames and cost.gpu_minutes == 0
     with (tmp_path / "progress.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
     assert int(last["episodes"]) == 5 and int(last["frames"]) == after.frames != 999

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from muzero_rc.corpus import Corpus, CorpusClip, find_videos
 from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.observation import OBSERVATION_VERSION
 from muzero_rc.errors import InputError
+from muzero_rc.training.costs import CostLedger, StageCost
 from muzero_rc.training.explore import Study, run_study
 from muzero_rc.training.imitation import examples_of, lessons_of, observed
 from muzero_rc.training.presets import PRESETS, TrainConfig, configure
@@ -143,7 +143,7 @@ def _train(corpus: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "muzero_rc.cli.main", "train", "--out", str(out)]
     if "--resume" not in more:
         command += ["--corpus", str(corpus), "--preset", "tiny"]
-    return subprocess.Popen([*command, *more], stderr=subprocess.PIPE, env=os.environ.copy())
+    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Path) -> None:
@@ -157,10 +157,14 @@ def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Pa
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     before = json.loads(checkpoint.read_text())["counters"]
+    spent = CostLedger(out / "costs.json").stages()
+    assert list(spent) == ["explore", "imitate", "self-play"]
+    assert spent["self-play"].encodes >= before["episodes"]
     assert before["episodes"] == PRESETS["tiny"].self_play.checkpoint_every
     with _train(corpus, out, "--resume") as process:
-        _, text = process.communicate(timeout=240)
+        output, text = process.communicate(timeout=240)
         assert process.returncode == 0, text.decode()
+    printed = output.decode()
     counters = json.loads(checkpoint.read_text())["counters"]
     play = PRESETS["tiny"].self_play
     assert counters["episodes"] == play.episodes
@@ -171,5 +175,23 @@ def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Pa
     policy = load_policy(out / "policy.npz", observation_version=OBSERVATION_VERSION)
     assert policy.meta["training"]["stage"] == "self-play"
     assert policy.meta["training"]["self_play_episodes"] == play.episodes
+    costs = CostLedger(out / "costs.json").stages()
+    assert costs["explore"].encodes == spent["explore"].encodes  # nothing was made again
+    assert costs["explore"].encodes >= policy.meta["training"]["studied_encodes"]
+    studies = [Study.load(path) for path in (out / "studies").glob("*.npz")]
+    coded = sum(len(encode.infos) for study in studies for encode in study.encodes)
+    assert costs["explore"].encoder_frames >= coded > 0
+    assert costs["imitate"].updates == PRESETS["tiny"].imitation_updates
+    assert costs["self-play"].encodes >= play.episodes
+    assert costs["self-play"].updates >= counters["updates"]
+    for name, cost in costs.items():
+        assert cost.core_hours > 0 and cost.wall_minutes > spent[name].wall_minutes
+        assert cost.gpu_minutes == 0
+    recorded = {
+        name: StageCost.from_dict(v) for name, v in policy.meta["training"]["costs"].items()
+    }
+    assert recorded == costs
+    table = [line for line in printed.splitlines() if line.strip().startswith("all ")]
+    assert len(table) == 1 and f"{sum(c.encoder_frames for c in costs.values()):,}" in table[0]
     assert list((out / "events").iterdir())
     assert main(["train", "--corpus", str(corpus), "--out", str(out)]) == 2  # not overwritten

@@ -1,0 +1,264 @@
+"""What a policy file is, what it saw, what it cost and where it ends, read from the file.
+
+Nothing in a card is known from elsewhere but the limits that hold for every policy of this
+package; what a file does not say is said to be missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muzero_rc.agents.config import NetworkConfig
+from muzero_rc.agents.policy import POLICY_VERSION, read_policy
+from muzero_rc.env.observation import OBSERVATION_VERSION
+from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.training.command import train_command
+from muzero_rc.training.costs import COST_COLUMNS, StageCost, cost_rows
+from muzero_rc.training.presets import TrainConfig
+
+__all__ = ["ModelCard", "read_card"]
+
+_LIMITS = (
+    "For files in two passes at an average bitrate. Not for live, one pass, constant bitrate, "
+    "or a buffer model: nothing bounds the bitrate of a stretch of the clip.",
+    "The target is aimed at, not guaranteed; a file can be over it.",
+    "8-bit 4:2:0 at a constant frame rate; other input is converted to that.",
+    "Rewarded by PSNR; what viewers or other metrics say was no part of training.",
+    "Runs on the encoder that this package builds, with its patches, and on no other.",
+)
+
+_DATA = (
+    ("sources", "sources"),
+    ("clips", "clips"),
+    ("clips_digest", "digest of the clips' names"),
+    ("studies", "studies"),
+    ("studied_encodes", "encodes in studies"),
+    ("studied_frames", "frames in them, those that only show a buffer included"),
+    ("imitation_updates", "updates of imitation"),
+    ("self_play_episodes", "episodes of self-play"),
+    ("self_play_frames", "coded frames of self-play"),
+    ("updates", "updates in all"),
+    ("stage", "last stage"),
+)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A policy file's card.
+
+    Attributes:
+      name: what the policy calls itself.
+      file: name of the file, without its folder.
+      file_bytes: its size.
+      sha256: of its bytes.
+      format_version: of policy files.
+      network: configuration of the networks.
+      parameters: number of weights in each part of the networks.
+      observation_version: of the observations that it was trained on.
+      env_id: environment that it was trained in.
+      effort: how its encodes distribute search effort, see `env.effort`.
+      training: the record of its training, without its configuration and costs.
+      config: configuration of its training; None if the file has none.
+      command: that trains with this configuration; None if it cannot be told.
+      costs: of the stages of its training; None if they were not recorded.
+      limits: of its use, a sentence each.
+      results: where what it achieves is measured, in Markdown.
+    """
+
+    name: str
+    file: str
+    file_bytes: int
+    sha256: str
+    format_version: int
+    network: NetworkConfig
+    parameters: dict[str, int]
+    observation_version: int
+    env_id: str
+    effort: str
+    training: dict[str, Any]
+    config: dict[str, Any] | None
+    command: str | None
+    costs: dict[str, StageCost] | None
+    limits: list[str]
+    results: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        costs = self.costs
+        return asdict(self) | {
+            "network": self.network.as_dict(),
+            "costs": None if costs is None else {k: v.as_dict() for k, v in costs.items()},
+        }
+
+    def markdown(self) -> str:
+        """The card as a page, a newline at its end."""
+        return "\n\n".join(
+            [
+                f"# {self.name}",
+                "A policy of muzero_rc. Before each coded frame of the second pass of libvpx's "
+                "VP9 encoder it chooses the frame's qindex, 0 to 255, so that the clip meets its "
+                "bitrate at the highest PSNR. This page is what `muzero-rc policy` prints.",
+                _facts(self._identity()),
+                f"## Data\n\n{self._data()}",
+                f"## Cost of training\n\n{self._costs()}",
+                f"## Training\n\n{self._training()}",
+                f"## Results\n\n{self.results}",
+                "## Limits of use\n\n" + "\n".join(f"- {limit}" for limit in self.limits),
+            ]
+        ) + "\n"  # fmt: skip
+
+    def _identity(self) -> dict[str, str]:
+        parts = ", ".join(f"{part} {count:,}" for part, count in self.parameters.items())
+        return {
+            "file": f"`{self.file}`, {self.file_bytes:,} bytes, SHA-256 `{self.sha256}`",
+            "networks": _architecture(self.network),
+            "parameters": f"{sum(self.parameters.values()):,} ({parts})",
+            "action": "a step from libvpx's own proposal for the frame"
+            if self.network.action_frame == "proposal"
+            else "a qindex",
+            "observations": f"version {self.observation_version}, of {self.env_id}",
+            "effort": self.effort,
+            "encoder in training": str(self.training.get("libvpx", "not recorded")),
+        }
+
+    def _data(self) -> str:
+        known = {
+            text: f"{value:,}" if isinstance(value, int) else str(value)
+            for key, text in _DATA
+            if (value := self.training.get(key)) is not None
+        }
+        if not known:
+            return "The file does not say what it was trained on."
+        return "\n\n".join(["The file holds counts of it, no pictures.", _facts(known)])
+
+    def _costs(self) -> str:
+        if self.costs is None:
+            return "Not recorded in the file: its run did not measure its stages."
+        lines = [
+            "| " + " | ".join(COST_COLUMNS) + " |",
+            "|---" + "|---:" * (len(COST_COLUMNS) - 1) + "|",
+            *("| " + " | ".join(row) + " |" for row in cost_rows(self.costs)),
+        ]
+        studied = self.training.get("studied_encodes", 0)
+        if isinstance(studied, int) and self.costs.get("explore", StageCost()).encodes < studied:
+            lines += ["", "Studies of another run were used, too; what they cost is not in here."]
+        return "\n".join(lines)
+
+    def _training(self) -> str:
+        if self.command is None:
+            return "The file has no configuration that this program can read."
+        return (
+            "With the same settings, on a corpus of one's own (`muzero-rc policy --format json` "
+            f"has all of them):\n\n```sh\n{self.command}\n```"
+        )
+
+
+def read_card(path: str | os.PathLike[str], results: str = "") -> ModelCard:
+    """Reads a policy file's card.
+
+    Args:
+      path: of the file.
+      results: where what it achieves is measured, in Markdown; how to measure it if not
+        given.
+
+    Raises:
+      CheckpointError: the file is missing, damaged, of another format or version, or its
+        metadata are.
+    """
+    path = Path(path)
+    params, network, meta = read_policy(path)
+    data = path.read_bytes()
+    parameters: Counter[str] = Counter()
+    for module, leaves in params.items():
+        part = module.partition("/")[0]
+        parameters[part] += sum(int(np.size(leaf)) for leaf in leaves.values())
+    try:
+        training = dict(meta["training"])
+        config = training.pop("config", None)
+        costs = training.pop("costs", None)
+        parsed = None if config is None else _config(config)
+        return ModelCard(
+            name=str(meta["name"]),
+            file=path.name,
+            file_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            format_version=POLICY_VERSION,
+            network=network,
+            parameters=dict(sorted(parameters.items())),
+            observation_version=int(meta["observation_version"]),
+            env_id=str(meta["env_id"]),
+            effort=str(meta.get("effort", "even")),
+            training=training,
+            config=config,
+            command=None if parsed is None else train_command(parsed),
+            costs=None
+            if costs is None
+            else {name: StageCost.from_dict(cost) for name, cost in costs.items()},
+            limits=[*_limits(meta, parsed), *_LIMITS],
+            results=results
+            or f"None in the file: `muzero-rc evaluate CLIPS --policy {path.name} --out results` "
+            "measures BD-rate and landing against two-pass VBR.",
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} has a damaged record of its training ({error}); give another file"
+        ) from error
+
+
+def _config(values: Mapping[str, Any]) -> TrainConfig | None:
+    """The configuration; None if it is of another version of this program."""
+    try:
+        return TrainConfig.from_dict(values)
+    except InputError:
+        return None
+
+
+def _limits(meta: Mapping[str, Any], config: TrainConfig | None) -> list[str]:
+    """What follows from this policy's own training."""
+    found = []
+    version = meta["observation_version"]
+    if version != OBSERVATION_VERSION:
+        found.append(
+            f"It cannot be used by this program: it was trained on observations of version "
+            f"{version}, this program makes version {OBSERVATION_VERSION}."
+        )
+    if config is not None:
+        seen = config.explore
+        found.append(
+            f"It has seen parts of {seen.min_frames} to {seen.max_frames} frames, scaled down to "
+            f"{_listed(seen.heights)} lines, at speed {_listed(seen.speeds)} and targets where "
+            f"VBR has {seen.psnr_range[0]:g} to {seen.psnr_range[1]:g} dB. Longer or larger "
+            "clips, other speeds and other rates are guesses: try some of your own first."
+        )
+    return found
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    *most, last = map(str, sorted(numbers))
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _architecture(network: NetworkConfig) -> str:
+    text = (
+        f"MuZero with representation `{network.representation}`: width {network.width}, "
+        f"state {network.state_width}, dynamics {network.dynamics_width}, "
+        f"heads {network.head_width}, {network.value_bins} value bins"
+    )
+    if network.representation != "mlp":
+        text += (
+            f"; {network.latents} latents, {network.self_attends} self-attention blocks of "
+            f"{network.heads} heads"
+        )
+    return text
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {k} | {v} |" for k, v in facts.items())])
