@@ -87,6 +87,7 @@ def rewrite(words: list[str]) -> list[str]:
 
 def run(args: TrainArgs) -> int:
     """Trains; returns the exit status."""
+    from muzero_rc.corpus import Corpus
     from muzero_rc.evaluation.table import make_console
     from muzero_rc.training.log import RunLog
     from muzero_rc.training.presets import configure
@@ -106,6 +107,7 @@ def run(args: TrainArgs) -> int:
             settings=args.set,
             seed=args.seed,
         )
+        Corpus.open(args.corpus)  # has videos, before anything is told or made
         TrainingRun.create(args.out, config, args.corpus, args.exclude)
         if not args.quiet:
             print(_fit(args.preset, config), file=sys.stderr)
