@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from muzero_rc.env.encoder_model import ModelBackend, ModelClip
 from muzero_rc.env.episode import Episode
 from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.evaluation.table import make_console
 from muzero_rc.types import Observation
 
 __all__ = ["observations_of_the_model", "print_table", "sample_clip"]
@@ -34,8 +35,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(column, justify="right" if index else "left")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+    make_console(sys.stdout).print(table)
 
 
 def observations_of_the_model(count: int) -> list[Observation]:
