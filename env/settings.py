@@ -56,7 +56,7 @@ class EncoderSettings:
       row_mt: row-based multi-threading.
       frame_parallel: each frame's entropy coding starts from what its header says, libvpx's
         default, so that decoders may overlap frames; False lets it go on from the frame
-        before, for 1 to 4% fewer bits.
+        before, for 1 to 3% fewer bits.
       tile_columns: log2 of tile columns.
       tile_rows: log2 of tile rows.
       rc_mode: vbr, cq (constrained quality) or q (constant quality).

@@ -65,7 +65,7 @@ class EncodeArgs:
 
     frame_parallel: bool = False
     """Entropy coding that starts anew with each frame, libvpx's default: decoders may
-    overlap frames, for 1 to 4% more bits."""
+    overlap frames, for 1 to 3% more bits."""
 
     json: bool = False
     """Print JSON lines on stdout instead of the result line."""
