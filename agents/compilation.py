@@ -14,10 +14,15 @@ from pathlib import Path
 from muzero_rc import disk_cache
 from muzero_rc.errors import OutputError
 
-__all__ = ["COMPILED_LIMIT_BYTES", "keep_compiled"]
+__all__ = ["COMPILED_LIMIT_BYTES", "compiled_folder", "keep_compiled"]
 
 COMPILED_LIMIT_BYTES = 256 * 2**20
 """Size of the folder above which programs used longest ago go: 400 of the largest."""
+
+
+def compiled_folder() -> Path:
+    """Where compiled programs are kept, in the user's cache."""
+    return disk_cache.cache_root() / "xla"
 
 
 def keep_compiled(

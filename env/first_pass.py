@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from muzero_rc import disk_cache
 from muzero_rc.env import _native
@@ -96,9 +95,8 @@ def native_settings(clip: Clip, settings: EncoderSettings) -> Any:
 
 
 def cache_folder() -> Path:
-    """Where first passes are kept: $MUZERO_RC_CACHE or the user's cache folder."""
-    root = os.environ.get("MUZERO_RC_CACHE") or platformdirs.user_cache_dir("muzero_rc")
-    return Path(root) / "first_pass"
+    """Where first passes are kept."""
+    return disk_cache.cache_root() / "first_pass"
 
 
 def first_pass(

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from muzero_rc import disk_cache
-from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.results import EncodeRecord, read_json, write_atomically
 
@@ -24,7 +23,7 @@ _TRIM_EVERY = 16  # puts, on average
 
 def shared_folder() -> Path:
     """Where encodes of all evaluations are kept, in the user's cache."""
-    return cache_folder().parent / "encodes"
+    return disk_cache.cache_root() / "encodes"
 
 
 @dataclass(frozen=True, slots=True)

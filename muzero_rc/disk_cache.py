@@ -8,11 +8,14 @@ library's, because entries are plain files that numpy maps and people can look a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Usage", "clear", "trim", "usage"]
+import platformdirs
+
+__all__ = ["Usage", "cache_root", "clear", "trim", "usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,11 @@ class Usage:
 
     entries: int
     size: int
+
+
+def cache_root() -> Path:
+    """Where all caches are kept: $MUZERO_RC_CACHE or the user's cache folder."""
+    return Path(os.environ.get("MUZERO_RC_CACHE") or platformdirs.user_cache_dir("muzero_rc"))
 
 
 def usage(folder: Path) -> Usage:

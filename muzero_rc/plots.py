@@ -6,12 +6,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.errors import OutputError
 from muzero_rc.types import FrameResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Series", "plot_curves", "plot_frames", "plot_rate_time", "rolling_mean"]
 
@@ -89,11 +93,16 @@ def plot_frames(
     last = max(r.show_index for one in series for r in one.results)
     axes[2].set_xlim(-0.01 * (last + 1) / fps, 1.01 * (last + 1) / fps)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12.5, fontweight="bold")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(path, metadata={"Software": "muzero-rc"})
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror}; give another folder or free some space"
+            f"cannot write {path}: {error.strerror or error}; give another folder or free some "
+            "space"
         ) from None
 
 
@@ -189,10 +198,7 @@ def plot_curves(
     )  # fmt: skip
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    _save(figure, path)
 
 
 def plot_rate_time(
@@ -242,7 +248,4 @@ def plot_rate_time(
     )  # fmt: skip
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
-    try:
-        figure.savefig(path, metadata={"Software": "muzero-rc"})
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    _save(figure, path)

@@ -23,7 +23,6 @@ from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.baselines import AnchorPolicy, ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.blocks import BLOCK_FEATURES, block_grid
 from muzero_rc.env.effort import EFFORTS, Effort
-from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.observation import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -417,11 +416,10 @@ def _searching(name_or_path: str, count: str) -> Policy:
     if simulations < 1:
         raise InputError(f"simulations must be at least 1, not {simulations}")
     found = make_policy(name_or_path)
-    if getattr(found, "config", None) is None:
-        raise InputError(f"the policy {name_or_path} has no network to search with")
     from muzero_rc.agents.policy import AgentPolicy
 
-    assert isinstance(found, WithEffort) and isinstance(found.policy, AgentPolicy)
+    if not (isinstance(found, WithEffort) and isinstance(found.policy, AgentPolicy)):
+        raise InputError(f"the policy {name_or_path} has no network to search with")
     plain = found.policy
     searching = AgentPolicy(
         plain.params, plain.config, simulations=simulations, heat=0.0, name=plain.name,
@@ -446,12 +444,12 @@ def _names() -> str:
 
 def _load(path: Path) -> Policy:
     # JAX is heavy; the policies that need none must not wait for it.
-    from muzero_rc.agents.compilation import keep_compiled
+    from muzero_rc.agents.compilation import compiled_folder, keep_compiled
     from muzero_rc.agents.policy import load_policy
 
     # Without a folder to keep it in, the network is compiled anew: seconds, not an error.
     with contextlib.suppress(OutputError):
-        keep_compiled(cache_folder().parent / "xla")
+        keep_compiled(compiled_folder())
 
     policy = load_policy(path, observation_version=OBSERVATION_VERSION)
     effort = policy.meta.get("effort", "even")

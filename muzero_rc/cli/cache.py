@@ -36,15 +36,15 @@ class CacheArgs:
 def run(args: CacheArgs) -> int:
     """Shows or clears."""
     from muzero_rc import disk_cache
-    from muzero_rc.agents.compilation import COMPILED_LIMIT_BYTES
+    from muzero_rc.agents.compilation import COMPILED_LIMIT_BYTES, compiled_folder
     from muzero_rc.env.first_pass import CACHE_LIMIT_BYTES, cache_folder
     from muzero_rc.evaluation.store import SHARED_LIMIT_BYTES, shared_folder
 
-    root = cache_folder().parent
+    root = disk_cache.cache_root()
     caches: dict[str, tuple[Path, int]] = {
         "first-passes": (cache_folder(), CACHE_LIMIT_BYTES),
         "encodes": (shared_folder(), SHARED_LIMIT_BYTES),
-        "networks": (root / "xla", COMPILED_LIMIT_BYTES),
+        "networks": (compiled_folder(), COMPILED_LIMIT_BYTES),
     }
     shown = []
     for kind, (folder, limit) in caches.items():

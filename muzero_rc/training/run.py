@@ -22,13 +22,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from muzero_rc.agents.compilation import keep_compiled
+from muzero_rc.agents.compilation import compiled_folder, keep_compiled
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import save_policy
 from muzero_rc.corpus import Corpus, CorpusClip
 from muzero_rc.env._native import build_id
-from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.observation import OBSERVATION_VERSION
 from muzero_rc.env.registration import ENV_ID
 from muzero_rc.errors import CheckpointError, InputError, OutputError
@@ -129,7 +128,7 @@ class TrainingRun:
         """
         started = time.monotonic()
         with contextlib.suppress(OutputError):  # compiled anew then: seconds, not an error
-            keep_compiled(cache_folder().parent / "xla")
+            keep_compiled(compiled_folder())
         with self.costs.stage("explore") as meter:
             folder = self.folder / "studies"
             studies = Studies(folder, self.config, self._clips, self._log, meter).get()

