@@ -21,8 +21,8 @@ costs, which no step can save, and without the steps that were in force (times
 2^(step/P)): the feedback does not chase itself.
 
 rho corrects the price of libvpx's plan, which knows what is to come; rest corrects its
-sum, and is uncertain early, hence w = done^3 and g from cautious to 1, done being the
-share of frames shown. Ours, not the paper's: its agent has to learn to land from the
+sum, and is uncertain early, hence w = done, the share of frames shown, and g from
+cautious to 1 with it. Ours, not the paper's: its agent has to learn to land from the
 reward alone.
 """
 
@@ -37,7 +37,7 @@ from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
 __all__ = ["LANDING_VERSION", "LONGEST_MOVING_GROUP", "MAX_RATE_STEP", "BudgetFeedback", "reach"]
 
-LANDING_VERSION = 2
+LANDING_VERSION = 3
 """Raised whenever any step changes: encodes of before are not taken for these."""
 
 LONGEST_MOVING_GROUP = 30
@@ -47,16 +47,15 @@ MAX_RATE_STEP = 48
 """Largest step, in qindexes."""
 
 _PER_OCTAVE = 28.0  # qindexes that about halve a frame's bits in the middle of the range
-_AIM = 1.005  # of the budget: early caution leaves more than it should
 _MEMORY = 0.97  # per shown frame: about two groups of pictures
 _PLAN_MEMORY = 0.99  # per coded frame
 _PRIOR_FRAMES = 8.0  # frames on plan that both estimates start from
-_CAUTION = 0.2  # g of the first frame
+_CAUTION = 0.35  # g of the first frame
 _LEAST_LEFT = 0.02  # floor of the bits left, relative to their plan
 _LEAST_REST = 0.05  # floor of what the rest costs, likewise
 _LAST_FRAMES = 24  # shown frames; before them only a part of the largest step is allowed
 _PART_OF_STEP = 0.6
-_MOST_FINER = 9.0  # qindexes; frames near the end are a bad place to spend what is left
+_MOST_FINER = 14.0  # qindexes; frames near the end are a bad place to spend what is left
 _HEADER_BITS = 130.0  # of a frame without residual
 _BITS_PER_PIXEL = 1.0 / 2048.0  # of it: two bits for each superblock of 64x64
 
@@ -76,7 +75,7 @@ class BudgetFeedback:
           pixels: of a frame; what an empty frame costs follows from it.
         """
         self._floor = min(_HEADER_BITS + _BITS_PER_PIXEL * pixels, 0.5 * frame_budget)
-        self._frame_budget = _AIM * frame_budget - self._floor
+        self._frame_budget = frame_budget - self._floor
         self._frames = len(coded_error)
         cost = np.sqrt(np.maximum(coded_error, 0.0) + 1.0)
         self._complexity = (cost / cost.mean()).tolist()
@@ -123,7 +122,7 @@ class BudgetFeedback:
         done = self._shown / self._frames
         price = math.log2(max(self._paid, 1.0) / max(self._planned, 1.0))
         total = math.log2(self._rest(left) / self._bits_left(left))
-        octaves = (1.0 - done**3) * price + done**3 * total
+        octaves = (1.0 - done) * price + done * total
         gain = _CAUTION + (1.0 - _CAUTION) * done
         most = MAX_RATE_STEP * (1.0 if left <= _LAST_FRAMES else _PART_OF_STEP)
         self._step = round(min(max(gain * _PER_OCTAVE * octaves, -_MOST_FINER), most))

@@ -13,7 +13,7 @@ from typing import Any
 
 from muzero_rc.env import _native
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.effort import OWN_SPEED, frame_speed
+from muzero_rc.env.effort import OWN_SPEED, frame_speed, stream_speed
 from muzero_rc.env.first_pass import FirstPass, native_settings
 from muzero_rc.env.first_pass import first_pass as run_first_pass
 from muzero_rc.env.settings import EncoderSettings
@@ -114,10 +114,12 @@ class EncoderSession:
         self._output = None if output is None else Path(output)
         self._info: FrameInfo | None = None
         self._resources = contextlib.ExitStack()
+        native = native_settings(clip, settings)
+        native.speed = stream_speed(settings.effort, settings.speed)
         try:
             reader = self._resources.enter_context(clip.reader())
             self._native = _native.Session(
-                native_settings(clip, settings),
+                native,
                 reader,
                 self.first_pass.packed,
                 str(self._output or ""),

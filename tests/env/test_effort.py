@@ -10,7 +10,7 @@ import pytest
 
 from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.effort import OWN_SPEED, frame_speed
+from muzero_rc.env.effort import OWN_SPEED, frame_speed, stream_speed
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.session import EncoderSession
 from muzero_rc.env.settings import EncoderSettings
@@ -21,7 +21,10 @@ _LEAF = FrameInfo(
 )  # fmt: skip
 _KEY = dataclasses.replace(_LEAF, update_type=UpdateType.KEY, layer_depth=0)
 _BASE = dataclasses.replace(_LEAF, update_type=UpdateType.ARF, shown=False, layer_depth=1)
-_DEEP = dataclasses.replace(_BASE, layer_depth=2)
+_SECOND = dataclasses.replace(_BASE, layer_depth=2)
+_DEEP = dataclasses.replace(_BASE, layer_depth=3)
+_DEEPEST = dataclasses.replace(_BASE, layer_depth=7)
+_KINDS = (_KEY, _BASE, _SECOND, _DEEP, _DEEPEST, _LEAF)
 
 
 def _bytes(clip: Clip, settings: EncoderSettings, speed: int) -> str:
@@ -35,13 +38,19 @@ def _bytes(clip: Clip, settings: EncoderSettings, speed: int) -> str:
 
 @pytest.mark.parametrize("speed", range(10))
 def test_even_effort_leaves_every_frame_at_the_streams_speed(speed: int) -> None:
-    for info in (_KEY, _BASE, _DEEP, _LEAF):
+    for info in _KINDS:
         assert frame_speed("even", speed, info) == OWN_SPEED
 
 
 @pytest.mark.parametrize("speed", range(10))
+def test_between_frames_no_stream_is_worked_at_faster_than_asked(speed: int) -> None:
+    assert stream_speed("even", speed) == speed
+    assert stream_speed("layered", speed) == min(speed, 4)
+
+
+@pytest.mark.parametrize("speed", range(10))
 def test_what_others_are_predicted_from_is_never_searched_faster(speed: int) -> None:
-    given = [frame_speed("layered", speed, info) for info in (_KEY, _BASE, _DEEP, _LEAF)]
+    given = [frame_speed("layered", speed, info) for info in _KINDS]
     assert given == sorted(given)
     assert 0 <= given[0] and given[-1] <= 5
     golden = dataclasses.replace(_LEAF, update_type=UpdateType.GOLDEN, layer_depth=1)
@@ -50,7 +59,7 @@ def test_what_others_are_predicted_from_is_never_searched_faster(speed: int) -> 
 
 def test_slower_streams_have_no_faster_frame() -> None:
     for slow, fast in itertools.pairwise(range(10)):
-        for info in (_KEY, _BASE, _DEEP, _LEAF):
+        for info in _KINDS:
             assert frame_speed("layered", slow, info) <= frame_speed("layered", fast, info)
 
 
