@@ -47,15 +47,16 @@ MAX_RATE_STEP = 48
 """Largest step, in qindexes."""
 
 _PER_OCTAVE = 28.0  # qindexes that about halve a frame's bits in the middle of the range
+_AIM = 1.005  # of the budget: early caution leaves more than it should
 _MEMORY = 0.97  # per shown frame: about two groups of pictures
 _PLAN_MEMORY = 0.99  # per coded frame
 _PRIOR_FRAMES = 8.0  # frames on plan that both estimates start from
-_CAUTION = 0.35  # g of the first frame
+_CAUTION = 0.2  # g of the first frame
 _LEAST_LEFT = 0.02  # floor of the bits left, relative to their plan
 _LEAST_REST = 0.05  # floor of what the rest costs, likewise
 _LAST_FRAMES = 24  # shown frames; before them only a part of the largest step is allowed
 _PART_OF_STEP = 0.6
-_MOST_FINER = 14.0  # qindexes; frames near the end are a bad place to spend what is left
+_MOST_FINER = 9.0  # qindexes; frames near the end are a bad place to spend what is left
 _HEADER_BITS = 130.0  # of a frame without residual
 _BITS_PER_PIXEL = 1.0 / 2048.0  # of it: two bits for each superblock of 64x64
 
@@ -75,7 +76,7 @@ class BudgetFeedback:
           pixels: of a frame; what an empty frame costs follows from it.
         """
         self._floor = min(_HEADER_BITS + _BITS_PER_PIXEL * pixels, 0.5 * frame_budget)
-        self._frame_budget = frame_budget - self._floor
+        self._frame_budget = _AIM * frame_budget - self._floor
         self._frames = len(coded_error)
         cost = np.sqrt(np.maximum(coded_error, 0.0) + 1.0)
         self._complexity = (cost / cost.mean()).tolist()

@@ -65,8 +65,8 @@ class EncoderSettings:
       max_quantizer: highest quantizer 0..63 that libvpx itself may take.
       undershoot_pct: libvpx's undershoot tolerance, percent.
       overshoot_pct: libvpx's overshoot tolerance, percent.
-      effort: even codes every frame at `speed`, layered spends the same time where it
-        pays, see `env.effort`.
+      effort: even codes every frame at `speed`, layered searches longest where it pays,
+        see `env.effort`.
     """
 
     target_kbps: int

@@ -56,7 +56,7 @@ POLICY_NAMES: dict[str, str] = {
     "muzero": "the policy shipped with this package",
     "vbr": "libvpx's own two-pass VBR",
     "proposal": "libvpx's proposal for each frame, verbatim: the control",
-    "layered": "the control with search effort where it pays, in the time of vbr",
+    "layered": "the control with search effort where it pays",
     "landed": "the same, brought to the bitrate by feedback: muzero without its network",
     "cq": "libvpx's constrained quality; cq:LEVEL sets its quantizer 0..63",
     "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
