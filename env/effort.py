@@ -4,7 +4,7 @@ libvpx codes every frame of a stream at one speed (`cpu-used`). But bits saved i
 that others are predicted from are saved again in those, and the frames that nothing is
 predicted from are most of all frames. With the effort `layered` key frames and alternate
 references are searched slower than the stream's speed says, and leaf frames a step slower
-at speeds 3 and 4. That costs more time than not coding frames twice, as libvpx's two-pass
+at speeds 3 and 4, two at 5. That costs more time than not coding frames twice, as libvpx's two-pass
 VBR does, saves: docs/results.md has both by speed, and the picture of rate over time.
 The stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
 
