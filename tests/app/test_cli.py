@@ -300,7 +300,7 @@ def test_signals_leave_nothing(
         process.send_signal(number)
         start = time.monotonic()
         _, errors = process.communicate(timeout=240)
-        assert time.monotonic() - start < 60
+        assert time.monotonic() - start < 20
     finally:
         process.kill()
         process.wait()

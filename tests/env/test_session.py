@@ -212,7 +212,7 @@ def test_closing_mid_frame_is_quick(moving_square: Callable[..., Clip]) -> None:
     session.submit(20)
     start = time.perf_counter()
     session.close()
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < 5.0
     with pytest.raises(SessionClosedError):
         session.result()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import threading
 
 import pytest
@@ -70,10 +69,10 @@ def test_it_comes_near_the_optimum(seed: int) -> None:
     for encodes in (10, 30, 100):
         found = search(Bench(player(clip), encodes), start_plans())
         assert found.on_target and found.outcome.score.overshoot <= 0.005
+        # The tolerance of 0.5% is worth some hundredths of a dB.
         reached.append((found.outcome.score.psnr_avg - constant.psnr_avg) / room)
-    slack = 0.03 / room  # the tolerance of 0.5% is worth some hundredths of a dB
-    assert all(more > fewer - slack for fewer, more in itertools.pairwise(reached))
-    assert reached[-1] > 0.9 - slack
+    assert reached == sorted(reached)
+    assert reached[-1] > 0.9
 
 
 @hypothesis_settings(deadline=None, max_examples=25)
