@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.env.observation import ClipShape
+from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.types import FrameInfo, FrameResult
 
@@ -97,10 +98,11 @@ class Backend(Protocol):
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         *,
+        pilot: Pilot | None = None,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
-        """Starts a second pass."""
+        """Starts the last pass, or a pilot; `pilot` is the record of the one flown before."""
 
 
 class LibvpxBackend:
@@ -126,16 +128,18 @@ class LibvpxBackend:
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         *,
+        pilot: Pilot | None = None,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
-        """Starts a second pass in its own native thread."""
+        """Starts a pass in its own native thread."""
         from muzero_rc.env.session import EncoderSession
 
         return EncoderSession(
             cast(Any, clip),
             settings,
             first_pass=cast(Any, first_pass),
+            pilot=pilot,
             output=output,
             timeout_s=timeout_s,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from muzero_rc.env.backend import ClipLike, FirstPassLike, Session
 from muzero_rc.env.observation import ObservationBuilder
+from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderError, InputError
 from muzero_rc.types import (
@@ -89,8 +90,9 @@ class Episode:
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         session: Session,
+        pilot: Pilot | None = None,
     ) -> None:
-        """Waits for the first frame. Owns `session` from here on."""
+        """Waits for the first frame. Owns `session` from here on; `pilot` as it was given."""
         self.clip = clip
         self.settings = settings
         self.info: FrameInfo | None = None
@@ -99,7 +101,7 @@ class Episode:
         self._stream: EncodedStream | None = None
         self._seen = 0
         try:
-            self._builder = ObservationBuilder(clip, settings, first_pass)
+            self._builder = ObservationBuilder(clip, settings, first_pass, pilot)
             self._advance()
             if self.info is None:
                 raise EncoderError(f"the encoder found no frame to code in {clip.name}")

@@ -115,7 +115,7 @@ class BudgetFeedback:
             self._frames_to_key = max(self._frames_to_key - 1, 0)
             self._shown += 1
 
-    def step(self) -> int:
+    def step(self, info: FrameInfo | None = None) -> int:
         """qindexes to add to libvpx's proposal, up to `MAX_RATE_STEP`, few below zero."""
         left = self._frames - self._shown
         if left <= 0:

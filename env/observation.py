@@ -21,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.env.landing import MAX_RATE_STEP, BudgetFeedback, reach
+from muzero_rc.env.pilot import Pilot
+from muzero_rc.env.piloted_landing import PilotedFeedback, PilotShift
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
@@ -280,7 +282,11 @@ class ObservationBuilder:
     """
 
     def __init__(
-        self, clip: ClipShape, settings: EncoderSettings, first_pass: _FirstPassStats
+        self,
+        clip: ClipShape,
+        settings: EncoderSettings,
+        first_pass: _FirstPassStats,
+        pilot: Pilot | None = None,
     ) -> None:
         """Normalises the clip's statistics, once.
 
@@ -288,6 +294,7 @@ class ObservationBuilder:
           clip: size, frame rate and length of what is encoded.
           settings: the encoder's settings; the target bitrate is one of them.
           first_pass: its `stats` are [T, 25], T the clip's number of frames.
+          pilot: the record of the pilot, in the last of three passes.
 
         Raises:
           InputError: the statistics do not belong to the clip.
@@ -308,8 +315,16 @@ class ObservationBuilder:
         self._budget = self._frame_budget * clip.num_frames
         self._fixed, self._complexity_left = self._fixed_globals(clip, settings, stats)
 
-        coded_error = _finite(stats)[:, _FIELD["coded_error"]]
-        self._feedback = BudgetFeedback(self._frame_budget, coded_error, self._pixels)
+        self._feedback: BudgetFeedback | PilotShift | PilotedFeedback
+        if pilot is not None:
+            self._feedback = PilotedFeedback(
+                self._frame_budget, pilot, clip.num_frames, self._pixels
+            )
+        elif settings.effort == "pilot":
+            self._feedback = PilotShift(self._frame_budget, self._pixels)
+        else:
+            coded_error = _finite(stats)[:, _FIELD["coded_error"]]
+            self._feedback = BudgetFeedback(self._frame_budget, coded_error, self._pixels)
 
         self._rows = np.zeros((64, HISTORY_FEATURES), np.float32)
         self._num_rows = 0
@@ -356,7 +371,7 @@ class ObservationBuilder:
         show_index = min(max(info.show_index, 0), self._num_frames - 1)
         history = self._rows[: self._num_rows]
         history.flags.writeable = False
-        rate_step = self._feedback.step()
+        rate_step = self._feedback.step(info)
         return Observation(
             clip=self.clip,
             history=history,

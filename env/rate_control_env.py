@@ -16,12 +16,14 @@ from muzero_rc.env.actions import ActionKind, make_action_map
 from muzero_rc.env.backend import Backend, ClipLike, LibvpxBackend
 from muzero_rc.env.clip_pool import ClipPool, Targets, VbrReferences
 from muzero_rc.env.episode import Episode
+from muzero_rc.env.pilot import needs_pilot
 from muzero_rc.env.rewards import (
     Reward,
     RewardConfig,
     make_reward,
     psnr_gain_at_equal_rate,
 )
+from muzero_rc.env.rollout import fly_pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.env.spaces import (
     ObservationArrays,
@@ -378,8 +380,15 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         clip = self.clips[index]
         settings = self._settings.replace(target_kbps=target_kbps)
         first_pass = self._backend.first_pass(clip, settings, blocks=self._blocks)
-        session = self._backend.open(clip, settings, first_pass, timeout_s=self._timeout_s)
-        self._episode = Episode(clip, settings, first_pass, session)
+        pilot = None
+        if needs_pilot(settings):
+            pilot = fly_pilot(
+                clip, settings, first_pass, timeout_s=self._timeout_s, backend=self._backend
+            )
+        session = self._backend.open(
+            clip, settings, first_pass, pilot=pilot, timeout_s=self._timeout_s
+        )
+        self._episode = Episode(clip, settings, first_pass, session, pilot)
         info = {"clip": index, "clip_name": clip.name, "target_kbps": target_kbps}
         return self._arrays(), info | self._frame_info(self._episode)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.episode import Episode
+from muzero_rc.env.pilot import PILOT_POLICY, Pilot, needs_pilot, pilot_settings
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy, needs_blocks
@@ -17,7 +19,7 @@ from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy, needs_
 if TYPE_CHECKING:
     from muzero_rc.env.session import EncodedStream
 
-__all__ = ["Rollout", "rollout"]
+__all__ = ["Rollout", "fly_pilot", "rollout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +32,9 @@ class Rollout:
       frames: description and result of every frame; the description is None for
         frames that only show an existing buffer.
       stream: the encoded stream.
-      seconds: wall time of the whole second pass, the policy's included.
+      seconds: wall time of the whole second pass, the policy's and the pilot's included.
       decision_seconds: wall time of observing and deciding.
+      pilot_seconds: wall time of the pilot; 0 with two passes.
     """
 
     score: EpisodeScore
@@ -40,6 +43,36 @@ class Rollout:
     stream: EncodedStream
     seconds: float
     decision_seconds: float
+    pilot_seconds: float = 0.0
+
+
+def fly_pilot(
+    clip: ClipLike,
+    settings: EncoderSettings,
+    first_pass: FirstPassLike,
+    *,
+    on_frame: Callable[[FrameResult], None] | None = None,
+    timeout_s: float = 120.0,
+    backend: Backend | None = None,
+) -> Pilot:
+    """Encodes a clip as fast as libvpx can, for the costs of its frames; see `env.pilot`.
+
+    Args:
+      clip: what is to be encoded.
+      settings: of the encode that follows.
+      first_pass: of this clip.
+      on_frame: called with each frame's result, for a progress display.
+      timeout_s: longest wait for the encoder, seconds.
+      backend: the encoder; None is libvpx.
+
+    Raises:
+      EncoderError: the encoder failed or did not answer in time.
+    """
+    done = _encode(
+        clip, pilot_settings(settings), PILOT_POLICY, first_pass,
+        on_frame=on_frame, timeout_s=timeout_s, backend=backend or LibvpxBackend(),
+    )  # fmt: skip
+    return Pilot.of(done.frames, done.stream.size_bytes)
 
 
 def rollout(
@@ -50,10 +83,13 @@ def rollout(
     first_pass: FirstPassLike | None = None,
     output: Path | None = None,
     on_frame: Callable[[FrameResult], None] | None = None,
+    on_pilot_frame: Callable[[FrameResult], None] | None = None,
     timeout_s: float = 120.0,
     backend: Backend | None = None,
 ) -> Rollout:
     """Encodes a clip, asking the policy before each coded frame.
+
+    With three passes a pilot is flown first.
 
     Args:
       clip: what to encode.
@@ -62,6 +98,7 @@ def rollout(
       first_pass: of this clip; None runs it, or takes it from the cache.
       output: file for the encoded stream as it is made; None keeps it in memory.
       on_frame: called with each frame's result, for a progress display.
+      on_pilot_frame: likewise, of the pilot.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
 
@@ -73,10 +110,41 @@ def rollout(
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
-    session = backend.open(clip, settings, first_pass, output=output, timeout_s=timeout_s)
+    pilot = None
+    if needs_pilot(settings):
+        pilot = fly_pilot(
+            clip, settings, first_pass,
+            on_frame=on_pilot_frame, timeout_s=timeout_s, backend=backend,
+        )  # fmt: skip
+    pilot_seconds = time.perf_counter() - start
+    done = _encode(
+        clip, settings, policy, first_pass, pilot=pilot, output=output,
+        on_frame=on_frame, timeout_s=timeout_s, backend=backend,
+    )  # fmt: skip
+    return dataclasses.replace(
+        done, seconds=done.seconds + pilot_seconds, pilot_seconds=pilot_seconds
+    )
+
+
+def _encode(
+    clip: ClipLike,
+    settings: EncoderSettings,
+    policy: Policy,
+    first_pass: FirstPassLike,
+    *,
+    pilot: Pilot | None = None,
+    output: Path | None = None,
+    on_frame: Callable[[FrameResult], None] | None,
+    timeout_s: float,
+    backend: Backend,
+) -> Rollout:
+    start = time.perf_counter()
+    session = backend.open(
+        clip, settings, first_pass, pilot=pilot, output=output, timeout_s=timeout_s
+    )
     decision_seconds = 0.0
     reported = 0
-    with Episode(clip, settings, first_pass, session) as episode:
+    with Episode(clip, settings, first_pass, session, pilot) as episode:
         while episode.info is not None:
             asked = time.perf_counter()
             decisions = policy.decide([episode.observe()])

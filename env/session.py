@@ -16,6 +16,7 @@ from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import OWN_SPEED, frame_speed, stream_speed
 from muzero_rc.env.first_pass import FirstPass, native_settings
 from muzero_rc.env.first_pass import first_pass as run_first_pass
+from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderTimeoutError, InputError, OutputError
 from muzero_rc.types import KEEP, NUM_QINDEX, FrameInfo, FrameResult, UpdateType
@@ -82,6 +83,7 @@ class EncoderSession:
       clip: what to encode.
       settings: how.
       first_pass: its statistics; run (or taken from the cache) if not given.
+      pilot: the record of the pilot, in the last of three passes.
       output: write the IVF file there while encoding, instead of keeping it in memory.
       timeout_s: watchdog: longest time for one frame.
 
@@ -99,6 +101,7 @@ class EncoderSession:
         settings: EncoderSettings,
         *,
         first_pass: FirstPass | None = None,
+        pilot: Pilot | None = None,
         output: str | os.PathLike[str] | None = None,
         timeout_s: float = 120.0,
     ) -> None:
@@ -110,6 +113,7 @@ class EncoderSession:
                 f"{clip.name}: first pass of {len(self.first_pass.stats)} frames "
                 f"for a clip of {clip.num_frames}"
             )
+        self._pilot = pilot
         self.results: list[FrameResult] = []
         self._output = None if output is None else Path(output)
         self._info: FrameInfo | None = None
@@ -158,7 +162,12 @@ class EncoderSession:
         how, info = self.settings, self._info
         # Without a frame the native session says what is wrong.
         speed = OWN_SPEED if info is None else frame_speed(how.effort, how.speed, info)
-        self._native.submit(value, speed)
+        on_plan = how.passes == 3 and value != KEEP
+        twin = None if info is None or self._pilot is None else self._pilot.twin(info)
+        if on_plan and twin is not None:
+            self._native.submit(value, speed, on_plan, twin.qindex, twin.bits)
+        else:
+            self._native.submit(value, speed, on_plan)
 
     def result(self) -> FrameResult:
         """The result of the frame last submitted. Waits for the encoder."""

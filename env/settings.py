@@ -67,6 +67,9 @@ class EncoderSettings:
       overshoot_pct: libvpx's overshoot tolerance, percent.
       effort: even codes every frame at `speed`, layered searches longest where it pays,
         see `env.effort`.
+      passes: 2, or 3 for a quick pilot encode before the last pass, so that this one knows
+        what frames will cost; see `env.pilot`. 0 leaves it to the policy, 2 if it has no
+        wish.
     """
 
     target_kbps: int
@@ -91,6 +94,7 @@ class EncoderSettings:
     undershoot_pct: int = 25
     overshoot_pct: int = 25
     effort: Effort = "even"
+    passes: Literal[0, 2, 3] = 0
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -106,6 +110,10 @@ class EncoderSettings:
             raise InputError(f"rc_mode must be vbr, cq or q, not {self.rc_mode!r}")
         if self.effort not in EFFORTS:
             raise InputError(f"effort must be {' or '.join(EFFORTS)}, not {self.effort!r}")
+        if self.passes not in (0, 2, 3) or isinstance(self.passes, bool):
+            raise InputError(
+                f"passes must be 2, 3, or 0 for what the policy wants, not {self.passes!r}"
+            )
         if self.min_quantizer > self.max_quantizer:
             raise InputError(
                 f"min_quantizer {self.min_quantizer} is above max_quantizer {self.max_quantizer}"
@@ -123,6 +131,6 @@ class EncoderSettings:
         """The settings on which the first pass depends: it codes nothing, and has no rate."""
         steering = (
             "target_kbps", "rc_mode", "cq_level", "min_quantizer", "max_quantizer",
-            "undershoot_pct", "overshoot_pct", "effort", "frame_parallel",
+            "undershoot_pct", "overshoot_pct", "effort", "passes", "frame_parallel",
         )  # fmt: skip
         return {k: v for k, v in self.as_dict().items() if k not in steering}

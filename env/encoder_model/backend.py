@@ -28,6 +28,7 @@ from muzero_rc.env.encoder_model.formulas import (
 )
 from muzero_rc.env.encoder_model.optimum import Tables, best_constant
 from muzero_rc.env.first_pass import FIRST_PASS_FIELDS
+from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.session import EncodedStream
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderError, InputError, SessionClosedError
@@ -187,10 +188,11 @@ class ModelBackend:
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         *,
+        pilot: Pilot | None = None,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> ModelSession:
-        """Starts a second pass."""
+        """Starts a second pass; its plan never reacts, with or without a pilot."""
         own = _own(clip)
         logs = self._tables_of_frames(own)
         return ModelSession(own, logs, self.proposal(own, settings), self._model)

@@ -256,7 +256,13 @@ NB_MODULE(_native, m) {
              }
              return info ? nb::object(info_tuple(*info)) : nb::none();
            })
-      .def("submit", &Session::submit, "qindex"_a, "speed"_a = -1)
+      .def("submit",
+           [](Session& self, int qindex, int speed, bool on_plan, int told_qindex,
+              int told_bits) {
+             self.submit({qindex, speed, on_plan, told_qindex, told_bits});
+           },
+           "qindex"_a, "speed"_a = -1, "on_plan"_a = false, "told_qindex"_a = -1,
+           "told_bits"_a = 0)
       .def("result",
            [](Session& self) {
              Result given;

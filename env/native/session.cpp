@@ -41,8 +41,7 @@ struct Session::State {
   bool submitted = false;  // a result is owed
   std::exception_ptr error;
   vpx_rc_encodeframe_info_t info{};
-  int qindex = -1;
-  int speed = -1;
+  Answer answer{-1};
   std::optional<Result> result;
   std::vector<Result> uncoded;
 
@@ -80,9 +79,12 @@ struct Session::State {
     waited_s += seconds_since(asked);
     decided = Clock::now();
     if (cancelled) return VPX_RC_ERROR;
-    decision->q_index = qindex;
-    decision->speed = speed;
+    decision->q_index = answer.qindex;
+    decision->speed = answer.speed;
     decision->max_frame_size = 0;
+    decision->on_plan = answer.on_plan;
+    decision->told_qindex = answer.told_qindex;
+    decision->told_bits = answer.told_bits;
     return VPX_RC_OK;
   }
 
@@ -201,15 +203,14 @@ std::optional<vpx_rc_encodeframe_info_t> Session::next(const Heartbeat& heartbea
   return state.info;
 }
 
-void Session::submit(int qindex, int speed) {
+void Session::submit(const Answer& answer) {
   State& state = *state_;
   {
     std::lock_guard<std::mutex> lock(state.mutex);
     if (state.closed) throw ClosedError("the session is closed");
     if (state.phase != State::Phase::kWaiting)
       throw ClosedError("no frame waits for a qindex: call next() first");
-    state.qindex = qindex;
-    state.speed = speed;
+    state.answer = answer;
     state.result.reset();
     state.submitted = true;
     state.phase = State::Phase::kRunning;

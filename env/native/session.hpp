@@ -24,6 +24,14 @@ struct Result {
   double seconds;    // libvpx's time since the decision
 };
 
+struct Answer {
+  int qindex;           // 0..255, or -1 to leave the frame to libvpx
+  int speed = -1;       // 0..9 for this frame alone, -1 for the stream's
+  bool on_plan = false; // rate control takes the frame for as dear as planned
+  int told_qindex = -1; // with told_bits above 0: what its model of bits learns instead
+  int told_bits = 0;    // of what the frame really was
+};
+
 class Session {
  public:
   Session(const Settings& settings, std::shared_ptr<FrameReader> reader, std::string stats,
@@ -34,9 +42,8 @@ class Session {
 
   // The frame that waits for its qindex; nullopt after the last one. Waits for it.
   std::optional<vpx_rc_encodeframe_info_t> next(const Heartbeat& heartbeat);
-  // Answers the waiting frame: 0..255, or -1 to leave it to libvpx; speed 0..9 for this frame
-  // alone, -1 for the stream's. Does not wait.
-  void submit(int qindex, int speed);
+  // Answers the waiting frame. Does not wait.
+  void submit(const Answer& answer);
   // The result of the frame last submitted. Waits for it.
   Result result(const Heartbeat& heartbeat);
   // Results that belong to no decision, since the last call: buffers shown again.

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.env.observation import ClipShape
+from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.types import KEEP, FrameInfo, FrameResult, UpdateType
 
@@ -239,6 +240,7 @@ class FakeBackend:
         settings: EncoderSettings,
         first_pass: Any,
         *,
+        pilot: Pilot | None = None,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> FakeSession:

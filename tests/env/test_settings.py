@@ -32,9 +32,16 @@ RANGES = {
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert {*RANGES, "tpl", "row_mt", "frame_parallel", "rc_mode", "effort"} == set(
+    assert {*RANGES, "tpl", "row_mt", "frame_parallel", "rc_mode", "effort", "passes"} == set(
         EncoderSettings(target_kbps=1).as_dict()
     )
+
+
+def test_passes_are_two_three_or_left_open() -> None:
+    assert [EncoderSettings(target_kbps=1, passes=n).passes for n in (0, 2, 3)] == [0, 2, 3]
+    for bad in (1, 4, -1, True, "3"):
+        with pytest.raises(InputError, match="passes must be 2, 3"):
+            EncoderSettings(target_kbps=1, passes=bad)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -1,0 +1,112 @@
+"""The pilot: a quick encode between the first pass and the last.
+
+What the first pass knows of a frame tells what it will cost within a factor of 1.3 only,
+and the factor common to all frames of a clip not at all: feedback on spending learns it on
+the way, too late for the frames before. So with three passes the clip is encoded twice:
+as fast as libvpx can, and then for good, with the same plan and with the costs of the first
+encode in hand (`env.piloted_landing`). x264's third pass does this with a whole encode.
+
+For both encodes libvpx's plan is kept from reacting to what frames cost, and its model of
+bits learns from the pilot's frames in both, so that their groups of pictures and proposals
+are the same. Ours; the paper has two passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muzero_rc.env.baselines import AnchorPolicy
+from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+
+if TYPE_CHECKING:
+    from muzero_rc.env.settings import EncoderSettings
+
+__all__ = ["PILOT_POLICY", "Pilot", "PilotFrame", "needs_pilot", "pilot_settings"]
+
+PILOT_POLICY = AnchorPolicy()
+"""What decides in a pilot: libvpx's proposals, all shifted alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class PilotFrame:
+    """A frame of the pilot, coded or only shown.
+
+    Attributes:
+      update_type: what it is for; None for a buffer that is shown again.
+      show_index: place among the shown frames.
+      shown: False for hidden frames.
+      proposal_qindex: libvpx's.
+      qindex: that it was coded with, -1 for a buffer.
+      bits: that it took.
+    """
+
+    update_type: UpdateType | None
+    show_index: int
+    shown: bool
+    proposal_qindex: int
+    qindex: int
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """What the pilot's frames were.
+
+    Attributes:
+      frames: in coding order.
+      coded: those of them that were coded, by coding index.
+      shift: of all its qindexes from libvpx's proposals, as far as they go.
+      binding_bits: what the stream has beyond the frames' bits: the indexes that bind
+        hidden frames to shown ones.
+    """
+
+    frames: tuple[PilotFrame, ...]
+    coded: Mapping[int, PilotFrame]
+    shift: int
+    binding_bits: int
+
+    @classmethod
+    def of(cls, frames: Sequence[tuple[FrameInfo | None, FrameResult]], size_bytes: int) -> Pilot:
+        """The record of a finished encode.
+
+        Args:
+          frames: description and result of every frame, as `Episode.frames` has them.
+          size_bytes: of the stream's packets.
+        """
+        record: list[PilotFrame] = []
+        coded: dict[int, PilotFrame] = {}
+        for info, result in frames:
+            frame = PilotFrame(
+                update_type=None if info is None else info.update_type,
+                show_index=result.show_index,
+                shown=result.shown,
+                proposal_qindex=-1 if info is None else info.proposal_qindex,
+                qindex=result.qindex,
+                bits=result.bits,
+            )
+            record.append(frame)
+            if info is not None:
+                coded[info.coding_index] = frame
+        # The frame that was furthest from the ends of the range tells it.
+        shifts = [frame.qindex - frame.proposal_qindex for frame in coded.values()]
+        binding = 8 * size_bytes - sum(frame.bits for frame in record)
+        return cls(tuple(record), coded, max(shifts, key=abs, default=0), max(binding, 0))
+
+    def twin(self, info: FrameInfo) -> PilotFrame | None:
+        """The pilot's frame of the same place and purpose; None if it went another way."""
+        frame = self.coded.get(info.coding_index)
+        if frame is None or frame.show_index != info.show_index:
+            return None
+        return frame if frame.update_type is info.update_type else None
+
+
+def needs_pilot(settings: EncoderSettings) -> bool:
+    """True for settings that ask for a pilot and are not a pilot's own."""
+    return settings.passes == 3 and settings.effort != "pilot"
+
+
+def pilot_settings(settings: EncoderSettings) -> EncoderSettings:
+    """The settings of the pilot for these."""
+    return settings.replace(effort="pilot")

@@ -1,0 +1,91 @@
+"""The landing with a pilot's costs in hand, against costs that are made up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muzero_rc.env.pilot import Pilot, PilotFrame
+from muzero_rc.env.piloted_landing import PilotedFeedback, PilotShift
+from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+
+PIXELS = 176 * 144
+BUDGET = 2000.0
+
+
+def _info(index: int, kind: UpdateType, qindex: int = 100) -> FrameInfo:
+    return FrameInfo(
+        index, index, kind, True, 1, 9, 1, 2, 99, (-1, -1, -1), qindex, 2000, 0, 255, 0
+    )
+
+
+def _result(index: int, qindex: int, bits: int) -> FrameResult:
+    return FrameResult(index, index, True, qindex, bits, (1, 1, 1), (64, 16, 16), 0, 1, 0, 0.01)
+
+
+def _kind(index: int) -> UpdateType:
+    return UpdateType.LEAF if index else UpdateType.KEY
+
+
+def _pilot(costs: list[int], qindex: int = 100, shift: int = 0) -> Pilot:
+    frames = [
+        PilotFrame(_kind(i), i, True, qindex, qindex + shift, bits) for i, bits in enumerate(costs)
+    ]
+    return Pilot(tuple(frames), dict(enumerate(frames)), shift, 0)
+
+
+def _fly(costs: list[int], slope: float, dearer: float) -> tuple[float, list[int]]:
+    """Encodes that follow a law of bits: overshoot and the steps."""
+    feedback = PilotedFeedback(BUDGET, _pilot(costs), len(costs), PIXELS)
+    spent, steps = 0.0, []
+    for index, bits in enumerate(costs):
+        info = _info(index, _kind(index))
+        step = feedback.step(info)
+        steps.append(step)
+        cost = round(bits * dearer * 2 ** (-slope * step))
+        spent += cost
+        feedback.record(info, _result(index, 100 + step, cost))
+    return spent / (BUDGET * len(costs)) - 1, steps
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.3, 2.5])
+@pytest.mark.parametrize("slope", [1 / 45, 1 / 28, 1 / 18])
+def test_it_lands_whatever_the_law_of_bits(factor: float, slope: float) -> None:
+    rng = np.random.default_rng(0)
+    costs = [20000, *(factor * rng.lognormal(7.3, 0.4, 149)).astype(int).tolist()]
+    overshoot, steps = _fly(costs, slope, 0.9)
+    assert abs(overshoot) < 0.02
+    assert np.sign(steps[5]) == np.sign(sum(costs) / (BUDGET * len(costs)) - 1)
+
+
+def test_a_pilot_on_target_is_left_alone() -> None:
+    overshoot, steps = _fly([2000] * 100, 1 / 28, 1.0)
+    assert abs(overshoot) < 0.01
+    assert max(map(abs, steps)) <= 3
+
+
+def test_dear_frames_to_come_are_paid_for_from_the_start() -> None:
+    even = [1500] * 100
+    late = [1500] * 60 + [6000] * 40
+    assert _fly(late, 1 / 28, 1.0)[1][1] > _fly(even, 1 / 28, 1.0)[1][1] + 10
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40), st.integers(0, 255))
+def test_steps_are_bounded_whatever_frames_cost(costs: list[int], qindex: int) -> None:
+    feedback = PilotedFeedback(BUDGET, _pilot(costs, qindex), len(costs), PIXELS)
+    for index, bits in enumerate(costs):
+        info = _info(index, _kind(index), qindex)
+        step = feedback.step(info)
+        assert isinstance(step, int) and -255 <= step <= 255
+        assert feedback.step(info) == step  # to look twice changes nothing
+        feedback.record(info, _result(index, qindex, bits))
+    assert isinstance(feedback.step(info), int)  # after the last frame
+
+
+def test_the_pilots_own_shift_is_one_for_all_frames() -> None:
+    shift = PilotShift(BUDGET, PIXELS)
+    first = shift.step(_info(0, UpdateType.KEY, 150))
+    assert first > 0 > PilotShift(BUDGET, PIXELS).step(_info(0, UpdateType.KEY, 20))
+    assert shift.step(_info(1, UpdateType.LEAF, 20)) == first
