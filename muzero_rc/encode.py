@@ -22,6 +22,7 @@ from muzero_rc import video
 from muzero_rc.agents.teacher import SearchProgress
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import FirstPass, first_pass
+from muzero_rc.env.pilot import needs_pilot
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
@@ -31,7 +32,7 @@ from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
 
-PHASES = ("decode", "first pass", "search", "second pass", "mux", "check")
+PHASES = ("decode", "first pass", "search", "pilot", "second pass", "mux", "check")
 """What an encode goes through, as `Progress.phase` names it."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -100,7 +101,8 @@ class EncodeReport:
       psnr_overall: PSNR of the summed squared error, dB.
       psnr_y: mean over frames of the luma PSNR, dB.
       seconds: wall time of everything.
-      second_pass_seconds: wall time of the second pass, decisions included.
+      second_pass_seconds: wall time of the second pass, decisions and the pilot included.
+      pilot_seconds: wall time of the pilot, 0 without one.
       decision_seconds: wall time of observing and deciding.
       encode_fps: frames over `seconds`.
       qindexes: qindex of each coded frame, in coding order.
@@ -128,6 +130,7 @@ class EncodeReport:
     psnr_y: float
     seconds: float
     second_pass_seconds: float
+    pilot_seconds: float
     decision_seconds: float
     encode_fps: float
     qindexes: list[int]
@@ -265,6 +268,7 @@ def encode(
         psnr_y=score.psnr_y,
         seconds=seconds,
         second_pass_seconds=result.seconds,
+        pilot_seconds=result.pilot_seconds,
         decision_seconds=result.decision_seconds,
         encode_fps=shown / seconds,
         qindexes=result.qindexes,
@@ -323,15 +327,27 @@ def _second_pass(
     if isinstance(policy, TeacherPolicy):
         policy.on_progress = on_search
     settings = prepare(policy, clip, settings, statistics)
-    shown = 0
 
-    def on_frame(frame: FrameResult) -> None:
-        nonlocal shown
-        shown += frame.shown
-        progress("second pass", shown, total)
+    def counting(phase: str) -> Callable[[FrameResult], None]:
+        shown = 0
 
-    progress("second pass", 0, total)
-    result = rollout(clip, settings, policy, first_pass=statistics, output=ivf, on_frame=on_frame)
+        def on_frame(frame: FrameResult) -> None:
+            nonlocal shown
+            shown += frame.shown
+            progress(phase, shown, total)
+
+        return on_frame
+
+    progress("pilot" if needs_pilot(settings) else "second pass", 0, total)
+    result = rollout(
+        clip,
+        settings,
+        policy,
+        first_pass=statistics,
+        output=ivf,
+        on_frame=counting("second pass"),
+        on_pilot_frame=counting("pilot"),
+    )
     if result.score.shown_frames != total:
         raise InputError(
             f"{clip.name} gave {result.score.shown_frames} frames in the second pass, "

@@ -14,7 +14,7 @@ import importlib.resources
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -225,12 +225,24 @@ def _finest(
 
 
 class WithEffort:
-    """A policy whose encodes distribute search effort in their own way, see `env.effort`."""
+    """A policy whose encodes distribute search effort in their own way, see `env.effort`.
 
-    def __init__(self, policy: Policy, effort: Effort, name: str | None = None) -> None:
+    It may also want a third pass, see `env.pilot`; settings that say how many have the last
+    word.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        effort: Effort,
+        name: str | None = None,
+        *,
+        passes: Literal[2, 3] = 2,
+    ) -> None:
         """Takes the policy that decides; its name is kept if none is given."""
         self.policy = policy
         self.effort = effort
+        self.passes = passes
         self.name = name or policy.name
 
     @property
@@ -251,8 +263,10 @@ class WithEffort:
     def prepare(
         self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
     ) -> EncoderSettings:
-        """The settings with this effort."""
-        return prepare(self.policy, clip, settings.replace(effort=self.effort), first_pass)
+        """The settings with this effort, and these passes if they have none."""
+        passes = settings.passes or self.passes
+        settings = settings.replace(effort=self.effort, passes=passes)
+        return prepare(self.policy, clip, settings, first_pass)
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """The policy's decisions. [B] int32."""
@@ -297,7 +311,7 @@ def make_policy(name_or_path: str) -> Policy:
     if name == "layered":
         return WithEffort(ProposalPolicy(), "layered", name)
     if name == "landed":
-        return WithEffort(AnchorPolicy(), "layered", name)
+        return WithEffort(AnchorPolicy(), "layered", name, passes=3)
     if name == "cq":
         return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
     if name == "constant":
@@ -425,7 +439,7 @@ def _searching(name_or_path: str, count: str) -> Policy:
         plain.params, plain.config, simulations=simulations, heat=0.0, name=plain.name,
         meta=plain.meta,
     )  # fmt: skip
-    return WithEffort(searching, found.effort)
+    return WithEffort(searching, found.effort, passes=found.passes)
 
 
 def _number(name: str, text: str) -> int:
@@ -455,4 +469,4 @@ def _load(path: Path) -> Policy:
     effort = policy.meta.get("effort", "even")
     if effort not in EFFORTS:
         raise CheckpointError(f"{path} wants an effort that this program does not know: {effort}")
-    return WithEffort(policy, effort)
+    return WithEffort(policy, effort, passes=3 if effort == "layered" else 2)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json as json_text
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
@@ -51,6 +51,10 @@ class EncodeArgs:
     speed: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """libvpx's cpu-used: 0 slow and best, to 9."""
 
+    passes: Annotated[int, tyro.conf.arg(metavar="2|3")] = 0
+    """3 makes a quick pilot encode first, to land on the bitrate; 2 is faster. Left out, the
+    policy says: muzero wants 3."""
+
     scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = None
     """Scale down to this height, keeping the aspect."""
 
@@ -84,6 +88,7 @@ def encoder_settings(
     threads: int = 1,
     auto_alt_ref: int = 6,
     frame_parallel: bool = False,
+    passes: int = 0,
 ) -> EncoderSettings:
     """Settings from the command line's options; threads bring row-based threading.
 
@@ -99,6 +104,7 @@ def encoder_settings(
         row_mt=threads > 1,
         auto_alt_ref=auto_alt_ref,
         frame_parallel=frame_parallel,
+        passes=cast(Literal[0, 2, 3], passes),
     )
 
 
@@ -111,6 +117,7 @@ def run(args: EncodeArgs) -> int:
         threads=args.threads,
         auto_alt_ref=args.auto_alt_ref,
         frame_parallel=args.frame_parallel,
+        passes=args.passes,
     )
     _check_effort(args)
     from muzero_rc import video

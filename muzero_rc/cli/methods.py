@@ -26,10 +26,11 @@ def build_identity() -> str:
     from muzero_rc.env import _native
     from muzero_rc.env.effort import EFFORT_VERSION
     from muzero_rc.env.landing import LANDING_VERSION
+    from muzero_rc.env.piloted_landing import PILOTED_LANDING_VERSION
 
     return (
-        f"{_native.build_id()} muzero_rc {__version__}"
-        f" effort {EFFORT_VERSION} landing {LANDING_VERSION}"
+        f"{_native.build_id()} muzero_rc {__version__} effort {EFFORT_VERSION}"
+        f" landing {LANDING_VERSION} piloted {PILOTED_LANDING_VERSION}"
     )
 
 

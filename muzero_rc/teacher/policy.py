@@ -116,7 +116,8 @@ class TeacherPolicy:
                 "scale it down, take fewer frames, or encode it without a search"
             )
         self.result = self._qindexes = None
-        settings = settings.replace(effort=self._effort)
+        # A search knows what frames cost from its own encodes.
+        settings = settings.replace(effort=self._effort, passes=2)
         player = PlanPlayer(clip, settings, first_pass, backend=self._backend, policy=self.start)
         log = self._open_log(clip, settings)
 

@@ -47,8 +47,11 @@ FAST = EncoderSettings(target_kbps=100, speed=8)
 X264 = ("-c:v", "libx264", "-preset", "ultrafast")
 
 
+THREE = FAST.replace(passes=3)
+
+
 def run(source: Path, out: Path, **options: object) -> EncodeReport:
-    return encode(source, out, FAST, ProposalPolicy(), **options)  # type: ignore[arg-type]
+    return encode(source, out, THREE, ProposalPolicy(), **options)  # type: ignore[arg-type]
 
 
 def streams(path: Path) -> list[str]:
@@ -79,9 +82,11 @@ def test_report_and_file_agree(clip_file: Path, tmp_path: Path) -> None:
     assert report.actual_kbps == pytest.approx(8 * report.video_bytes / 1.0 / 1000, rel=0.01)
     assert report.deviation == pytest.approx(report.actual_kbps / 100 - 1)
     assert 0 < report.decision_seconds < report.second_pass_seconds < report.seconds
+    assert 0 < report.pilot_seconds < report.second_pass_seconds
     phases = list(dict.fromkeys(step.phase for step in seen))
     assert phases == list(encode_module.PHASES)
-    assert [s.done for s in seen if s.phase == "second pass"][-1] == 25
+    for phase in ("pilot", "second pass"):
+        assert [s.done for s in seen if s.phase == phase][-1] == 25
     assert report.as_dict()["settings"]["target_kbps"] == 100
 
 

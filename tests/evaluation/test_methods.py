@@ -7,6 +7,7 @@ import shlex
 import subprocess
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from muzero_rc import policies, video
 from muzero_rc.cli.main import main
 from muzero_rc.cli.methods import methods_of, split_spec
-from muzero_rc.env import effort, landing
+from muzero_rc.env import effort, landing, piloted_landing
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
@@ -318,17 +319,22 @@ def test_external_and_changed_methods_in_one_table(clip_path, tmp_path, capfd) -
     assert "x264 is another encoder" in told.err
 
 
+def _constants(module: ModuleType) -> dict[str, float]:
+    return {
+        name: value
+        for name, value in sorted(vars(module).items())
+        if isinstance(value, int | float) and not name.endswith("VERSION")
+    }
+
+
 def test_versions_stand_for_the_tables() -> None:
     """Whoever changes a table must raise its version, or old encodes would be taken for new."""
     tables = {
         effort.EFFORT_VERSION: repr(effort._LAYERED),
-        landing.LANDING_VERSION + 100: repr(
-            {
-                name: value
-                for name, value in sorted(vars(landing).items())
-                if isinstance(value, int | float) and name != "LANDING_VERSION"
-            }
+        landing.LANDING_VERSION + 100: repr(_constants(landing)),
+        piloted_landing.PILOTED_LANDING_VERSION + 200: repr(
+            (effort._PILOT, _constants(piloted_landing))
         ),
     }
     digests = {v: hashlib.sha256(t.encode()).hexdigest()[:12] for v, t in tables.items()}
-    assert digests == {3: "04e5d0cfe0e7", 103: "7540200c5fcc"}
+    assert digests == {3: "04e5d0cfe0e7", 103: "7540200c5fcc", 202: "78c0c47ca36e"}
