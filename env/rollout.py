@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def fly_pilot(
     """
     done = _encode(
         clip, pilot_settings(settings), PILOT_POLICY, first_pass,
+        output=Path(os.devnull),  # a film's pilot would be hundreds of megabytes of memory
         on_frame=on_frame, timeout_s=timeout_s, backend=backend or LibvpxBackend(),
     )  # fmt: skip
     return Pilot.of(done.frames, done.stream.size_bytes)
