@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -31,9 +31,9 @@ _NETWORK = NetworkConfig(
 )  # fmt: skip
 
 
-def _prepared(name: str) -> EncoderSettings:
+def _prepared(name: str, settings: EncoderSettings = _SETTINGS) -> EncoderSettings:
     nothing = cast(Any, None)
-    return prepare(make_policy(name), nothing, _SETTINGS, nothing)
+    return prepare(make_policy(name), nothing, settings, nothing)
 
 
 def _observation(rate_step: int) -> Observation:
@@ -62,9 +62,16 @@ def test_anchor_and_control_have_even_effort(name: str) -> None:
     assert _prepared(name) == _SETTINGS
 
 
-@pytest.mark.parametrize("name", ["layered", "landed", "muzero"])
-def test_the_others_ask_for_layered_effort_and_nothing_else(name: str) -> None:
-    assert _prepared(name) == _SETTINGS.replace(effort="layered")
+@pytest.mark.parametrize(("name", "passes"), [("layered", 2), ("landed", 3), ("muzero", 3)])
+def test_the_others_ask_for_layered_effort_and_passes_and_nothing_else(
+    name: str, passes: Literal[2, 3]
+) -> None:
+    assert _prepared(name) == _SETTINGS.replace(effort="layered", passes=passes)
+
+
+@pytest.mark.parametrize("passes", [2, 3])
+def test_settings_have_the_last_word_on_passes(passes: Literal[2, 3]) -> None:
+    assert _prepared("landed", _SETTINGS.replace(passes=passes)).passes == passes
 
 
 def test_landed_follows_the_feedback_and_layered_does_not() -> None:

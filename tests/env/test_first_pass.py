@@ -39,6 +39,7 @@ STEERING = [
     {"undershoot_pct": 90},
     {"overshoot_pct": 0},
     {"effort": "layered"},
+    {"passes": 3},
     {"frame_parallel": False},
 ]
 
