@@ -26,6 +26,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.env.landing import share
 from muzero_rc.env.pilot import Pilot
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
@@ -108,8 +109,7 @@ class PilotedFeedback:
         """
         self._floor = _empty_frame(frame_budget, pixels)
         self._slope = _slope(frame_budget / pixels)
-        self._binding = pilot.binding_bits / num_frames
-        self._frame_budget = _AIM * frame_budget - self._binding
+        self._frame_budget = _AIM * frame_budget - pilot.binding_bits / num_frames
         self._frames = num_frames
         costs, keys, headers = self._costs(pilot)
         self._headers_ahead = [*np.cumsum(headers[::-1])[::-1].tolist(), 0.0]
@@ -141,12 +141,8 @@ class PilotedFeedback:
             cost *= 2.0 ** (step * (_KEY_SLOPE if key else self._slope))
             self._before = self._mean_step()
         if not key:
-            last = self._frames - 1
-            now = min(self._shown, last)
             shown_at = self._shown if result.shown or info is None else info.show_index
-            until = min(max(shown_at, now), last)
-            for frame in range(now, until + 1):
-                self._paid_for[frame] += cost / (until - now + 1)
+            share(self._paid_for, cost, self._shown, shown_at)
             self._prepaid += cost
         if result.shown and self._shown < self._frames:
             paid = self._paid_for[self._shown]
@@ -172,8 +168,8 @@ class PilotedFeedback:
         seen = (self._belief + self._recent) / (self._belief + self._recent_expected)
         price = _CHEAPER * seen
         expected = float(rest.sum())
-        share = max(price * expected - self._prepaid, least) / max(expected, 1.0)
-        step = self._shift + self._solve(share * rest, self._keys_ahead[self._shown], have)
+        scale = max(price * expected - self._prepaid, least) / max(expected, 1.0)
+        step = self._shift + self._solve(scale * rest, self._keys_ahead[self._shown], have)
         if self._before is not None:
             step = max(step, self._before - _FINER_THAN_BEFORE - _FINER_PER_FRAME * left)
         self._step = round(step)
@@ -195,7 +191,7 @@ class PilotedFeedback:
     def _mean_step(self) -> float:
         if self._before is None:
             return float(self._step)
-        frames = min(max(self._shown + 1.0, 1.0), _FRAMES_BEFORE)
+        frames = min(self._shown + 1.0, _FRAMES_BEFORE)
         return self._before + (self._step - self._before) / frames
 
     def _costs(self, pilot: Pilot) -> tuple[_Array, _Array, _Array]:
