@@ -4,8 +4,9 @@ libvpx codes every frame of a stream at one speed (`cpu-used`). But bits saved i
 that others are predicted from are saved again in those, and the frames that nothing is
 predicted from are most of all frames. With the effort `layered` key frames and alternate
 references are searched slower than the stream's speed says, and leaf frames a step slower
-at speeds 3 and 4, two at 5. That costs more time than not coding frames twice, as libvpx's two-pass
-VBR does, saves: docs/results.md has both by speed, and the picture of rate over time.
+at speeds 3 and 4, two at 5. That costs more time than not coding frames twice, as
+libvpx's two-pass VBR does, saves: docs/results.md has both by speed, and the picture of
+rate over time.
 The stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
 
 The tables were chosen by measuring BD-rate and time of single changes
@@ -18,10 +19,20 @@ from typing import Literal, NamedTuple, get_args
 
 from muzero_rc.types import FrameInfo, UpdateType
 
-__all__ = ["EFFORTS", "EFFORT_VERSION", "OWN_SPEED", "Effort", "frame_speed", "stream_speed"]
+__all__ = [
+    "EFFORTS",
+    "EFFORT_VERSION",
+    "OWN_SPEED",
+    "POLICY_EFFORTS",
+    "Effort",
+    "frame_speed",
+    "stream_speed",
+]
 
 Effort = Literal["even", "layered", "pilot"]
 EFFORTS: tuple[str, ...] = get_args(Effort)
+POLICY_EFFORTS: tuple[str, ...] = ("even", "layered")
+"""Those that a policy may want; the other is for what flies ahead of it."""
 
 OWN_SPEED = -1
 """Speed of a frame that is coded at the stream's."""

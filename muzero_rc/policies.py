@@ -22,7 +22,7 @@ import numpy.typing as npt
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.baselines import AnchorPolicy, ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.blocks import BLOCK_FEATURES, block_grid
-from muzero_rc.env.effort import EFFORTS, Effort
+from muzero_rc.env.effort import POLICY_EFFORTS, Effort
 from muzero_rc.env.observation import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -467,6 +467,6 @@ def _load(path: Path) -> Policy:
 
     policy = load_policy(path, observation_version=OBSERVATION_VERSION)
     effort = policy.meta.get("effort", "even")
-    if effort not in EFFORTS:
+    if effort not in POLICY_EFFORTS:
         raise CheckpointError(f"{path} wants an effort that this program does not know: {effort}")
     return WithEffort(policy, effort, passes=3 if effort == "layered" else 2)

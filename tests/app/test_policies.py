@@ -88,6 +88,7 @@ def test_a_files_effort_is_what_it_was_trained_with(tmp_path: Path) -> None:
     assert new.meta["effort"] == "layered" and new.config == _NETWORK
 
 
-def test_an_unknown_effort_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="effort that this program does not know: huge"):
-        make_policy(str(_file(tmp_path, effort="huge")))
+@pytest.mark.parametrize("effort", ["huge", "pilot"])
+def test_an_unknown_effort_is_one_line(tmp_path: Path, effort: str) -> None:
+    with pytest.raises(CheckpointError, match=f"effort that this program does not know: {effort}"):
+        make_policy(str(_file(tmp_path, effort=effort)))
