@@ -320,11 +320,17 @@ def test_report_says_everything_in_plain_text(tmp_path, monkeypatch, variable) -
     assert next(x for x in lines if x.startswith("clips (und")).split()[8:10] == ["2", "(1)"]
     assert "undefined BD-rates: 1" in text
     assert "b, save:0.1 (avg, overall, Y): the test curve has 0 usable points" in text
-    assert "(they count in all numbers above), of 18: 3" in text
+    assert "(they count everywhere else), of 18: 3" in text
     assert "a: 100 kbit/s, VBR gives 200" in text
     assert "failed: 1\n  a, save:0.1, 5 kbit/s: it broke" in text
     vbr = next(x for x in lines if x.startswith("vbr "))
     assert vbr.split()[1:4] == ["17%", "17%", "17%"]
+    # Without the three targets that VBR missed.
+    reachable = lines[next(i for i, x in enumerate(lines) if x.startswith("VBR within 10%")) :]
+    vbr = next(x for x in reachable if x.startswith("vbr "))
+    assert vbr.split()[1:] == ["0%", "0%", "0%", "0.0%", "+0.0%", "+0.0%", "+0.0%", "15"]
+    over = next(x for x in reachable if x.startswith("over:0.02 "))
+    assert over.split()[1:5] == ["100%", "100%", "0%", "2.0%"]
 
 
 def test_report_shows_intervals_from_three_clips(tmp_path) -> None:
