@@ -83,6 +83,7 @@ def rollout(
     policy: Policy,
     *,
     first_pass: FirstPassLike | None = None,
+    pilot: Pilot | None = None,
     output: Path | None = None,
     on_frame: Callable[[FrameResult], None] | None = None,
     on_pilot_frame: Callable[[FrameResult], None] | None = None,
@@ -98,6 +99,7 @@ def rollout(
       settings: how; the target bitrate is one of them.
       policy: answers which qindex.
       first_pass: of this clip; None runs it, or takes it from the cache.
+      pilot: of this clip and settings, for three passes; None flies it.
       output: file for the encoded stream as it is made; None keeps it in memory.
       on_frame: called with each frame's result, for a progress display.
       on_pilot_frame: likewise, of the pilot.
@@ -112,8 +114,9 @@ def rollout(
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
-    pilot = None
-    if needs_pilot(settings):
+    if not needs_pilot(settings):
+        pilot = None
+    elif pilot is None:
         pilot = fly_pilot(
             clip, settings, first_pass,
             on_frame=on_pilot_frame, timeout_s=timeout_s, backend=backend,

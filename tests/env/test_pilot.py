@@ -147,3 +147,15 @@ def _some_key() -> FrameInfo:
 def test_constant_policies_are_untouched_by_the_steps(carphone: Clip) -> None:
     done = rollout(carphone, THREE, ConstantPolicy(120))
     assert set(done.qindexes) == {120}
+
+
+def test_a_pilot_that_was_flown_already_is_not_flown_again(carphone: Clip) -> None:
+    pilot = fly_pilot(carphone, THREE, first_pass(carphone, THREE))
+    seen: list[object] = []
+    given = rollout(carphone, THREE, AnchorPolicy(), pilot=pilot, on_pilot_frame=seen.append)
+    flown = rollout(carphone, THREE, AnchorPolicy(), on_pilot_frame=seen.append)
+    assert given.stream.sha256 == flown.stream.sha256
+    assert len(seen) == len(pilot.frames)  # of the second alone
+    two = THREE.replace(passes=2)
+    with_two = rollout(carphone, two, AnchorPolicy(), pilot=pilot)
+    assert with_two.stream.sha256 == rollout(carphone, two, AnchorPolicy()).stream.sha256
