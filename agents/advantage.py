@@ -73,7 +73,7 @@ class AdvantageExample:
     Attributes:
       source: source of its clip; cross-validation never divides one.
       features: [N, features] of the decided frames.
-      steps: [N] qindex minus libvpx's proposal.
+      steps: [N] qindex minus the anchor.
       base_features: the same of the encode that it is compared with.
       base_steps: likewise.
       shown_frames: T, length of the clip.
@@ -152,9 +152,13 @@ class AdvantageModel:
             further out.
 
         Returns:
-          [N] float32, qindexes; the kind's own where its parabola has no top.
+          [N] float32, qindexes; the kind's own where its parabola has no top, and before
+          the model is fitted.
         """
         kinds = _kinds(features)
+        own = kinds @ np.array(KIND_STEPS)
+        if self._mean is None:
+            return np.asarray(own, np.float32)
         slopes = np.einsum("nf,nf->n", self._phi(features), kinds @ self._slopes)
         curvatures = kinds @ self._curvatures
         tops = np.where(
@@ -162,7 +166,7 @@ class AdvantageModel:
             slopes / (2.0 * np.maximum(curvatures, _SMALLEST_CURVATURE)),
             0.0,
         )
-        steps = np.clip(trust * STEP * tops, -limit, limit) + kinds @ np.array(KIND_STEPS)
+        steps = np.clip(trust * STEP * tops, -limit, limit) + own
         return np.asarray(steps, np.float32)
 
     def _phi(self, features: npt.NDArray[np.float32]) -> _Array:
@@ -191,7 +195,7 @@ class AdvantagePolicy:
     name = "teacher"
 
     def __init__(self, model: AdvantageModel) -> None:
-        """Takes a fitted model."""
+        """Takes a model; unfitted it knows the steps of kinds."""
         self._model = model
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:

@@ -4,16 +4,17 @@ A *study* takes one clip, one target and one setting, encodes it with libvpx's V
 opponent), with VBR at a somewhat higher target (for the slope of the rate-distortion
 curve), with a base policy, and then several times with random corrections to what the
 base policy chose. Corrections come in pairs of opposite sign, so that the linear part
-of their effect stands out of the noise. Every encode is logged frame by frame.
+of their effect stands out of the noise. With three passes one pilot serves all of a
+study's encodes, and they land on the same rate. Every encode is logged frame by frame.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +25,15 @@ from muzero_rc.env.baselines import VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Effort
 from muzero_rc.env.first_pass import first_pass
+from muzero_rc.env.pilot import PILOT_POLICY, Pilot, needs_pilot, pilot_settings
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
-from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, Policy
+from muzero_rc.training.perturbation import PerturbedPolicy
+from muzero_rc.types import FrameInfo, FrameResult, Policy
 
-__all__ = ["Encode", "ExploreConfig", "PerturbedPolicy", "Study", "load_part", "run_study"]
+__all__ = ["Encode", "ExploreConfig", "Study", "load_part", "run_study"]
 
 _LONGEST = 360  # frames of a clip that parts are taken from
 
@@ -49,6 +52,7 @@ class ExploreConfig:
       pairs: pairs of opposite corrections in a study.
       scales: sizes of corrections, standard deviation in qindex.
       effort: of all encodes but VBR's, see `env.effort`.
+      passes: likewise, 2 or 3, see `env.pilot`.
     """
 
     heights: tuple[int, ...] = (144, 180)
@@ -60,36 +64,7 @@ class ExploreConfig:
     pairs: int = 4
     scales: tuple[float, ...] = (4.0, 8.0, 14.0)
     effort: Effort = "layered"
-
-
-class PerturbedPolicy:
-    """Another policy's choices with corrections added, and both remembered.
-
-    Corrections are a sum of one per update type and depth, shared by all such frames,
-    and one per frame, so that both broad and single changes are seen.
-    """
-
-    name = "perturbed"
-
-    def __init__(self, base: Policy, scale: float, sign: int, seed: int) -> None:
-        self._base = base
-        self._scale = scale
-        self._sign = sign
-        self._rng = np.random.default_rng(seed)
-        self._by_kind: dict[bytes, float] = {}
-
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        """qindex for each observation. [B] int32."""
-        chosen = np.asarray(self._base.decide(observations), np.int32)
-        for row, observation in enumerate(observations):
-            # The first columns tell type and depth, see env.observation.
-            kind = np.asarray(observation.frame[:9], np.float32).tobytes()
-            if kind not in self._by_kind:
-                self._by_kind[kind] = float(self._rng.normal())
-            noise = 0.6 * self._by_kind[kind] + 0.8 * float(self._rng.normal())
-            shift = self._sign * round(self._scale * noise)
-            chosen[row] = np.clip(chosen[row] + shift, 0, NUM_QINDEX - 1)
-        return chosen
+    passes: Literal[2, 3] = 3
 
 
 @dataclass(frozen=True)
@@ -97,7 +72,7 @@ class Encode:
     """One logged encode.
 
     Attributes:
-      name: "vbr", "vbr_high", "base" or "perturbed".
+      name: "vbr", "vbr_high", "pilot", "base" or "perturbed".
       psnr_avg: dB.
       psnr_overall: dB.
       psnr_y: dB.
@@ -148,6 +123,14 @@ class Study:
     def encode(self, name: str) -> Encode:
         """The first encode of a name."""
         return next(encode for encode in self.encodes if encode.name == name)
+
+    def pilot(self) -> Pilot | None:
+        """The record of the pilot that went ahead; None with two passes."""
+        for encode in self.encodes:
+            if encode.name == "pilot":
+                seconds = len(self.stats) * self.shape[3] / self.shape[2]
+                return Pilot.of(encode.frames(), round(encode.kbps * 125.0 * seconds))
+        return None
 
     def gain_db(self, encode: Encode, reference: Encode) -> float:
         """PSNR avg in dB that an encode wins over another at equal rate."""
@@ -228,8 +211,8 @@ def run_study(
     )
     stats = first_pass(video, settings, cache=False)
 
-    def encode(settings: EncoderSettings, policy: Policy) -> Rollout:
-        done = rollout(video, settings, policy, first_pass=stats)
+    def encode(settings: EncoderSettings, policy: Policy, pilot: Pilot | None = None) -> Rollout:
+        done = rollout(video, settings, policy, first_pass=stats, pilot=pilot)
         on_encode(done.score.coded_frames)
         return done
 
@@ -244,14 +227,19 @@ def run_study(
         return None
     slope = (high.score.psnr_avg - vbr.score.psnr_avg) / octaves
     encodes = [_log("vbr", vbr), _log("vbr_high", high)]
-    settings = settings.replace(effort=config.effort)
-    encodes.append(_log("base", encode(settings, base)))
+    settings = settings.replace(effort=config.effort, passes=config.passes)
+    pilot = None
+    if needs_pilot(settings):
+        flown = encode(pilot_settings(settings), PILOT_POLICY)
+        pilot = Pilot.of(flown.frames, flown.stream.size_bytes)
+        encodes.append(_log("pilot", flown))
+    encodes.append(_log("base", encode(settings, base, pilot)))
     for _ in range(config.pairs):
         scale = float(rng.choice(config.scales))
         pair_seed = int(rng.integers(2**31))
         for sign in (1, -1):
             policy = PerturbedPolicy(base, scale, sign, pair_seed)
-            encodes.append(_log("perturbed", encode(settings, policy)))
+            encodes.append(_log("perturbed", encode(settings, policy, pilot)))
     shape = (video.width, video.height, video.fps.numerator, video.fps.denominator)
     return Study(
         clip.path.name,

@@ -12,30 +12,12 @@ import numpy.typing as npt
 from muzero_rc.agents.actions import imitation_target
 from muzero_rc.agents.advantage import AdvantageExample, AdvantageModel, advantage_features
 from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
-from muzero_rc.env.observation import FRAME_COLUMNS, GLOBAL_COLUMNS, ObservationBuilder
+from muzero_rc.env.observation import ObservationBuilder
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.training.explore import Encode, Study
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation
 
-__all__ = ["MODEL_COLUMNS", "examples_of", "lessons_of", "observed"]
-
-MODEL_COLUMNS = (
-    *map(
-        FRAME_COLUMNS.index,
-        (
-            "boost",
-            "proposal_to_target",
-            "proposal_qindex",
-            "gop_size",
-            "max_layer_depth",
-            "clip_libvpx_share",
-            "proposal_bpp",
-            "gop_position",
-        ),
-    ),
-    len(FRAME_COLUMNS) + GLOBAL_COLUMNS.index("frame_rate"),
-)
-"""Columns of the advantage features whose effect shows on sources held out."""
+__all__ = ["examples_of", "lessons_of", "observed"]
 
 _OUTLIER = 0.5  # octaves; beyond, the encoder changed its mind about the whole clip
 
@@ -65,7 +47,7 @@ def observed(
     """
     width, height, fps_num, fps_den = study.shape
     shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))
-    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks))
+    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks), study.pilot())
     seen = []
     for info, result in encode.frames():
         if info is not None:
@@ -105,7 +87,7 @@ def lessons_of(
     return [
         _lesson(study, encode, vbr, model, action_frame, blocks)
         for encode in study.encodes
-        if encode.name != "vbr_high"  # another target
+        if encode.name not in ("vbr_high", "pilot")  # another target, another purpose
     ]
 
 
@@ -147,5 +129,6 @@ def _features_and_steps(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     seen: Sequence[tuple[Observation, FrameInfo, FrameResult]] = observed(study, encode)
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
-    steps = np.array([result.qindex - info.proposal_qindex for _, info, result in seen])
+    # From the anchor: that the landing answers to them is a part of what they are worth.
+    steps = np.array([result.qindex - o.anchor_qindex for o, _, result in seen])
     return features, steps.astype(np.float32)

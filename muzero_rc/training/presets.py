@@ -122,8 +122,8 @@ class TrainConfig:
           InputError: it is not of this version.
         """
         try:
-            # Runs from before there was a choice were made with even effort.
-            explore: dict[str, Any] = {"effort": "even"} | {
+            # Runs from before there was a choice had even effort and two passes.
+            explore: dict[str, Any] = {"effort": "even", "passes": 2} | {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values["explore"].items()
             }
             return cls(

@@ -10,12 +10,12 @@ import numpy as np
 
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.corpus import CorpusClip
-from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.errors import InputError
 from muzero_rc.training.costs import StageMeter
 from muzero_rc.training.explore import Study, run_study
-from muzero_rc.training.imitation import MODEL_COLUMNS, examples_of
+from muzero_rc.training.imitation import examples_of
 from muzero_rc.training.log import RunLog
+from muzero_rc.training.perturbation import MODEL_COLUMNS
 from muzero_rc.training.presets import TrainConfig
 from muzero_rc.types import Policy
 
@@ -39,8 +39,8 @@ def fit_teacher(studies: Sequence[Study]) -> AdvantageModel:
 class Studies:
     """A folder of studies; those that are missing are made.
 
-    Half of them are made around libvpx's proposals, half around the teacher of the first
-    half.
+    Half of them are made around the steps of kinds alone, half around the teacher of the
+    first half.
     """
 
     def __init__(
@@ -67,10 +67,11 @@ class Studies:
         """
         config = self._config
         self._log.stage("explore", config.studies, len(self._files()))
-        self._make(ProposalPolicy(), config.studies // 2)
+        plain = AdvantagePolicy(AdvantageModel(MODEL_COLUMNS))
+        self._make(plain, config.studies // 2)
         if len(self._files()) < config.studies:
             known = self._load()
-            teacher = AdvantagePolicy(fit_teacher(known)) if known else ProposalPolicy()
+            teacher = AdvantagePolicy(fit_teacher(known)) if known else plain
             self._make(teacher, config.studies)
         studies = self._load()
         if not studies:

@@ -16,7 +16,7 @@ import pytest
 from muzero_rc.agents.policy import load_policy
 from muzero_rc.cli.main import main
 from muzero_rc.corpus import Corpus, CorpusClip, find_videos
-from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.baselines import AnchorPolicy
 from muzero_rc.env.observation import OBSERVATION_VERSION
 from muzero_rc.errors import InputError
 from muzero_rc.training.costs import CostLedger, StageCost
@@ -44,7 +44,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample_clips: dict[str, Pat
 @pytest.fixture(scope="module")
 def study(corpus: Path) -> Study:
     clip = next(c for c in Corpus.open(corpus).training() if c.source == "street")
-    made = run_study(clip, ProposalPolicy(), PRESETS["tiny"].explore, seed=3)
+    made = run_study(clip, AnchorPolicy(), PRESETS["tiny"].explore, seed=3)
     assert made is not None
     return made
 
@@ -62,21 +62,35 @@ def test_a_study_survives_its_file(study: Study, tmp_path: Path) -> None:
 def test_corrections_come_in_opposite_pairs(study: Study) -> None:
     pairs = [encode for encode in study.encodes if encode.name == "perturbed"]
     assert len(pairs) == 2 * PRESETS["tiny"].explore.pairs
+    uncorrected = study.encode("base").frames()[0][1].qindex
     for plus, minus in zip(pairs[::2], pairs[1::2], strict=True):
-        first_plus = next(f for f in plus.frames() if f[0] is not None)
-        first_minus = next(f for f in minus.frames() if f[0] is not None)
-        assert first_plus[0] is not None
-        proposal = first_plus[0].proposal_qindex
-        up, down = first_plus[1].qindex - proposal, first_minus[1].qindex - proposal
-        assert up == -down or 0 in (first_plus[1].qindex, first_minus[1].qindex)
+        up = plus.frames()[0][1].qindex - uncorrected
+        down = minus.frames()[0][1].qindex - uncorrected
+        assert up == -down or {0, 255} & {up + uncorrected, down + uncorrected}
+
+
+def test_one_pilot_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: Path) -> None:
+    study.save(tmp_path / "study.npz")
+    back = Study.load(tmp_path / "study.npz")
+    pilot = back.pilot()
+    assert pilot is not None
+    assert pilot == study.pilot()
+    assert [e.name for e in study.encodes].count("pilot") == 1
+    flown = [frame.proposal_qindex for frame in pilot.coded.values()]
+    for encode in back.encodes[3:]:
+        assert [info.proposal_qindex for info, _ in encode.frames() if info] == flown
+    # Its landing, made again from the file, is what the encode had; the base has no opinion.
+    seen = observed(back, back.encode("base"))
+    assert [result.qindex for _, _, result in seen] == [o.anchor_qindex for o, _, _ in seen]
+    assert len({o.rate_step for o, _, _ in seen}) > 1
 
 
 def test_lessons_hold_every_encode_at_the_target(study: Study) -> None:
     lessons = lessons_of(study, fit_teacher([study]), "proposal")
-    assert len(lessons) == len(study.encodes) - 1  # but the one at a higher target
-    for lesson, encode in zip(
-        lessons, [e for e in study.encodes if e.name != "vbr_high"], strict=True
-    ):
+    # But the one at a higher target, and the pilot.
+    taught = [e for e in study.encodes if e.name not in ("vbr_high", "pilot")]
+    assert len(lessons) == len(taught) == len(study.encodes) - 2
+    for lesson, encode in zip(lessons, taught, strict=True):
         assert len(lesson) == len(encode.infos) == len(observed(study, encode))
         assert np.allclose(lesson.policies.astype(np.float32).sum(axis=1), 1, atol=1e-2)
         assert lesson.outcome in (-1, 0, 1)
