@@ -41,7 +41,6 @@ __all__ = [
     "MAX_RATE_STEP",
     "BudgetFeedback",
     "reach",
-    "share",
 ]
 
 LANDING_VERSION = 3
@@ -138,7 +137,11 @@ class BudgetFeedback:
 
     def _share(self, cost: float, show_index: int) -> None:
         """Shares a cost among the frames from now to the one that it is shown as."""
-        share(self._paid_for, cost, self._shown, show_index)
+        last = self._frames - 1
+        now = min(self._shown, last)
+        until = min(max(show_index, now), last)
+        for frame in range(now, until + 1):
+            self._paid_for[frame] += cost / (until - now + 1)
         self._prepaid += cost
 
     def _bits_left(self, left: int) -> float:
@@ -153,22 +156,6 @@ class BudgetFeedback:
             # A key frame stands where an ordinary one would have.
             rest += max(self._key_bits - rate, 0.0)
         return max(rest, _LEAST_REST * self._frame_budget * left, 1.0)
-
-
-def share(paid_for: list[float], cost: float, shown: int, show_index: int) -> None:
-    """Shares a frame's cost evenly among the shown frames until its own, in place.
-
-    Args:
-      paid_for: [T] what each shown frame was charged so far.
-      cost: of the frame.
-      shown: frames shown when it was coded.
-      show_index: place of the frame among them.
-    """
-    last = len(paid_for) - 1
-    now = min(shown, last)
-    until = min(max(show_index, now), last)
-    for frame in range(now, until + 1):
-        paid_for[frame] += cost / (until - now + 1)
 
 
 def reach(info: FrameInfo) -> int:

@@ -10,6 +10,7 @@ study's encodes, and they land on the same rate. Every encode is logged frame by
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ class Study:
         """The first encode of a name."""
         return next(encode for encode in self.encodes if encode.name == name)
 
+    @functools.cached_property
     def pilot(self) -> Pilot | None:
         """The record of the pilot that went ahead; None with two passes."""
         for encode in self.encodes:

@@ -47,7 +47,7 @@ def observed(
     """
     width, height, fps_num, fps_den = study.shape
     shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))
-    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks), study.pilot())
+    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks), study.pilot)
     seen = []
     for info, result in encode.frames():
         if info is not None:

@@ -34,7 +34,7 @@ class Task:
         self._part = study.part
         self._shape = study.shape
         self._shown = len(study.stats)
-        self.pilot = study.pilot()
+        self.pilot = study.pilot
         self._vbr = {1.0: _slim(study.encode("vbr")), 1.25: _slim(study.encode("vbr_high"))}
 
     @property

@@ -58,7 +58,10 @@ def test_it_lands_whatever_the_law_of_bits(factor: float, slope: float) -> None:
     overshoot, steps = _fly(costs, slope, 0.9)
     assert abs(overshoot) < 0.02
     over = 0.9 * sum(costs) / (BUDGET * len(costs)) - 1
-    assert np.sign(steps[5]) == np.sign(over) or abs(over) < 0.01
+    if abs(over) < 0.01:
+        assert abs(steps[5]) <= 1
+    else:
+        assert np.sign(steps[5]) == np.sign(over)
 
 
 def test_a_pilot_on_target_is_left_alone() -> None:
@@ -69,7 +72,7 @@ def test_a_pilot_on_target_is_left_alone() -> None:
 
 def test_the_step_stays_where_it_was_right_however_far_from_the_pilot() -> None:
     """Half of the pilot's bits are asked for; hidden frames are paid for before the rest."""
-    feedback, spent, steps = None, 0.0, []
+    spent, steps = 0.0, []
     kinds = [UpdateType.KEY, *([UpdateType.ARF, *[UpdateType.LEAF] * 9] * 15)]
     bits = [40000 if k is UpdateType.KEY else 12000 if k is UpdateType.ARF else 2500 for k in kinds]
     shown = [k is not UpdateType.ARF for k in kinds]
