@@ -1,12 +1,13 @@
-"""Where search effort goes: the speed that each frame of a second pass is coded at.
+"""Where search effort goes: how thoroughly each frame of a second pass is searched.
 
 libvpx codes every frame of a stream at one speed (`cpu-used`). But bits saved in a frame
 that others are predicted from are saved again in those, and the frames that nothing is
 predicted from are most of all frames. With the effort `layered` key frames and alternate
-references are searched slower than the stream's speed says, and leaf frames a step slower
-at speeds 3 and 4, two at 5. That costs more time than not coding frames twice, as
-libvpx's two-pass VBR does, saves: docs/results.md has both by speed, and the picture of
-rate over time.
+references are searched slower than the stream's speed says. A speed stands for some
+thirty shortcuts, which are not worth the same: leaf frames go without two of them
+(`Thorough`). After a pilot (`env.pilot`) only blocks near the sizes that it found are
+searched (`NEAR`), which saves an eighth of the last pass. docs/results.md has what each
+of these brings and costs.
 The stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
 
 The tables were chosen by measuring BD-rate and time of single changes
@@ -15,6 +16,7 @@ The tables were chosen by measuring BD-rate and time of single changes
 
 from __future__ import annotations
 
+import enum
 from typing import Literal, NamedTuple, get_args
 
 from muzero_rc.types import FrameInfo, UpdateType
@@ -22,10 +24,13 @@ from muzero_rc.types import FrameInfo, UpdateType
 __all__ = [
     "EFFORTS",
     "EFFORT_VERSION",
+    "NEAR",
     "OWN_SPEED",
     "POLICY_EFFORTS",
     "Effort",
-    "frame_speed",
+    "Search",
+    "Thorough",
+    "frame_search",
     "stream_speed",
 ]
 
@@ -37,8 +42,31 @@ POLICY_EFFORTS: tuple[str, ...] = ("even", "layered")
 OWN_SPEED = -1
 """Speed of a frame that is coded at the stream's."""
 
-EFFORT_VERSION = 3
-"""Raised whenever the speed of any frame changes: encodes of before are not taken for these."""
+EFFORT_VERSION = 4
+"""Raised whenever the search of any frame changes: encodes of before are not taken for these."""
+
+NEAR = (1, 1)
+"""Levels (64x64, 32x32, 16x16, 8x8) that blocks may be larger and smaller than the pilot's."""
+
+
+class Thorough(enum.IntFlag):
+    """Shortcuts of its speed that a frame's search does not take; `vpx_rc_thorough`."""
+
+    NOTHING = 0
+    ALL_MODES = 1  # none is left out for how rarely it won
+    ALL_TRANSFORMS = 2  # of every size
+
+
+class Search(NamedTuple):
+    """How a frame is searched.
+
+    Attributes:
+      speed: libvpx's `cpu-used`, 0..5, or `OWN_SPEED`.
+      thorough: what is searched as if that were 0.
+    """
+
+    speed: int
+    thorough: Thorough = Thorough.NOTHING
 
 
 class _Speeds(NamedTuple):
@@ -56,11 +84,12 @@ class _Speeds(NamedTuple):
 # and worse, in what is done between frames and in leaf frames.
 _LAYERED: dict[int, _Speeds] = {
     0: _Speeds(0, 0, 0, 0, 0, 0),
-    1: _Speeds(1, 0, 0, 0, 1, 1),
-    2: _Speeds(2, 1, 1, 1, 1, 2),
-    3: _Speeds(3, 1, 1, 1, 2, 2),
-    4: _Speeds(4, 1, 1, 1, 2, 3),
+    1: _Speeds(1, 0, 0, 0, 0, 1),
+    2: _Speeds(2, 0, 0, 1, 1, 2),
+    3: _Speeds(3, 1, 1, 1, 1, 2),
+    4: _Speeds(4, 1, 1, 1, 1, 3),
 }
+_LEAF_THOROUGH = Thorough.ALL_MODES | Thorough.ALL_TRANSFORMS
 _FASTEST = max(_LAYERED)
 _PILOT = 4
 """Speed of all frames of a pilot: libvpx's 5 takes longer. Between frames a pilot works at
@@ -78,27 +107,24 @@ def stream_speed(effort: Effort, speed: int) -> int:
     return speed if effort == "even" else _LAYERED[min(speed, _FASTEST)].stream
 
 
-def frame_speed(effort: Effort, speed: int, info: FrameInfo) -> int:
-    """The speed that a frame is coded at.
+def frame_search(effort: Effort, speed: int, info: FrameInfo) -> Search:
+    """How a frame is searched.
 
     Args:
       effort: `even` leaves every frame at the stream's speed, `pilot` codes all as fast as
         libvpx goes.
       speed: the stream's, libvpx's `cpu-used`; above 4 it changes nothing.
       info: the frame.
-
-    Returns:
-      0..5, or `OWN_SPEED`.
     """
     if effort == "even":
-        return OWN_SPEED
+        return Search(OWN_SPEED)
     if effort == "pilot":
-        return _PILOT
+        return Search(_PILOT)
     speeds = _LAYERED[min(speed, _FASTEST)]
     match info.update_type:
         case UpdateType.KEY:
-            return speeds.key
+            return Search(speeds.key)
         case UpdateType.ARF | UpdateType.GOLDEN:
-            return speeds[min(max(_BASE + info.layer_depth - 1, _BASE), _DEEPER)]
+            return Search(speeds[min(max(_BASE + info.layer_depth - 1, _BASE), _DEEPER)])
         case _:
-            return speeds.leaf
+            return Search(speeds.leaf, _LEAF_THOROUGH)

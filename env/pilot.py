@@ -4,7 +4,8 @@ What the first pass knows of a frame tells what it will cost within a factor of 
 and the factor common to all frames of a clip not at all: feedback on spending learns it on
 the way, too late for the frames before. So with three passes the clip is encoded twice:
 as fast as libvpx can, and then for good, with the same plan and with the costs of the first
-encode in hand (`env.piloted_landing`). x264's third pass does this with a whole encode.
+encode in hand (`env.piloted_landing`), looking for blocks near the sizes that it found
+(`env.effort.NEAR`). x264's third pass does this with a whole encode.
 
 For both encodes libvpx's plan is kept from reacting to what frames cost, and its model of
 bits learns from the pilot's frames in both, so that their groups of pictures and proposals
@@ -40,6 +41,7 @@ class PilotFrame:
       proposal_qindex: libvpx's.
       qindex: that it was coded with, -1 for a buffer.
       bits: that it took.
+      partition: how its superblocks were split, packed by the native session.
     """
 
     update_type: UpdateType | None
@@ -48,6 +50,7 @@ class PilotFrame:
     proposal_qindex: int
     qindex: int
     bits: int
+    partition: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Pilot:
                 proposal_qindex=-1 if info is None else info.proposal_qindex,
                 qindex=result.qindex,
                 bits=result.bits,
+                partition=result.partition,
             )
             record.append(frame)
             if info is not None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from muzero_rc.env import _native
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.effort import OWN_SPEED, frame_speed, stream_speed
+from muzero_rc.env.effort import NEAR, OWN_SPEED, Search, frame_search, stream_speed
 from muzero_rc.env.first_pass import FirstPass, native_settings
 from muzero_rc.env.first_pass import first_pass as run_first_pass
 from muzero_rc.env.pilot import Pilot
@@ -128,6 +128,7 @@ class EncoderSession:
                 self.first_pass.packed,
                 str(self._output or ""),
                 timeout_s,
+                keep_partitions=settings.effort == "pilot",
             )
             self._resources.callback(self._native.close)
         except BaseException:
@@ -161,13 +162,14 @@ class EncoderSession:
             raise InputError(f"qindex must be 0..{NUM_QINDEX - 1} or KEEP, not {qindex}")
         how, info = self.settings, self._info
         # Without a frame the native session says what is wrong.
-        speed = OWN_SPEED if info is None else frame_speed(how.effort, how.speed, info)
+        search = Search(OWN_SPEED) if info is None else frame_search(how.effort, how.speed, info)
         on_plan = how.passes == 3 and value != KEEP
         twin = None if info is None or self._pilot is None else self._pilot.twin(info)
         if on_plan and twin is not None:
-            self._native.submit(value, speed, on_plan, twin.qindex, twin.bits)
+            told = (twin.qindex, twin.bits, twin.partition, *NEAR)
+            self._native.submit(value, search.speed, int(search.thorough), on_plan, *told)
         else:
-            self._native.submit(value, speed, on_plan)
+            self._native.submit(value, search.speed, int(search.thorough), on_plan)
 
     def result(self) -> FrameResult:
         """The result of the frame last submitted. Waits for the encoder."""

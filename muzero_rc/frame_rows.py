@@ -10,7 +10,10 @@ from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 __all__ = ["info_of_row", "info_row", "result_of_row", "result_row"]
 
 _INFO_FIELDS = tuple(field.name for field in dataclasses.fields(FrameInfo))
-_RESULT_FIELDS = tuple(field.name for field in dataclasses.fields(FrameResult))
+_NOT_NUMBERS = ("partition",)
+_RESULT_FIELDS = tuple(
+    field.name for field in dataclasses.fields(FrameResult) if field.name not in _NOT_NUMBERS
+)
 
 
 def info_row(info: FrameInfo) -> list[float]:
@@ -19,7 +22,7 @@ def info_row(info: FrameInfo) -> list[float]:
 
 
 def result_row(result: FrameResult) -> list[float]:
-    """All fields in order, tuples spread out."""
+    """All fields in order, tuples spread out, but for the partition."""
     return _flat(result, _RESULT_FIELDS)
 
 
@@ -32,7 +35,7 @@ def info_of_row(row: Sequence[float]) -> FrameInfo:
 
 
 def result_of_row(row: Sequence[float]) -> FrameResult:
-    """What `result_row` was given."""
+    """What `result_row` was given, without a partition."""
     v = [int(value) for value in row[:-1]]
     return FrameResult(
         v[0], v[1], bool(v[2]), v[3], v[4], (v[5], v[6], v[7]), (v[8], v[9], v[10]),

@@ -123,6 +123,7 @@ class FrameResult:
       inter_blocks: 8x8 blocks predicted from references.
       skip_blocks: 8x8 blocks without residual.
       seconds: time libvpx took for the frame, decision time not included.
+      partition: how its superblocks were split, packed; empty but for a pilot's frames.
     """
 
     coding_index: int
@@ -136,6 +137,7 @@ class FrameResult:
     inter_blocks: int
     skip_blocks: int
     seconds: float
+    partition: bytes = b""
 
     @property
     def psnr(self) -> float:

@@ -99,6 +99,8 @@ nb::tuple info_tuple(const vpx_rc_encodeframe_info_t& f) {
                         f.tpl_intra_cost, f.tpl_mc_dep_cost);
 }
 
+nb::bytes to_bytes(const std::string& text) { return nb::bytes(text.data(), text.size()); }
+
 nb::tuple result_tuple(const Result& r) {
   const vpx_rc_encodeframe_result_t& v = r.values;
   return nb::make_tuple(
@@ -106,10 +108,8 @@ nb::tuple result_tuple(const Result& r) {
       r.coding_index < 0 ? -1 : v.actual_encoding_qindex, v.bit_count,
       nb::make_tuple(v.sse_yuv[0], v.sse_yuv[1], v.sse_yuv[2]),
       nb::make_tuple(v.samples_yuv[0], v.samples_yuv[1], v.samples_yuv[2]), v.intra_blocks,
-      v.inter_blocks, v.skip_blocks, r.seconds);
+      v.inter_blocks, v.skip_blocks, r.seconds, to_bytes(r.partition));
 }
-
-nb::bytes to_bytes(const std::string& text) { return nb::bytes(text.data(), text.size()); }
 
 }  // namespace
 
@@ -242,11 +242,14 @@ NB_MODULE(_native, m) {
   nb::class_<Session>(m, "Session", "A second pass that asks for each frame's qindex.")
       .def("__init__",
            [](Session* self, const Settings& settings, std::shared_ptr<FrameReader> reader,
-              nb::bytes stats, const std::string& output, double timeout_s) {
+              nb::bytes stats, const std::string& output, double timeout_s,
+              bool keep_partitions) {
              new (self) Session(settings, std::move(reader),
-                                std::string(stats.c_str(), stats.size()), output, timeout_s);
+                                std::string(stats.c_str(), stats.size()), output, timeout_s,
+                                keep_partitions);
            },
-           "settings"_a, "reader"_a, "stats"_a, "output"_a = "", "timeout_s"_a = 120.0)
+           "settings"_a, "reader"_a, "stats"_a, "output"_a = "", "timeout_s"_a = 120.0,
+           "keep_partitions"_a = false)
       .def("next",
            [](Session& self) -> nb::object {
              std::optional<vpx_rc_encodeframe_info_t> info;
@@ -257,12 +260,14 @@ NB_MODULE(_native, m) {
              return info ? nb::object(info_tuple(*info)) : nb::none();
            })
       .def("submit",
-           [](Session& self, int qindex, int speed, bool on_plan, int told_qindex,
-              int told_bits) {
-             self.submit({qindex, speed, on_plan, told_qindex, told_bits});
+           [](Session& self, int qindex, int speed, int thorough, bool on_plan, int told_qindex,
+              int told_bits, nb::bytes partition, int coarser, int finer) {
+             self.submit({qindex, speed, thorough, on_plan, told_qindex, told_bits,
+                          std::string(partition.c_str(), partition.size()), coarser, finer});
            },
-           "qindex"_a, "speed"_a = -1, "on_plan"_a = false, "told_qindex"_a = -1,
-           "told_bits"_a = 0)
+           "qindex"_a, "speed"_a = -1, "thorough"_a = 0, "on_plan"_a = false,
+           "told_qindex"_a = -1, "told_bits"_a = 0, "partition"_a = nb::bytes("", 0),
+           "coarser"_a = 0, "finer"_a = 0)
       .def("result",
            [](Session& self) {
              Result given;

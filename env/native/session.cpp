@@ -31,6 +31,7 @@ struct Session::State {
   std::string stats;
   std::shared_ptr<Stream> stream;
   double timeout_s = 0;
+  bool keep_partitions = false;
 
   mutable std::mutex mutex;
   std::condition_variable moved;
@@ -42,15 +43,21 @@ struct Session::State {
   std::exception_ptr error;
   vpx_rc_encodeframe_info_t info{};
   Answer answer{-1};
+  std::vector<uint32_t> answer_partition;
   std::optional<Result> result;
   std::vector<Result> uncoded;
 
   // Touched by the encoder thread alone, but for waited_s under the mutex.
   int coding_index = -1;
+  std::vector<uint32_t> near_partition;  // libvpx reads it until the frame is coded
   Clock::time_point started = Clock::now();
   Clock::time_point decided = Clock::now();
   double waited_s = 0;
   double total_s = 0;
+
+  size_t superblocks() const {
+    return static_cast<size_t>((settings.width + 63) / 64) * ((settings.height + 63) / 64);
+  }
 
   void announce() {
     moved.notify_all();
@@ -81,10 +88,15 @@ struct Session::State {
     if (cancelled) return VPX_RC_ERROR;
     decision->q_index = answer.qindex;
     decision->speed = answer.speed;
+    decision->thorough = answer.thorough;
     decision->max_frame_size = 0;
     decision->on_plan = answer.on_plan;
     decision->told_qindex = answer.told_qindex;
     decision->told_bits = answer.told_bits;
+    near_partition = std::move(answer_partition);
+    decision->partition = near_partition.empty() ? nullptr : near_partition.data();
+    decision->coarser = answer.coarser;
+    decision->finer = answer.finer;
     return VPX_RC_OK;
   }
 
@@ -92,8 +104,10 @@ struct Session::State {
     try {
       std::lock_guard<std::mutex> lock(mutex);
       if (cancelled) return VPX_RC_ERROR;
-      const Result given{*values, values->show_existing ? -1 : coding_index,
-                         seconds_since(decided)};
+      Result given{*values, values->show_existing ? -1 : coding_index, seconds_since(decided), ""};
+      if (keep_partitions && values->partition != nullptr)
+        given.partition = pack_partition(values->partition, superblocks());
+      given.values.partition = nullptr;
       if (values->show_existing) {
         uncoded.push_back(given);
       } else {
@@ -162,13 +176,15 @@ struct Session::State {
 };
 
 Session::Session(const Settings& settings, std::shared_ptr<FrameReader> reader,
-                 std::string stats, const std::string& output, double timeout_s)
+                 std::string stats, const std::string& output, double timeout_s,
+                 bool keep_partitions)
     : state_(std::make_shared<State>()) {
   state_->settings = settings;
   state_->reader = std::move(reader);
   state_->stats = std::move(stats);
   state_->stream = std::make_shared<Stream>(settings, output);
   state_->timeout_s = timeout_s;
+  state_->keep_partitions = keep_partitions;
   thread_ = std::thread([state = state_] { state->run(); });
 }
 
@@ -205,12 +221,16 @@ std::optional<vpx_rc_encodeframe_info_t> Session::next(const Heartbeat& heartbea
 
 void Session::submit(const Answer& answer) {
   State& state = *state_;
+  std::vector<uint32_t> partition;
+  if (!answer.partition.empty())
+    partition = unpack_partition(answer.partition, state.superblocks());
   {
     std::lock_guard<std::mutex> lock(state.mutex);
     if (state.closed) throw ClosedError("the session is closed");
     if (state.phase != State::Phase::kWaiting)
       throw ClosedError("no frame waits for a qindex: call next() first");
     state.answer = answer;
+    state.answer_partition = std::move(partition);
     state.result.reset();
     state.submitted = true;
     state.phase = State::Phase::kRunning;

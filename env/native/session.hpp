@@ -14,28 +14,34 @@
 #include <vector>
 
 #include "encoder.hpp"
+#include "partition.hpp"
 #include "stream.hpp"
 
 namespace muzero_rc {
 
 struct Result {
   vpx_rc_encodeframe_result_t values;
-  int coding_index;  // -1: no frame was coded, a buffer was shown
-  double seconds;    // libvpx's time since the decision
+  int coding_index;       // -1: no frame was coded, a buffer was shown
+  double seconds;         // libvpx's time since the decision
+  std::string partition;  // packed; empty unless it was asked for
 };
 
 struct Answer {
   int qindex;           // 0..255, or -1 to leave the frame to libvpx
   int speed = -1;       // 0..9 for this frame alone, -1 for the stream's
+  int thorough = 0;     // parts of the search that are done as at speed 0, whatever the speed
   bool on_plan = false; // rate control takes the frame for as dear as planned
   int told_qindex = -1; // with told_bits above 0: what its model of bits learns instead
   int told_bits = 0;    // of what the frame really was
+  std::string partition = "";  // of this frame in another encode, packed; empty searches all sizes
+  int coarser = 0;      // levels that its blocks may be larger than there
+  int finer = 0;        // and smaller
 };
 
 class Session {
  public:
   Session(const Settings& settings, std::shared_ptr<FrameReader> reader, std::string stats,
-          const std::string& output, double timeout_s);
+          const std::string& output, double timeout_s, bool keep_partitions);
   ~Session() { close(); }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

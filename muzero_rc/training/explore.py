@@ -10,9 +10,10 @@ study's encodes, and they land on the same rate. Every encode is logged frame by
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -80,6 +81,7 @@ class Encode:
       kbps: actual bitrate.
       infos: [N, fields] float64, `FrameInfo` of each decided frame, flattened.
       results: [M, fields] float64, `FrameResult` of each frame, flattened.
+      partitions: [M] packed, of the frames of a pilot; empty for others.
     """
 
     name: str
@@ -89,11 +91,17 @@ class Encode:
     kbps: float
     infos: npt.NDArray[np.float64]
     results: npt.NDArray[np.float64]
+    partitions: tuple[bytes, ...] = ()
 
     def frames(self) -> list[tuple[FrameInfo | None, FrameResult]]:
         """The frames as they were, in coding order."""
         infos = {int(row[0]): info_of_row(row) for row in self.infos}
         results = [result_of_row(row) for row in self.results]
+        if self.partitions:
+            results = [
+                dataclasses.replace(result, partition=partition)
+                for result, partition in zip(results, self.partitions, strict=True)
+            ]
         return [(infos.get(result.coding_index), result) for result in results]
 
 
@@ -145,6 +153,13 @@ class Study:
         heads = []
         for number, encode in enumerate(self.encodes):
             tree[f"encode{number}"] = {"infos": encode.infos, "results": encode.results}
+            if encode.partitions:
+                tree[f"encode{number}"]["partition"] = np.frombuffer(
+                    b"".join(encode.partitions), np.uint8
+                )
+                tree[f"encode{number}"]["partition_bytes"] = np.array(
+                    [len(partition) for partition in encode.partitions], np.int64
+                )
             heads.append(
                 [encode.name, encode.psnr_avg, encode.psnr_overall, encode.psnr_y, encode.kbps]
             )
@@ -171,7 +186,16 @@ class Study:
         if meta.get("format") != "muzero_rc study":
             raise CheckpointError(f"{path}: not a study")
         encodes = [
-            Encode(name, avg, overall, luma, kbps, found["infos"], found["results"])
+            Encode(
+                name,
+                avg,
+                overall,
+                luma,
+                kbps,
+                found["infos"],
+                found["results"],
+                _partitions(found),
+            )
             for number, (name, avg, overall, luma, kbps) in enumerate(meta["encodes"])
             for found in (tree[f"encode{number}"],)
         ]
@@ -300,6 +324,7 @@ def _aim(
 def _log(name: str, done: Rollout) -> Encode:
     infos = [info_row(info) for info, _ in done.frames if info is not None]
     results = [result_row(result) for _, result in done.frames]
+    partitions = tuple(result.partition for _, result in done.frames)
     score = done.score
     return Encode(
         name,
@@ -309,4 +334,16 @@ def _log(name: str, done: Rollout) -> Encode:
         score.actual_kbps,
         np.array(infos),
         np.array(results),
+        partitions if any(partitions) else (),
+    )
+
+
+def _partitions(found: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, ...]:
+    if "partition" not in found:
+        return ()
+    ends = np.cumsum(found["partition_bytes"])
+    packed = found["partition"].tobytes()
+    return tuple(
+        packed[end - size : end]
+        for end, size in zip(ends.tolist(), found["partition_bytes"].tolist(), strict=True)
     )

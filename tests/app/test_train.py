@@ -75,6 +75,7 @@ def test_one_pilot_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: 
     pilot = back.pilot
     assert pilot is not None
     assert pilot == study.pilot
+    assert all(frame.partition for frame in pilot.coded.values())
     assert [e.name for e in study.encodes].count("pilot") == 1
     flown = [frame.proposal_qindex for frame in pilot.coded.values()]
     for encode in back.encodes[3:]:

@@ -10,7 +10,13 @@ import pytest
 
 from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.effort import OWN_SPEED, frame_speed, stream_speed
+from muzero_rc.env.effort import (
+    OWN_SPEED,
+    Search,
+    Thorough,
+    frame_search,
+    stream_speed,
+)
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.session import EncoderSession
 from muzero_rc.env.settings import EncoderSettings
@@ -27,11 +33,11 @@ _DEEPEST = dataclasses.replace(_BASE, layer_depth=7)
 _KINDS = (_KEY, _BASE, _SECOND, _DEEP, _DEEPEST, _LEAF)
 
 
-def _bytes(clip: Clip, settings: EncoderSettings, speed: int) -> str:
+def _bytes(clip: Clip, settings: EncoderSettings, speed: int, thorough: int = 0) -> str:
     """SHA-256 of the proposals fed back with one speed for all frames, asked frame by frame."""
     with EncoderSession(clip, settings) as session:
         while (info := session.next()) is not None:
-            session._native.submit(info.proposal_qindex, speed)
+            session._native.submit(info.proposal_qindex, speed, thorough)
             session.result()
         return session.finish().sha256
 
@@ -39,7 +45,7 @@ def _bytes(clip: Clip, settings: EncoderSettings, speed: int) -> str:
 @pytest.mark.parametrize("speed", range(10))
 def test_even_effort_leaves_every_frame_at_the_streams_speed(speed: int) -> None:
     for info in _KINDS:
-        assert frame_speed("even", speed, info) == OWN_SPEED
+        assert frame_search("even", speed, info) == Search(OWN_SPEED)
 
 
 @pytest.mark.parametrize("speed", range(10))
@@ -50,17 +56,19 @@ def test_between_frames_no_stream_is_worked_at_faster_than_asked(speed: int) -> 
 
 @pytest.mark.parametrize("speed", range(10))
 def test_what_others_are_predicted_from_is_never_searched_faster(speed: int) -> None:
-    given = [frame_speed("layered", speed, info) for info in _KINDS]
+    given = [frame_search("layered", speed, info).speed for info in _KINDS]
     assert given == sorted(given)
     assert 0 <= given[0] and given[-1] <= 5
     golden = dataclasses.replace(_LEAF, update_type=UpdateType.GOLDEN, layer_depth=1)
-    assert frame_speed("layered", speed, golden) == given[1]
+    assert frame_search("layered", speed, golden).speed == given[1]
 
 
 def test_slower_streams_have_no_faster_frame() -> None:
     for slow, fast in itertools.pairwise(range(10)):
         for info in _KINDS:
-            assert frame_speed("layered", slow, info) <= frame_speed("layered", fast, info)
+            slower, faster = (frame_search("layered", speed, info) for speed in (slow, fast))
+            assert slower.speed <= faster.speed
+            assert slower.thorough & faster.thorough == faster.thorough
 
 
 @pytest.mark.parametrize("speed", [1, 3, 5])
@@ -105,3 +113,13 @@ def test_layered_effort_saves_bits(carphone: Clip, speed: int) -> None:
         octaves = math.log2(even.actual_kbps / layered.actual_kbps)
         saved.append(octaves + (layered.psnr_avg - even.psnr_avg) / 5.0)
     assert sum(saved) / 3 > math.log2(1.03)
+
+
+@pytest.mark.parametrize("part", [Thorough.ALL_MODES, Thorough.ALL_TRANSFORMS])
+def test_a_thorough_search_is_another_one_where_the_speed_takes_that_shortcut(
+    carphone: Clip, part: Thorough
+) -> None:
+    fast = EncoderSettings(target_kbps=80, speed=4)
+    assert _bytes(carphone, fast, 4) != _bytes(carphone, fast, 4, part)
+    slow = EncoderSettings(target_kbps=80, speed=0)
+    assert _bytes(carphone, slow, 0) == _bytes(carphone, slow, 0, part)

@@ -11,7 +11,7 @@ import pytest
 
 from muzero_rc.env.baselines import AnchorPolicy, ConstantPolicy, VbrPolicy
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.effort import frame_speed, stream_speed
+from muzero_rc.env.effort import frame_search, stream_speed
 from muzero_rc.env.first_pass import first_pass
 from muzero_rc.env.pilot import Pilot, needs_pilot, pilot_settings
 from muzero_rc.env.rate_control_env import VP9RateControlEnv
@@ -137,7 +137,7 @@ def test_who_needs_a_pilot() -> None:
 def test_a_pilot_is_quick_but_plans_like_the_last_pass() -> None:
     assert stream_speed("pilot", 1) == stream_speed("layered", 1) == 1
     info = _some_key()
-    assert frame_speed("pilot", 1, info) > frame_speed("layered", 1, info)
+    assert frame_search("pilot", 1, info).speed > frame_search("layered", 1, info).speed
 
 
 def _some_key() -> FrameInfo:

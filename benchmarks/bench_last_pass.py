@@ -1,0 +1,147 @@
+"""What the search of the last of three passes is worth: BD-rate and CPU time of variants.
+
+Each clip is encoded at the rates of three constant qindexes: once by the pilot, and from
+there by the policy `landed` with every variant of the last pass's search. A variant names
+what differs from `env/effort.py`, joined by ":":
+
+    near=C,F       blocks at most C levels larger and F smaller than the pilot's; 3,3 is all
+    thorough=N     of leaf frames: 0 nothing, 1 all modes, 2 all transforms, 3 both
+    mix=K,B,S,D,L  speeds of key frames, base alternate references, the layer below, deeper
+                   ones, leaf frames
+
+BD-rate is against the first variant, the mean over clips of the shift in log rate at equal
+PSNR avg along that variant's own curve: what is left at three rates, where curves lie a
+percent apart. Time is the last pass's CPU time over VBR's at the same speed and targets; the
+pilot's is in the title.
+
+    .venv/bin/python benchmarks/bench_last_pass.py [CLIP ...] [--speed 5] [--variants V ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from common import print_table, sample_clip
+
+from muzero_rc.env import effort, session
+from muzero_rc.env.baselines import ConstantPolicy, VbrPolicy
+from muzero_rc.env.clip import Clip
+from muzero_rc.env.first_pass import first_pass
+from muzero_rc.env.rollout import fly_pilot, rollout
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.policies import make_policy
+from muzero_rc.types import EpisodeScore
+
+_QINDEXES = (80, 120, 160)
+_VARIANTS = (
+    "near=3,3:thorough=0",
+    "thorough=0",
+    "near=0,1:thorough=0",
+    "thorough=1",
+    "thorough=2",
+    "thorough=3",
+)
+
+
+def _apply(variant: str, speed: int) -> None:
+    for part in filter(None, variant.split(":")):
+        name, _, value = part.partition("=")
+        numbers = [int(number) for number in value.split(",")]
+        match name, numbers:
+            case "near", [coarser, finer]:
+                session.NEAR = (coarser, finer)
+            case "thorough", [bits]:
+                effort._LEAF_THOROUGH = effort.Thorough(bits)
+            case "mix", [_, _, _, _, _]:
+                row = min(speed, effort._FASTEST)
+                effort._LAYERED[row] = effort._Speeds(effort._LAYERED[row].stream, *numbers)
+            case _:
+                raise ValueError(f"not a part of a variant: {part}")
+
+
+def _gain(base: list[EpisodeScore], test: list[EpisodeScore]) -> float:
+    """Percent of rate at equal PSNR avg, along the base's own slope."""
+    octaves = math.log(base[-1].actual_kbps / base[0].actual_kbps)
+    slope = octaves / (base[-1].psnr_avg - base[0].psnr_avg)
+    return 100.0 * statistics.mean(
+        math.log(t.actual_kbps / b.actual_kbps) - slope * (t.psnr_avg - b.psnr_avg)
+        for b, t in zip(base, test, strict=True)
+    )
+
+
+def _measure(path: Path, args: argparse.Namespace) -> tuple[float, list[tuple[float, float]]]:
+    """The pilot's time over VBR's; BD-rate and time of each variant, of one clip."""
+    clip = Clip.load(path, height=args.height, max_frames=args.frames)
+    plain = EncoderSettings(target_kbps=100, speed=args.speed, auto_alt_ref=args.auto_alt_ref)
+    stats = first_pass(clip, plain)
+    tables = dict(effort._LAYERED), effort._LEAF_THOROUGH, session.NEAR
+    policy = make_policy("landed")
+    seconds = {"vbr": 0.0, "pilot": 0.0}
+    scores: dict[str, list[EpisodeScore]] = {variant: [] for variant in args.variants}
+    for qindex in _QINDEXES:
+        rate = rollout(clip, plain, ConstantPolicy(qindex), first_pass=stats).score.actual_kbps
+        vbr = plain.replace(target_kbps=max(1, round(rate)))
+        three = vbr.replace(effort="layered", passes=3)
+        begun = time.process_time()
+        rollout(clip, vbr, VbrPolicy(), first_pass=stats)
+        flown = time.process_time()
+        pilot = fly_pilot(clip, three, stats)
+        seconds["vbr"] += flown - begun
+        seconds["pilot"] += time.process_time() - flown
+        for variant in args.variants:
+            layered, effort._LEAF_THOROUGH, session.NEAR = tables
+            effort._LAYERED.update(layered)
+            _apply(variant, args.speed)
+            begun = time.process_time()
+            done = rollout(clip, three, policy, first_pass=stats, pilot=pilot)
+            seconds[variant] = seconds.get(variant, 0.0) + time.process_time() - begun
+            scores[variant].append(done.score)
+    base = scores[args.variants[0]]
+    rows = [(_gain(base, scores[v]), seconds[v] / seconds["vbr"]) for v in args.variants]
+    return seconds["pilot"] / seconds["vbr"], rows
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clips", nargs="*", type=Path)
+    parser.add_argument("--speed", type=int, default=5)
+    parser.add_argument("--auto-alt-ref", type=int, default=6)
+    parser.add_argument("--height", type=int, default=144)
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--variants", nargs="+", default=_VARIANTS)
+    args = parser.parse_args()
+    for variant in args.variants:
+        try:
+            _apply(variant, args.speed)
+        except ValueError as error:
+            parser.error(str(error))
+    clips = args.clips or [sample_clip("bikes.mp4"), sample_clip("carphone_pristine.mp4")]
+    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+        found = list(pool.map(partial(_measure, args=args), clips))
+    rows = []
+    for index, variant in enumerate(args.variants):
+        gains = [rows_of_clip[index][0] for _, rows_of_clip in found]
+        times = [rows_of_clip[index][1] for _, rows_of_clip in found]
+        error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+        row = (f"{statistics.mean(gains):+.2f}", f"{error:.2f}", f"{statistics.mean(times):.2f}")
+        rows.append((variant or "as it is", *row))
+    pilot = statistics.mean(share for share, _ in found)
+    print_table(
+        f"speed {args.speed}, {args.height} lines, {args.frames} frames, {len(clips)} clips; "
+        f"pilot {pilot:.2f} of VBR's time",
+        ("variant", "BD-rate avg %", "error", "last pass / VBR's time"),
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
