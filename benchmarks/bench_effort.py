@@ -15,12 +15,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-from common import print_table, sample_clip
+from common import clip_parser, of_each_clip, print_table
 
 from muzero_rc.env import effort
 from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
@@ -84,13 +82,7 @@ def _measure(
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clips", nargs="*", type=Path)
-    parser.add_argument("--speed", type=int, default=5)
-    parser.add_argument("--auto-alt-ref", type=int, default=6)
-    parser.add_argument("--height", type=int, default=144)
-    parser.add_argument("--frames", type=int, default=80)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser = clip_parser(__doc__.splitlines()[0], frames=80)
     parser.add_argument("--vbr", type=int, nargs="*", default=_VBR_SPEEDS)
     parser.add_argument("--mixes", nargs="+", default=_MIXES)
     args = parser.parse_args()
@@ -100,9 +92,7 @@ def main() -> None:
         if len(numbers) != 6 or not all(0 <= n <= 9 for n in numbers):
             parser.error(f"a mix is six speeds 0..9, such as 4,1,1,1,2,3, not {text}")
         mixes.append(effort._Speeds(*numbers))
-    clips = args.clips or [sample_clip("bikes.mp4"), sample_clip("carphone_pristine.mp4")]
-    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-        found = list(pool.map(partial(_measure, args=args, mixes=mixes), clips))
+    found = of_each_clip(args, partial(_measure, args=args, mixes=mixes))
     names = [
         "vbr",
         *(f"vbr {speed}" for speed in args.vbr),
@@ -115,7 +105,7 @@ def main() -> None:
         each = " ".join(f"{gain:+.1f}" for gain in gains)
         rows.append((name, f"{statistics.mean(gains):+.2f}", f"{statistics.mean(times):.2f}", each))
     print_table(
-        f"speed {args.speed}, {args.height} lines, {args.frames} frames, {len(clips)} clips",
+        f"speed {args.speed}, {args.height} lines, {args.frames} frames, {len(found)} clips",
         ("mix", "BD-rate avg %", "time / VBR's", "clips"),
         rows,
     )

@@ -10,7 +10,7 @@ what differs from `env/effort.py`, joined by ":":
                    ones, leaf frames
 
 BD-rate is against the first variant, the mean over clips of the shift in log rate at equal
-PSNR avg along that variant's own curve: what is left at three rates, where curves lie a
+PSNR avg along the first one's own curve: what is left at three rates, where curves lie a
 percent apart. Time is the last pass's CPU time over VBR's at the same speed and targets; the
 pilot's is in the title.
 
@@ -23,12 +23,10 @@ import argparse
 import math
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-from common import print_table, sample_clip
+from common import clip_parser, of_each_clip, print_table
 
 from muzero_rc.env import effort, session
 from muzero_rc.env.baselines import ConstantPolicy, VbrPolicy
@@ -83,7 +81,7 @@ def _measure(path: Path, args: argparse.Namespace) -> tuple[float, list[tuple[fl
     stats = first_pass(clip, plain)
     tables = dict(effort._LAYERED), effort._LEAF_THOROUGH, session.NEAR
     policy = make_policy("landed")
-    seconds = {"vbr": 0.0, "pilot": 0.0}
+    seconds = dict.fromkeys(("vbr", "pilot", *args.variants), 0.0)
     scores: dict[str, list[EpisodeScore]] = {variant: [] for variant in args.variants}
     for qindex in _QINDEXES:
         rate = rollout(clip, plain, ConstantPolicy(qindex), first_pass=stats).score.actual_kbps
@@ -101,7 +99,7 @@ def _measure(path: Path, args: argparse.Namespace) -> tuple[float, list[tuple[fl
             _apply(variant, args.speed)
             begun = time.process_time()
             done = rollout(clip, three, policy, first_pass=stats, pilot=pilot)
-            seconds[variant] = seconds.get(variant, 0.0) + time.process_time() - begun
+            seconds[variant] += time.process_time() - begun
             scores[variant].append(done.score)
     base = scores[args.variants[0]]
     rows = [(_gain(base, scores[v]), seconds[v] / seconds["vbr"]) for v in args.variants]
@@ -110,13 +108,7 @@ def _measure(path: Path, args: argparse.Namespace) -> tuple[float, list[tuple[fl
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clips", nargs="*", type=Path)
-    parser.add_argument("--speed", type=int, default=5)
-    parser.add_argument("--auto-alt-ref", type=int, default=6)
-    parser.add_argument("--height", type=int, default=144)
-    parser.add_argument("--frames", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser = clip_parser(__doc__.splitlines()[0], frames=100)
     parser.add_argument("--variants", nargs="+", default=_VARIANTS)
     args = parser.parse_args()
     for variant in args.variants:
@@ -124,9 +116,7 @@ def main() -> None:
             _apply(variant, args.speed)
         except ValueError as error:
             parser.error(str(error))
-    clips = args.clips or [sample_clip("bikes.mp4"), sample_clip("carphone_pristine.mp4")]
-    with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
-        found = list(pool.map(partial(_measure, args=args), clips))
+    found = of_each_clip(args, partial(_measure, args=args))
     rows = []
     for index, variant in enumerate(args.variants):
         gains = [rows_of_clip[index][0] for _, rows_of_clip in found]
@@ -136,7 +126,7 @@ def main() -> None:
         rows.append((variant or "as it is", *row))
     pilot = statistics.mean(share for share, _ in found)
     print_table(
-        f"speed {args.speed}, {args.height} lines, {args.frames} frames, {len(clips)} clips; "
+        f"speed {args.speed}, {args.height} lines, {args.frames} frames, {len(found)} clips; "
         f"pilot {pilot:.2f} of VBR's time",
         ("variant", "BD-rate avg %", "error", "last pass / VBR's time"),
         rows,

