@@ -43,7 +43,7 @@ OWN_SPEED = -1
 """Speed of a frame that is coded at the stream's."""
 
 EFFORT_VERSION = 4
-"""Raised whenever the search of any frame changes: encodes of before are not taken for these."""
+"""Raised whenever the search of any frame changes: results are quoted under it."""
 
 NEAR = (1, 1)
 """Levels (64x64, 32x32, 16x16, 8x8) that blocks may be larger and smaller than the pilot's."""

@@ -40,11 +40,12 @@ __all__ = [
     "LONGEST_MOVING_GROUP",
     "MAX_RATE_STEP",
     "BudgetFeedback",
+    "empty_frame",
     "reach",
 ]
 
 LANDING_VERSION = 3
-"""Raised whenever any step changes: encodes of before are not taken for these."""
+"""Raised whenever any step changes: results are quoted under it."""
 
 LONGEST_MOVING_GROUP = 30
 """Coded frames of a group; libvpx makes longer ones of static pictures only."""
@@ -67,6 +68,11 @@ _HEADER_BITS = 130.0  # of a frame without residual
 _BITS_PER_PIXEL = 1.0 / 2048.0  # of it: two bits for each superblock of 64x64
 
 
+def empty_frame(frame_budget: float, pixels: int) -> float:
+    """About what a frame without residual costs, in bits; of small budgets half at most."""
+    return min(_HEADER_BITS + _BITS_PER_PIXEL * pixels, 0.5 * frame_budget)
+
+
 class BudgetFeedback:
     """Keeps the account of one encode."""
 
@@ -81,7 +87,7 @@ class BudgetFeedback:
             expected to cost: about with the square root.
           pixels: of a frame; what an empty frame costs follows from it.
         """
-        self._floor = min(_HEADER_BITS + _BITS_PER_PIXEL * pixels, 0.5 * frame_budget)
+        self._floor = empty_frame(frame_budget, pixels)
         self._frame_budget = _AIM * frame_budget - self._floor
         self._frames = len(coded_error)
         cost = np.sqrt(np.maximum(coded_error, 0.0) + 1.0)

@@ -9,7 +9,8 @@ encode in hand (`env.piloted_landing`), looking for blocks near the sizes that i
 
 For both encodes libvpx's plan is kept from reacting to what frames cost, and its model of
 bits learns from the pilot's frames in both, so that their groups of pictures and proposals
-are the same. Ours; the paper has two passes.
+are the same. A pilot that comes out far from its target is flown once more, nearer
+(`env.piloted_landing.next_flight`). Ours; the paper has two passes.
 """
 
 from __future__ import annotations
@@ -18,16 +19,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from muzero_rc.env.baselines import AnchorPolicy
-from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, UpdateType
 
 if TYPE_CHECKING:
     from muzero_rc.env.settings import EncoderSettings
 
-__all__ = ["PILOT_POLICY", "Pilot", "PilotFrame", "needs_pilot", "pilot_settings"]
+__all__ = [
+    "PILOT_POLICY",
+    "Pilot",
+    "PilotFrame",
+    "ShiftedPolicy",
+    "needs_pilot",
+    "pilot_settings",
+]
 
 PILOT_POLICY = AnchorPolicy()
 """What decides in a pilot: libvpx's proposals, all shifted alike."""
+
+
+class ShiftedPolicy:
+    """What decides in a pilot that is flown again: the proposals, shifted by what it told."""
+
+    name = "shifted"
+
+    def __init__(self, step: int) -> None:
+        """Takes the qindexes to add."""
+        self._step = step
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The shifted proposals. [B] int32."""
+        qindexes = np.array([o.proposal_qindex for o in observations], np.int32) + self._step
+        return np.clip(qindexes, 0, NUM_QINDEX - 1).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,15 +24,16 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.env.landing import empty_frame
 from muzero_rc.env.pilot import Pilot, PilotFrame
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
-__all__ = ["PILOTED_LANDING_VERSION", "PilotShift", "PilotedFeedback"]
+__all__ = ["PILOTED_LANDING_VERSION", "PilotShift", "PilotedFeedback", "next_flight"]
 
 _Array = npt.NDArray[np.float64]
 
-PILOTED_LANDING_VERSION = 6
-"""Raised whenever any step changes: encodes of before are not taken for these."""
+PILOTED_LANDING_VERSION = 7
+"""Raised whenever any step changes: results are quoted under it."""
 
 # Octaves of bits per qindex of a whole clip: 1/28 in the middle of the range, less where
 # headers are most of a frame. Fitted on 200 encodes of 20 training clips, shifted by 0 and
@@ -43,8 +44,6 @@ _LEAST_SLOPE, _MOST_SLOPE = 0.012, 0.075
 # How far libvpx's plan ends off its target, in octaves: a line in the qindex that it has
 # for the first key frame. Likewise fitted; it explains 42%.
 _PLAN_OFF, _PLAN_OFF_PER_QINDEX = -0.50, 0.00674
-_HEADER_BITS = 130.0  # of a frame without residual
-_BITS_PER_PIXEL = 1.0 / 2048.0  # of it: two bits for each superblock of 64x64
 # a_k, fitted on 270 encodes of 15 training clips, shifted from -24 to 40 qindexes: the bits
 # of all frames of a kind are off by 0.12, 0.17 and 0.25 octaves then.
 _STEEPNESS = (0.73, 0.95, 1.24)
@@ -62,6 +61,8 @@ _FRAMES_BEFORE = 40.0  # that "before" is the mean of
 _AIM = 0.998  # of the budget: what is left is a smaller miss than what is lacking
 _LEAST_LEFT = 0.02  # floor of the bits left
 _NOT_WORTH = 0.004  # of the budget: no step is taken for the last of what could be saved
+_FAR = 20  # qindexes from where it should have been: such a pilot is flown again
+_WAY = 0.75  # of that distance: what came out empty tells less of finer frames than the reverse
 _BIN = 8  # qindexes; frames that near are taken for alike, those at the end apart
 _BINS = NUM_QINDEX // _BIN + 1
 
@@ -80,10 +81,6 @@ _KINDS = len(_Kind)
 def _slope(bits_per_pixel: float) -> float:
     slope = _SLOPE + _SLOPE_PER_OCTAVE * math.log2(bits_per_pixel)
     return min(max(slope, _LEAST_SLOPE), _MOST_SLOPE)
-
-
-def _empty_frame(frame_budget: float, pixels: int) -> float:
-    return min(_HEADER_BITS + _BITS_PER_PIXEL * pixels, 0.5 * frame_budget)
 
 
 def _octaves(qindex: npt.ArrayLike) -> _Array:
@@ -111,6 +108,25 @@ def _changes() -> _Array:
 
 _STEPS = np.arange(-_MOST_FINER, _MOST_COARSER + 1)
 _CHANGE = _changes()
+
+
+def next_flight(pilot: Pilot, frame_budget: float, num_frames: int, pixels: int) -> int | None:
+    """Where to fly a pilot again that was too far from its target to tell much.
+
+    The law of bits holds in the neighbourhood; frames that were empty say nothing of what
+    they cost where they are not. One pilot in twelve is that far off.
+
+    Args:
+      pilot: the record of the flight so far.
+      frame_budget: target bits per shown frame.
+      num_frames: shown frames.
+      pixels: of a frame.
+
+    Returns:
+      qindexes to add to libvpx's proposals; None if the pilot was near enough.
+    """
+    off = PilotedFeedback(frame_budget, pilot, num_frames, pixels).first_step() - pilot.shift
+    return pilot.shift + round(_WAY * off) if abs(off) >= _FAR else None
 
 
 class PilotShift:
@@ -144,7 +160,7 @@ class PilotedFeedback:
           num_frames: shown frames.
           pixels: of a frame; what an empty frame costs follows from it.
         """
-        self._floor = _empty_frame(frame_budget, pixels)
+        self._floor = empty_frame(frame_budget, pixels)
         self._budget = _AIM * frame_budget * num_frames - pilot.binding_bits
         self._least_left = _LEAST_LEFT * frame_budget
         self._frames = num_frames
@@ -187,15 +203,16 @@ class PilotedFeedback:
             # Another way than the pilot's: what is shown has been coded.
             self._pass(int(np.searchsorted(self._shown_before, self._shown, side="right")))
 
+    def first_step(self) -> int:
+        """The step that all frames are expected to be coded with, before any of them is."""
+        return round(self._shift + self._solve_for(self._frames))
+
     def step(self, info: FrameInfo) -> int:
         """qindexes to add to libvpx's proposal."""
         left = self._frames - self._shown
         if left <= 0:
             return self._step
-        have = self._budget - self._spent - self._headers_ahead
-        have = max(have, self._least_left * left)
-        rest = self._price()[:, None] * np.maximum(self._ahead, 0.0)
-        step = self._shift + self._solve(rest, have)
+        step = self._shift + self._solve_for(left)
         if self._before is not None:
             step = max(step, self._before - _FINER_THAN_BEFORE - _FINER_PER_FRAME * left)
             step = max(step, self._last - _FINER_AT_ONCE)
@@ -221,8 +238,13 @@ class PilotedFeedback:
         known = (self._kind_belief * price + self._paid) / (self._kind_belief + self._expected)
         return np.asarray(self._cheaper * known)
 
+    def _solve_for(self, left: int) -> float:
+        """The step from the pilot at which the frames left cost what there is."""
+        have = self._budget - self._spent - self._headers_ahead
+        have = max(have, self._least_left * left)
+        return self._solve(self._price()[:, None] * np.maximum(self._ahead, 0.0), have)
+
     def _solve(self, rest: _Array, have: float) -> float:
-        """The step from the pilot at which the rest costs what there is."""
         costs = _CHANGE @ rest.ravel()  # by step, falling
         # Where next to nothing can be saved any more, quality would be lost for it.
         have = max(have, float(costs[-1]) + _NOT_WORTH * self._budget)

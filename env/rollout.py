@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.episode import Episode
-from muzero_rc.env.pilot import PILOT_POLICY, Pilot, needs_pilot, pilot_settings
+from muzero_rc.env.pilot import (
+    PILOT_POLICY,
+    Pilot,
+    ShiftedPolicy,
+    needs_pilot,
+    pilot_settings,
+)
+from muzero_rc.env.piloted_landing import next_flight
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy, needs_blocks
@@ -20,7 +27,7 @@ from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy, needs_
 if TYPE_CHECKING:
     from muzero_rc.env.session import EncodedStream
 
-__all__ = ["Rollout", "fly_pilot", "rollout"]
+__all__ = ["Rollout", "fly_pilot", "pilot_rollout", "rollout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +63,55 @@ def fly_pilot(
     timeout_s: float = 120.0,
     backend: Backend | None = None,
 ) -> Pilot:
+    """The record of `pilot_rollout`."""
+    flown = pilot_rollout(
+        clip, settings, first_pass, on_frame=on_frame, timeout_s=timeout_s, backend=backend
+    )
+    return Pilot.of(flown.frames, flown.stream.size_bytes)
+
+
+def pilot_rollout(
+    clip: ClipLike,
+    settings: EncoderSettings,
+    first_pass: FirstPassLike,
+    *,
+    on_frame: Callable[[FrameResult], None] | None = None,
+    timeout_s: float = 120.0,
+    backend: Backend | None = None,
+) -> Rollout:
     """Encodes a clip as fast as libvpx can, for the costs of its frames; see `env.pilot`.
 
     Args:
       clip: what is to be encoded.
       settings: of the encode that follows.
       first_pass: of this clip.
-      on_frame: called with each frame's result, for a progress display.
+      on_frame: called with each frame's result, for a progress display; from the first
+        frame again, if the pilot is flown again.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
+
+    Returns:
+      The last flight; its stream is not kept, only its size.
 
     Raises:
       EncoderError: the encoder failed or did not answer in time.
     """
-    done = _encode(
-        clip, pilot_settings(settings), PILOT_POLICY, first_pass,
-        output=Path(os.devnull),  # a film's pilot would be hundreds of megabytes of memory
-        on_frame=on_frame, timeout_s=timeout_s, backend=backend or LibvpxBackend(),
-    )  # fmt: skip
-    return Pilot.of(done.frames, done.stream.size_bytes)
+
+    def flight(policy: Policy) -> Rollout:
+        return _encode(
+            clip, pilot_settings(settings), policy, first_pass,
+            output=Path(os.devnull),  # a film's pilot would be hundreds of megabytes of memory
+            on_frame=on_frame, timeout_s=timeout_s, backend=backend or LibvpxBackend(),
+        )  # fmt: skip
+
+    flown = flight(PILOT_POLICY)
+    step = next_flight(
+        Pilot.of(flown.frames, flown.stream.size_bytes),
+        settings.target_kbps * 1000.0 / float(clip.fps),
+        clip.num_frames,
+        clip.width * clip.height,
+    )
+    return flown if step is None else flight(ShiftedPolicy(step))
 
 
 def rollout(

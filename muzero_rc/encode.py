@@ -329,12 +329,10 @@ def _second_pass(
     settings = prepare(policy, clip, settings, statistics)
 
     def counting(phase: str) -> Callable[[FrameResult], None]:
-        shown = 0
-
         def on_frame(frame: FrameResult) -> None:
-            nonlocal shown
-            shown += frame.shown
-            progress(phase, shown, total)
+            # Not counted: a pilot that is flown again starts again.
+            if frame.shown:
+                progress(phase, frame.show_index + 1, total)
 
         return on_frame
 

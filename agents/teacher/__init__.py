@@ -6,10 +6,11 @@ It knows nothing of libvpx: what it needs of an encoder is `PlanEncoder`.
 from muzero_rc.agents.teacher.bench import Bench
 from muzero_rc.agents.teacher.encoder import Cancelled, Outcome, PlanEncoder
 from muzero_rc.agents.teacher.plan import Anchor, Plan, frame_key
-from muzero_rc.agents.teacher.search import SearchProgress, SearchResult, search
-from muzero_rc.agents.teacher.starts import start_plans
+from muzero_rc.agents.teacher.search import SEARCH_VERSION, SearchProgress, SearchResult, search
+from muzero_rc.agents.teacher.starts import piloted_plans, start_plans
 
 __all__ = [
+    "SEARCH_VERSION",
     "Anchor",
     "Bench",
     "Cancelled",
@@ -19,6 +20,7 @@ __all__ = [
     "SearchProgress",
     "SearchResult",
     "frame_key",
+    "piloted_plans",
     "search",
     "start_plans",
 ]

@@ -1,9 +1,10 @@
 """Hindsight search: the qindexes of a clip that give the highest PSNR at its target.
 
-Encodes are spent on, in this order: families of trajectories to start from; a shift of
-the best of them, which tells the price of rate and lands it; steps of all frames at once
-along measured slopes (`response`); single moves, several in an encode (`moves`); a last
-landing. What is compared is PSNR avg less the price of the rate,
+Encodes are spent on, in this order: families of trajectories to start from; where a pilot
+went ahead, steps of whole kinds of frames (`families`); a shift of the best of them, which
+tells the price of rate and lands it; steps of all frames at once along measured slopes
+(`response`); single moves, several in an encode (`moves`); a last landing. What is compared
+is PSNR avg less the price of the rate,
 
     J = psnr_avg - slope (d + CURVE d^2),   d = log2(actual / target)
 
@@ -21,12 +22,16 @@ import numpy as np
 
 from muzero_rc.agents.teacher.bench import Bench
 from muzero_rc.agents.teacher.encoder import Outcome
+from muzero_rc.agents.teacher.families import descend
 from muzero_rc.agents.teacher.landing import OCTAVES_PER_QINDEX, TOLERANCE, land, on_target
 from muzero_rc.agents.teacher.moves import Move, Moves, credits
 from muzero_rc.agents.teacher.plan import Anchor, FrameKey, Plan, frame_key
 from muzero_rc.agents.teacher.response import FrameWorth, ResponseModel
 
-__all__ = ["SearchProgress", "SearchResult", "search"]
+__all__ = ["SEARCH_VERSION", "SearchProgress", "SearchResult", "search"]
+
+SEARCH_VERSION = 2
+"""Raised whenever a search takes another way: results of before are not taken for these."""
 
 _USUAL_SLOPE = 4.5  # dB per octave
 _LEAST_SLOPE, _LARGEST_SLOPE = 1.5, 12.0
@@ -38,6 +43,8 @@ _DOUBT = 1.0  # dB per octave
 _PROBE = 5.0  # qindexes of the shift that measures the slope
 _LANDING_TRIES = 3
 _SEVERAL_LINES = 50  # budget from which two starts are followed before one is chosen
+_KINDS_FROM = 20  # encodes of the budget; with fewer the starts and single moves are worth more
+_KINDS_SHARE = 0.5  # of the budget, the starts included
 _RESERVE = 3  # encodes for the last landing
 _TRUSTS = (0.4, 0.8)  # shares of the model's steps
 _FIRST_LIMIT = 24.0  # qindexes that the model may move a frame by
@@ -97,7 +104,7 @@ def search(
     *,
     patience: int | None = None,
     width: int | None = None,
-    relative: bool = True,
+    piloted: bool = False,
     on_progress: Callable[[SearchProgress], None] | None = None,
 ) -> SearchResult:
     """Searches until the budget is spent, nothing is gained any more, or Ctrl-C.
@@ -109,8 +116,10 @@ def search(
         least, if not given.
       width: moves that are tried side by side; as many as the bench has threads if not
         given. The way that is taken depends on it.
-      relative: moves are steps from libvpx's proposals, which come back to the budget by
-        themselves; else of fixed qindexes. See docs/teacher.md for what each gained.
+      piloted: a pilot went ahead, so that plans with feedback land by themselves and
+        libvpx's plan does not react to what was spent: kinds of frames are searched
+        first, then fixed qindexes. Else moves are steps from libvpx's proposals, which
+        come back to the budget by that; see docs/teacher.md for what each gained.
       on_progress: called after each round, in this thread.
 
     Raises:
@@ -119,7 +128,7 @@ def search(
     """
     if not starts or bench.budget < 1:
         raise ValueError("a search needs a plan to start from and a budget of at least 1")
-    run = _Search(bench, starts, patience, width, relative, on_progress)
+    run = _Search(bench, starts, patience, width, piloted, on_progress)
     interrupted = False
     try:
         run.run()
@@ -150,14 +159,14 @@ class _Search:
         starts: Sequence[Plan],
         patience: int | None,
         width: int | None,
-        relative: bool,
+        piloted: bool,
         on_progress: Callable[[SearchProgress], None] | None,
     ) -> None:
         self._bench = bench
         self._starts = starts
         self._patience = max(12, bench.budget // 3) if patience is None else patience
         self._width = width or bench.jobs
-        self._relative = relative
+        self._piloted = piloted
         self._on_progress = on_progress
         self._slope = _USUAL_SLOPE
         self._rate = OCTAVES_PER_QINDEX
@@ -197,6 +206,9 @@ class _Search:
         played = self._finished(starts, self._play(starts))
         for (_, before), (_, after) in zip(played, played[1:], strict=False):
             self._response.learn(before, after)
+        if self._piloted and budget >= _KINDS_FROM:
+            found = self._descend(played)
+            played = [found, *(pair for pair in played if pair[0] is not found[0])]
         # How much rate is worth is not known yet, so what is far off the target is doubted.
         played.sort(key=lambda p: self._plain(p[1]) - _DOUBT * abs(p[1].octaves), reverse=True)
         bases = [self._base(*pair) for pair in played[: 1 + (budget >= 20) + (budget >= 50)]]
@@ -211,6 +223,17 @@ class _Search:
             pairs = [base] if outcome is None else [base, (plan, outcome)]
             lines.append(max(pairs, key=lambda pair: self._value(pair[1])))
         return sorted(lines, key=lambda pair: self._value(pair[1]), reverse=True)
+
+    def _descend(self, played: Sequence[tuple[Plan, Outcome]]) -> tuple[Plan, Outcome]:
+        """The best of the plans so far, with the steps of kinds that this clip wants."""
+        limit = round(_KINDS_SHARE * self._bench.budget)
+        landing = [pair for pair in played if pair[0].anchor is not Anchor.VBR]
+        start = max(landing or played, key=lambda pair: self._value(pair[1]))
+
+        def more() -> bool:
+            return self._bench.spent < limit
+
+        return descend(self._play, self._value, start, more, self._width)
 
     def _freeze(self) -> bool:
         """Goes on from the qindexes of the best encode: as they are, they cost nothing.
@@ -232,7 +255,7 @@ class _Search:
 
     def _base(self, plan: Plan, outcome: Outcome) -> tuple[Plan, Outcome]:
         """The plan to move frames in, with what it gives, of libvpx's own encode about."""
-        if self._relative and plan.anchor in (Anchor.PROPOSAL, Anchor.FEEDBACK):
+        if not self._piloted and plan.anchor in (Anchor.PROPOSAL, Anchor.FEEDBACK):
             return plan, outcome
         return Plan.frozen(outcome.frames), outcome
 

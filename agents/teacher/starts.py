@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from muzero_rc.agents.teacher.plan import Anchor, Plan
-from muzero_rc.types import UpdateType
+from collections.abc import Sequence
 
-__all__ = ["start_plans"]
+from muzero_rc.agents.teacher.families import BASE_REFERENCES, DEEP_REFERENCES, KEYS
+from muzero_rc.agents.teacher.plan import Anchor, Kind, Plan
 
-_REFERENCES = (
-    (int(UpdateType.KEY), 0),
-    (int(UpdateType.GOLDEN), 0),
-    (int(UpdateType.GOLDEN), 1),
-    (int(UpdateType.ARF), 1),
-)
-_DEEP = tuple((int(UpdateType.ARF), depth) for depth in range(2, 8))
+__all__ = ["piloted_plans", "start_plans"]
+
+_REFERENCES: Sequence[Kind] = KEYS + BASE_REFERENCES
 
 
 def start_plans(*, policy: bool = False) -> list[Plan]:
@@ -28,9 +24,27 @@ def start_plans(*, policy: bool = False) -> list[Plan]:
     """
     plans = [Plan(Anchor.POLICY)] if policy else []
     plans += [Plan(Anchor.PROPOSAL), Plan(Anchor.VBR), Plan(Anchor.FEEDBACK)]
-    feedback = Plan(Anchor.FEEDBACK)
-    for references, deep in ((-8.0, 0.0), (8.0, 0.0), (-12.0, -8.0), (0.0, 8.0)):
-        by_kind = dict.fromkeys(_REFERENCES, references) | dict.fromkeys(_DEEP, deep)
-        plans.append(Plan(feedback.anchor, by_kind=by_kind))
-    plans += [Plan(feedback.anchor, stretch=1.2), Plan(feedback.anchor, stretch=0.8)]
-    return plans
+    plans += [
+        _feedback(references, deep)
+        for references, deep in ((-8.0, 0.0), (8.0, 0.0), (-12.0, -8.0), (0.0, 8.0))
+    ]
+    return [*plans, Plan(Anchor.FEEDBACK, stretch=1.2), Plan(Anchor.FEEDBACK, stretch=0.8)]
+
+
+def piloted_plans(*, policy: bool = False) -> list[Plan]:
+    """Plans to begin with where a pilot went ahead, the most promising first.
+
+    What the feedback of three passes makes of the proposals, with the steps of kinds that
+    are best in the mean and without; libvpx's own rate control, which recodes what comes
+    out too cheap. The rest is for a descent over kinds to find (`families.descend`).
+
+    Args:
+      policy: begin with what a given policy chooses.
+    """
+    plans = [Plan(Anchor.POLICY)] if policy else []
+    return [*plans, _feedback(6.0, -8.0), Plan(Anchor.FEEDBACK), Plan(Anchor.VBR)]
+
+
+def _feedback(references: float, deep: float) -> Plan:
+    by_kind = dict.fromkeys(_REFERENCES, references) | dict.fromkeys(DEEP_REFERENCES, deep)
+    return Plan(Anchor.FEEDBACK, by_kind=by_kind)

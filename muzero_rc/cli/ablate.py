@@ -130,7 +130,8 @@ def run(args: AblateArgs) -> int:
 
 
 def _evaluate(args: AblateArgs, ablation: Ablation, clips: Sequence[Path]) -> Results:
-    from muzero_rc.cli.methods import build_identity, methods_of
+    from muzero_rc.cli.methods import methods_of
+    from muzero_rc.env.build import build_identity
     from muzero_rc.env.settings import EncoderSettings
     from muzero_rc.evaluation.encoder import find_sources
     from muzero_rc.evaluation.policy_encoder import PolicyEncoder

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from muzero_rc.cli.display import clock
-from muzero_rc.cli.methods import build_identity, methods_of
+from muzero_rc.cli.methods import methods_of
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def run(args: EvaluateArgs) -> int:
 def _plan(args: EvaluateArgs) -> EvaluationPlan:
     from muzero_rc import __version__, video
     from muzero_rc.cli.provenance import command_line, environment
+    from muzero_rc.env.build import build_identity
     from muzero_rc.evaluation.encoder import find_sources
     from muzero_rc.evaluation.runner import EvaluationPlan
     from muzero_rc.evaluation.targets import parse_targets

@@ -13,25 +13,11 @@ from muzero_rc.errors import InputError
 if TYPE_CHECKING:
     from muzero_rc.evaluation.encoder import Method
 
-__all__ = ["build_identity", "methods_of", "split_spec"]
+__all__ = ["methods_of", "split_spec"]
 
 _NOISE_JITTER = 0.01
 _SHORT = {"lag": "lag_in_frames"}
 _TRUTH = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
-
-
-def build_identity() -> str:
-    """What encodes, other than settings and policy: library, package, effort and landing."""
-    from muzero_rc import __version__
-    from muzero_rc.env import _native
-    from muzero_rc.env.effort import EFFORT_VERSION
-    from muzero_rc.env.landing import LANDING_VERSION
-    from muzero_rc.env.piloted_landing import PILOTED_LANDING_VERSION
-
-    return (
-        f"{_native.build_id()} muzero_rc {__version__} effort {EFFORT_VERSION}"
-        f" landing {LANDING_VERSION} piloted {PILOTED_LANDING_VERSION}"
-    )
 
 
 def methods_of(
@@ -145,12 +131,15 @@ def _is_name(spec: str) -> bool:
 
 def _fingerprint(spec: str) -> str:
     """What decides a policy's answers: its name, its package or the content of its file."""
+    from muzero_rc.agents.teacher import SEARCH_VERSION
     from muzero_rc.env.observation import OBSERVATION_VERSION
     from muzero_rc.policies import make_policy, policy_package, shipped_policy_path
 
     base, search, simulations = spec.partition("@simulations=")
     if package := policy_package(base):
         return f"{spec} of {package}"
+    if base.partition(":")[0] == "teacher":
+        return f"{spec} search {SEARCH_VERSION}"
     if _is_name(base) and base != "muzero":
         return spec
     path = shipped_policy_path() if base == "muzero" else Path(base)

@@ -54,7 +54,7 @@ def run(args: ReplayArgs) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from muzero_rc.cli.methods import build_identity
+    from muzero_rc.env.build import build_identity
     from muzero_rc.evaluation.replay import Replayer, plan_replays, run_replays
     from muzero_rc.evaluation.results import Results
 

@@ -1,8 +1,9 @@
 """All encodes of a search on disk: what it resumes from, and data for training.
 
 A file of JSON lines. The first says what was encoded, each other one is an encode: the
-plan, the score, and the rows of `muzero_rc.frame_rows` for its frames. A line that was
-cut off by a kill or a full disk is left out when the file is read.
+plan, the score, and the rows of `muzero_rc.frame_rows` for its frames. The pilot, if one
+went ahead, has no plan, but its frames' partitions. A line that was cut off by a kill or
+a full disk is left out when the file is read.
 """
 
 from __future__ import annotations
@@ -110,11 +111,13 @@ class LoggedSearch:
       header: what was encoded.
       encodes: in the order in which they were finished.
       slope: price of rate in dB of PSNR avg per octave; None if no search was finished.
+      pilot: the encode that went ahead of all others; None if there was none.
     """
 
     header: SearchHeader
     encodes: list[LoggedEncode]
     slope: float | None
+    pilot: Outcome | None = None
 
 
 class SearchLog:
@@ -122,6 +125,7 @@ class SearchLog:
 
     Attributes:
       path: the file.
+      pilot: that the file had when it was opened.
     """
 
     def __init__(self, path: Path, header: SearchHeader) -> None:
@@ -133,18 +137,20 @@ class SearchLog:
         """
         self.path = path
         self._known: list[LoggedEncode] = []
+        self.pilot: Outcome | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size:
                 found = read_log(path)
                 self._known = found.encodes
+                self.pilot = found.pilot
                 if found.header.key != header.key:
                     raise InputError(f"{path} is the log of another search; give another name")
                 # What was cut off must not swallow the next line.
                 if not path.read_bytes().endswith(b"\n"):
-                    self._append("")
+                    self._write("")
             else:
-                self._append(json.dumps(header.as_dict()))
+                self._write(json.dumps(header.as_dict()))
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
@@ -162,18 +168,16 @@ class SearchLog:
         if plan.anchor is Anchor.POLICY:
             # Another policy would have the same plan; its qindexes are what it was.
             plan = Plan.frozen(outcome.frames)
-        infos = [info_row(info) for info, _ in outcome.frames if info is not None]
-        line = {
-            "type": "encode",
-            "plan": plan.as_dict(),
-            "score": dataclasses.asdict(outcome.score),
-            "infos": [[_short(v) for v in row] for row in infos],
-            "results": [[_short(v) for v in result_row(result)] for _, result in outcome.frames],
-        }
-        try:
-            self._append(json.dumps(line, separators=(",", ":")))
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+        self._append({"type": "encode", "plan": plan.as_dict(), **_line_of(outcome)})
+
+    def add_pilot(self, outcome: Outcome) -> None:
+        """Appends the encode that goes ahead of the others.
+
+        Raises:
+          OutputError: it cannot be written.
+        """
+        partitions = [result.partition.hex() for _, result in outcome.frames]
+        self._append({"type": "pilot", **_line_of(outcome), "partitions": partitions})
 
     def finish(self, slope: float) -> None:
         """Notes what a search found out of the clip.
@@ -181,12 +185,15 @@ class SearchLog:
         Raises:
           OutputError: it cannot be written.
         """
+        self._append({"type": "end", "slope": slope})
+
+    def _append(self, line: dict[str, Any]) -> None:
         try:
-            self._append(json.dumps({"type": "end", "slope": slope}))
+            self._write(json.dumps(line, separators=(",", ":")))
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
 
-    def _append(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         # One write: two processes on one file do not mix their lines.
         with self.path.open("ab", buffering=0) as file:
             file.write(line.encode() + b"\n")
@@ -207,28 +214,42 @@ def read_log(path: Path) -> LoggedSearch:
     except (IndexError, ValueError) as error:
         raise InputError(f"{path} is no log of a search") from error
     encodes: list[LoggedEncode] = []
-    slope = None
+    slope = pilot = None
     for line in lines[1:]:
         try:
             values = json.loads(line)
             if values["type"] == "end":
                 slope = float(values["slope"])
+            elif values["type"] == "pilot":
+                pilot = _outcome_of(values)
             else:
-                encodes.append(_encode_of(values))
+                encodes.append(LoggedEncode(Plan.from_dict(values["plan"]), _outcome_of(values)))
         except (KeyError, TypeError, ValueError, IndexError):
             continue
-    return LoggedSearch(header, encodes, slope)
+    return LoggedSearch(header, encodes, slope, pilot)
 
 
-def _encode_of(values: dict[str, Any]) -> LoggedEncode:
+def _line_of(outcome: Outcome) -> dict[str, Any]:
+    infos = [info_row(info) for info, _ in outcome.frames if info is not None]
+    return {
+        "score": dataclasses.asdict(outcome.score),
+        "infos": [[_short(v) for v in row] for row in infos],
+        "results": [[_short(v) for v in result_row(result)] for _, result in outcome.frames],
+    }
+
+
+def _outcome_of(values: dict[str, Any]) -> Outcome:
     infos = {int(row[0]): info_of_row(row) for row in values["infos"]}
     results = [result_of_row(row) for row in values["results"]]
+    if "partitions" in values:
+        results = [
+            dataclasses.replace(result, partition=bytes.fromhex(packed))
+            for result, packed in zip(results, values["partitions"], strict=True)
+        ]
     frames = tuple(
         (infos[result.coding_index] if result.qindex >= 0 else None, result) for result in results
     )
-    return LoggedEncode(
-        Plan.from_dict(values["plan"]), Outcome(EpisodeScore(**values["score"]), frames)
-    )
+    return Outcome(EpisodeScore(**values["score"]), frames)
 
 
 def _short(value: float) -> float | int:

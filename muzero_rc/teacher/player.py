@@ -7,6 +7,7 @@ import threading
 from muzero_rc.agents.teacher import Anchor, Cancelled, Outcome, Plan
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.episode import Episode
+from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.types import KEEP, FrameInfo, Policy
@@ -29,6 +30,7 @@ class PlanPlayer:
         *,
         backend: Backend | None = None,
         policy: Policy | None = None,
+        pilot: Pilot | None = None,
         timeout_s: float = 120.0,
     ) -> None:
         """Takes what to encode.
@@ -39,6 +41,7 @@ class PlanPlayer:
           first_pass: of the clip; with blocks if the policy reads them.
           backend: the encoder; None is libvpx.
           policy: what plans with the anchor `POLICY` start from.
+          pilot: the record of the pilot, if the settings have three passes.
           timeout_s: longest wait for a frame.
         """
         self._clip = clip
@@ -46,6 +49,7 @@ class PlanPlayer:
         self._first_pass = first_pass
         self._backend: Backend = backend or LibvpxBackend()
         self._policy = policy
+        self._pilot = pilot
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
 
@@ -57,10 +61,11 @@ class PlanPlayer:
           EncoderError: the encoder failed.
           InputError: the plan starts from a policy and there is none.
         """
+        clip, settings, first_pass = self._clip, self._settings, self._first_pass
         session = self._backend.open(
-            self._clip, self._settings, self._first_pass, timeout_s=self._timeout_s
+            clip, settings, first_pass, pilot=self._pilot, timeout_s=self._timeout_s
         )
-        with Episode(self._clip, self._settings, self._first_pass, session) as episode:
+        with Episode(clip, settings, first_pass, session, self._pilot) as episode:
             while episode.info is not None:
                 if cancelled.is_set():
                     raise Cancelled

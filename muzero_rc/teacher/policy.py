@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 
@@ -15,13 +14,16 @@ from muzero_rc.agents.teacher import (
     Plan,
     SearchProgress,
     SearchResult,
+    piloted_plans,
     search,
     start_plans,
 )
-from muzero_rc.env import _native
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.env.build import build_identity
 from muzero_rc.env.effort import Effort
 from muzero_rc.env.first_pass import cache_folder
+from muzero_rc.env.pilot import Pilot, needs_pilot
+from muzero_rc.env.rollout import pilot_rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.teacher.log import SearchHeader, SearchLog
@@ -116,18 +118,18 @@ class TeacherPolicy:
                 "scale it down, take fewer frames, or encode it without a search"
             )
         self.result = self._qindexes = None
-        # A search knows what frames cost from its own encodes.
-        settings = settings.replace(effort=self._effort, passes=2)
-        player = PlanPlayer(clip, settings, first_pass, backend=self._backend, policy=self.start)
+        settings = settings.replace(effort=self._effort, passes=settings.passes or 3)
         log = self._open_log(clip, settings)
+        pilot = None
+        if needs_pilot(settings):
+            pilot, log = self._pilot(clip, settings, first_pass, log)
+        player = PlanPlayer(
+            clip, settings, first_pass, backend=self._backend, policy=self.start, pilot=pilot
+        )
 
         def on_encode(plan: Plan, outcome: Outcome) -> None:
             nonlocal log
-            if log is not None:
-                try:
-                    log.add(plan, outcome)
-                except OutputError:
-                    log = None  # a cache that is full must not end the search
+            log = _noted(log, lambda file: file.add(plan, outcome))
 
         bench = Bench(
             player,
@@ -136,12 +138,18 @@ class TeacherPolicy:
             known=None if log is None else log.known,
             on_encode=on_encode,
         )
-        starts = start_plans(policy=self.start is not None)
-        self.result = search(bench, starts, width=self._width, on_progress=self.on_progress)
+        plans = start_plans if pilot is None else piloted_plans
+        self.result = search(
+            bench,
+            plans(policy=self.start is not None),
+            width=self._width,
+            piloted=pilot is not None,
+            on_progress=self.on_progress,
+        )
         self._qindexes = self._decisions(self.result)
-        if log is not None and self.result.encodes:
-            with contextlib.suppress(OutputError):
-                log.finish(self.result.slope)
+        if self.result.encodes:
+            slope = self.result.slope
+            _noted(log, lambda file: file.finish(slope))
         return settings
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
@@ -152,10 +160,25 @@ class TeacherPolicy:
         places = [min(len(o.history), len(self._qindexes) - 1) for o in observations]
         return self._qindexes[places]
 
+    def _pilot(
+        self,
+        clip: ClipLike,
+        settings: EncoderSettings,
+        first_pass: FirstPassLike,
+        log: SearchLog | None,
+    ) -> tuple[Pilot, SearchLog | None]:
+        """The record of the pilot, from the log if it is there; and the log to go on with."""
+        flown = None if log is None else log.pilot
+        if flown is None:
+            done = pilot_rollout(clip, settings, first_pass, backend=self._backend)
+            flown = outcome = Outcome(done.score, tuple(done.frames))
+            log = _noted(log, lambda file: file.add_pilot(outcome))
+        return Pilot.of(flown.frames, flown.score.bits // 8), log
+
     def _open_log(self, clip: ClipLike, settings: EncoderSettings) -> SearchLog | None:
         if not self._log or self._backend is not None:
             return None
-        header = SearchHeader.of(clip, settings, str(_native.build_id()))
+        header = SearchHeader.of(clip, settings, build_identity())
         try:
             return SearchLog(cache_folder().parent / "searches" / f"{header.key}.jsonl", header)
         except (InputError, OutputError):
@@ -169,3 +192,13 @@ class TeacherPolicy:
             # Its qindexes would not repeat libvpx's own recode loop.
             qindexes = [KEEP] * len(qindexes)
         return np.array(qindexes, np.int32)
+
+
+def _noted(log: SearchLog | None, note: Callable[[SearchLog], None]) -> SearchLog | None:
+    """The log with a note more; None once it failed: a full cache must not end a search."""
+    if log is not None:
+        try:
+            note(log)
+        except OutputError:
+            return None
+    return log

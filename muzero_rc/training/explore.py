@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,13 +27,13 @@ from muzero_rc.env.baselines import VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Effort
 from muzero_rc.env.first_pass import first_pass
-from muzero_rc.env.pilot import PILOT_POLICY, Pilot, needs_pilot, pilot_settings
-from muzero_rc.env.rollout import Rollout, rollout
+from muzero_rc.env.pilot import Pilot, needs_pilot
+from muzero_rc.env.rollout import Rollout, pilot_rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
 from muzero_rc.training.perturbation import PerturbedPolicy
-from muzero_rc.types import FrameInfo, FrameResult, Policy
+from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy
 
 __all__ = ["Encode", "ExploreConfig", "Study", "load_part", "run_study"]
 
@@ -92,6 +92,26 @@ class Encode:
     infos: npt.NDArray[np.float64]
     results: npt.NDArray[np.float64]
     partitions: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        score: EpisodeScore,
+        frames: Sequence[tuple[FrameInfo | None, FrameResult]],
+    ) -> Encode:
+        """The log of an encode with this score and these frames."""
+        partitions = tuple(result.partition for _, result in frames)
+        return cls(
+            name,
+            score.psnr_avg,
+            score.psnr_overall,
+            score.psnr_y,
+            score.actual_kbps,
+            np.array([info_row(info) for info, _ in frames if info is not None]),
+            np.array([result_row(result) for _, result in frames]),
+            partitions if any(partitions) else (),
+        )
 
     def frames(self) -> list[tuple[FrameInfo | None, FrameResult]]:
         """The frames as they were, in coding order."""
@@ -252,20 +272,27 @@ def run_study(
     if octaves < 0.05:
         return None
     slope = (high.score.psnr_avg - vbr.score.psnr_avg) / octaves
-    encodes = [_log("vbr", vbr), _log("vbr_high", high)]
+    encodes = [_encode_of("vbr", vbr), _encode_of("vbr_high", high)]
     settings = settings.replace(effort=config.effort, passes=config.passes)
     pilot = None
     if needs_pilot(settings):
-        flown = encode(pilot_settings(settings), PILOT_POLICY)
+        coded = 0
+
+        def on_frame(result: FrameResult) -> None:
+            nonlocal coded
+            coded += result.qindex >= 0
+
+        flown = pilot_rollout(video, settings, stats, on_frame=on_frame)
+        on_encode(coded)
         pilot = Pilot.of(flown.frames, flown.stream.size_bytes)
-        encodes.append(_log("pilot", flown))
-    encodes.append(_log("base", encode(settings, base, pilot)))
+        encodes.append(_encode_of("pilot", flown))
+    encodes.append(_encode_of("base", encode(settings, base, pilot)))
     for _ in range(config.pairs):
         scale = float(rng.choice(config.scales))
         pair_seed = int(rng.integers(2**31))
         for sign in (1, -1):
             policy = PerturbedPolicy(base, scale, sign, pair_seed)
-            encodes.append(_log("perturbed", encode(settings, policy, pilot)))
+            encodes.append(_encode_of("perturbed", encode(settings, policy, pilot)))
     shape = (video.width, video.height, video.fps.numerator, video.fps.denominator)
     return Study(
         clip.path.name,
@@ -321,21 +348,8 @@ def _aim(
     return (aimed, tried) if reached else None
 
 
-def _log(name: str, done: Rollout) -> Encode:
-    infos = [info_row(info) for info, _ in done.frames if info is not None]
-    results = [result_row(result) for _, result in done.frames]
-    partitions = tuple(result.partition for _, result in done.frames)
-    score = done.score
-    return Encode(
-        name,
-        score.psnr_avg,
-        score.psnr_overall,
-        score.psnr_y,
-        score.actual_kbps,
-        np.array(infos),
-        np.array(results),
-        partitions if any(partitions) else (),
-    )
+def _encode_of(name: str, done: Rollout) -> Encode:
+    return Encode.of(name, done.score, done.frames)
 
 
 def _partitions(found: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, ...]:

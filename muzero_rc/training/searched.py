@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.teacher import Anchor
-from muzero_rc.frame_rows import info_row, result_row
-from muzero_rc.teacher.log import LoggedEncode, LoggedSearch
+from muzero_rc.agents.teacher import Anchor, Plan
+from muzero_rc.teacher.log import LoggedSearch
 from muzero_rc.training.explore import Encode, Study
 
 __all__ = ["study_of_search"]
 
 _NAMES = {Anchor.VBR: "vbr", Anchor.PROPOSAL: "base"}
+_PILOTED_NAMES = {Anchor.VBR: "vbr", Anchor.FEEDBACK: "base"}
 _USUAL_SLOPE = 4.5  # dB per octave
 
 
@@ -25,8 +27,9 @@ def study_of_search(
 ) -> Study | None:
     """The study that a search amounts to.
 
-    libvpx's own encode is its "vbr", the verbatim proposals its "base"; all others are
-    "perturbed": corrections to the proposals, each with what it gave.
+    libvpx's own encode is its "vbr", the verbatim proposals its "base", after a pilot
+    these with the feedback; all others are "perturbed": corrections to the proposals,
+    each with what it gave.
 
     Args:
       logged: the search's file.
@@ -37,9 +40,14 @@ def study_of_search(
     Returns:
       The study; None if the search did not get as far as these two encodes.
     """
-    encodes = [_encode(encode) for encode in logged.encodes]
+    names = _NAMES if logged.pilot is None else _PILOTED_NAMES
+    encodes = [
+        Encode.of(_name(e.plan, names), e.outcome.score, e.outcome.frames) for e in logged.encodes
+    ]
     if {"vbr", "base"} - {encode.name for encode in encodes}:
         return None
+    if logged.pilot is not None:
+        encodes.append(Encode.of("pilot", logged.pilot.score, logged.pilot.frames))
     header = logged.header
     return Study(
         clip=header.name,
@@ -53,15 +61,6 @@ def study_of_search(
     )
 
 
-def _encode(logged: LoggedEncode) -> Encode:
-    plan, outcome = logged.plan, logged.outcome
+def _name(plan: Plan, names: Mapping[Anchor, str]) -> str:
     plain = not (plan.values or plan.by_kind or plan.shift) and plan.stretch == 1.0
-    return Encode(
-        name=_NAMES.get(plan.anchor, "perturbed") if plain else "perturbed",
-        psnr_avg=outcome.score.psnr_avg,
-        psnr_overall=outcome.score.psnr_overall,
-        psnr_y=outcome.score.psnr_y,
-        kbps=outcome.score.actual_kbps,
-        infos=np.array([info_row(info) for info, _ in outcome.frames if info is not None]),
-        results=np.array([result_row(result) for _, result in outcome.frames]),
-    )
+    return names.get(plan.anchor, "perturbed") if plain else "perturbed"

@@ -19,7 +19,7 @@ from muzero_rc.env.rollout import fly_pilot, rollout
 from muzero_rc.env.session import EncoderSession
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
-from muzero_rc.types import FrameInfo, Observation, UpdateType
+from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
 
 THREE = EncoderSettings(target_kbps=80, speed=5, effort="layered", passes=3)
 
@@ -96,6 +96,21 @@ def test_three_passes_land_where_two_do_not(carphone: Clip) -> None:
             missed[passes].append(abs(score.overshoot))
     assert max(missed[3]) < 0.02
     assert np.mean(missed[3]) < 0.5 * np.mean(missed[2])
+
+
+def test_a_pilot_far_off_is_flown_again_nearer(carphone: Clip) -> None:
+    stats = first_pass(carphone, THREE)
+    seen: list[FrameResult] = []
+    settings = THREE.replace(target_kbps=10)
+    far = fly_pilot(carphone, settings, stats, on_frame=seen.append)
+    again = [r.show_index for r in seen if r.shown]
+    assert again == [*range(carphone.num_frames)] * 2
+    spent = [sum(r.bits for r in flight) for flight in (seen[: len(seen) // 2], seen)]
+    budget = settings.target_kbps * 1000.0 * carphone.duration_s
+    assert abs(spent[1] - spent[0] - budget) < abs(spent[0] - budget)
+    # Each frame is as far from the proposals as all others, where the range allows it.
+    for frame in far.coded.values():
+        assert frame.qindex == min(frame.proposal_qindex + far.shift, 255)
 
 
 def test_vbr_is_the_same_with_three_passes(carphone: Clip) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muzero_rc.env.pilot import Pilot, PilotFrame
-from muzero_rc.env.piloted_landing import PilotedFeedback, PilotShift
+from muzero_rc.env.piloted_landing import PilotedFeedback, PilotShift, next_flight
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 
 PIXELS = 176 * 144
@@ -68,6 +68,20 @@ def test_a_pilot_on_target_is_left_alone() -> None:
     overshoot, steps = _fly([2222] * 100, 1 / 28, 0.9)  # last passes are that much cheaper
     assert abs(overshoot) < 0.01
     assert max(map(abs, steps)) <= 3
+
+
+@given(octaves=st.floats(-2.5, 2.5), shift=st.integers(-20, 20))
+def test_a_pilot_far_from_its_target_is_flown_again_on_it(octaves: float, shift: int) -> None:
+    bits = round(BUDGET * 2**octaves)
+    pilot = _pilot([bits] * 60, shift=shift)
+    step = next_flight(pilot, BUDGET, 60, PIXELS)
+    first = PilotedFeedback(BUDGET, pilot, 60, PIXELS).step(_info(0, UpdateType.KEY))
+    way = shift + round(0.75 * (first - shift))
+    assert step == (way if abs(first - shift) >= 20 else None)
+    if abs(octaves) < 0.15:
+        assert step is None
+    if abs(octaves) > 1.0:
+        assert step is not None and (step > shift) == (octaves > 0)
 
 
 def test_the_step_stays_where_it_was_right_however_far_from_the_pilot() -> None:

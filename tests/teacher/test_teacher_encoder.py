@@ -14,10 +14,10 @@ import pytest
 
 from muzero_rc.agents.teacher import Anchor, Bench, Cancelled, Plan, SearchProgress
 from muzero_rc.cli.evaluate import methods_of
-from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.baselines import AnchorPolicy, ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import cache_folder, first_pass
-from muzero_rc.env.rollout import rollout
+from muzero_rc.env.rollout import Rollout, fly_pilot, pilot_rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.policies import make_policy, prepare, searching
@@ -29,6 +29,7 @@ from muzero_rc.training.imitation import examples_of
 from muzero_rc.training.searched import study_of_search
 
 FAST = EncoderSettings(target_kbps=60, speed=5, effort="layered")
+LANDED = AnchorPolicy()
 
 
 def player(clip: Clip) -> PlanPlayer:
@@ -45,16 +46,16 @@ def test_a_search_meets_its_target_and_beats_its_starts(moving_clip: Clip) -> No
     seen: list[SearchProgress] = []
     teacher = TeacherPolicy(16)
     teacher.on_progress = seen.append
-    wanted = FAST.replace(passes=2)
+    wanted = FAST.replace(passes=3)
     assert prepare(teacher, moving_clip, FAST.replace(effort="even"), stats) == wanted
     found = teacher.result
     assert found is not None and found.on_target and found.spent <= 16
-    done = rollout(moving_clip, FAST, teacher, first_pass=stats)
+    done = rollout(moving_clip, wanted, teacher, first_pass=stats)
     # The encode repeats what the search has seen, to the bit.
     assert done.score == found.outcome.score
     assert done.score.overshoot <= 0.005
-    for policy in (VbrPolicy(), ProposalPolicy()):
-        start = rollout(moving_clip, FAST, policy, first_pass=stats).score
+    for start_settings, policy in ((FAST, VbrPolicy()), (FAST, ProposalPolicy()), (wanted, LANDED)):
+        start = rollout(moving_clip, start_settings, policy, first_pass=stats).score
         if start.overshoot <= 0.005:
             assert done.score.psnr_avg >= start.psnr_avg
     assert seen[-1].spent == found.spent and seen[-1].budget == 16
@@ -69,10 +70,10 @@ def test_the_log_resumes_a_search_also_after_a_kill(moving_clip: Clip) -> None:
     again.prepare(moving_clip, FAST, stats)
     assert again.result is not None and again.result.encodes == 0
     assert again.result.plan == whole.result.plan
-    # A kill in the middle of a line, five encodes in.
+    # A kill in the middle of a line, five encodes in: after the header and the pilot.
     path = log_file()
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:6]) + lines[6][: len(lines[6]) // 2])
+    path.write_bytes(b"".join(lines[:7]) + lines[7][: len(lines[7]) // 2])
     resumed = TeacherPolicy(10)
     resumed.prepare(moving_clip, FAST, stats)
     assert resumed.result is not None
@@ -80,7 +81,50 @@ def test_the_log_resumes_a_search_also_after_a_kill(moving_clip: Clip) -> None:
     assert resumed.result.encodes == whole.result.encodes - 5
     found = read_log(path)
     assert found.header.frames == 24 and len(found.encodes) == whole.result.encodes
-    assert found.slope == whole.result.slope
+    assert found.slope == whole.result.slope and found.pilot is not None
+
+
+def test_two_passes_are_searched_without_a_pilot(moving_clip: Clip) -> None:
+    stats = first_pass(moving_clip, FAST)
+    teacher = TeacherPolicy(6)
+    settings = prepare(teacher, moving_clip, FAST.replace(passes=2), stats)
+    assert settings.passes == 2 and teacher.result is not None
+    assert read_log(log_file()).pilot is None
+    done = rollout(moving_clip, settings, teacher, first_pass=stats)
+    assert done.score == teacher.result.outcome.score
+
+
+def test_a_pilot_is_flown_once_for_a_search(
+    moving_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = first_pass(moving_clip, FAST)
+    flown: list[EncoderSettings] = []
+
+    def counting(clip: Clip, settings: EncoderSettings, *args: Any, **more: Any) -> Rollout:
+        flown.append(settings)
+        return pilot_rollout(clip, settings, *args, **more)
+
+    monkeypatch.setattr("muzero_rc.teacher.policy.pilot_rollout", counting)
+    first = TeacherPolicy(2)
+    first.prepare(moving_clip, FAST, stats)
+    again = TeacherPolicy(3)
+    again.prepare(moving_clip, FAST, stats)
+    assert len(flown) == 1
+    assert first.result is not None and again.result is not None
+    assert again.result.encodes == again.result.spent - first.result.spent
+    logged = read_log(log_file())
+    assert logged.pilot is not None and any(r.partition for _, r in logged.pilot.frames)
+
+
+def test_a_log_of_another_landing_is_not_gone_on_from(
+    moving_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = first_pass(moving_clip, FAST)
+    for build in ("landing 98", "landing 99"):
+        monkeypatch.setattr("muzero_rc.teacher.policy.build_identity", lambda build=build: build)
+        teacher = TeacherPolicy(2)
+        teacher.prepare(moving_clip, FAST, stats)
+        assert teacher.result is not None and teacher.result.encodes == 2
 
 
 def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) -> None:
@@ -108,9 +152,11 @@ def test_a_search_is_data_for_training(moving_clip: Clip, tmp_path: Path) -> Non
     logged = read_log(log_file())
     study = study_of_search(logged, stats.stats, source="somewhere", part=(64, 0, 24))
     assert study is not None and study.slope == logged.slope
-    assert len(study.encodes) == len(logged.encodes)
-    for name, policy in (("vbr", VbrPolicy()), ("base", ProposalPolicy())):
-        score = rollout(moving_clip, FAST, policy, first_pass=stats).score
+    assert len(study.encodes) == len(logged.encodes) + 1
+    assert study.pilot == fly_pilot(moving_clip, FAST.replace(passes=3), stats)
+    three = FAST.replace(passes=3)
+    for name, policy in (("vbr", VbrPolicy()), ("base", LANDED)):
+        score = rollout(moving_clip, three, policy, first_pass=stats).score
         assert study.encode(name).psnr_avg == score.psnr_avg
         assert study.encode(name).kbps == score.actual_kbps
     study.save(tmp_path / "study.npz")

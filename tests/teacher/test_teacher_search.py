@@ -17,6 +17,7 @@ from muzero_rc.agents.teacher import (
     Plan,
     PlanEncoder,
     SearchProgress,
+    piloted_plans,
     search,
     start_plans,
 )
@@ -57,8 +58,13 @@ def player(clip: ModelClip = CLIP, target: int = 400) -> Counting:
     return Counting(PlanPlayer(clip, settings, backend.first_pass(clip, settings), backend=backend))
 
 
+def plans(piloted: bool) -> list[Plan]:
+    return piloted_plans() if piloted else start_plans()
+
+
+@pytest.mark.parametrize("piloted", [False, True])
 @pytest.mark.parametrize("seed", [1, 5, 8])
-def test_it_comes_near_the_optimum(seed: int) -> None:
+def test_it_comes_near_the_optimum(seed: int, piloted: bool) -> None:
     backend, clip = ModelBackend(), ModelClip(seed=seed, num_frames=25)
     tables = backend.tables(clip)
     budget = backend.budget(clip, 400)
@@ -67,7 +73,7 @@ def test_it_comes_near_the_optimum(seed: int) -> None:
     assert room > 0.3
     reached = []
     for encodes in (10, 30, 100):
-        found = search(Bench(player(clip), encodes), start_plans())
+        found = search(Bench(player(clip), encodes), plans(piloted), piloted=piloted)
         assert found.on_target and found.outcome.score.overshoot <= 0.005
         # The tolerance of 0.5% is worth some hundredths of a dB.
         reached.append((found.outcome.score.psnr_avg - constant.psnr_avg) / room)
@@ -82,8 +88,11 @@ def test_it_comes_near_the_optimum(seed: int) -> None:
     target=st.integers(60, 3000),
     budget=st.integers(8, 40),
     jobs=st.integers(1, 3),
+    piloted=st.booleans(),
 )
-def test_what_always_holds(seed: int, frames: int, target: int, budget: int, jobs: int) -> None:
+def test_what_always_holds(
+    seed: int, frames: int, target: int, budget: int, jobs: int, piloted: bool
+) -> None:
     """On target if it can be, never worse than a start, within the budget, nothing twice."""
     clip = ModelClip(seed=seed, num_frames=frames)
     encoder = player(clip, target)
@@ -92,7 +101,7 @@ def test_what_always_holds(seed: int, frames: int, target: int, budget: int, job
     if not reachable:
         return
     bench = Bench(encoder, budget, jobs=jobs)
-    found = search(bench, start_plans())
+    found = search(bench, plans(piloted), piloted=piloted)
     assert found.on_target
     assert found.outcome.score.overshoot <= 0.005
     assert found.spent <= budget and found.encodes == len(encoder.plans) == found.spent
