@@ -90,7 +90,7 @@ def _measure(path: Path, args: argparse.Namespace) -> tuple[float, list[tuple[fl
         begun = time.process_time()
         rollout(clip, vbr, VbrPolicy(), first_pass=stats)
         flown = time.process_time()
-        pilot = fly_pilot(clip, three, stats)
+        pilot = fly_pilot(clip, three, stats).as_pilot()
         seconds["vbr"] += flown - begun
         seconds["pilot"] += time.process_time() - flown
         for variant in args.variants:

@@ -384,7 +384,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         if needs_pilot(settings):
             pilot = fly_pilot(
                 clip, settings, first_pass, timeout_s=self._timeout_s, backend=self._backend
-            )
+            ).as_pilot()
         session = self._backend.open(
             clip, settings, first_pass, pilot=pilot, timeout_s=self._timeout_s
         )

@@ -27,7 +27,7 @@ from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy, needs_
 if TYPE_CHECKING:
     from muzero_rc.env.session import EncodedStream
 
-__all__ = ["Rollout", "fly_pilot", "pilot_rollout", "rollout"]
+__all__ = ["Rollout", "fly_pilot", "rollout"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +53,12 @@ class Rollout:
     decision_seconds: float
     pilot_seconds: float = 0.0
 
+    def as_pilot(self) -> Pilot:
+        """The record of this encode for the last pass, if it was a pilot's."""
+        return Pilot.of(self.frames, self.stream.size_bytes)
+
 
 def fly_pilot(
-    clip: ClipLike,
-    settings: EncoderSettings,
-    first_pass: FirstPassLike,
-    *,
-    on_frame: Callable[[FrameResult], None] | None = None,
-    timeout_s: float = 120.0,
-    backend: Backend | None = None,
-) -> Pilot:
-    """The record of `pilot_rollout`."""
-    flown = pilot_rollout(
-        clip, settings, first_pass, on_frame=on_frame, timeout_s=timeout_s, backend=backend
-    )
-    return Pilot.of(flown.frames, flown.stream.size_bytes)
-
-
-def pilot_rollout(
     clip: ClipLike,
     settings: EncoderSettings,
     first_pass: FirstPassLike,
@@ -106,7 +94,7 @@ def pilot_rollout(
 
     flown = flight(PILOT_POLICY)
     step = next_flight(
-        Pilot.of(flown.frames, flown.stream.size_bytes),
+        flown.as_pilot(),
         settings.target_kbps * 1000.0 / float(clip.fps),
         clip.num_frames,
         clip.width * clip.height,
@@ -157,7 +145,7 @@ def rollout(
         pilot = fly_pilot(
             clip, settings, first_pass,
             on_frame=on_pilot_frame, timeout_s=timeout_s, backend=backend,
-        )  # fmt: skip
+        ).as_pilot()  # fmt: skip
     pilot_seconds = time.perf_counter() - start
     done = _encode(
         clip, settings, policy, first_pass, pilot=pilot, output=output,

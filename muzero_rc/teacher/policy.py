@@ -23,7 +23,7 @@ from muzero_rc.env.build import build_identity
 from muzero_rc.env.effort import Effort
 from muzero_rc.env.first_pass import cache_folder
 from muzero_rc.env.pilot import Pilot, needs_pilot
-from muzero_rc.env.rollout import pilot_rollout
+from muzero_rc.env.rollout import fly_pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.teacher.log import SearchHeader, SearchLog
@@ -170,7 +170,7 @@ class TeacherPolicy:
         """The record of the pilot, from the log if it is there; and the log to go on with."""
         flown = None if log is None else log.pilot
         if flown is None:
-            done = pilot_rollout(clip, settings, first_pass, backend=self._backend)
+            done = fly_pilot(clip, settings, first_pass, backend=self._backend)
             flown = outcome = Outcome(done.score, tuple(done.frames))
             log = _noted(log, lambda file: file.add_pilot(outcome))
         return Pilot.of(flown.frames, flown.score.bits // 8), log

@@ -28,7 +28,7 @@ from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Effort
 from muzero_rc.env.first_pass import first_pass
 from muzero_rc.env.pilot import Pilot, needs_pilot
-from muzero_rc.env.rollout import Rollout, pilot_rollout, rollout
+from muzero_rc.env.rollout import Rollout, fly_pilot, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
@@ -282,9 +282,9 @@ def run_study(
             nonlocal coded
             coded += result.qindex >= 0
 
-        flown = pilot_rollout(video, settings, stats, on_frame=on_frame)
+        flown = fly_pilot(video, settings, stats, on_frame=on_frame)
         on_encode(coded)
-        pilot = Pilot.of(flown.frames, flown.stream.size_bytes)
+        pilot = flown.as_pilot()
         encodes.append(_encode_of("pilot", flown))
     encodes.append(_encode_of("base", encode(settings, base, pilot)))
     for _ in range(config.pairs):

@@ -60,7 +60,7 @@ def _depths(packed: bytes) -> list[list[int]]:
 
 
 def test_only_a_pilots_frames_have_partitions(carphone: Clip) -> None:
-    pilot = fly_pilot(carphone, THREE, first_pass(carphone, THREE))
+    pilot = fly_pilot(carphone, THREE, first_pass(carphone, THREE)).as_pilot()
     for frame in pilot.frames:
         assert bool(frame.partition) == (frame.qindex >= 0)
     depths = [_depths(frame.partition) for frame in pilot.coded.values()]
