@@ -42,7 +42,7 @@ POLICY_EFFORTS: tuple[str, ...] = ("even", "layered")
 OWN_SPEED = -1
 """Speed of a frame that is coded at the stream's."""
 
-EFFORT_VERSION = 4
+EFFORT_VERSION = 5
 """Raised whenever the search of any frame changes: results are quoted under it."""
 
 NEAR = (1, 1)
@@ -80,14 +80,15 @@ class _Speeds(NamedTuple):
     leaf: int
 
 
-# By the stream's speed. There is no row for speed 5: libvpx's is slower than its speed 4,
-# and worse, in what is done between frames and in leaf frames.
+# By the stream's speed. None works at libvpx's speed 5, which is slower than its speed 4, and
+# worse, in what is done between frames and in leaf frames.
 _LAYERED: dict[int, _Speeds] = {
     0: _Speeds(0, 0, 0, 0, 0, 0),
-    1: _Speeds(1, 0, 0, 0, 0, 1),
-    2: _Speeds(2, 0, 0, 1, 1, 2),
-    3: _Speeds(3, 1, 1, 1, 1, 2),
-    4: _Speeds(4, 1, 1, 1, 1, 3),
+    1: _Speeds(1, 0, 0, 0, 0, 0),
+    2: _Speeds(2, 0, 0, 0, 1, 1),
+    3: _Speeds(3, 0, 0, 0, 1, 1),
+    4: _Speeds(4, 0, 0, 1, 1, 1),
+    5: _Speeds(4, 1, 1, 1, 1, 3),
 }
 _LEAF_THOROUGH = Thorough.ALL_MODES | Thorough.ALL_TRANSFORMS
 _FASTEST = max(_LAYERED)
@@ -113,7 +114,7 @@ def frame_search(effort: Effort, speed: int, info: FrameInfo) -> Search:
     Args:
       effort: `even` leaves every frame at the stream's speed, `pilot` codes all as fast as
         libvpx goes.
-      speed: the stream's, libvpx's `cpu-used`; above 4 it changes nothing.
+      speed: the stream's, libvpx's `cpu-used`; above 5 it changes nothing.
       info: the frame.
     """
     if effort == "even":

@@ -159,6 +159,10 @@ class Episode:
             self.frames.append((owner, result))
             self._seen += 1
 
+    def informed_pilot(self) -> Pilot | None:
+        """The pilot with what its frames cost in this encode; None if there was none."""
+        return self._builder.informed_pilot()
+
     def score(self) -> EpisodeScore:
         """The raw score, once `info` is None."""
         results = (result for _, result in self.frames)

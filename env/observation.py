@@ -384,6 +384,10 @@ class ObservationBuilder:
             blocks=self._blocks,
         )
 
+    def informed_pilot(self) -> Pilot | None:
+        """The pilot with what its frames cost in this encode; None if there was none."""
+        return self._feedback.informed() if isinstance(self._feedback, PilotedFeedback) else None
+
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what coding a frame gave.
 

@@ -10,7 +10,8 @@ encode in hand (`env.piloted_landing`), looking for blocks near the sizes that i
 For both encodes libvpx's plan is kept from reacting to what frames cost, and its model of
 bits learns from the pilot's frames in both, so that their groups of pictures and proposals
 are the same. A pilot that comes out far from its target is flown once more, nearer
-(`env.piloted_landing.next_flight`). Ours; the paper has two passes.
+(`env.piloted_landing.next_flight`); a last pass that still misses its target is made again
+by what it told of the costs (`env.rollout`). Ours; the paper has two passes.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class PilotFrame:
       qindex: that it was coded with, -1 for a buffer.
       bits: that it took.
       partition: how its superblocks were split, packed by the native session.
+      known_bits: what it took at this qindex in a last pass; None before there was one.
     """
 
     update_type: UpdateType | None
@@ -77,6 +79,12 @@ class PilotFrame:
     qindex: int
     bits: int
     partition: bytes = b""
+    known_bits: float | None = None
+
+    @property
+    def cost(self) -> float:
+        """Bits that it is expected to take at its qindex, as far as is known."""
+        return self.bits if self.known_bits is None else self.known_bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +97,14 @@ class Pilot:
       shift: of all its qindexes from libvpx's proposals, as far as they go.
       binding_bits: what the stream has beyond the frames' bits: the indexes that bind
         hidden frames to shown ones.
+      informed: a last pass has told what frames cost.
     """
 
     frames: tuple[PilotFrame, ...]
     coded: Mapping[int, PilotFrame]
     shift: int
     binding_bits: int
+    informed: bool = False
 
     @classmethod
     def of(cls, frames: Sequence[tuple[FrameInfo | None, FrameResult]], size_bytes: int) -> Pilot:

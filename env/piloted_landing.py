@@ -18,6 +18,7 @@ stays even. `PilotShift` is what the pilot itself is shifted by. Ours, not the p
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 
@@ -26,13 +27,13 @@ import numpy.typing as npt
 
 from muzero_rc.env.landing import empty_frame
 from muzero_rc.env.pilot import Pilot, PilotFrame
-from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import NUM_QINDEX, EpisodeScore, FrameInfo, FrameResult, UpdateType
 
-__all__ = ["PILOTED_LANDING_VERSION", "PilotShift", "PilotedFeedback", "next_flight"]
+__all__ = ["PILOTED_LANDING_VERSION", "PilotShift", "PilotedFeedback", "next_flight", "off_target"]
 
 _Array = npt.NDArray[np.float64]
 
-PILOTED_LANDING_VERSION = 7
+PILOTED_LANDING_VERSION = 8
 """Raised whenever any step changes: results are quoted under it."""
 
 # Octaves of bits per qindex of a whole clip: 1/28 in the middle of the range, less where
@@ -63,6 +64,7 @@ _LEAST_LEFT = 0.02  # floor of the bits left
 _NOT_WORTH = 0.004  # of the budget: no step is taken for the last of what could be saved
 _FAR = 20  # qindexes from where it should have been: such a pilot is flown again
 _WAY = 0.75  # of that distance: what came out empty tells less of finer frames than the reverse
+_OVER, _UNDER = 0.01, 0.03  # of the target; an encode that misses by more is made again
 _BIN = 8  # qindexes; frames that near are taken for alike, those at the end apart
 _BINS = NUM_QINDEX // _BIN + 1
 
@@ -129,6 +131,11 @@ def next_flight(pilot: Pilot, frame_budget: float, num_frames: int, pixels: int)
     return pilot.shift + round(_WAY * off) if abs(off) >= _FAR else None
 
 
+def off_target(score: EpisodeScore) -> bool:
+    """Whether an encode missed its target by so much that another one is worth its time."""
+    return not -_UNDER <= score.overshoot <= _OVER
+
+
 class PilotShift:
     """Shifts all of a pilot by what libvpx's plan is expected to be off its target."""
 
@@ -166,13 +173,14 @@ class PilotedFeedback:
         self._frames = num_frames
         self._pilot = pilot
         self._place = {id(frame): place for place, frame in enumerate(pilot.frames)}
+        self._known_bits: dict[int, float] = {}  # by place
         # What is to come, by kind and bin of qindexes, and its headers.
         self._ahead = np.zeros((_KINDS, _BINS))
         self._headers_ahead = 0.0
         for frame in pilot.frames:
             self._count(frame, 1.0)
         self._shown_before = np.cumsum([frame.shown for frame in pilot.frames])
-        self._cheaper = np.array(_CHEAPER)
+        self._cheaper = np.ones(_KINDS) if pilot.informed else np.array(_CHEAPER)
         self._shift = pilot.shift
         mean = max(float(self._ahead.sum()) / max(len(pilot.coded), 1), 1.0)
         self._paid, self._expected = np.zeros(_KINDS), np.zeros(_KINDS)
@@ -219,6 +227,16 @@ class PilotedFeedback:
         self._step = round(step)
         return self._step
 
+    def informed(self) -> Pilot:
+        """The pilot with what its frames cost in this encode, for another last pass."""
+        frames = tuple(
+            dataclasses.replace(frame, known_bits=self._known_bits.get(place, frame.known_bits))
+            for place, frame in enumerate(self._pilot.frames)
+        )
+        renewed = dict(zip(map(id, self._pilot.frames), frames, strict=True))
+        coded = {index: renewed[id(frame)] for index, frame in self._pilot.coded.items()}
+        return dataclasses.replace(self._pilot, frames=frames, coded=coded, informed=True)
+
     def _compare(self, twin: PilotFrame, result: FrameResult) -> None:
         """What a frame cost at the pilot's qindex, beside what it did there."""
         kind = _kind(twin)
@@ -229,7 +247,9 @@ class PilotedFeedback:
         self._paid *= _MEMORY
         self._expected *= _MEMORY
         self._paid[kind] += cost
-        self._expected[kind] += self._cheaper[kind] * max(twin.bits - self._floor, 0.0)
+        self._expected[kind] += self._cheaper[kind] * max(twin.cost - self._floor, 0.0)
+        header = min(float(result.bits), self._floor)
+        self._known_bits[self._place[id(twin)]] = header + cost
 
     def _price(self) -> _Array:
         """kappa_k. [kinds]."""
@@ -270,9 +290,9 @@ class PilotedFeedback:
         self._next = max(self._next, min(place, len(frames)))
 
     def _count(self, frame: PilotFrame, sign: float) -> None:
-        header = min(frame.bits, self._floor)
+        header = min(frame.cost, self._floor)
         self._headers_ahead += sign * header
-        self._ahead[_kind(frame), _bin(frame.qindex)] += sign * (frame.bits - header)
+        self._ahead[_kind(frame), _bin(frame.qindex)] += sign * (frame.cost - header)
 
 
 def _kind(frame: PilotFrame) -> _Kind:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,15 +21,18 @@ from muzero_rc.env.pilot import (
     needs_pilot,
     pilot_settings,
 )
-from muzero_rc.env.piloted_landing import next_flight
+from muzero_rc.env.piloted_landing import next_flight, off_target
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
-from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy, needs_blocks
+from muzero_rc.types import KEEP, EpisodeScore, FrameInfo, FrameResult, Policy, needs_blocks
 
 if TYPE_CHECKING:
     from muzero_rc.env.session import EncodedStream
 
 __all__ = ["Rollout", "fly_pilot", "rollout"]
+
+_MOST_AGAIN = 2
+"""Encodes that are made again for their target's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +45,11 @@ class Rollout:
       frames: description and result of every frame; the description is None for
         frames that only show an existing buffer.
       stream: the encoded stream.
-      seconds: wall time of the whole second pass, the policy's and the pilot's included.
+      seconds: wall time of the whole second pass, the policy's and the pilot's included, and
+        of encodes made again.
       decision_seconds: wall time of observing and deciding.
       pilot_seconds: wall time of the pilot; 0 with two passes.
+      informed: the pilot with what its frames cost here; None if there was none.
     """
 
     score: EpisodeScore
@@ -52,6 +59,7 @@ class Rollout:
     seconds: float
     decision_seconds: float
     pilot_seconds: float = 0.0
+    informed: Pilot | None = None
 
     def as_pilot(self) -> Pilot:
         """The record of this encode for the last pass, if it was a pilot's."""
@@ -110,6 +118,7 @@ def rollout(
     first_pass: FirstPassLike | None = None,
     pilot: Pilot | None = None,
     output: Path | None = None,
+    insist: bool = False,
     on_frame: Callable[[FrameResult], None] | None = None,
     on_pilot_frame: Callable[[FrameResult], None] | None = None,
     timeout_s: float = 120.0,
@@ -126,7 +135,9 @@ def rollout(
       first_pass: of this clip; None runs it, or takes it from the cache.
       pilot: of this clip and settings, for three passes; None flies it.
       output: file for the encoded stream as it is made; None keeps it in memory.
-      on_frame: called with each frame's result, for a progress display.
+      insist: encode again, knowing what frames cost, if three passes end off their target.
+      on_frame: called with each frame's result, for a progress display; from the first
+        frame again, if it is encoded again.
       on_pilot_frame: likewise, of the pilot.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
@@ -147,13 +158,42 @@ def rollout(
             on_frame=on_pilot_frame, timeout_s=timeout_s, backend=backend,
         ).as_pilot()  # fmt: skip
     pilot_seconds = time.perf_counter() - start
-    done = _encode(
-        clip, settings, policy, first_pass, pilot=pilot, output=output,
+    last_pass = functools.partial(
+        _encode, clip, settings, policy, first_pass,
         on_frame=on_frame, timeout_s=timeout_s, backend=backend,
     )  # fmt: skip
+    done = last_pass(pilot=pilot, output=output)
+    decision_seconds = done.decision_seconds
+    for _ in range(_MOST_AGAIN if insist else 0):
+        if done.informed is None or not off_target(done.score):
+            break
+        with _beside(output) as path:
+            again = last_pass(pilot=done.informed, output=path)
+            decision_seconds += again.decision_seconds
+            if abs(again.score.overshoot) >= abs(done.score.overshoot):
+                break
+            if path is not None and output is not None:
+                os.replace(path, output)
+                stream = dataclasses.replace(again.stream, path=output)
+                again = dataclasses.replace(again, stream=stream)
+        done = again
     return dataclasses.replace(
-        done, seconds=done.seconds + pilot_seconds, pilot_seconds=pilot_seconds
+        done,
+        seconds=time.perf_counter() - start,
+        decision_seconds=decision_seconds,
+        pilot_seconds=pilot_seconds,
     )
+
+
+@contextlib.contextmanager
+def _beside(output: Path | None) -> Iterator[Path | None]:
+    """A file beside another one for the while."""
+    path = None if output is None else output.with_name(f"{output.name}.again")
+    try:
+        yield path
+    finally:
+        if path is not None:
+            path.unlink(missing_ok=True)
 
 
 def _encode(
@@ -174,6 +214,7 @@ def _encode(
     )
     decision_seconds = 0.0
     reported = 0
+    landed = True
     with Episode(clip, settings, first_pass, session, pilot) as episode:
         while episode.info is not None:
             asked = time.perf_counter()
@@ -183,6 +224,7 @@ def _encode(
                     f"policy {policy.name} gave {len(decisions)} decisions for one frame"
                 )
             qindex = int(decisions[0])
+            landed = landed and qindex != KEEP
             decision_seconds += time.perf_counter() - asked
             episode.step(qindex)
             if on_frame is not None:
@@ -198,4 +240,6 @@ def _encode(
             stream=stream,
             seconds=seconds,
             decision_seconds=decision_seconds,
+            # What libvpx decided by itself, it would decide again.
+            informed=episode.informed_pilot() if landed else None,
         )

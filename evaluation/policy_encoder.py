@@ -126,7 +126,9 @@ class PolicyEncoder:
         if compiled not in self._warm:
             self._warm.add(compiled)
             self._warm_up(clip, used, statistics, policy)
-        result = rollout(clip, used, policy, first_pass=statistics, backend=self._backend)
+        result = rollout(
+            clip, used, policy, first_pass=statistics, insist=True, backend=self._backend
+        )
         if stream is not None:
             _write_webm(result.stream, source.path, stream)
         score = result.score

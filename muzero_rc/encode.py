@@ -101,7 +101,8 @@ class EncodeReport:
       psnr_overall: PSNR of the summed squared error, dB.
       psnr_y: mean over frames of the luma PSNR, dB.
       seconds: wall time of everything.
-      second_pass_seconds: wall time of the second pass, decisions and the pilot included.
+      second_pass_seconds: wall time of the second pass, decisions, the pilot and encodes made
+        again for the target's sake included.
       pilot_seconds: wall time of the pilot, 0 without one.
       decision_seconds: wall time of observing and deciding.
       encode_fps: frames over `seconds`.
@@ -330,7 +331,7 @@ def _second_pass(
 
     def counting(phase: str) -> Callable[[FrameResult], None]:
         def on_frame(frame: FrameResult) -> None:
-            # Not counted: a pilot that is flown again starts again.
+            # Not counted: a pilot that is flown again, or an encode that missed, starts again.
             if frame.shown:
                 progress(phase, frame.show_index + 1, total)
 
@@ -343,6 +344,7 @@ def _second_pass(
         policy,
         first_pass=statistics,
         output=ivf,
+        insist=True,
         on_frame=counting("second pass"),
         on_pilot_frame=counting("pilot"),
     )

@@ -19,8 +19,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
-from muzero_rc.env.baselines import AnchorPolicy, ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.blocks import BLOCK_FEATURES, block_grid
 from muzero_rc.env.effort import POLICY_EFFORTS, Effort
 from muzero_rc.env.observation import (
@@ -311,7 +312,7 @@ def make_policy(name_or_path: str) -> Policy:
     if name == "layered":
         return WithEffort(ProposalPolicy(), "layered", name)
     if name == "landed":
-        return WithEffort(AnchorPolicy(), "layered", name, passes=3)
+        return WithEffort(AdvantagePolicy(AdvantageModel()), "layered", name, passes=3)
     if name == "cq":
         return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
     if name == "constant":

@@ -131,6 +131,7 @@ def _is_name(spec: str) -> bool:
 
 def _fingerprint(spec: str) -> str:
     """What decides a policy's answers: its name, its package or the content of its file."""
+    from muzero_rc.agents.advantage import KIND_STEPS
     from muzero_rc.agents.teacher import SEARCH_VERSION
     from muzero_rc.env.observation import OBSERVATION_VERSION
     from muzero_rc.policies import make_policy, policy_package, shipped_policy_path
@@ -140,6 +141,8 @@ def _fingerprint(spec: str) -> str:
         return f"{spec} of {package}"
     if base.partition(":")[0] == "teacher":
         return f"{spec} search {SEARCH_VERSION}"
+    if base == "landed":
+        return f"{spec} {KIND_STEPS}"
     if _is_name(base) and base != "muzero":
         return spec
     path = shipped_policy_path() if base == "muzero" else Path(base)

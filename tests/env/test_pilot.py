@@ -38,6 +38,17 @@ class _Shifted:
         return np.clip(np.array(base) + self._by * np.array(signs), 0, 255).astype(np.int32)
 
 
+class _Splurging:
+    """The anchor, but for the last frames, which nobody expects to be so dear."""
+
+    name = "splurging"
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        late = np.array([o.show_index >= 0.8 * len(o.clip) for o in observations])
+        base = np.array([o.anchor_qindex for o in observations])
+        return np.clip(base - 60 * late, 0, 255).astype(np.int32)
+
+
 def _proposals(clip: Clip, settings: EncoderSettings, by: int, pilot: Pilot | None) -> list[int]:
     """What libvpx proposes while a policy does something else."""
     found = []
@@ -111,6 +122,32 @@ def test_a_pilot_far_off_is_flown_again_nearer(carphone: Clip) -> None:
     # Each frame is as far from the proposals as all others, where the range allows it.
     for frame in far.coded.values():
         assert frame.qindex == min(frame.proposal_qindex + far.shift, 255)
+
+
+def test_an_encode_off_its_target_is_made_again(carphone: Clip, tmp_path: Path) -> None:
+    once = rollout(carphone, THREE, _Splurging())
+    assert once.score.overshoot > 0.03
+    seen: list[FrameResult] = []
+    output = tmp_path / "out.ivf"
+    again = rollout(carphone, THREE, _Splurging(), insist=True, output=output, on_frame=seen.append)
+    assert abs(again.score.overshoot) < 0.01
+    shown = sum(frame.shown for frame in seen)
+    assert shown in (2 * carphone.num_frames, 3 * carphone.num_frames)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ivf"]
+    assert again.stream.path == output and again.stream.size_bytes < output.stat().st_size
+    in_memory = rollout(carphone, THREE, _Splurging(), insist=True)
+    assert in_memory.stream.sha256 == again.stream.sha256
+
+
+@pytest.mark.parametrize("policy", [AnchorPolicy(), VbrPolicy(), ConstantPolicy(40)])
+def test_what_cannot_be_mended_is_kept(
+    carphone: Clip, tmp_path: Path, policy: AnchorPolicy | VbrPolicy | ConstantPolicy
+) -> None:
+    once = rollout(carphone, THREE, policy)
+    output = tmp_path / "out.ivf"
+    insisted = rollout(carphone, THREE, policy, insist=True, output=output)
+    assert insisted.stream.sha256 == once.stream.sha256
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ivf"]
 
 
 def test_vbr_is_the_same_with_three_passes(carphone: Clip) -> None:
