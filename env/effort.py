@@ -3,11 +3,11 @@
 libvpx codes every frame of a stream at one speed (`cpu-used`). But bits saved in a frame
 that others are predicted from are saved again in those, and the frames that nothing is
 predicted from are most of all frames. With the effort `layered` key frames and alternate
-references are searched slower than the stream's speed says. A speed stands for some
-thirty shortcuts, which are not worth the same: leaf frames go without two of them
-(`Thorough`). After a pilot (`env.pilot`) only blocks near the sizes that it found are
-searched (`NEAR`), which saves an eighth to a sixth of the last pass. docs/results.md has what each
-of these brings and costs.
+references are searched slower than the stream's speed says, leaf frames a little slower.
+A speed stands for some thirty shortcuts, which are not worth the same: leaf frames go
+without two of them (`Thorough`). After a pilot (`env.pilot`) only blocks near the sizes
+that it found are searched (`NEAR`), which saves an eighth to a sixth of the last pass.
+docs/results.md has what each of these brings and costs.
 The stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
 
 The tables were chosen by measuring BD-rate and time of single changes

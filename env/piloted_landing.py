@@ -233,8 +233,7 @@ class PilotedFeedback:
             dataclasses.replace(frame, known_bits=self._known_bits.get(place, frame.known_bits))
             for place, frame in enumerate(self._pilot.frames)
         )
-        renewed = dict(zip(map(id, self._pilot.frames), frames, strict=True))
-        coded = {index: renewed[id(frame)] for index, frame in self._pilot.coded.items()}
+        coded = {i: frames[self._place[id(frame)]] for i, frame in self._pilot.coded.items()}
         return dataclasses.replace(self._pilot, frames=frames, coded=coded, informed=True)
 
     def _compare(self, twin: PilotFrame, result: FrameResult) -> None:

@@ -49,7 +49,8 @@ class Rollout:
         of encodes made again.
       decision_seconds: wall time of observing and deciding.
       pilot_seconds: wall time of the pilot; 0 with two passes.
-      informed: the pilot with what its frames cost here; None if there was none.
+      informed: the pilot with what its frames cost here, if another encode by that is worth
+        its time.
     """
 
     score: EpisodeScore
@@ -165,7 +166,7 @@ def rollout(
     done = last_pass(pilot=pilot, output=output)
     decision_seconds = done.decision_seconds
     for _ in range(_MOST_AGAIN if insist else 0):
-        if done.informed is None or not off_target(done.score):
+        if done.informed is None:
             break
         with _beside(output) as path:
             again = last_pass(pilot=done.informed, output=path)
@@ -233,13 +234,14 @@ def _encode(
                 reported = len(episode.frames)
         stream = episode.finish()
         seconds = time.perf_counter() - start
+        score = episode.score()
         return Rollout(
-            score=episode.score(),
+            score=score,
             qindexes=[result.qindex for info, result in episode.frames if info is not None],
             frames=episode.frames,
             stream=stream,
             seconds=seconds,
             decision_seconds=decision_seconds,
             # What libvpx decided by itself, it would decide again.
-            informed=episode.informed_pilot() if landed else None,
+            informed=episode.informed_pilot() if landed and off_target(score) else None,
         )
