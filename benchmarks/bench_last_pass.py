@@ -8,11 +8,12 @@ what differs from `env/effort.py`, joined by ":":
     thorough=N     of leaf frames: 0 nothing, 1 all modes, 2 all transforms, 3 both
     mix=K,B,S,D,L  speeds of key frames, base alternate references, the layer below, deeper
                    ones, leaf frames
+    flights=L,N    pilots of L lengths of groups and N numbers of layers, see `env/gops.py`
 
 BD-rate is against the first variant, the mean over clips of the shift in log rate at equal
 PSNR avg along the first one's own curve: what is left at three rates, where curves lie a
-percent apart. Time is the last pass's CPU time over VBR's at the same speed and targets; the
-pilot's is in the title.
+percent apart. Times are CPU times of the last pass and of the pilots over VBR's at the same
+speed and targets.
 
     .venv/bin/python benchmarks/bench_last_pass.py [CLIP ...] [--speed 5] [--variants V ...]
 """
@@ -28,11 +29,13 @@ from pathlib import Path
 
 from common import clip_parser, of_each_clip, print_table
 
-from muzero_rc.env import effort, session
+from muzero_rc.env import effort, gops, session
 from muzero_rc.env.baselines import ConstantPolicy, VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import first_pass
-from muzero_rc.env.rollout import fly_pilot, rollout
+from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.pilot import Pilot
+from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.policies import make_policy
 from muzero_rc.types import EpisodeScore
@@ -57,6 +60,8 @@ def _apply(variant: str, speed: int) -> None:
                 session.NEAR = (coarser, finer)
             case "thorough", [bits]:
                 effort._LEAF_THOROUGH = effort.Thorough(bits)
+            case "flights", [lengths, layers]:
+                gops._FLIGHTS[speed] = (lengths, layers)
             case "mix", [_, _, _, _, _]:
                 row = min(speed, effort._FASTEST)
                 effort._LAYERED[row] = effort._Speeds(effort._LAYERED[row].stream, *numbers)
@@ -74,14 +79,15 @@ def _gain(base: list[EpisodeScore], test: list[EpisodeScore]) -> float:
     )
 
 
-def _measure(path: Path, args: argparse.Namespace) -> tuple[float, list[tuple[float, float]]]:
-    """The pilot's time over VBR's; BD-rate and time of each variant, of one clip."""
+def _measure(path: Path, args: argparse.Namespace) -> list[tuple[float, float, float]]:
+    """BD-rate, and times of last pass and pilots over VBR's, of each variant on one clip."""
     clip = Clip.load(path, height=args.height, max_frames=args.frames)
     plain = EncoderSettings(target_kbps=100, speed=args.speed, auto_alt_ref=args.auto_alt_ref)
     stats = first_pass(clip, plain)
-    tables = dict(effort._LAYERED), effort._LEAF_THOROUGH, session.NEAR
+    tables = dict(effort._LAYERED), effort._LEAF_THOROUGH, session.NEAR, dict(gops._FLIGHTS)
     policy = make_policy("landed")
-    seconds = dict.fromkeys(("vbr", "pilot", *args.variants), 0.0)
+    vbr_seconds = 0.0
+    last, flown = (dict.fromkeys(args.variants, 0.0) for _ in range(2))
     scores: dict[str, list[EpisodeScore]] = {variant: [] for variant in args.variants}
     for qindex in _QINDEXES:
         rate = rollout(clip, plain, ConstantPolicy(qindex), first_pass=stats).score.actual_kbps
@@ -89,21 +95,29 @@ def _measure(path: Path, args: argparse.Namespace) -> tuple[float, list[tuple[fl
         three = vbr.replace(effort="layered", passes=3)
         begun = time.process_time()
         rollout(clip, vbr, VbrPolicy(), first_pass=stats)
-        flown = time.process_time()
-        pilot = fly_pilot(clip, three, stats).as_pilot()
-        seconds["vbr"] += flown - begun
-        seconds["pilot"] += time.process_time() - flown
+        vbr_seconds += time.process_time() - begun
+        pilots: dict[tuple[int, int] | None, tuple[Pilot, float]] = {}
         for variant in args.variants:
-            layered, effort._LEAF_THOROUGH, session.NEAR = tables
+            layered, effort._LEAF_THOROUGH, session.NEAR, flights = tables
             effort._LAYERED.update(layered)
+            gops._FLIGHTS = dict(flights)
             _apply(variant, args.speed)
+            survey = gops._FLIGHTS.get(args.speed)
+            if survey not in pilots:
+                begun = time.process_time()
+                pilot = Pilot.of(fly_pilot(clip, three, stats))
+                pilots[survey] = pilot, time.process_time() - begun
+            pilot, seconds = pilots[survey]
+            flown[variant] += seconds
             begun = time.process_time()
             done = rollout(clip, three, policy, first_pass=stats, pilot=pilot)
-            seconds[variant] += time.process_time() - begun
+            last[variant] += time.process_time() - begun
             scores[variant].append(done.score)
     base = scores[args.variants[0]]
-    rows = [(_gain(base, scores[v]), seconds[v] / seconds["vbr"]) for v in args.variants]
-    return seconds["pilot"] / seconds["vbr"], rows
+    return [
+        (_gain(base, scores[v]), last[v] / vbr_seconds, flown[v] / vbr_seconds)
+        for v in args.variants
+    ]
 
 
 def main() -> None:
@@ -119,16 +133,15 @@ def main() -> None:
     found = of_each_clip(args, partial(_measure, args=args))
     rows = []
     for index, variant in enumerate(args.variants):
-        gains = [rows_of_clip[index][0] for _, rows_of_clip in found]
-        times = [rows_of_clip[index][1] for _, rows_of_clip in found]
+        gains, last, pilots = zip(*(of_clip[index] for of_clip in found), strict=True)
         error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-        row = (f"{statistics.mean(gains):+.2f}", f"{error:.2f}", f"{statistics.mean(times):.2f}")
-        rows.append((variant or "as it is", *row))
-    pilot = statistics.mean(share for share, _ in found)
+        times = (f"{statistics.mean(share):.2f}" for share in (last, pilots))
+        gain = f"{statistics.mean(gains):+.2f}"
+        rows.append((variant or "as it is", gain, f"{error:.2f}", *times))
     print_table(
         f"speed {args.speed}, {args.height} lines, {args.frames} frames, {len(found)} clips; "
-        f"pilot {pilot:.2f} of VBR's time",
-        ("variant", "BD-rate avg %", "error", "last pass / VBR's time"),
+        "times over VBR's",
+        ("variant", "BD-rate avg %", "error", "last pass", "pilots"),
         rows,
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.env.gops import GopLimits
 from muzero_rc.env.observation import ClipShape
 from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
@@ -99,10 +100,21 @@ class Backend(Protocol):
         first_pass: FirstPassLike,
         *,
         pilot: Pilot | None = None,
+        gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
-        """Starts the last pass, or a pilot; `pilot` is the record of the one flown before."""
+        """Starts the last pass, or a pilot.
+
+        Args:
+          clip: what to encode.
+          settings: how.
+          first_pass: of this clip.
+          pilot: the record of the pilot that was flown before.
+          gops: limits of groups of pictures; with a pilot they are its own.
+          output: file for the encoded stream; None keeps it in memory.
+          timeout_s: longest wait for a frame, seconds.
+        """
 
 
 class LibvpxBackend:
@@ -129,6 +141,7 @@ class LibvpxBackend:
         first_pass: FirstPassLike,
         *,
         pilot: Pilot | None = None,
+        gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
@@ -140,6 +153,7 @@ class LibvpxBackend:
             settings,
             first_pass=cast(Any, first_pass),
             pilot=pilot,
+            gops=gops,
             output=output,
             timeout_s=timeout_s,
         )

@@ -13,8 +13,11 @@ from muzero_rc.env import (
     baselines,
     effort,
     episode,
+    flight,
+    gops,
     landing,
     observation,
+    one_pass,
     pilot,
     piloted_landing,
     rollout,
@@ -24,7 +27,8 @@ from muzero_rc.env import (
 __all__ = ["build_identity", "code_digest"]
 
 _DECISIVE = (
-    baselines, effort, episode, landing, observation, pilot, piloted_landing, rollout, session,
+    baselines, effort, episode, flight, gops, landing, observation, one_pass, pilot,
+    piloted_landing, rollout, session,
 )  # fmt: skip
 
 
@@ -40,7 +44,8 @@ def build_identity() -> str:
 
     return (
         f"{_native.build_id()} muzero_rc {__version__} effort {effort.EFFORT_VERSION}"
-        f" landing {landing.LANDING_VERSION} piloted {piloted_landing.PILOTED_LANDING_VERSION}"
+        f" gops {gops.GOPS_VERSION} landing {landing.LANDING_VERSION}"
+        f" piloted {piloted_landing.PILOTED_LANDING_VERSION}"
         f" code {code_digest(*map(_source, _DECISIVE))}"
     )
 

@@ -10,8 +10,9 @@ encode in hand (`env.piloted_landing`), looking for blocks near the sizes that i
 For both encodes libvpx's plan is kept from reacting to what frames cost, and its model of
 bits learns from the pilot's frames in both, so that their groups of pictures and proposals
 are the same. A pilot that comes out far from its target is flown once more, nearer
-(`env.piloted_landing.next_flight`); a last pass that still misses its target is made again
-by what it told of the costs (`env.rollout`). Ours; the paper has two passes.
+(`env.piloted_landing.next_flight`), at the slower speeds several times, for the choice of its
+groups (`env.gops`); a last pass that still misses its target is made again by what it told of
+the costs (`env.rollout`). Ours; the paper has two passes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.env.baselines import AnchorPolicy
-from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, UpdateType
+from muzero_rc.env.gops import Flight, GopLimits
+from muzero_rc.types import NUM_QINDEX, FrameInfo, Observation, UpdateType
 
 if TYPE_CHECKING:
     from muzero_rc.env.settings import EncoderSettings
@@ -98,6 +100,7 @@ class Pilot:
       binding_bits: what the stream has beyond the frames' bits: the indexes that bind
         hidden frames to shown ones.
       informed: a last pass has told what frames cost.
+      gops: limits that its groups of pictures have, and are to have in the last pass.
     """
 
     frames: tuple[PilotFrame, ...]
@@ -105,18 +108,14 @@ class Pilot:
     shift: int
     binding_bits: int
     informed: bool = False
+    gops: tuple[GopLimits, ...] = ()
 
     @classmethod
-    def of(cls, frames: Sequence[tuple[FrameInfo | None, FrameResult]], size_bytes: int) -> Pilot:
-        """The record of a finished encode.
-
-        Args:
-          frames: description and result of every frame, as `Episode.frames` has them.
-          size_bytes: of the stream's packets.
-        """
+    def of(cls, flight: Flight) -> Pilot:
+        """The record of a finished encode, or of what was put together from several."""
         record: list[PilotFrame] = []
         coded: dict[int, PilotFrame] = {}
-        for info, result in frames:
+        for info, result in flight.frames:
             frame = PilotFrame(
                 update_type=None if info is None else info.update_type,
                 show_index=result.show_index,
@@ -131,8 +130,9 @@ class Pilot:
                 coded[info.coding_index] = frame
         # The frame that was furthest from the ends of the range tells it.
         shifts = [frame.qindex - frame.proposal_qindex for frame in coded.values()]
-        binding = 8 * size_bytes - sum(frame.bits for frame in record)
-        return cls(tuple(record), coded, max(shifts, key=abs, default=0), max(binding, 0))
+        binding = 8 * flight.size_bytes - sum(frame.bits for frame in record)
+        shift = max(shifts, key=abs, default=0)
+        return cls(tuple(record), coded, shift, max(binding, 0), gops=flight.gops)
 
     def twin(self, info: FrameInfo) -> PilotFrame | None:
         """The pilot's frame of the same place and purpose; None if it went another way."""

@@ -16,14 +16,14 @@ from muzero_rc.env.actions import ActionKind, make_action_map
 from muzero_rc.env.backend import Backend, ClipLike, LibvpxBackend
 from muzero_rc.env.clip_pool import ClipPool, Targets, VbrReferences
 from muzero_rc.env.episode import Episode
-from muzero_rc.env.pilot import needs_pilot
+from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.pilot import Pilot, needs_pilot
 from muzero_rc.env.rewards import (
     Reward,
     RewardConfig,
     make_reward,
     psnr_gain_at_equal_rate,
 )
-from muzero_rc.env.rollout import fly_pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.env.spaces import (
     ObservationArrays,
@@ -382,9 +382,10 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         first_pass = self._backend.first_pass(clip, settings, blocks=self._blocks)
         pilot = None
         if needs_pilot(settings):
-            pilot = fly_pilot(
+            flight = fly_pilot(
                 clip, settings, first_pass, timeout_s=self._timeout_s, backend=self._backend
-            ).as_pilot()
+            )
+            pilot = Pilot.of(flight)
         session = self._backend.open(
             clip, settings, first_pass, pilot=pilot, timeout_s=self._timeout_s
         )

@@ -16,6 +16,7 @@ from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import NEAR, OWN_SPEED, Search, frame_search, stream_speed
 from muzero_rc.env.first_pass import FirstPass, native_settings
 from muzero_rc.env.first_pass import first_pass as run_first_pass
+from muzero_rc.env.gops import GopLimits
 from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderTimeoutError, InputError, OutputError
@@ -84,6 +85,7 @@ class EncoderSession:
       settings: how.
       first_pass: its statistics; run (or taken from the cache) if not given.
       pilot: the record of the pilot, in the last of three passes.
+      gops: limits of groups of pictures; with a pilot they are its own.
       output: write the IVF file there while encoding, instead of keeping it in memory.
       timeout_s: watchdog: longest time for one frame.
 
@@ -102,6 +104,7 @@ class EncoderSession:
         *,
         first_pass: FirstPass | None = None,
         pilot: Pilot | None = None,
+        gops: Sequence[GopLimits] = (),
         output: str | os.PathLike[str] | None = None,
         timeout_s: float = 120.0,
     ) -> None:
@@ -129,6 +132,7 @@ class EncoderSession:
                 str(self._output or ""),
                 timeout_s,
                 keep_partitions=settings.effort == "pilot",
+                gops=list(gops if pilot is None else pilot.gops),
             )
             self._resources.callback(self._native.close)
         except BaseException:

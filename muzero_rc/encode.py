@@ -22,12 +22,13 @@ from muzero_rc import video
 from muzero_rc.agents.teacher import SearchProgress
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import FirstPass, first_pass
+from muzero_rc.env.gops import survey_of
 from muzero_rc.env.pilot import needs_pilot
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies import prepare, warm_up
-from muzero_rc.teacher.policy import TeacherPolicy
+from muzero_rc.teacher.policy import TeacherPolicy, search_jobs
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
@@ -329,15 +330,30 @@ def _second_pass(
         policy.on_progress = on_search
     settings = prepare(policy, clip, settings, statistics)
 
-    def counting(phase: str) -> Callable[[FrameResult], None]:
-        def on_frame(frame: FrameResult) -> None:
-            # Not counted: a pilot that is flown again, or an encode that missed, starts again.
-            if frame.shown:
-                progress(phase, frame.show_index + 1, total)
+    def on_frame(frame: FrameResult) -> None:
+        # Not counted: an encode that missed starts again.
+        if frame.shown:
+            progress("second pass", frame.show_index + 1, total)
 
-        return on_frame
+    survey = survey_of(settings)
+    pilots = total * max(len(survey.lengths) + len(survey.layers), 1)
+    flown = 0
+    counting = threading.Lock()
 
-    progress("pilot" if needs_pilot(settings) else "second pass", 0, total)
+    def on_pilot_frame(frame: FrameResult) -> None:
+        nonlocal flown, pilots
+        if frame.shown:
+            with counting:
+                flown += 1
+                if flown > pilots:  # the first one was too far from the target, and flew again
+                    pilots += total
+                progress("pilot", flown, pilots)
+
+    progress(
+        "pilot" if needs_pilot(settings) else "second pass",
+        0,
+        pilots if needs_pilot(settings) else total,
+    )
     result = rollout(
         clip,
         settings,
@@ -345,8 +361,9 @@ def _second_pass(
         first_pass=statistics,
         output=ivf,
         insist=True,
-        on_frame=counting("second pass"),
-        on_pilot_frame=counting("pilot"),
+        jobs=search_jobs(settings.threads),
+        on_frame=on_frame,
+        on_pilot_frame=on_pilot_frame,
     )
     if result.score.shown_frames != total:
         raise InputError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,7 @@ from muzero_rc.env.encoder_model.formulas import (
 )
 from muzero_rc.env.encoder_model.optimum import Tables, best_constant
 from muzero_rc.env.first_pass import FIRST_PASS_FIELDS
+from muzero_rc.env.gops import GopLimits
 from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.session import EncodedStream
 from muzero_rc.env.settings import EncoderSettings
@@ -189,6 +191,7 @@ class ModelBackend:
         first_pass: FirstPassLike,
         *,
         pilot: Pilot | None = None,
+        gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> ModelSession:

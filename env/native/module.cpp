@@ -4,6 +4,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
@@ -243,13 +244,17 @@ NB_MODULE(_native, m) {
       .def("__init__",
            [](Session* self, const Settings& settings, std::shared_ptr<FrameReader> reader,
               nb::bytes stats, const std::string& output, double timeout_s,
-              bool keep_partitions) {
+              bool keep_partitions, const std::vector<std::tuple<int, int, int>>& gops) {
+             std::vector<GopLimits> limits;
+             for (const auto& [from, frames, layers] : gops)
+               limits.push_back({from, frames, layers});
              new (self) Session(settings, std::move(reader),
                                 std::string(stats.c_str(), stats.size()), output, timeout_s,
-                                keep_partitions);
+                                keep_partitions, std::move(limits));
            },
            "settings"_a, "reader"_a, "stats"_a, "output"_a = "", "timeout_s"_a = 120.0,
-           "keep_partitions"_a = false)
+           "keep_partitions"_a = false,
+           "gops"_a = std::vector<std::tuple<int, int, int>>())
       .def("next",
            [](Session& self) -> nb::object {
              std::optional<vpx_rc_encodeframe_info_t> info;

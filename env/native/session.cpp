@@ -1,5 +1,6 @@
 #include "session.hpp"
 
+#include <algorithm>
 #include <future>
 
 #include "errors.hpp"
@@ -32,6 +33,7 @@ struct Session::State {
   std::shared_ptr<Stream> stream;
   double timeout_s = 0;
   bool keep_partitions = false;
+  std::vector<GopLimits> gops;
 
   mutable std::mutex mutex;
   std::condition_variable moved;
@@ -98,6 +100,15 @@ struct Session::State {
     return VPX_RC_OK;
   }
 
+  void limit_gop(int show_index, vpx_rc_gop_limits_t* limits) const {
+    const auto next =
+        std::upper_bound(gops.begin(), gops.end(), show_index,
+                         [](int index, const GopLimits& gop) { return index < gop.from; });
+    if (next == gops.begin()) return;
+    limits->frames = std::prev(next)->frames;
+    limits->layers = std::prev(next)->layers;
+  }
+
   vpx_rc_status_t receive(const vpx_rc_encodeframe_result_t* values) {
     try {
       std::lock_guard<std::mutex> lock(mutex);
@@ -139,6 +150,11 @@ struct Session::State {
                                            const vpx_rc_encodeframe_result_t* values) {
         return static_cast<State*>(model)->receive(values);
       };
+      funcs.get_gop_limits = [](vpx_rc_model_t model, int show_index,
+                                vpx_rc_gop_limits_t* limits) {
+        static_cast<const State*>(model)->limit_gop(show_index, limits);
+        return VPX_RC_OK;
+      };
       funcs.delete_model = [](vpx_rc_model_t) { return VPX_RC_OK; };
       funcs.priv = this;
       Encoder encoder(settings, Pass::kSecond, &stats);
@@ -175,7 +191,7 @@ struct Session::State {
 
 Session::Session(const Settings& settings, std::shared_ptr<FrameReader> reader,
                  std::string stats, const std::string& output, double timeout_s,
-                 bool keep_partitions)
+                 bool keep_partitions, std::vector<GopLimits> gops)
     : state_(std::make_shared<State>()) {
   state_->settings = settings;
   state_->reader = std::move(reader);
@@ -183,6 +199,7 @@ Session::Session(const Settings& settings, std::shared_ptr<FrameReader> reader,
   state_->stream = std::make_shared<Stream>(settings, output);
   state_->timeout_s = timeout_s;
   state_->keep_partitions = keep_partitions;
+  state_->gops = std::move(gops);
   thread_ = std::thread([state = state_] { state->run(); });
 }
 

@@ -38,10 +38,20 @@ struct Answer {
   int finer = 0;        // and smaller
 };
 
+// Limits of the groups of pictures that start with a shown frame or after it, each 0 for
+// libvpx's own.
+struct GopLimits {
+  int from;
+  int frames;
+  int layers;
+};
+
 class Session {
  public:
+  // `gops` in ascending order.
   Session(const Settings& settings, std::shared_ptr<FrameReader> reader, std::string stats,
-          const std::string& output, double timeout_s, bool keep_partitions);
+          const std::string& output, double timeout_s, bool keep_partitions,
+          std::vector<GopLimits> gops);
   ~Session() { close(); }
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;

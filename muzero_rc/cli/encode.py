@@ -52,8 +52,8 @@ class EncodeArgs:
     """libvpx's cpu-used: 0 slow and best, to 9."""
 
     passes: Annotated[int, tyro.conf.arg(metavar="2|3")] = 0
-    """3 makes a quick pilot encode first, to land on the bitrate; 2 is faster. Left out, the
-    policy says: muzero wants 3."""
+    """3 makes a quick pilot encode first, to land on the bitrate, at speeds 0 to 3 several, to
+    choose the groups of pictures; 2 is faster. Left out, the policy says: muzero wants 3."""
 
     scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = None
     """Scale down to this height, keeping the aspect."""

@@ -11,12 +11,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from muzero_rc.agents.teacher import Anchor, Outcome, Plan
 from muzero_rc.env.backend import ClipLike
+from muzero_rc.env.gops import GopLimits
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
@@ -24,7 +26,7 @@ from muzero_rc.types import EpisodeScore
 
 __all__ = ["LoggedEncode", "LoggedSearch", "SearchHeader", "SearchLog", "read_log"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,14 @@ class LoggedSearch:
       encodes: in the order in which they were finished.
       slope: price of rate in dB of PSNR avg per octave; None if no search was finished.
       pilot: the encode that went ahead of all others; None if there was none.
+      gops: limits of its groups of pictures.
     """
 
     header: SearchHeader
     encodes: list[LoggedEncode]
     slope: float | None
     pilot: Outcome | None = None
+    gops: tuple[GopLimits, ...] = ()
 
 
 class SearchLog:
@@ -126,6 +130,7 @@ class SearchLog:
     Attributes:
       path: the file.
       pilot: that the file had when it was opened.
+      gops: likewise, limits of the pilot's groups of pictures.
     """
 
     def __init__(self, path: Path, header: SearchHeader) -> None:
@@ -138,12 +143,13 @@ class SearchLog:
         self.path = path
         self._known: list[LoggedEncode] = []
         self.pilot: Outcome | None = None
+        self.gops: tuple[GopLimits, ...] = ()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size:
                 found = read_log(path)
                 self._known = found.encodes
-                self.pilot = found.pilot
+                self.pilot, self.gops = found.pilot, found.gops
                 if found.header.key != header.key:
                     raise InputError(f"{path} is the log of another search; give another name")
                 # What was cut off must not swallow the next line.
@@ -170,14 +176,16 @@ class SearchLog:
             plan = Plan.frozen(outcome.frames)
         self._append({"type": "encode", "plan": plan.as_dict(), **_line_of(outcome)})
 
-    def add_pilot(self, outcome: Outcome) -> None:
-        """Appends the encode that goes ahead of the others.
+    def add_pilot(self, outcome: Outcome, gops: Sequence[GopLimits]) -> None:
+        """Appends the encode that goes ahead of the others, and its groups' limits.
 
         Raises:
           OutputError: it cannot be written.
         """
         partitions = [result.partition.hex() for _, result in outcome.frames]
-        self._append({"type": "pilot", **_line_of(outcome), "partitions": partitions})
+        self._append(
+            {"type": "pilot", **_line_of(outcome), "partitions": partitions, "gops": list(gops)}
+        )
 
     def finish(self, slope: float) -> None:
         """Notes what a search found out of the clip.
@@ -215,6 +223,7 @@ def read_log(path: Path) -> LoggedSearch:
         raise InputError(f"{path} is no log of a search") from error
     encodes: list[LoggedEncode] = []
     slope = pilot = None
+    gops: tuple[GopLimits, ...] = ()
     for line in lines[1:]:
         try:
             values = json.loads(line)
@@ -222,11 +231,12 @@ def read_log(path: Path) -> LoggedSearch:
                 slope = float(values["slope"])
             elif values["type"] == "pilot":
                 pilot = _outcome_of(values)
+                gops = tuple(GopLimits(*map(int, row)) for row in values["gops"])
             else:
                 encodes.append(LoggedEncode(Plan.from_dict(values["plan"]), _outcome_of(values)))
         except (KeyError, TypeError, ValueError, IndexError):
             continue
-    return LoggedSearch(header, encodes, slope, pilot)
+    return LoggedSearch(header, encodes, slope, pilot, gops)
 
 
 def _line_of(outcome: Outcome) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from muzero_rc.agents.teacher import (
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.build import build_identity
 from muzero_rc.env.effort import Effort
+from muzero_rc.env.episode import episode_score
 from muzero_rc.env.first_pass import cache_folder
+from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.gops import Flight
 from muzero_rc.env.pilot import Pilot, needs_pilot
-from muzero_rc.env.rollout import fly_pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.teacher.log import SearchHeader, SearchLog
@@ -168,12 +170,14 @@ class TeacherPolicy:
         log: SearchLog | None,
     ) -> tuple[Pilot, SearchLog | None]:
         """The record of the pilot, from the log if it is there; and the log to go on with."""
-        flown = None if log is None else log.pilot
-        if flown is None:
-            done = fly_pilot(clip, settings, first_pass, backend=self._backend)
-            flown = outcome = Outcome(done.score, tuple(done.frames))
-            log = _noted(log, lambda file: file.add_pilot(outcome))
-        return Pilot.of(flown.frames, flown.score.bits // 8), log
+        known = None if log is None else log.pilot
+        if log is not None and known is not None:
+            return Pilot.of(Flight(known.frames, known.score.bits // 8, log.gops)), log
+        flight = fly_pilot(clip, settings, first_pass, jobs=self._jobs, backend=self._backend)
+        results = (result for _, result in flight.frames)
+        score = episode_score(clip, settings.target_kbps, results, flight.size_bytes)
+        outcome = Outcome(score, tuple(flight.frames))
+        return Pilot.of(flight), _noted(log, lambda file: file.add_pilot(outcome, flight.gops))
 
     def _open_log(self, clip: ClipLike, settings: EncoderSettings) -> SearchLog | None:
         if not self._log or self._backend is not None:

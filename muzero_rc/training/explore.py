@@ -26,9 +26,12 @@ from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.baselines import VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Effort
+from muzero_rc.env.episode import episode_score
 from muzero_rc.env.first_pass import first_pass
+from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.gops import Flight, GopLimits
 from muzero_rc.env.pilot import Pilot, needs_pilot
-from muzero_rc.env.rollout import Rollout, fly_pilot, rollout
+from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import CheckpointError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
@@ -138,6 +141,7 @@ class Study:
       stats: [T, 25] first-pass statistics.
       slope: dB of PSNR avg per doubling of rate on VBR's own curve.
       encodes: the encodes.
+      gops: limits of the pilot's groups of pictures.
     """
 
     clip: str
@@ -148,6 +152,7 @@ class Study:
     stats: npt.NDArray[np.float64]
     slope: float
     encodes: list[Encode]
+    gops: tuple[GopLimits, ...] = ()
 
     def encode(self, name: str) -> Encode:
         """The first encode of a name."""
@@ -159,7 +164,8 @@ class Study:
         for encode in self.encodes:
             if encode.name == "pilot":
                 seconds = len(self.stats) * self.shape[3] / self.shape[2]
-                return Pilot.of(encode.frames(), round(encode.kbps * 125.0 * seconds))
+                size_bytes = round(encode.kbps * 125.0 * seconds)
+                return Pilot.of(Flight(encode.frames(), size_bytes, self.gops))
         return None
 
     def gain_db(self, encode: Encode, reference: Encode) -> float:
@@ -192,6 +198,7 @@ class Study:
             "settings": self.settings.as_dict(),
             "slope": self.slope,
             "encodes": heads,
+            "gops": [list(gop) for gop in self.gops],
         }
         write_arrays(path, tree, meta)
 
@@ -228,6 +235,8 @@ class Study:
             tree["stats"],
             meta["slope"],
             encodes,
+            # Studies of before have none.
+            tuple(GopLimits(*map(int, row)) for row in meta.get("gops", ())),
         )
 
 
@@ -282,10 +291,12 @@ def run_study(
             nonlocal coded
             coded += result.qindex >= 0
 
-        flown = fly_pilot(video, settings, stats, on_frame=on_frame)
+        flight = fly_pilot(video, settings, stats, on_frame=on_frame)
         on_encode(coded)
-        pilot = flown.as_pilot()
-        encodes.append(_encode_of("pilot", flown))
+        pilot = Pilot.of(flight)
+        results = (result for _, result in flight.frames)
+        score = episode_score(video, settings.target_kbps, results, flight.size_bytes)
+        encodes.append(Encode.of("pilot", score, flight.frames))
     encodes.append(_encode_of("base", encode(settings, base, pilot)))
     for _ in range(config.pairs):
         scale = float(rng.choice(config.scales))
@@ -303,6 +314,7 @@ def run_study(
         stats.stats,
         float(np.clip(slope, 1.0, 8.0)),
         encodes,
+        gops=() if pilot is None else pilot.gops,
     )
 
 

@@ -58,6 +58,7 @@ def study_of_search(
         stats=np.asarray(stats, np.float64),
         slope=_USUAL_SLOPE if logged.slope is None else logged.slope,
         encodes=encodes,
+        gops=logged.gops,
     )
 
 

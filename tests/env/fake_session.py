@@ -8,6 +8,7 @@ rate-distortion theory; a frame is dearer the coarser its reference was.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.env.gops import GopLimits
 from muzero_rc.env.observation import ClipShape
 from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
@@ -241,6 +243,7 @@ class FakeBackend:
         first_pass: Any,
         *,
         pilot: Pilot | None = None,
+        gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> FakeSession:

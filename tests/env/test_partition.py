@@ -9,8 +9,9 @@ import pytest
 from muzero_rc.env.baselines import AnchorPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import first_pass
-from muzero_rc.env.pilot import pilot_settings
-from muzero_rc.env.rollout import fly_pilot, rollout
+from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.pilot import Pilot, pilot_settings
+from muzero_rc.env.rollout import rollout
 from muzero_rc.env.session import EncoderSession
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
@@ -60,7 +61,7 @@ def _depths(packed: bytes) -> list[list[int]]:
 
 
 def test_only_a_pilots_frames_have_partitions(carphone: Clip) -> None:
-    pilot = fly_pilot(carphone, THREE, first_pass(carphone, THREE)).as_pilot()
+    pilot = Pilot.of(fly_pilot(carphone, THREE, first_pass(carphone, THREE)))
     for frame in pilot.frames:
         assert bool(frame.partition) == (frame.qindex >= 0)
     depths = [_depths(frame.partition) for frame in pilot.coded.values()]

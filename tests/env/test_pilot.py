@@ -13,9 +13,10 @@ from muzero_rc.env.baselines import AnchorPolicy, ConstantPolicy, VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import frame_search, stream_speed
 from muzero_rc.env.first_pass import first_pass
+from muzero_rc.env.flight import fly_pilot
 from muzero_rc.env.pilot import Pilot, needs_pilot, pilot_settings
 from muzero_rc.env.rate_control_env import VP9RateControlEnv
-from muzero_rc.env.rollout import fly_pilot, rollout
+from muzero_rc.env.rollout import rollout
 from muzero_rc.env.session import EncoderSession
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
@@ -65,7 +66,7 @@ def _proposals(clip: Clip, settings: EncoderSettings, by: int, pilot: Pilot | No
 @pytest.mark.parametrize("speed", [1, 5])
 def test_the_last_pass_has_the_pilots_proposals(carphone: Clip, speed: int) -> None:
     settings = THREE.replace(speed=speed)
-    pilot = fly_pilot(carphone, settings, first_pass(carphone, settings)).as_pilot()
+    pilot = Pilot.of(fly_pilot(carphone, settings, first_pass(carphone, settings)))
     flown = [frame.proposal_qindex for frame in pilot.coded.values()]
     for by in (0, 30):
         assert _proposals(carphone, settings, by, pilot) == flown
@@ -76,7 +77,7 @@ def test_the_last_pass_has_the_pilots_proposals(carphone: Clip, speed: int) -> N
 
 def test_every_frame_finds_its_twin(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
-    pilot = fly_pilot(carphone, THREE, stats).as_pilot()
+    pilot = Pilot.of(fly_pilot(carphone, THREE, stats))
     assert sum(frame.shown for frame in pilot.frames) == carphone.num_frames
     with EncoderSession(carphone, THREE, first_pass=stats, pilot=pilot) as session:
         while (info := session.next()) is not None:
@@ -88,7 +89,7 @@ def test_every_frame_finds_its_twin(carphone: Clip) -> None:
 
 def test_a_pilot_of_something_else_is_told_apart(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
-    pilot = fly_pilot(carphone, THREE.replace(auto_alt_ref=0), stats).as_pilot()
+    pilot = Pilot.of(fly_pilot(carphone, THREE.replace(auto_alt_ref=0), stats))
     with EncoderSession(carphone, THREE, first_pass=stats, pilot=pilot) as session:
         missing = 0
         while (info := session.next()) is not None:
@@ -113,7 +114,7 @@ def test_a_pilot_far_off_is_flown_again_nearer(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
     seen: list[FrameResult] = []
     settings = THREE.replace(target_kbps=10)
-    far = fly_pilot(carphone, settings, stats, on_frame=seen.append).as_pilot()
+    far = Pilot.of(fly_pilot(carphone, settings, stats, on_frame=seen.append))
     again = [r.show_index for r in seen if r.shown]
     assert again == [*range(carphone.num_frames)] * 2
     spent = [sum(r.bits for r in flight) for flight in (seen[: len(seen) // 2], seen)]
@@ -202,7 +203,7 @@ def test_constant_policies_are_untouched_by_the_steps(carphone: Clip) -> None:
 
 
 def test_a_pilot_that_was_flown_already_is_not_flown_again(carphone: Clip) -> None:
-    pilot = fly_pilot(carphone, THREE, first_pass(carphone, THREE)).as_pilot()
+    pilot = Pilot.of(fly_pilot(carphone, THREE, first_pass(carphone, THREE)))
     seen: list[object] = []
     given = rollout(carphone, THREE, AnchorPolicy(), pilot=pilot, on_pilot_frame=seen.append)
     flown = rollout(carphone, THREE, AnchorPolicy(), on_pilot_frame=seen.append)

@@ -17,7 +17,10 @@ from muzero_rc.cli.evaluate import methods_of
 from muzero_rc.env.baselines import AnchorPolicy, ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import cache_folder, first_pass
-from muzero_rc.env.rollout import Rollout, fly_pilot, rollout
+from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.gops import Flight
+from muzero_rc.env.pilot import Pilot
+from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.policies import make_policy, prepare, searching
@@ -100,7 +103,7 @@ def test_a_pilot_is_flown_once_for_a_search(
     stats = first_pass(moving_clip, FAST)
     flown: list[EncoderSettings] = []
 
-    def counting(clip: Clip, settings: EncoderSettings, *args: Any, **more: Any) -> Rollout:
+    def counting(clip: Clip, settings: EncoderSettings, *args: Any, **more: Any) -> Flight:
         flown.append(settings)
         return fly_pilot(clip, settings, *args, **more)
 
@@ -153,7 +156,7 @@ def test_a_search_is_data_for_training(moving_clip: Clip, tmp_path: Path) -> Non
     study = study_of_search(logged, stats.stats, source="somewhere", part=(64, 0, 24))
     assert study is not None and study.slope == logged.slope
     assert len(study.encodes) == len(logged.encodes) + 1
-    assert study.pilot == fly_pilot(moving_clip, FAST.replace(passes=3), stats).as_pilot()
+    assert study.pilot == Pilot.of(fly_pilot(moving_clip, FAST.replace(passes=3), stats))
     three = FAST.replace(passes=3)
     for name, policy in (("vbr", VbrPolicy()), ("base", LANDED)):
         score = rollout(moving_clip, three, policy, first_pass=stats).score
