@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
+from muzero_rc.env.episode import episode_score
 from muzero_rc.env.gops import Flight, GopLimits, better, survey_of
 from muzero_rc.env.one_pass import encode_once
 from muzero_rc.env.pilot import PILOT_POLICY, Pilot, ShiftedPolicy, pilot_settings
 from muzero_rc.env.piloted_landing import next_flight
 from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.types import FrameResult, Policy
+from muzero_rc.types import EpisodeScore, FrameResult, Policy
 
-__all__ = ["fly_pilot"]
+__all__ = ["flight_score", "fly_pilot"]
 
 
 class _Stopped(Exception):
@@ -102,3 +103,9 @@ def fly_pilot(
     for other in flights(fewer):
         best = better(best, other)
     return best
+
+
+def flight_score(clip: ClipLike, settings: EncoderSettings, flight: Flight) -> EpisodeScore:
+    """The raw score of a flight, as of any other encode."""
+    results = (result for _, result in flight.frames)
+    return episode_score(clip, settings.target_kbps, results, flight.size_bytes)

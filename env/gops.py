@@ -55,6 +55,11 @@ class Survey(NamedTuple):
     lengths: tuple[int, ...] = ()
     layers: tuple[int, ...] = ()
 
+    @property
+    def flights(self) -> int:
+        """Pilots that are flown, if the first one is not too far from its target."""
+        return max(len(self.lengths) + len(self.layers), 1)
+
 
 _DEEP = (17, 21, 19, 15)  # frames, with layers of references
 _FLAT = (13, 15, 9, 17, 7, 11)  # with one of them
@@ -96,6 +101,11 @@ class Flight:
     frames: Sequence[tuple[FrameInfo | None, FrameResult]]
     size_bytes: int
     gops: tuple[GopLimits, ...] = ()
+
+    @property
+    def binding_bits(self) -> int:
+        """What the stream has beyond its frames: the indexes that bind hidden to shown ones."""
+        return max(8 * self.size_bytes - sum(result.bits for _, result in self.frames), 0)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -158,9 +168,7 @@ def _merged(gops: Sequence[GopLimits]) -> tuple[GopLimits, ...]:
 def _sections(flight: Flight) -> list[_Section]:
     frames = flight.frames
     hidden = sum(not result.shown for _, result in frames)
-    # A hidden frame's packet is bound to a shown one's by a few bytes that no frame has.
-    binding = 8.0 * flight.size_bytes - sum(result.bits for _, result in frames)
-    binding = max(binding, 0.0) / max(hidden, 1)
+    binding = flight.binding_bits / max(hidden, 1)
     keys = [
         (place, info)
         for place, (info, _) in enumerate(frames)

@@ -130,9 +130,8 @@ class Pilot:
                 coded[info.coding_index] = frame
         # The frame that was furthest from the ends of the range tells it.
         shifts = [frame.qindex - frame.proposal_qindex for frame in coded.values()]
-        binding = 8 * flight.size_bytes - sum(frame.bits for frame in record)
         shift = max(shifts, key=abs, default=0)
-        return cls(tuple(record), coded, shift, max(binding, 0), gops=flight.gops)
+        return cls(tuple(record), coded, shift, flight.binding_bits, gops=flight.gops)
 
     def twin(self, info: FrameInfo) -> PilotFrame | None:
         """The pilot's frame of the same place and purpose; None if it went another way."""

@@ -335,8 +335,7 @@ def _second_pass(
         if frame.shown:
             progress("second pass", frame.show_index + 1, total)
 
-    survey = survey_of(settings)
-    pilots = total * max(len(survey.lengths) + len(survey.layers), 1)
+    pilots = total * survey_of(settings).flights
     flown = 0
     counting = threading.Lock()
 
@@ -349,11 +348,10 @@ def _second_pass(
                     pilots += total
                 progress("pilot", flown, pilots)
 
-    progress(
-        "pilot" if needs_pilot(settings) else "second pass",
-        0,
-        pilots if needs_pilot(settings) else total,
-    )
+    if needs_pilot(settings):
+        progress("pilot", 0, pilots)
+    else:
+        progress("second pass", 0, total)
     result = rollout(
         clip,
         settings,

@@ -21,9 +21,8 @@ from muzero_rc.agents.teacher import (
 from muzero_rc.env.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.build import build_identity
 from muzero_rc.env.effort import Effort
-from muzero_rc.env.episode import episode_score
 from muzero_rc.env.first_pass import cache_folder
-from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.flight import flight_score, fly_pilot
 from muzero_rc.env.gops import Flight
 from muzero_rc.env.pilot import Pilot, needs_pilot
 from muzero_rc.env.settings import EncoderSettings
@@ -174,9 +173,7 @@ class TeacherPolicy:
         if log is not None and known is not None:
             return Pilot.of(Flight(known.frames, known.score.bits // 8, log.gops)), log
         flight = fly_pilot(clip, settings, first_pass, jobs=self._jobs, backend=self._backend)
-        results = (result for _, result in flight.frames)
-        score = episode_score(clip, settings.target_kbps, results, flight.size_bytes)
-        outcome = Outcome(score, tuple(flight.frames))
+        outcome = Outcome(flight_score(clip, settings, flight), tuple(flight.frames))
         return Pilot.of(flight), _noted(log, lambda file: file.add_pilot(outcome, flight.gops))
 
     def _open_log(self, clip: ClipLike, settings: EncoderSettings) -> SearchLog | None:

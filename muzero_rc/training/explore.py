@@ -26,9 +26,8 @@ from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.baselines import VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Effort
-from muzero_rc.env.episode import episode_score
 from muzero_rc.env.first_pass import first_pass
-from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.flight import flight_score, fly_pilot
 from muzero_rc.env.gops import Flight, GopLimits
 from muzero_rc.env.pilot import Pilot, needs_pilot
 from muzero_rc.env.rollout import Rollout, rollout
@@ -294,8 +293,7 @@ def run_study(
         flight = fly_pilot(video, settings, stats, on_frame=on_frame)
         on_encode(coded)
         pilot = Pilot.of(flight)
-        results = (result for _, result in flight.frames)
-        score = episode_score(video, settings.target_kbps, results, flight.size_bytes)
+        score = flight_score(video, settings, flight)
         encodes.append(Encode.of("pilot", score, flight.frames))
     encodes.append(_encode_of("base", encode(settings, base, pilot)))
     for _ in range(config.pairs):

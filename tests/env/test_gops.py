@@ -170,7 +170,7 @@ def test_the_last_pass_has_the_best_pilots_groups(carphone: Clip) -> None:
     flight = fly_pilot(carphone, SURVEYED, stats, on_frame=seen.append)
     survey = survey_of(SURVEYED)
     flights = sum(r.shown for r in seen) / carphone.num_frames
-    assert flights == len(survey.lengths) + len(survey.layers)
+    assert flights == len(survey.lengths) + len(survey.layers) == survey.flights
     pilot = Pilot.of(flight)
     assert pilot.gops and all(gop.frames in survey.lengths for gop in pilot.gops)
     with EncoderSession(carphone, SURVEYED, first_pass=stats, pilot=pilot) as session:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from muzero_rc import policies, video
 from muzero_rc.cli.main import main
 from muzero_rc.cli.methods import methods_of, split_spec
-from muzero_rc.env import effort, landing, piloted_landing
+from muzero_rc.env import effort, gops, landing, piloted_landing
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
@@ -335,6 +335,12 @@ def test_versions_stand_for_the_tables() -> None:
         piloted_landing.PILOTED_LANDING_VERSION + 200: repr(
             (effort._PILOT, _constants(piloted_landing))
         ),
+        gops.GOPS_VERSION + 300: repr((gops._FLIGHTS, _constants(gops))),
     }
     digests = {v: hashlib.sha256(t.encode()).hexdigest()[:12] for v, t in tables.items()}
-    assert digests == {5: "d5b5839de1bf", 103: "7540200c5fcc", 208: "42c458a1896e"}
+    assert digests == {
+        5: "d5b5839de1bf",
+        103: "7540200c5fcc",
+        208: "42c458a1896e",
+        301: "d59942d1ca7f",
+    }
