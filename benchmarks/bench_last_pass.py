@@ -1,13 +1,15 @@
 """What the search of the last of three passes is worth: BD-rate and CPU time of variants.
 
 Each clip is encoded at the rates of three constant qindexes: once by the pilot, and from
-there by the policy `landed` with every variant of the last pass's search. A variant names
-what differs from `env/effort.py`, joined by ":":
+there by the policy `landed` with every variant of the last pass's search; variants that pilots
+are concerned by have pilots of their own. A variant names what differs from `env/effort.py`,
+joined by ":":
 
     near=C,F       blocks at most C levels larger and F smaller than the pilot's; 3,3 is all
     thorough=N     of leaf frames: 0 nothing, 1 all modes, 2 all transforms, 3 both
     mix=K,B,S,D,L  speeds of key frames, base alternate references, the layer below, deeper
                    ones, leaf frames
+    repeat=0       no reference takes the place of a frame
     flights=L,N    pilots of L lengths of groups and N numbers of layers, see `env/gops.py`
 
 BD-rate is against the first variant, the mean over clips of the shift in log rate at equal
@@ -38,7 +40,7 @@ from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.policies import make_policy
-from muzero_rc.types import EpisodeScore
+from muzero_rc.types import EpisodeScore, FrameInfo
 
 _QINDEXES = (80, 120, 160)
 _VARIANTS = (
@@ -51,6 +53,10 @@ _VARIANTS = (
 )
 
 
+def _never_repeated(how: effort.Effort, speed: int, info: FrameInfo) -> effort.Search:
+    return effort.frame_search(how, speed, info)._replace(repeat=effort.Repeat.NEVER)
+
+
 def _apply(variant: str, speed: int) -> None:
     for part in filter(None, variant.split(":")):
         name, _, value = part.partition("=")
@@ -60,6 +66,8 @@ def _apply(variant: str, speed: int) -> None:
                 session.NEAR = (coarser, finer)
             case "thorough", [bits]:
                 effort._LEAF_THOROUGH = effort.Thorough(bits)
+            case "repeat", [0]:
+                session.frame_search = _never_repeated
             case "flights", [lengths, layers]:
                 gops._FLIGHTS[speed] = (lengths, layers)
             case "mix", [_, _, _, _, _]:
@@ -96,18 +104,19 @@ def _measure(path: Path, args: argparse.Namespace) -> list[tuple[float, float, f
         begun = time.process_time()
         rollout(clip, vbr, VbrPolicy(), first_pass=stats)
         vbr_seconds += time.process_time() - begun
-        pilots: dict[tuple[int, int] | None, tuple[Pilot, float]] = {}
+        pilots: dict[object, tuple[Pilot, float]] = {}
         for variant in args.variants:
             layered, effort._LEAF_THOROUGH, session.NEAR, flights = tables
             effort._LAYERED.update(layered)
             gops._FLIGHTS = dict(flights)
+            session.frame_search = effort.frame_search
             _apply(variant, args.speed)
-            survey = gops._FLIGHTS.get(args.speed)
-            if survey not in pilots:
+            flown_alike = gops._FLIGHTS.get(args.speed), session.frame_search
+            if flown_alike not in pilots:
                 begun = time.process_time()
                 pilot = Pilot.of(fly_pilot(clip, three, stats))
-                pilots[survey] = pilot, time.process_time() - begun
-            pilot, seconds = pilots[survey]
+                pilots[flown_alike] = pilot, time.process_time() - begun
+            pilot, seconds = pilots[flown_alike]
             flown[variant] += seconds
             begun = time.process_time()
             done = rollout(clip, three, policy, first_pass=stats, pilot=pilot)

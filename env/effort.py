@@ -5,8 +5,10 @@ that others are predicted from are saved again in those, and the frames that not
 predicted from are most of all frames. With the effort `layered` key frames and alternate
 references are searched slower than the stream's speed says, leaf frames a little slower.
 A speed stands for some thirty shortcuts, which are not worth the same: leaf frames go
-without two of them (`Thorough`). After a pilot (`env.pilot`) only blocks near the sizes
-that it found are searched (`NEAR`), which saves an eighth to a sixth of the last pass.
+without two of them (`Thorough`). A frame whose reference says nearly as much, for which
+neither by squared errors nor by PSNR its bits are well spent, is replaced by it (`Repeat`).
+After a pilot (`env.pilot`) only blocks near the sizes that it found are searched (`NEAR`),
+which saves an eighth to a sixth of the last pass.
 docs/results.md has what each of these brings and costs.
 The stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
 
@@ -17,20 +19,24 @@ The tables were chosen by measuring BD-rate and time of single changes
 from __future__ import annotations
 
 import enum
+import math
 from typing import Literal, NamedTuple, get_args
 
 from muzero_rc.types import FrameInfo, UpdateType
 
 __all__ = [
+    "DB_PER_OCTAVE",
     "EFFORTS",
     "EFFORT_VERSION",
     "NEAR",
     "OWN_SPEED",
     "POLICY_EFFORTS",
     "Effort",
+    "Repeat",
     "Search",
     "Thorough",
     "frame_search",
+    "repeat_price",
     "stream_speed",
 ]
 
@@ -42,8 +48,11 @@ POLICY_EFFORTS: tuple[str, ...] = ("even", "layered")
 OWN_SPEED = -1
 """Speed of a frame that is coded at the stream's."""
 
-EFFORT_VERSION = 5
+EFFORT_VERSION = 6
 """Raised whenever the search of any frame changes: results are quoted under it."""
+
+DB_PER_OCTAVE = 3.5
+"""dB of PSNR avg for an octave of bits: the middle one of 17 clips has it, from 2.9 to 5."""
 
 NEAR = (1, 1)
 """Levels (64x64, 32x32, 16x16, 8x8) that blocks may be larger and smaller than the pilot's."""
@@ -57,16 +66,29 @@ class Thorough(enum.IntFlag):
     ALL_TRANSFORMS = 2  # of every size
 
 
+class Repeat(enum.IntEnum):
+    """Whether a reference may take the place of a frame; `vpx_rc_repeat`.
+
+    Of a leaf frame or an alternate reference below the base; for others it changes nothing.
+    """
+
+    NEVER = 0
+    CHEAPER = 1  # where that costs less than what was coded, by rate and distortion
+    ALWAYS = 2  # without coding the frame
+
+
 class Search(NamedTuple):
     """How a frame is searched.
 
     Attributes:
       speed: libvpx's `cpu-used`, 0..5, or `OWN_SPEED`.
       thorough: what is searched as if that were 0.
+      repeat: whether a reference may take its place.
     """
 
     speed: int
     thorough: Thorough = Thorough.NOTHING
+    repeat: Repeat = Repeat.NEVER
 
 
 class _Speeds(NamedTuple):
@@ -108,6 +130,18 @@ def stream_speed(effort: Effort, speed: int) -> int:
     return speed if effort == "even" else _LAYERED[min(speed, _FASTEST)].stream
 
 
+def repeat_price(frame_budget: float) -> float:
+    """dB of its PSNR that a frame may lose for each bit saved.
+
+    The bits go to all frames: of N frames with b bits each one bit is 1 / (N b) of them all,
+    worth `DB_PER_OCTAVE` / (N b ln 2) dB to each of N.
+
+    Args:
+      frame_budget: target bits per shown frame.
+    """
+    return DB_PER_OCTAVE / (math.log(2.0) * frame_budget)
+
+
 def frame_search(effort: Effort, speed: int, info: FrameInfo) -> Search:
     """How a frame is searched.
 
@@ -120,12 +154,13 @@ def frame_search(effort: Effort, speed: int, info: FrameInfo) -> Search:
     if effort == "even":
         return Search(OWN_SPEED)
     if effort == "pilot":
-        return Search(_PILOT)
+        return Search(_PILOT, repeat=Repeat.CHEAPER)
     speeds = _LAYERED[min(speed, _FASTEST)]
     match info.update_type:
         case UpdateType.KEY:
             return Search(speeds.key)
         case UpdateType.ARF | UpdateType.GOLDEN:
-            return Search(speeds[min(max(_BASE + info.layer_depth - 1, _BASE), _DEEPER)])
+            speed = speeds[min(max(_BASE + info.layer_depth - 1, _BASE), _DEEPER)]
+            return Search(speed, repeat=Repeat.CHEAPER)
         case _:
-            return Search(speeds.leaf, _LEAF_THOROUGH)
+            return Search(speeds.leaf, _LEAF_THOROUGH, Repeat.CHEAPER)

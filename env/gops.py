@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from muzero_rc.env import effort
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 
@@ -23,8 +24,7 @@ __all__ = ["GOPS_VERSION", "Flight", "GopLimits", "Survey", "better", "survey_of
 GOPS_VERSION = 1
 """Raised whenever another choice is made: results are quoted under it."""
 
-# dB of PSNR avg for an octave of bits: the middle one of 17 clips has 3.5, from 2.9 to 5.
-_SLOPE = 3.5
+_SLOPE = effort.DB_PER_OCTAVE
 _SURE = 0.004  # of the bits: what pilots must promise before another choice is made
 _MOST_DB = 60.0  # a frame without loss has 100 by definition, which says nothing of quality
 

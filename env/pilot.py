@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from muzero_rc.env.baselines import AnchorPolicy
 from muzero_rc.env.gops import Flight, GopLimits
-from muzero_rc.types import NUM_QINDEX, FrameInfo, Observation, UpdateType
+from muzero_rc.types import NUM_QINDEX, SHOW_BITS, FrameInfo, Observation, UpdateType
 
 if TYPE_CHECKING:
     from muzero_rc.env.settings import EncoderSettings
@@ -82,6 +82,11 @@ class PilotFrame:
     bits: int
     partition: bytes = b""
     known_bits: float | None = None
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a reference took its place."""
+        return self.qindex >= 0 and self.bits <= SHOW_BITS
 
     @property
     def cost(self) -> float:

@@ -33,7 +33,7 @@ __all__ = ["PILOTED_LANDING_VERSION", "PilotShift", "PilotedFeedback", "next_fli
 
 _Array = npt.NDArray[np.float64]
 
-PILOTED_LANDING_VERSION = 8
+PILOTED_LANDING_VERSION = 9
 """Raised whenever any step changes: results are quoted under it."""
 
 # Octaves of bits per qindex of a whole clip: 1/28 in the middle of the range, less where
@@ -54,7 +54,7 @@ _PRIOR_FRAMES = 40.0  # frames at that price that kappa starts from, if the firs
 _SURE_STEP = 6.0  # qindexes; at a first step of that from the pilot half of them, and so on
 _KIND_FRAMES = 10.0  # frames at the price of all that the price of a kind starts from
 _MEMORY = 0.98  # per coded frame
-_MOST_COARSER, _MOST_FINER = 96, 40  # qindexes
+_MOST_COARSER, _MOST_FINER = 96, 90  # qindexes
 _FINER_THAN_BEFORE = 8.0  # qindexes: the last frames are a bad place to spend what is left
 _FINER_PER_FRAME = 0.25  # qindexes, for each frame left
 _FINER_AT_ONCE = 3.0  # qindexes, from one coded frame to the next

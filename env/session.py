@@ -13,7 +13,15 @@ from typing import Any
 
 from muzero_rc.env import _native
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.effort import NEAR, OWN_SPEED, Search, frame_search, stream_speed
+from muzero_rc.env.effort import (
+    NEAR,
+    OWN_SPEED,
+    Repeat,
+    Search,
+    frame_search,
+    repeat_price,
+    stream_speed,
+)
 from muzero_rc.env.first_pass import FirstPass, native_settings
 from muzero_rc.env.first_pass import first_pass as run_first_pass
 from muzero_rc.env.gops import GopLimits
@@ -120,6 +128,7 @@ class EncoderSession:
         self.results: list[FrameResult] = []
         self._output = None if output is None else Path(output)
         self._info: FrameInfo | None = None
+        self._repeat_price = repeat_price(settings.target_kbps * 1000.0 / float(clip.fps))
         self._resources = contextlib.ExitStack()
         native = native_settings(clip, settings)
         native.speed = stream_speed(settings.effort, settings.speed)
@@ -169,11 +178,28 @@ class EncoderSession:
         search = Search(OWN_SPEED) if info is None else frame_search(how.effort, how.speed, info)
         on_plan = how.passes == 3 and value != KEEP
         twin = None if info is None or self._pilot is None else self._pilot.twin(info)
+        told: dict[str, Any] = {}
+        repeat = Repeat.NEVER if value == KEEP else search.repeat
         if on_plan and twin is not None:
-            told = (twin.qindex, twin.bits, twin.partition, *NEAR)
-            self._native.submit(value, search.speed, int(search.thorough), on_plan, *told)
-        else:
-            self._native.submit(value, search.speed, int(search.thorough), on_plan)
+            coarser, finer = NEAR
+            told = {
+                "told_qindex": twin.qindex,
+                "told_bits": 0 if twin.repeated else twin.bits,
+                "partition": twin.partition,
+                "coarser": coarser,
+                "finer": finer,
+            }
+            if twin.repeated and repeat is Repeat.CHEAPER:
+                repeat = Repeat.ALWAYS
+        self._native.submit(
+            value,
+            speed=search.speed,
+            thorough=int(search.thorough),
+            on_plan=on_plan,
+            repeat=int(repeat),
+            repeat_price=self._repeat_price,
+            **told,
+        )
 
     def result(self) -> FrameResult:
         """The result of the frame last submitted. Waits for the encoder."""

@@ -20,6 +20,7 @@ __all__ = [
     "KEEP",
     "MAX_PSNR_DB",
     "NUM_QINDEX",
+    "SHOW_BITS",
     "EpisodeScore",
     "FrameInfo",
     "FrameResult",
@@ -35,6 +36,9 @@ NUM_QINDEX = 256
 
 KEEP = -1
 """Decision that leaves the frame to libvpx: its own qindex and its own recode loop."""
+
+SHOW_BITS = 8
+"""Bits of a frame that only shows an existing buffer; a coded one's header alone takes more."""
 
 MAX_PSNR_DB = 100.0
 """PSNR given to an error of zero, libvpx's own convention (vpx_dsp/psnr.h)."""
@@ -138,6 +142,11 @@ class FrameResult:
     skip_blocks: int
     seconds: float
     partition: bytes = b""
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a reference took the place of the frame: nothing coded is as short."""
+        return self.qindex >= 0 and self.bits <= SHOW_BITS
 
     @property
     def psnr(self) -> float:

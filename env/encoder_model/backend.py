@@ -34,12 +34,11 @@ from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.session import EncodedStream
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderError, InputError, SessionClosedError
-from muzero_rc.types import KEEP, FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import KEEP, SHOW_BITS, FrameInfo, FrameResult, UpdateType
 
 __all__ = ["ModelBackend", "ModelClip", "ModelSession"]
 
 _DB = 10.0 * np.log10(2.0)  # of an octave of error
-_SHOW_BITS = 8.0  # of a frame that shows a buffer
 _PEAK_DB = float(10.0 * np.log10(255.0**2))
 _INTRA, _CODED, _SECOND = (
     FIRST_PASS_FIELDS.index(n) for n in ("intra_error", "coded_error", "sr_coded_error")
@@ -230,7 +229,7 @@ class ModelBackend:
             [-_DB * weight * log_mse for weight, (log_mse, _) in zip(weights, logs, strict=True)]
         )
         bits = np.stack([bits for _, bits in logs])
-        overhead = _SHOW_BITS * sum(f.info is None for f in _plan(clip))
+        overhead = SHOW_BITS * sum(f.info is None for f in _plan(clip))
         return Tables(bits, gain, _PEAK_DB, overhead)
 
     def _tables_of_frames(self, clip: ModelClip) -> list[_Logs]:
@@ -317,7 +316,7 @@ class ModelSession:
         return found
 
     def _show_again(self, frame: _Frame) -> None:
-        found = self._result(frame.reference, frame.show_index, True, -1, _SHOW_BITS)
+        found = self._result(frame.reference, frame.show_index, True, -1, SHOW_BITS)
         self.results.append(found)
         self._at += 1
 

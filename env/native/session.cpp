@@ -1,7 +1,6 @@
 #include "session.hpp"
 
 #include <algorithm>
-#include <future>
 
 #include "errors.hpp"
 
@@ -97,6 +96,8 @@ struct Session::State {
     decision->partition = near_partition.empty() ? nullptr : near_partition.data();
     decision->coarser = answer.coarser;
     decision->finer = answer.finer;
+    decision->repeat = answer.repeat;
+    decision->repeat_price = answer.repeat_price;
     return VPX_RC_OK;
   }
 

@@ -31,11 +31,13 @@ struct Answer {
   int speed = -1;       // 0..9 for this frame alone, -1 for the stream's
   int thorough = 0;     // parts of the search that are done as at speed 0, whatever the speed
   bool on_plan = false; // rate control takes the frame for as dear as planned
-  int told_qindex = -1; // with told_bits above 0: what its model of bits learns instead
-  int told_bits = 0;    // of what the frame really was
+  int told_qindex = -1; // 0..255: what its model of bits learns instead of what the frame
+  int told_bits = 0;    // really was; with 0 bits nothing
   std::string partition = "";  // of this frame in another encode, packed; empty searches all sizes
   int coarser = 0;      // levels that its blocks may be larger than there
   int finer = 0;        // and smaller
+  int repeat = 0;       // vpx_rc_repeat_t
+  double repeat_price = 0;  // dB that the frame may lose for each bit saved; 0 for any number
 };
 
 // Limits of the groups of pictures that start with a shown frame or after it, each 0 for

@@ -113,7 +113,7 @@ def test_three_passes_land_where_two_do_not(carphone: Clip) -> None:
 def test_a_pilot_far_off_is_flown_again_nearer(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
     seen: list[FrameResult] = []
-    settings = THREE.replace(target_kbps=10)
+    settings = THREE.replace(target_kbps=6)
     far = Pilot.of(fly_pilot(carphone, settings, stats, on_frame=seen.append))
     again = [r.show_index for r in seen if r.shown]
     assert again == [*range(carphone.num_frames)] * 2

@@ -1,0 +1,176 @@
+"""References in the place of frames: shown again, or nothing at all where the frame is hidden."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+from collections.abc import Container
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from muzero_rc.env import effort, session
+from muzero_rc.env.baselines import AnchorPolicy, VbrPolicy
+from muzero_rc.env.clip import Clip
+from muzero_rc.env.effort import Repeat, repeat_price
+from muzero_rc.env.first_pass import first_pass
+from muzero_rc.env.flight import fly_pilot
+from muzero_rc.env.pilot import Pilot
+from muzero_rc.env.rollout import Rollout, rollout
+from muzero_rc.env.session import EncoderSession
+from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.types import SHOW_BITS, FrameInfo, FrameResult, UpdateType
+
+WIDTH, HEIGHT, FRAMES = 176, 144, 60
+THREE = EncoderSettings(target_kbps=40, speed=5, effort="layered", passes=3)
+
+
+@pytest.fixture(scope="module")
+def screen() -> Clip:
+    """A page that stands still, but for a cursor that jumps now and then."""
+    rng = np.random.default_rng(5)
+    page = rng.integers(40, 200, (HEIGHT // 8, WIDTH // 8)).repeat(8, 0).repeat(8, 1)
+    page = (page + rng.normal(0.0, 12.0, page.shape)).round().astype(np.int64)
+    frames = np.full((FRAMES, WIDTH * HEIGHT * 3 // 2), 128, np.uint8)
+    for index, frame in enumerate(frames):
+        luma = page.copy()
+        left = 12 * (index // 11)
+        luma[60:84, 20 + left : 32 + left] = 250
+        frame[: WIDTH * HEIGHT] = luma.ravel()
+    return Clip.from_frames(frames, WIDTH, HEIGHT, fps=25)
+
+
+def _steps(
+    clip: Clip,
+    repeat: Repeat,
+    of: Container[UpdateType] = tuple(UpdateType),
+    price: float = 0.0,
+) -> tuple[list[tuple[FrameInfo, FrameResult]], list[FrameResult]]:
+    """All frames at qindex 90, and those that only show a buffer."""
+    settings = EncoderSettings(target_kbps=40, speed=5, auto_alt_ref=6)
+    with EncoderSession(clip, settings) as encoder:
+        steps = []
+        while (info := encoder.next()) is not None:
+            how = repeat if info.update_type in of else Repeat.NEVER
+            encoder._native.submit(90, repeat=int(how), repeat_price=price)
+            steps.append((info, encoder.result()))
+        encoder.finish()
+        return steps, [result for result in encoder.results if result.qindex < 0]
+
+
+def _decoded(path: Path, clip: Clip) -> npt.NDArray[np.uint8]:
+    """Frames as ffmpeg's own decoder, which shares nothing with libvpx, has them."""
+    raw = subprocess.run(
+        ["ffmpeg", "-v", "error", "-c:v", "vp9", "-i", f"file:{path}", "-f", "rawvideo",
+         "-pix_fmt", "yuv420p", "-"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    assert not raw.stderr
+    return np.frombuffer(raw.stdout, np.uint8).reshape(-1, clip.width * clip.height * 3 // 2)
+
+
+def _shown(done: Rollout) -> list[FrameResult]:
+    return sorted((r for _, r in done.frames if r.shown), key=lambda result: result.show_index)
+
+
+@pytest.mark.parametrize("frame_parallel", [True, False])
+@pytest.mark.parametrize("auto_alt_ref", [1, 6])
+def test_what_is_decoded_is_what_the_encoder_says(
+    screen: Clip, tmp_path: Path, auto_alt_ref: int, frame_parallel: bool
+) -> None:
+    settings = THREE.replace(auto_alt_ref=auto_alt_ref, frame_parallel=frame_parallel)
+    path = tmp_path / "out.ivf"
+    done = rollout(screen, settings, AnchorPolicy(), output=path)
+    results = [result for info, result in done.frames if info is not None]
+    assert sum(result.repeated for result in results) > FRAMES // 3
+    if auto_alt_ref == 6:
+        assert any(not result.shown and result.bits == 0 for result in results)
+    source = np.stack([screen.frame(index) for index in range(FRAMES)]).astype(np.int64)
+    errors = ((_decoded(path, screen) - source) ** 2).sum(1)
+    assert errors.tolist() == [sum(result.sse) for result in _shown(done)]
+    assert [result.show_index for result in _shown(done)] == [*range(FRAMES)]
+
+
+def test_only_leaf_frames_and_references_below_the_base_are_repeated(screen: Clip) -> None:
+    steps, uncoded = _steps(screen, Repeat.ALWAYS)
+    for info, result in steps:
+        below = info.update_type is UpdateType.ARF and info.layer_depth > 1
+        assert result.repeated == (below or info.update_type is UpdateType.LEAF)
+        if result.repeated:
+            assert result.bits == (SHOW_BITS if info.shown else 0)
+            blocks = result.skip_blocks
+            assert blocks == result.inter_blocks > 0 == result.intra_blocks
+    shown = sum(info.shown for info, _ in steps)
+    assert shown + len(uncoded) == FRAMES and len(steps) > shown
+
+
+def test_a_frame_is_repeated_where_it_costs_less(screen: Clip) -> None:
+    """Both sides go the same way up to the first frame that is repeated."""
+    coded, _ = _steps(screen, Repeat.NEVER)
+    chosen, _ = _steps(screen, Repeat.CHEAPER, of=[UpdateType.LEAF])
+    first = next(i for i, (_, result) in enumerate(chosen) if result.repeated)
+    assert [(r.bits, r.sse) for _, r in coded[:first]] == [
+        (r.bits, r.sse) for _, r in chosen[:first]
+    ]
+    (_, own), (_, other) = coded[first], chosen[first]
+    # libvpx's multiplier (vp9/encoder/vp9_rd.c) of a leaf frame, for bits and 128 times 16
+    # squared errors: of the squared step of DC, a quarter more for a boost of 100.
+    step = 92  # of qindex 90, vp9/common/vp9_quant_common.c
+    multiplier = 1.25 * (4.15 + 0.001 * 90) * step**2 / (128 * 16)
+    saved = own.bits - SHOW_BITS
+    assert sum(other.sse) - sum(own.sse) <= multiplier * saved
+    repeated = sum(result.repeated for _, result in chosen)
+    less = sum(r.bits for _, r in coded) - sum(r.bits for _, r in chosen)
+    assert less > 64 * repeated > 0
+
+
+def test_what_loses_more_than_its_price_is_coded(screen: Clip) -> None:
+    """At next to no dB for a bit nothing is repeated but what loses none."""
+    free, _ = _steps(screen, Repeat.CHEAPER)
+    priced, _ = _steps(screen, Repeat.CHEAPER, price=1e-9)
+    never, _ = _steps(screen, Repeat.NEVER)
+    count = [sum(result.repeated for _, result in steps) for steps in (free, priced, never)]
+    assert count[0] > count[1] >= count[2] == 0
+    assert repeat_price(1000.0) * 1000.0 == pytest.approx(3.5 / math.log(2.0))
+
+
+def test_what_moves_is_coded(carphone: Clip) -> None:
+    done = rollout(carphone, THREE.replace(target_kbps=300), AnchorPolicy())
+    assert not any(result.repeated for _, result in done.frames)
+
+
+def test_what_the_pilot_repeated_is_not_coded_again(screen: Clip) -> None:
+    pilot = Pilot.of(fly_pilot(screen, THREE, first_pass(screen, THREE)))
+    done = rollout(screen, THREE, AnchorPolicy(), pilot=pilot)
+    repeated = {index for index, frame in pilot.coded.items() if frame.repeated}
+    assert len(repeated) > FRAMES // 3
+    found = {info.coding_index: result for info, result in done.frames if info is not None}
+    assert all(found[index].repeated for index in repeated)
+    # And with the same plan, though neither encode has learned from those.
+    for info, _ in done.frames:
+        if info is not None:
+            twin = pilot.twin(info)
+            assert twin is not None and twin.proposal_qindex == info.proposal_qindex
+
+
+def test_libvpx_by_itself_repeats_nothing(screen: Clip) -> None:
+    for settings in (THREE, THREE.replace(passes=2), THREE.replace(effort="even", passes=2)):
+        done = rollout(screen, settings, VbrPolicy())
+        assert not any(result.repeated for _, result in done.frames)
+    even = rollout(screen, THREE.replace(effort="even", passes=2), AnchorPolicy())
+    assert not any(result.repeated for _, result in even.frames)
+
+
+def test_repeats_save_bits_and_land(screen: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    tight = THREE.replace(target_kbps=20)
+    done = rollout(screen, tight, AnchorPolicy(), insist=True)
+    search = effort.frame_search
+    monkeypatch.setattr(
+        session, "frame_search", lambda *given: search(*given)._replace(repeat=Repeat.NEVER)
+    )
+    without = rollout(screen, tight, AnchorPolicy(), insist=True)
+    assert not any(result.repeated for _, result in without.frames)
+    assert done.score.psnr_avg > without.score.psnr_avg + 0.5
+    assert abs(done.score.overshoot) < 0.03
