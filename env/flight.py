@@ -89,7 +89,7 @@ def fly_pilot(
     pilot = Pilot.of(best)
     step = next_flight(
         pilot,
-        settings.target_kbps * 1000.0 / float(clip.fps),
+        settings.frame_budget(clip.fps),
         clip.num_frames,
         clip.width * clip.height,
     )

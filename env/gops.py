@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from muzero_rc.env import effort
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 
-__all__ = ["GOPS_VERSION", "Flight", "GopLimits", "Survey", "better", "survey_of"]
+__all__ = ["GOPS_VERSION", "Flight", "GopLimits", "Survey", "better", "gops_of_rows", "survey_of"]
 
 GOPS_VERSION = 1
 """Raised whenever another choice is made: results are quoted under it."""
@@ -42,6 +42,11 @@ class GopLimits(NamedTuple):
     first: int = 0
     frames: int = 0
     layers: int = 0
+
+
+def gops_of_rows(rows: Iterable[Iterable[float]]) -> tuple[GopLimits, ...]:
+    """Limits as files keep them, each a row of its numbers."""
+    return tuple(GopLimits(*map(int, row)) for row in rows)
 
 
 class Survey(NamedTuple):

@@ -311,7 +311,7 @@ class ObservationBuilder:
         self._frame_rows = np.ascontiguousarray(frame_rows)
         self._num_frames = clip.num_frames
         self._pixels = clip.width * clip.height
-        self._frame_budget = settings.target_kbps * 1000.0 / float(clip.fps)
+        self._frame_budget = settings.frame_budget(clip.fps)
         self._budget = self._frame_budget * clip.num_frames
         self._fixed, self._complexity_left = self._fixed_globals(clip, settings, stats)
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from muzero_rc.env.baselines import AnchorPolicy
 from muzero_rc.env.gops import Flight, GopLimits
-from muzero_rc.types import NUM_QINDEX, SHOW_BITS, FrameInfo, Observation, UpdateType
+from muzero_rc.types import NUM_QINDEX, FrameInfo, Observation, UpdateType
 
 if TYPE_CHECKING:
     from muzero_rc.env.settings import EncoderSettings
@@ -71,6 +71,7 @@ class PilotFrame:
       qindex: that it was coded with, -1 for a buffer.
       bits: that it took.
       partition: how its superblocks were split, packed by the native session.
+      repeated: a reference took its place.
       known_bits: what it took at this qindex in a last pass; None before there was one.
     """
 
@@ -81,12 +82,8 @@ class PilotFrame:
     qindex: int
     bits: int
     partition: bytes = b""
+    repeated: bool = False
     known_bits: float | None = None
-
-    @property
-    def repeated(self) -> bool:
-        """Whether a reference took its place."""
-        return self.qindex >= 0 and self.bits <= SHOW_BITS
 
     @property
     def cost(self) -> float:
@@ -129,6 +126,7 @@ class Pilot:
                 qindex=result.qindex,
                 bits=result.bits,
                 partition=result.partition,
+                repeated=result.repeated,
             )
             record.append(frame)
             if info is not None:

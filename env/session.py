@@ -128,7 +128,7 @@ class EncoderSession:
         self.results: list[FrameResult] = []
         self._output = None if output is None else Path(output)
         self._info: FrameInfo | None = None
-        self._repeat_price = repeat_price(settings.target_kbps * 1000.0 / float(clip.fps))
+        self._repeat_price = repeat_price(settings.frame_budget(clip.fps))
         self._resources = contextlib.ExitStack()
         native = native_settings(clip, settings)
         native.speed = stream_speed(settings.effort, settings.speed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 from muzero_rc.env.effort import EFFORTS, Effort
@@ -118,6 +119,10 @@ class EncoderSettings:
             raise InputError(
                 f"min_quantizer {self.min_quantizer} is above max_quantizer {self.max_quantizer}"
             )
+
+    def frame_budget(self, fps: Fraction) -> float:
+        """Target bits per shown frame, at so many frames per second."""
+        return self.target_kbps * 1000.0 / float(fps)
 
     def replace(self, **changes: Any) -> EncoderSettings:
         """A copy with some settings changed."""

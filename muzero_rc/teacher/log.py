@@ -18,7 +18,7 @@ from typing import Any
 
 from muzero_rc.agents.teacher import Anchor, Outcome, Plan
 from muzero_rc.env.backend import ClipLike
-from muzero_rc.env.gops import GopLimits
+from muzero_rc.env.gops import GopLimits, gops_of_rows
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
@@ -231,7 +231,7 @@ def read_log(path: Path) -> LoggedSearch:
                 slope = float(values["slope"])
             elif values["type"] == "pilot":
                 pilot = _outcome_of(values)
-                gops = tuple(GopLimits(*map(int, row)) for row in values["gops"])
+                gops = gops_of_rows(values["gops"])
             else:
                 encodes.append(LoggedEncode(Plan.from_dict(values["plan"]), _outcome_of(values)))
         except (KeyError, TypeError, ValueError, IndexError):

@@ -28,7 +28,7 @@ from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Effort
 from muzero_rc.env.first_pass import first_pass
 from muzero_rc.env.flight import flight_score, fly_pilot
-from muzero_rc.env.gops import Flight, GopLimits
+from muzero_rc.env.gops import Flight, GopLimits, gops_of_rows
 from muzero_rc.env.pilot import Pilot, needs_pilot
 from muzero_rc.env.rollout import Rollout, rollout
 from muzero_rc.env.settings import EncoderSettings
@@ -235,7 +235,7 @@ class Study:
             meta["slope"],
             encodes,
             # Studies of before have none.
-            tuple(GopLimits(*map(int, row)) for row in meta.get("gops", ())),
+            gops_of_rows(meta.get("gops", ())),
         )
 
 
