@@ -35,7 +35,8 @@ def keep_compiled(
     The first decision of a policy takes seconds to compile and tenths to read back.
     Entries are keyed by program, compiler and machine, so the folder may be shared.
     The limit is applied here, before anything is compiled: a process may exceed it by what
-    it adds itself.
+    it adds itself. A folder that the user gave to JAX itself (`JAX_COMPILATION_CACHE_DIR`)
+    goes before ours, and is nobody's to trim.
 
     Args:
       folder: made if absent.
@@ -45,6 +46,8 @@ def keep_compiled(
     Raises:
       OutputError: the folder cannot be made.
     """
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return
     import jax  # heavy, and the limit is asked for without it
 
     try:

@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # of Ctrl-C would then test the shell.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles networks once for all workers and their subprocesses: half of training tests."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers have their controller's
+        folder = tempfile.mkdtemp(prefix="muzero-rc-compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 
 @pytest.fixture(autouse=True, scope="session")
