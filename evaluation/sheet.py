@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import tabulate
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from muzero_rc.errors import InputError
 
 __all__ = ["FORMATS", "Cell", "Sheet", "as_rich", "render"]
+
+_UNBOUNDED = 100_000  # columns of a terminal
 
 FORMATS = ("text", "md", "csv", "latex")
 """Forms that tables can be printed in."""
@@ -52,20 +59,66 @@ class Sheet:
         """Headers in one line each."""
         return [f"{group} {name}".strip() for group, name in self.columns]
 
+    def with_columns(self, columns: Sequence[int]) -> Sheet:
+        """The names of rows and these columns, counted from 1."""
+        return dataclasses.replace(
+            self,
+            columns=[self.columns[0], *(self.columns[c] for c in columns)],
+            rows=[(name, [cells[c - 1] for c in columns]) for name, cells in self.rows],
+        )
 
-def as_rich(sheet: Sheet) -> Table:
-    """For the terminal, without the title."""
+
+def as_rich(sheet: Sheet) -> RenderableType:
+    """For the terminal, without the title: in parts below each other if it is too wide.
+
+    A part has the names of rows and whole groups of columns, so that no number is cut.
+    """
+    return _InParts(sheet)
+
+
+@dataclass(frozen=True, slots=True)
+class _InParts:
+    sheet: Sheet
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbounded = options.update(max_width=_UNBOUNDED)
+
+        def fits(part: Sheet) -> bool:
+            needed = Measurement.get(console, unbounded, _table(part)).maximum
+            return needed <= options.max_width
+
+        for i, part in enumerate(_parts(self.sheet, fits)):
+            if i:
+                yield Text()
+            yield _table(part)
+
+
+def _parts(sheet: Sheet, fits: Callable[[Sheet], bool]) -> Iterator[Sheet]:
+    taken: list[int] = []
+    for _, group in itertools.groupby(
+        range(1, len(sheet.columns)), lambda column: sheet.columns[column][0]
+    ):
+        more = [*taken, *group]
+        if taken and not fits(sheet.with_columns(more)):
+            yield sheet.with_columns(taken)
+            more = more[len(taken) :]
+        taken = more
+    yield sheet.with_columns(taken)
+
+
+def _table(sheet: Sheet) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     above = None
     for i, (group, name) in enumerate(sheet.columns):
         header = "" if group == above and not sheet.repeat else group
         above = group
+        numbers = [len(cells[i - 1].text) for _, cells in sheet.rows] if i else []
         table.add_column(
             f"{header}\n{name}",
             justify="right" if i else "left",
             no_wrap=True,
             overflow="ellipsis" if i == 0 else "crop",
-            min_width=None if i == 0 else len(name),
+            min_width=max(len(name), *numbers) if i else None,
         )
     for i, (name, cells) in enumerate(sheet.rows):
         table.add_row(name, *(c.text for c in cells), end_section=i in sheet.ruled)

@@ -8,12 +8,13 @@ import pytest
 from fake_rd import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.encoder import ClipSource, Method
 from muzero_rc.evaluation.results import Results
-from muzero_rc.evaluation.sheet import Cell, Sheet, render
+from muzero_rc.evaluation.sheet import Cell, Sheet, as_rich, render
 from muzero_rc.evaluation.summary import compare, mark_targets, summarize
 from muzero_rc.evaluation.table import results_document, results_sheets
 
@@ -106,3 +107,18 @@ def test_notes_come_along(results) -> None:
     sheets = results_sheets(results)
     assert "% 1 failed" in render(sheets, ["1 failed"], "latex")
     assert "- 1 failed" in render(sheets, ["1 failed"], "md")
+
+
+@pytest.mark.parametrize(("width", "parts"), [(60, 5), (80, 3), (160, 1), (1000, 1)])
+def test_no_number_is_cut_at_any_width(width, parts) -> None:
+    methods = ["proposal", "muzero", "muzero@simulations=8", "teacher:100", "landed"]
+    columns = [("clip", ""), *((m, metric) for m in methods for metric in ("avg", "Y"))]
+    numbers = [f"{-10 - i}.{i:02}" for i in range(len(columns) - 1)]
+    row = ("a_clip_with_a_long_name", [Cell(number) for number in numbers])
+    file = io.StringIO()
+    Console(file=file, width=width).print(as_rich(Sheet("t", "", columns, [row])))
+    text = file.getvalue()
+    assert [word for word in text.split() if re.fullmatch(r"-\d+\.\d\d", word)] == numbers
+    assert all(method in text for method in methods)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("a_clip_with_a_long_name") == parts
