@@ -10,6 +10,7 @@ joined by ":":
     mix=K,B,S,D,L  speeds of key frames, base alternate references, the layer below, deeper
                    ones, leaf frames
     repeat=0       no reference takes the place of a frame
+    change=N       levels that a block of one that does may differ by; 0 is any number
     flights=L,N    pilots of L lengths of groups and N numbers of layers, see `env/gops.py`
 
 BD-rate is against the first variant, the mean over clips of the shift in log rate at equal
@@ -40,7 +41,7 @@ from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.rollout import rollout
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.policies import make_policy
-from muzero_rc.types import EpisodeScore, FrameInfo
+from muzero_rc.types import EpisodeScore
 
 _QINDEXES = (80, 120, 160)
 _VARIANTS = (
@@ -53,10 +54,6 @@ _VARIANTS = (
 )
 
 
-def _never_repeated(how: effort.Effort, speed: int, info: FrameInfo) -> effort.Search:
-    return effort.frame_search(how, speed, info)._replace(repeat=effort.Repeat.NEVER)
-
-
 def _apply(variant: str, speed: int) -> None:
     for part in filter(None, variant.split(":")):
         name, _, value = part.partition("=")
@@ -67,7 +64,9 @@ def _apply(variant: str, speed: int) -> None:
             case "thorough", [bits]:
                 effort._LEAF_THOROUGH = effort.Thorough(bits)
             case "repeat", [0]:
-                session.frame_search = _never_repeated
+                pass  # a setting
+            case "change", [levels]:
+                session.REPEAT_CHANGE = float(levels)
             case "flights", [lengths, layers]:
                 gops._FLIGHTS[speed] = (lengths, layers)
             case "mix", [_, _, _, _, _]:
@@ -109,9 +108,10 @@ def _measure(path: Path, args: argparse.Namespace) -> list[tuple[float, float, f
             layered, effort._LEAF_THOROUGH, session.NEAR, flights = tables
             effort._LAYERED.update(layered)
             gops._FLIGHTS = dict(flights)
-            session.frame_search = effort.frame_search
+            session.REPEAT_CHANGE = effort.REPEAT_CHANGE
             _apply(variant, args.speed)
-            flown_alike = gops._FLIGHTS.get(args.speed), session.frame_search
+            three = three.replace(repeats="repeat=0" not in variant.split(":"))
+            flown_alike = gops._FLIGHTS.get(args.speed), three.repeats, session.REPEAT_CHANGE
             if flown_alike not in pilots:
                 begun = time.process_time()
                 pilot = Pilot.of(fly_pilot(clip, three, stats))

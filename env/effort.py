@@ -6,7 +6,8 @@ predicted from are most of all frames. With the effort `layered` key frames and 
 references are searched slower than the stream's speed says, leaf frames a little slower.
 A speed stands for some thirty shortcuts, which are not worth the same: leaf frames go
 without two of them (`Thorough`). A frame whose reference says nearly as much, for which
-neither by squared errors nor by PSNR its bits are well spent, is replaced by it (`Repeat`).
+neither by squared errors nor by PSNR its bits are well spent, is replaced by it (`Repeat`),
+unless something would be seen to stand still (`REPEAT_CHANGE`).
 After a pilot (`env.pilot`) only blocks near the sizes that it found are searched (`NEAR`),
 which saves an eighth to a sixth of the last pass.
 docs/results.md has what each of these brings and costs.
@@ -31,6 +32,7 @@ __all__ = [
     "NEAR",
     "OWN_SPEED",
     "POLICY_EFFORTS",
+    "REPEAT_CHANGE",
     "Effort",
     "Repeat",
     "Search",
@@ -48,11 +50,16 @@ POLICY_EFFORTS: tuple[str, ...] = ("even", "layered")
 OWN_SPEED = -1
 """Speed of a frame that is coded at the stream's."""
 
-EFFORT_VERSION = 6
+EFFORT_VERSION = 7
 """Raised whenever the search of any frame changes: results are quoted under it."""
 
 DB_PER_OCTAVE = 3.5
 """dB of PSNR avg for an octave of bits: the middle one of 17 clips has it, from 2.9 to 5."""
+
+REPEAT_CHANGE = 6.0
+"""Levels of luma by which a block of 16x16 of what is shown again may differ from the frame
+as it was coded, in the mean: where more would have moved, the frame is coded. Without it
+pictures stood still for up to a fifth of a second in moving scenes (docs/results.md)."""
 
 NEAR = (1, 1)
 """Levels (64x64, 32x32, 16x16, 8x8) that blocks may be larger and smaller than the pilot's."""

@@ -85,7 +85,7 @@ def native_settings(clip: Clip, settings: EncoderSettings) -> Any:
     """The settings as the native part wants them, with the clip's size and rate."""
     native = _native.Settings()
     for name, value in settings.as_dict().items():
-        if name in ("effort", "passes"):  # said frame by frame, by the session
+        if name in ("effort", "passes", "repeats"):  # said frame by frame, by the session
             continue
         setattr(native, name, _RC_MODES[value] if name == "rc_mode" else int(value))
     native.width, native.height = clip.width, clip.height

@@ -16,6 +16,7 @@ from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import (
     NEAR,
     OWN_SPEED,
+    REPEAT_CHANGE,
     Repeat,
     Search,
     frame_search,
@@ -179,7 +180,7 @@ class EncoderSession:
         on_plan = how.passes == 3 and value != KEEP
         twin = None if info is None or self._pilot is None else self._pilot.twin(info)
         told: dict[str, Any] = {}
-        repeat = Repeat.NEVER if value == KEEP else search.repeat
+        repeat = search.repeat if how.repeats and value != KEEP else Repeat.NEVER
         if on_plan and twin is not None:
             coarser, finer = NEAR
             told = {
@@ -198,6 +199,7 @@ class EncoderSession:
             on_plan=on_plan,
             repeat=int(repeat),
             repeat_price=self._repeat_price,
+            repeat_change=REPEAT_CHANGE,
             **told,
         )
 

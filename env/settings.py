@@ -71,6 +71,9 @@ class EncoderSettings:
       passes: 2, or 3 for a quick pilot encode before the last pass, so that this one knows
         what frames will cost; see `env.pilot`. 0 leaves it to the policy, 2 if it has no
         wish.
+      repeats: with layered effort a reference may take the place of a frame that says next
+        to nothing new; False codes every frame, so that none looks like the one before
+        unless the clip's do.
     """
 
     target_kbps: int
@@ -96,6 +99,7 @@ class EncoderSettings:
     overshoot_pct: int = 25
     effort: Effort = "even"
     passes: Literal[0, 2, 3] = 0
+    repeats: bool = True
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -104,7 +108,7 @@ class EncoderSettings:
                 raise InputError(f"{name} must be a whole number, not {value!r}")
             if not low <= value <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {value}")
-        for name in ("tpl", "row_mt", "frame_parallel"):
+        for name in ("tpl", "row_mt", "frame_parallel", "repeats"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.rc_mode not in ("vbr", "cq", "q"):
@@ -137,5 +141,6 @@ class EncoderSettings:
         steering = (
             "target_kbps", "rc_mode", "cq_level", "min_quantizer", "max_quantizer",
             "undershoot_pct", "overshoot_pct", "effort", "passes", "frame_parallel",
+            "repeats",
         )  # fmt: skip
         return {k: v for k, v in self.as_dict().items() if k not in steering}

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from muzero_rc.errors import InputError
-from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import SHOW_BITS, FrameInfo, FrameResult, UpdateType
 
 __all__ = ["FrameTrace"]
 
@@ -40,6 +40,18 @@ class FrameTrace:
     proposal: list[int]
     bits: list[int]
     psnr: list[float]
+
+    @property
+    def repeated(self) -> int:
+        """Frames in whose place a reference is shown again: one display position each.
+
+        A leaf frame of one byte, or a hidden one that was left out, in the place of which
+        something else is shown later.
+        """
+        return sum(
+            qindex >= 0 and bits == (SHOW_BITS if shown else 0)
+            for qindex, bits, shown in zip(self.qindex, self.bits, self.shown, strict=True)
+        )
 
     @classmethod
     def of(cls, frames: Iterable[tuple[FrameInfo | None, FrameResult]]) -> FrameTrace:

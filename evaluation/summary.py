@@ -12,6 +12,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.evaluation.at_target import TOLERANCES, Outcome, at_target
 from muzero_rc.evaluation.bd_rate import bd_psnr, bd_rate
 from muzero_rc.evaluation.buffer import buffer_summary
+from muzero_rc.evaluation.frame_trace import FrameTrace
 from muzero_rc.evaluation.landing import landing, within_reach
 from muzero_rc.evaluation.results import (
     MEASURED_METRICS,
@@ -186,6 +187,7 @@ def summarize(
         entry["landing_reachable"] = reached.as_dict() if reached else None
         entry["at_target"] = _at_target(encodes, mine, metrics)
         entry["buffer"] = buffer_summary([e.buffer for e in mine])
+        entry["repeated_share"] = _repeated_share(mine)
         entry["time"] = _time(mine, time_of_anchor, count_of_anchor)
         summary[method] = entry
     _add_tests(summary, bd, of_clip)
@@ -238,6 +240,13 @@ def _at_target(
         found = {f"{t:g}": at_target(outcomes, t) for t in TOLERANCES}
         report[metric] = {k: v.as_dict() if v else None for k, v in found.items()}
     return report
+
+
+def _repeated_share(mine: Sequence[EncodeRecord]) -> float | None:
+    """Share of shown frames in whose place another is shown again; no metric sees these."""
+    traced = [(e.frames, FrameTrace.from_dict(e.trace)) for e in mine if e.trace is not None]
+    frames = sum(count for count, _ in traced)
+    return sum(trace.repeated for _, trace in traced) / frames if frames else None
 
 
 def _time(

@@ -213,20 +213,21 @@ def _other_sheets(results: Results) -> list[Sheet]:
 def _landing_sheet(results: Results) -> Sheet:
     columns = [
         ("landing", ""), *_LANDING_COLUMNS,
-        ("time", "s"), ("time", "of VBR"), ("decisions", "of time"),
+        ("frames", "repeated"), ("time", "s"), ("time", "of VBR"), ("decisions", "of time"),
     ]  # fmt: skip
     rows: list[tuple[str, Sequence[Cell]]] = []
     for method, entry in results.summary.items():
         landing, time = entry["landing"], entry["time"]
         cells = _landing_cells(landing)
         if landing is None:
-            rows.append((method, [*cells, *[_NOTHING] * 3]))
+            rows.append((method, [*cells, *[_NOTHING] * 4]))
             continue
         rows.append(
             (
                 method,
                 [
                     *cells,
+                    _percent(entry.get("repeated_share"), 0),
                     _number(time["seconds"], 1),
                     _number(time["of_anchor"], 2),
                     _percent(time["decision_share"], 1),

@@ -267,15 +267,15 @@ NB_MODULE(_native, m) {
       .def("submit",
            [](Session& self, int qindex, int speed, int thorough, bool on_plan, int told_qindex,
               int told_bits, nb::bytes partition, int coarser, int finer, int repeat,
-              double repeat_price) {
+              double repeat_price, double repeat_change) {
              self.submit({qindex, speed, thorough, on_plan, told_qindex, told_bits,
                           std::string(partition.c_str(), partition.size()), coarser, finer,
-                          repeat, repeat_price});
+                          repeat, repeat_price, repeat_change});
            },
            "qindex"_a, "speed"_a = -1, "thorough"_a = 0, "on_plan"_a = false,
            "told_qindex"_a = -1, "told_bits"_a = 0, "partition"_a = nb::bytes("", 0),
            "coarser"_a = 0, "finer"_a = 0, "repeat"_a = 0,
-           "repeat_price"_a = 0.0)
+           "repeat_price"_a = 0.0, "repeat_change"_a = 0.0)
       .def("result",
            [](Session& self) {
              Result given;

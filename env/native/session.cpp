@@ -98,6 +98,7 @@ struct Session::State {
     decision->finer = answer.finer;
     decision->repeat = answer.repeat;
     decision->repeat_price = answer.repeat_price;
+    decision->repeat_change = answer.repeat_change;
     return VPX_RC_OK;
   }
 

@@ -38,6 +38,7 @@ struct Answer {
   int finer = 0;        // and smaller
   int repeat = 0;       // vpx_rc_repeat_t
   double repeat_price = 0;  // dB that the frame may lose for each bit saved; 0 for any number
+  double repeat_change = 0;  // levels that a block may differ from what was coded; 0 likewise
 };
 
 // Limits of the groups of pictures that start with a shown frame or after it, each 0 for

@@ -284,7 +284,7 @@ def _command(
         sayable = EncoderSettings(
             target_kbps=record.target_kbps, speed=used["speed"], threads=used["threads"],
             row_mt=used["threads"] > 1, auto_alt_ref=used["auto_alt_ref"],
-            frame_parallel=used.get("frame_parallel", True),
+            frame_parallel=used.get("frame_parallel", True), repeats=used.get("repeats", True),
         )  # fmt: skip
     except (KeyError, TypeError, InputError):
         return ""
@@ -305,6 +305,8 @@ def _command(
         words += ["--auto-alt-ref", str(used["auto_alt_ref"])]
     if sayable.frame_parallel:
         words.append("--frame-parallel")
+    if not sayable.repeats:
+        words.append("--no-repeats")
     return shlex.join(words)
 
 

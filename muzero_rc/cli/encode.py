@@ -71,6 +71,10 @@ class EncodeArgs:
     """Entropy coding that starts anew with each frame, libvpx's default: decoders may
     overlap frames, for 1 to 3% more bits."""
 
+    no_repeats: bool = False
+    """Code every frame: else the policy shows a frame again where nothing visibly moves and
+    bits are better spent elsewhere."""
+
     json: bool = False
     """Print JSON lines on stdout instead of the result line."""
 
@@ -89,6 +93,7 @@ def encoder_settings(
     auto_alt_ref: int = 6,
     frame_parallel: bool = False,
     passes: int = 0,
+    repeats: bool = True,
 ) -> EncoderSettings:
     """Settings from the command line's options; threads bring row-based threading.
 
@@ -105,6 +110,7 @@ def encoder_settings(
         auto_alt_ref=auto_alt_ref,
         frame_parallel=frame_parallel,
         passes=cast(Literal[0, 2, 3], passes),
+        repeats=repeats,
     )
 
 
@@ -118,6 +124,7 @@ def run(args: EncodeArgs) -> int:
         auto_alt_ref=args.auto_alt_ref,
         frame_parallel=args.frame_parallel,
         passes=args.passes,
+        repeats=not args.no_repeats,
     )
     _check_effort(args)
     from muzero_rc import video

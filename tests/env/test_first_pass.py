@@ -41,6 +41,7 @@ STEERING = [
     {"effort": "layered"},
     {"passes": 3},
     {"frame_parallel": False},
+    {"repeats": False},
 ]
 
 

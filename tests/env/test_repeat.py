@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from muzero_rc.env import effort, session
+from muzero_rc.env import session
 from muzero_rc.env.baselines import AnchorPolicy, VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Repeat, repeat_price
@@ -42,19 +42,34 @@ def screen() -> Clip:
     return Clip.from_frames(frames, WIDTH, HEIGHT, fps=25)
 
 
+@pytest.fixture(scope="module")
+def creeping() -> Clip:
+    """A soft spot that moves half a pixel from frame to frame over a page that stands still."""
+    rng = np.random.default_rng(6)
+    page = rng.integers(80, 160, (HEIGHT // 8, WIDTH // 8)).repeat(8, 0).repeat(8, 1)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    frames = np.full((FRAMES, WIDTH * HEIGHT * 3 // 2), 128, np.uint8)
+    for index, frame in enumerate(frames):
+        far = ((rows - 72) ** 2 + (columns - 40 - index / 2) ** 2) / 8.0**2
+        frame[: WIDTH * HEIGHT] = (page + 60 * np.exp(-far)).round().ravel()
+    return Clip.from_frames(frames, WIDTH, HEIGHT, fps=25)
+
+
 def _steps(
     clip: Clip,
     repeat: Repeat,
     of: Container[UpdateType] = tuple(UpdateType),
     price: float = 0.0,
+    change: float = 0.0,
+    output: Path | None = None,
 ) -> tuple[list[tuple[FrameInfo, FrameResult]], list[FrameResult]]:
     """All frames at qindex 90, and those that only show a buffer."""
     settings = EncoderSettings(target_kbps=40, speed=5, auto_alt_ref=6)
-    with EncoderSession(clip, settings) as encoder:
+    with EncoderSession(clip, settings, output=output) as encoder:
         steps = []
         while (info := encoder.next()) is not None:
             how = repeat if info.update_type in of else Repeat.NEVER
-            encoder._native.submit(90, repeat=int(how), repeat_price=price)
+            encoder._native.submit(90, repeat=int(how), repeat_price=price, repeat_change=change)
             steps.append((info, encoder.result()))
         encoder.finish()
         return steps, [result for result in encoder.results if result.qindex < 0]
@@ -136,6 +151,42 @@ def test_what_loses_more_than_its_price_is_coded(screen: Clip) -> None:
     assert repeat_price(1000.0) * 1000.0 == pytest.approx(3.5 / math.log(2.0))
 
 
+def _largest_change(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
+    """Mean absolute difference of luma in the 16x16 block that differs most."""
+    luma = [frame[: WIDTH * HEIGHT].reshape(HEIGHT, WIDTH).astype(int) for frame in (one, other)]
+    differences = np.abs(luma[0] - luma[1]).reshape(HEIGHT // 16, 16, WIDTH // 16, 16)
+    return float(differences.mean((1, 3)).max())
+
+
+def test_what_would_be_seen_to_stand_still_is_coded(creeping: Clip, tmp_path: Path) -> None:
+    """Both sides go the same way up to the first frame that only one of them repeats."""
+    limit = 2.0
+    leaf = [UpdateType.LEAF]
+    paths = [tmp_path / f"{name}.ivf" for name in ("free", "limited", "never")]
+    free, _ = _steps(creeping, Repeat.CHEAPER, of=leaf, output=paths[0])
+    limited, _ = _steps(creeping, Repeat.CHEAPER, of=leaf, change=limit, output=paths[1])
+    never, _ = _steps(creeping, Repeat.NEVER, output=paths[2])
+    count = [sum(result.repeated for _, result in steps) for steps in (free, limited, never)]
+    assert count[0] > count[1] > count[2] == 0
+    shown = [_decoded(path, creeping) for path in paths]
+    for one, other, more in ((free, limited, True), (limited, never, False)):
+        info, _ = next(a for a, b in zip(one, other, strict=True) if a[1].repeated > b[1].repeated)
+        a, b = (shown[[free, limited, never].index(side)] for side in (one, other))
+        assert (_largest_change(a[info.show_index], b[info.show_index]) > limit) == more
+
+
+@pytest.mark.parametrize(("width", "height"), [(182, 98), (24, 18), (8, 40)])
+def test_any_size_is_compared(width: int, height: int) -> None:
+    """The encoder compares in eights; what does not fill one is left out."""
+    rows, columns = np.mgrid[:height, :width]
+    luma = ((rows * 7 + columns * 3) % 100 + 60).astype(np.uint8).ravel()
+    chroma = np.full(2 * ((width + 1) // 2) * ((height + 1) // 2), 128, np.uint8)
+    frames = np.tile(np.concatenate([luma, chroma]), (FRAMES, 1))
+    still = Clip.from_frames(frames, width, height, fps=25)
+    done = rollout(still, THREE.replace(target_kbps=5), AnchorPolicy())
+    assert sum(result.repeated for _, result in done.frames) > FRAMES // 3
+
+
 def test_what_moves_is_coded(carphone: Clip) -> None:
     done = rollout(carphone, THREE.replace(target_kbps=300), AnchorPolicy())
     assert not any(result.repeated for _, result in done.frames)
@@ -163,14 +214,22 @@ def test_libvpx_by_itself_repeats_nothing(screen: Clip) -> None:
     assert not any(result.repeated for _, result in even.frames)
 
 
-def test_repeats_save_bits_and_land(screen: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeats_save_bits_and_land(screen: Clip) -> None:
     tight = THREE.replace(target_kbps=20)
     done = rollout(screen, tight, AnchorPolicy(), insist=True)
-    search = effort.frame_search
-    monkeypatch.setattr(
-        session, "frame_search", lambda *given: search(*given)._replace(repeat=Repeat.NEVER)
-    )
-    without = rollout(screen, tight, AnchorPolicy(), insist=True)
+    without = rollout(screen, tight.replace(repeats=False), AnchorPolicy(), insist=True)
     assert not any(result.repeated for _, result in without.frames)
     assert done.score.psnr_avg > without.score.psnr_avg + 0.5
     assert abs(done.score.overshoot) < 0.03
+
+
+def test_a_rollout_keeps_to_the_visible_change(
+    creeping: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def repeated() -> int:
+        done = rollout(creeping, THREE.replace(target_kbps=12), AnchorPolicy())
+        return sum(result.repeated for _, result in done.frames)
+
+    as_it_is = repeated()
+    monkeypatch.setattr(session, "REPEAT_CHANGE", 0.5)
+    assert repeated() < as_it_is

@@ -32,7 +32,8 @@ RANGES = {
 
 
 def test_every_setting_is_tried_here() -> None:
-    assert {*RANGES, "tpl", "row_mt", "frame_parallel", "rc_mode", "effort", "passes"} == set(
+    switches = {"tpl", "row_mt", "frame_parallel", "repeats"}
+    assert {*RANGES, *switches, "rc_mode", "effort", "passes"} == set(
         EncoderSettings(target_kbps=1).as_dict()
     )
 
@@ -64,6 +65,7 @@ def test_numbers_have_their_range(name: str) -> None:
         {"tpl": 1},
         {"row_mt": None},
         {"frame_parallel": 0},
+        {"repeats": "no"},
         {"rc_mode": "cbr"},
         {"effort": "much"},
         {"rc_mode": 0},

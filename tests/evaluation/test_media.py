@@ -55,6 +55,15 @@ def test_trace_has_a_number_for_every_frame() -> None:
     )
     assert FrameTrace.from_dict(json.loads(json.dumps(trace.as_dict()))) == trace
     assert FrameTrace.of([]).bits == []
+    # One frame of one byte, one that was left out; a buffer shown as planned is no repeat.
+    again = (frame(3, 90)[0], dataclasses.replace(frame(3, 90)[1], bits=8))
+    absent = (
+        frame(4, 90, hidden=True)[0],
+        dataclasses.replace(frame(4, 90, hidden=True)[1], bits=0),
+    )
+    as_planned = (None, dataclasses.replace(shown_again, bits=8))
+    assert trace.repeated == 0
+    assert FrameTrace.of([frame(0, 40), again, absent, as_planned]).repeated == 2
 
 
 @pytest.mark.parametrize(

@@ -342,7 +342,7 @@ def _searches() -> list[tuple[int, ...]]:
 def test_versions_stand_for_the_tables() -> None:
     """Results are quoted under these versions: whoever changes a table must raise its own."""
     tables = {
-        effort.EFFORT_VERSION: repr((_searches(), effort.NEAR)),
+        effort.EFFORT_VERSION: repr((_searches(), effort.NEAR, effort.REPEAT_CHANGE)),
         landing.LANDING_VERSION + 100: repr(_constants(landing)),
         piloted_landing.PILOTED_LANDING_VERSION + 200: repr(
             (effort._PILOT, _constants(piloted_landing))
@@ -351,7 +351,7 @@ def test_versions_stand_for_the_tables() -> None:
     }
     digests = {v: hashlib.sha256(t.encode()).hexdigest()[:12] for v, t in tables.items()}
     assert digests == {
-        6: "9138c2aa10d9",
+        7: "7757345971c8",
         103: "7540200c5fcc",
         209: "a4694a0c0265",
         301: "d59942d1ca7f",

@@ -272,6 +272,20 @@ def test_comparison_knows_the_law(tmp_path) -> None:
     assert [t.target_kbps for t in found.targets if not t.reachable] == [100]
 
 
+def test_repeated_frames_are_counted(tmp_path) -> None:
+    found = results(tmp_path)
+    assert {entry["repeated_share"] for entry in found.summary.values()} == {None}
+    trace = dict.fromkeys(("show_index", "update_type", "layer", "proposal", "psnr"), [0, 0, 0, 0])
+    trace |= {"qindex": [9, 9, 9, -1], "bits": [800, 8, 0, 8], "shown": [1, 1, 0, 1]}
+    traced = [
+        dataclasses.replace(e, frames=8, trace=trace if e.method == "proposal" else None)
+        for e in found.encodes
+    ]
+    summary = summarize(traced, found.targets, found.bd_rate, METHODS)
+    assert summary["proposal"]["repeated_share"] == 2 / 8
+    assert summary["vbr"]["repeated_share"] is None
+
+
 def test_undefined_rates_are_counted_never_dropped(tmp_path) -> None:
     found = results(tmp_path, clips="abc")
     hole = [e for e in found.encodes if (e.clip, e.method) != ("b", "save:0.1")]

@@ -18,7 +18,7 @@ from muzero_rc.evaluation.media import MediaFolder
 from muzero_rc.evaluation.report import write_report
 from muzero_rc.evaluation.report.contents import gather
 from muzero_rc.evaluation.report.page import render
-from muzero_rc.evaluation.results import Failure
+from muzero_rc.evaluation.results import Failure, Results
 
 HOSTILE = "</script><script>alert(1)</script>\"'<!--{{ 7 * 7 }}"
 
@@ -229,6 +229,12 @@ def test_files_of_before_make_a_page_without_frames_and_player(make_results, tmp
     assert contents.data["clips"][0]["encodes"][0]["command"] == ""
 
 
+def _changed(results: Results, **settings: bool) -> Results:
+    """As if they had been made with other settings."""
+    encodes = [dataclasses.replace(e, settings=e.settings | settings) for e in results.encodes]
+    return dataclasses.replace(results, encodes=encodes)
+
+
 def test_command_of_a_stream(make_results, tmp_path) -> None:
     results = make_results({"a b": {"proposal": 0.02, "mine": 0.05}}, specs={"mine": "runs/x.npz"})
     encodes = gather(results, tmp_path).data["clips"][0]["encodes"]
@@ -237,11 +243,13 @@ def test_command_of_a_stream(make_results, tmp_path) -> None:
         "muzero-rc encode 'clips/a b.mp4' -o out.webm --bitrate 100k --policy runs/x.npz"
         " --speed 5 --scale 48 --frames 12 --frame-parallel"
     )
-    changed = dataclasses.replace(
-        results, encodes=[dataclasses.replace(e, settings=e.settings | {"tpl": False})
-                          for e in results.encodes],
-    )  # fmt: skip
-    encodes = gather(changed, tmp_path).data["clips"][0]["encodes"]
+    coded = _changed(results, repeats=False)
+    commands = [e["command"] for e in gather(coded, tmp_path).data["clips"][0]["encodes"]]
+    assert all(
+        command.endswith(" --frame-parallel --no-repeats") for command in commands if command
+    )
+    assert any(commands)
+    encodes = gather(_changed(results, tpl=False), tmp_path).data["clips"][0]["encodes"]
     assert {e["command"] for e in encodes} == {""}  # encode has no option for it
 
 
