@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from muzero_rc.errors import InputError
-from muzero_rc.types import SHOW_BITS, FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import FrameInfo, FrameResult, UpdateType, is_repeat
 
 __all__ = ["FrameTrace"]
 
@@ -48,10 +48,7 @@ class FrameTrace:
         A leaf frame of one byte, or a hidden one that was left out, in the place of which
         something else is shown later.
         """
-        return sum(
-            qindex >= 0 and bits == (SHOW_BITS if shown else 0)
-            for qindex, bits, shown in zip(self.qindex, self.bits, self.shown, strict=True)
-        )
+        return sum(map(is_repeat, self.qindex, self.bits))
 
     @classmethod
     def of(cls, frames: Iterable[tuple[FrameInfo | None, FrameResult]]) -> FrameTrace:

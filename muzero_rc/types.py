@@ -27,6 +27,7 @@ __all__ = [
     "Observation",
     "Policy",
     "UpdateType",
+    "is_repeat",
     "needs_blocks",
     "psnr_db",
 ]
@@ -54,6 +55,16 @@ class UpdateType(enum.IntEnum):
     OVERLAY = 4
     MID_OVERLAY = 5
     USE_BUF = 6
+
+
+def is_repeat(qindex: int, bits: int) -> bool:
+    """Whether a reference took the place of a frame: nothing coded is as short.
+
+    Args:
+      qindex: the frame's; -1 for one that was planned to show an existing buffer.
+      bits: the frame's; `SHOW_BITS`, or 0 if it was hidden and left out.
+    """
+    return qindex >= 0 and bits <= SHOW_BITS
 
 
 def psnr_db(sse: float, samples: float, peak: float = 255.0) -> float:
@@ -145,8 +156,8 @@ class FrameResult:
 
     @property
     def repeated(self) -> bool:
-        """Whether a reference took the place of the frame: nothing coded is as short."""
-        return self.qindex >= 0 and self.bits <= SHOW_BITS
+        """Whether a reference took the place of the frame."""
+        return is_repeat(self.qindex, self.bits)
 
     @property
     def psnr(self) -> float:

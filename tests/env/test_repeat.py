@@ -169,10 +169,16 @@ def test_what_would_be_seen_to_stand_still_is_coded(creeping: Clip, tmp_path: Pa
     count = [sum(result.repeated for _, result in steps) for steps in (free, limited, never)]
     assert count[0] > count[1] > count[2] == 0
     shown = [_decoded(path, creeping) for path in paths]
-    for one, other, more in ((free, limited, True), (limited, never, False)):
-        info, _ = next(a for a, b in zip(one, other, strict=True) if a[1].repeated > b[1].repeated)
-        a, b = (shown[[free, limited, never].index(side)] for side in (one, other))
-        assert (_largest_change(a[info.show_index], b[info.show_index]) > limit) == more
+    for one, a, other, b, more in (
+        (free, shown[0], limited, shown[1], True),
+        (limited, shown[1], never, shown[2], False),
+    ):
+        at = next(
+            info.show_index
+            for (info, mine), (_, theirs) in zip(one, other, strict=True)
+            if mine.repeated > theirs.repeated
+        )
+        assert (_largest_change(a[at], b[at]) > limit) == more
 
 
 @pytest.mark.parametrize(("width", "height"), [(182, 98), (24, 18), (8, 40)])
