@@ -54,7 +54,9 @@ _VARIANTS = (
 )
 
 
-def _apply(variant: str, speed: int) -> None:
+def _apply(variant: str, speed: int) -> bool:
+    """Sets what the variant changes; whether references may take the place of frames."""
+    repeats = True
     for part in filter(None, variant.split(":")):
         name, _, value = part.partition("=")
         numbers = [int(number) for number in value.split(",")]
@@ -64,7 +66,7 @@ def _apply(variant: str, speed: int) -> None:
             case "thorough", [bits]:
                 effort._LEAF_THOROUGH = effort.Thorough(bits)
             case "repeat", [0]:
-                pass  # a setting
+                repeats = False
             case "change", [levels]:
                 session.REPEAT_CHANGE = float(levels)
             case "flights", [lengths, layers]:
@@ -74,6 +76,7 @@ def _apply(variant: str, speed: int) -> None:
                 effort._LAYERED[row] = effort._Speeds(effort._LAYERED[row].stream, *numbers)
             case _:
                 raise ValueError(f"not a part of a variant: {part}")
+    return repeats
 
 
 def _gain(base: list[EpisodeScore], test: list[EpisodeScore]) -> float:
@@ -109,8 +112,7 @@ def _measure(path: Path, args: argparse.Namespace) -> list[tuple[float, float, f
             effort._LAYERED.update(layered)
             gops._FLIGHTS = dict(flights)
             session.REPEAT_CHANGE = effort.REPEAT_CHANGE
-            _apply(variant, args.speed)
-            three = three.replace(repeats="repeat=0" not in variant.split(":"))
+            three = three.replace(repeats=_apply(variant, args.speed))
             flown_alike = gops._FLIGHTS.get(args.speed), three.repeats, session.REPEAT_CHANGE
             if flown_alike not in pilots:
                 begun = time.process_time()

@@ -19,7 +19,7 @@ from muzero_rc import disk_cache
 from muzero_rc.env import _native
 from muzero_rc.env.blocks import BLOCK_VERSION, BlockWriter, map_blocks
 from muzero_rc.env.clip import Clip
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.settings import SESSION_SETTINGS, EncoderSettings
 from muzero_rc.errors import EncoderError
 
 __all__ = [
@@ -85,7 +85,7 @@ def native_settings(clip: Clip, settings: EncoderSettings) -> Any:
     """The settings as the native part wants them, with the clip's size and rate."""
     native = _native.Settings()
     for name, value in settings.as_dict().items():
-        if name in ("effort", "passes", "repeats"):  # said frame by frame, by the session
+        if name in SESSION_SETTINGS:
             continue
         setattr(native, name, _RC_MODES[value] if name == "rc_mode" else int(value))
     native.width, native.height = clip.width, clip.height

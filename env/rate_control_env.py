@@ -34,24 +34,9 @@ from muzero_rc.env.spaces import (
 from muzero_rc.errors import InputError
 from muzero_rc.types import EpisodeScore, Observation
 
-__all__ = ["VP9RateControlEnv", "make_settings"]
+__all__ = ["VP9RateControlEnv"]
 
 StepResult = tuple[ObservationArrays, float, bool, bool, dict[str, Any]]
-
-
-def make_settings(target_kbps: int, overrides: dict[str, Any]) -> EncoderSettings:
-    """Encoder settings from keyword arguments.
-
-    Raises:
-      InputError: an unknown name or a value out of range.
-    """
-    names = {field.name for field in dataclasses.fields(EncoderSettings)} - {"target_kbps"}
-    unknown = sorted(set(overrides) - names)
-    if unknown:
-        raise InputError(
-            f"unknown encoder setting {', '.join(unknown)}; there are: {', '.join(sorted(names))}"
-        )
-    return EncoderSettings(target_kbps=target_kbps, **overrides)
 
 
 class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
@@ -334,7 +319,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
             else ClipPool(clips, self._backend, height=height, max_frames=max_frames)
         )
         self._targets = Targets(targets_kbps)
-        self._settings = make_settings(1, settings)
+        self._settings = EncoderSettings.named(1, settings)
         self._references = references or VbrReferences(self._backend, timeout_s)
         self._timeout_s = timeout_s
         self._blocks = blocks

@@ -8,6 +8,7 @@ bytes.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -15,7 +16,10 @@ from typing import Any, Literal
 from muzero_rc.env.effort import EFFORTS, Effort
 from muzero_rc.errors import InputError
 
-__all__ = ["EncoderSettings"]
+__all__ = ["SESSION_SETTINGS", "EncoderSettings"]
+
+SESSION_SETTINGS = ("effort", "passes", "repeats")
+"""Settings that libvpx never sees: what they mean is said frame by frame, by the session."""
 
 _RANGES: dict[str, tuple[int, int]] = {
     "target_kbps": (1, 1_000_000),
@@ -124,6 +128,22 @@ class EncoderSettings:
                 f"min_quantizer {self.min_quantizer} is above max_quantizer {self.max_quantizer}"
             )
 
+    @classmethod
+    def named(cls, target_kbps: int, settings: Mapping[str, Any]) -> EncoderSettings:
+        """Settings by name, from a caller whose names may be wrong.
+
+        Raises:
+          InputError: an unknown name or a value out of range.
+        """
+        names = {field.name for field in dataclasses.fields(cls)} - {"target_kbps"}
+        unknown = sorted(set(settings) - names)
+        if unknown:
+            raise InputError(
+                f"unknown encoder setting {', '.join(unknown)}; "
+                f"there are: {', '.join(sorted(names))}"
+            )
+        return cls(target_kbps=target_kbps, **settings)
+
     def frame_budget(self, fps: Fraction) -> float:
         """Target bits per shown frame, at so many frames per second."""
         return self.target_kbps * 1000.0 / float(fps)
@@ -140,7 +160,6 @@ class EncoderSettings:
         """The settings on which the first pass depends: it codes nothing, and has no rate."""
         steering = (
             "target_kbps", "rc_mode", "cq_level", "min_quantizer", "max_quantizer",
-            "undershoot_pct", "overshoot_pct", "effort", "passes", "frame_parallel",
-            "repeats",
+            "undershoot_pct", "overshoot_pct", "frame_parallel", *SESSION_SETTINGS,
         )  # fmt: skip
         return {k: v for k, v in self.as_dict().items() if k not in steering}
