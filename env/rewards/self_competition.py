@@ -8,11 +8,15 @@ paper's appendix could not be read:
     O   = max(0, overshoot - tolerance)
     R   = sign(O_ema - O)          if O > 0 or O_ema > 0
           sign(PSNR - PSNR_ema)    otherwise
-    ema <- ema + (1 - decay) (episode - ema), after the comparison
+    ema <- ema + max(1 - decay, 1 / (n + 1)) (episode - ema), after the comparison,
+           n episodes being in it
 
-Three choices are ours: overshoot is relative to the target instead of in kbit/s; the
+Four choices are ours: overshoot is relative to the target instead of in kbit/s; the
 tolerance, without which one overshoot long ago would keep O_ema above zero for ever
-and PSNR would never count again; and the first opponent, libvpx's two-pass VBR.
+and PSNR would never count again; the first opponent, whatever `Reference` gives, libvpx's
+two-pass VBR in the environment; and the weights of the first episodes, which make the
+averages means until there are as many as the decay remembers. With 1 - decay from the
+start an opponent that is far behind stays one for dozens of visits, each of them a win.
 """
 
 from __future__ import annotations
@@ -57,25 +61,26 @@ class PastScore:
     episodes: int = 0
 
     def updated(self, psnr: float, overshoot: float, decay: float) -> PastScore:
-        """The averages after one more episode."""
+        """The averages after one more episode; the first opponent goes with the first."""
+        weight = max(1.0 - decay, 1.0 / (self.episodes + 1))
         return PastScore(
-            psnr=_toward(self.psnr, psnr, decay),
-            overshoot=_toward(self.overshoot, max(0.0, overshoot), decay),
+            psnr=_toward(self.psnr, psnr, weight),
+            overshoot=_toward(self.overshoot, max(0.0, overshoot), weight),
             episodes=self.episodes + 1,
         )
 
 
-def _toward(average: float, value: float, decay: float) -> float:
+def _toward(average: float, value: float, weight: float) -> float:
     # Clamped: rounding must not carry an average past the values it is made of.
-    moved = average + (1.0 - decay) * (value - average)
+    moved = average + weight * (value - average)
     return min(max(moved, min(average, value)), max(average, value))
 
 
 class SelfCompetitionReward:
     """Reward against the policy's own past, kept per clip and target.
 
-    On the first visit of a clip and target the opponent is the reference, libvpx's
-    two-pass VBR. The object is the history: `state_dict` goes into checkpoints.
+    On the first visit of a clip and target the opponent is the reference, on the second
+    that first visit. The object is the history: `state_dict` goes into checkpoints.
 
     Attributes:
       decay: weight of the past in the moving averages, in [0, 1).
@@ -117,7 +122,7 @@ class SelfCompetitionReward:
 
         Args:
           score: raw score of the episode.
-          reference: gives two-pass VBR's score; called on the first visit only.
+          reference: gives the first opponent's score; called on the first visit only.
         """
         key = (score.clip, float(score.target_kbps))
         past = self._past.get(key)

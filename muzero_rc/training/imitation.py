@@ -82,10 +82,13 @@ def lessons_of(
     action_frame: str,
     blocks: npt.NDArray[np.float16] | None = None,
 ) -> list[Episode]:
-    """All encodes of a study at its target, with the teacher's choice at every frame."""
-    vbr = study.encode("vbr")
+    """All encodes of a study at its target, with the teacher's choice at every frame.
+
+    Their outcome is against the base policy's encode, not against libvpx's VBR: nearly all
+    beat that, so that a value learned from it could not tell one frame's qindex from another.
+    """
     return [
-        _lesson(study, encode, vbr, model, action_frame, blocks)
+        _lesson(study, encode, model, action_frame, blocks)
         for encode in study.encodes
         if encode.name not in ("vbr_high", "pilot")  # another target, another purpose
     ]
@@ -94,11 +97,11 @@ def lessons_of(
 def _lesson(
     study: Study,
     encode: Encode,
-    vbr: Encode,
     model: AdvantageModel,
     action_frame: str,
     blocks: npt.NDArray[np.float16] | None,
 ) -> Episode:
+    base, vbr = study.encode("base"), study.encode("vbr")
     seen = observed(study, encode, blocks)
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
     steps = model.best_steps(features)
@@ -117,7 +120,7 @@ def _lesson(
     target = study.settings.target_kbps
     overshoot = encode.kbps / target - 1.0
     outcome = lexicographic_outcome(
-        encode.psnr_avg, overshoot, vbr.psnr_avg, vbr.kbps / target - 1.0
+        encode.psnr_avg, overshoot, base.psnr_avg, base.kbps / target - 1.0
     )
     return recorder.finish(
         outcome=outcome, overshoot=overshoot, psnr_gain_db=encode.psnr_avg - vbr.psnr_avg

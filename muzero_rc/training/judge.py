@@ -12,6 +12,7 @@ from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.rewards import (
     GreedyOpponentReward,
     Reward,
+    SelfCompetitionReward,
     psnr_gain_at_equal_rate,
     score_outcome,
 )
@@ -35,6 +36,8 @@ class Played:
       against_vbr: 1, 0 or -1 by the lexicographic rule against libvpx's VBR.
       overshoot: actual / target - 1.
       gain_db: PSNR over VBR's at equal rate.
+      base_gain_db: PSNR over that of the policy that the task's study was made around, at
+        equal rate.
       staleness: updates between the parameters it began with and its arrival.
     """
 
@@ -43,6 +46,7 @@ class Played:
     against_vbr: int
     overshoot: float
     gain_db: float
+    base_gain_db: float
     staleness: int
 
 
@@ -89,6 +93,9 @@ class Judge:
         vbr = task.vbr_score(score.clip)
         if isinstance(self.reward, GreedyOpponentReward):
             reward = self._against_greedy(self.reward, task, score, params)
+        elif isinstance(self.reward, SelfCompetitionReward):
+            # VBR is behind from the start: a first visit against it would say nothing.
+            reward = self.reward(score, lambda rate=1.0: task.base_score(score.clip))
         else:
             reward = self.reward(score, lambda rate=1.0: task.vbr_score(score.clip, rate))
         lesson = dataclasses.replace(
@@ -103,6 +110,7 @@ class Judge:
             score_outcome(score, vbr),
             score.overshoot,
             psnr_gain_at_equal_rate(score, vbr),
+            psnr_gain_at_equal_rate(score, task.base_score(score.clip)),
             version - finished.version,
         )
 

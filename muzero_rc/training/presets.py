@@ -55,6 +55,8 @@ class SelfPlayConfig:
         in turns, which makes a run repeat itself.
       lessons_share: share of a batch drawn from the teacher's lessons, so that what was
         learned by imitation is not forgotten while wins are few.
+      teacher_weight: weight of the teacher's choices in those; with 0 they teach the model
+        and its values only, and the policy is free to leave the teacher.
       checkpoint_every: most episodes between checkpoints.
       checkpoint_minutes: most minutes between checkpoints.
     """
@@ -65,6 +67,7 @@ class SelfPlayConfig:
     frames: int = 0
     actors: int = 1
     lessons_share: float = 0.5
+    teacher_weight: float = 1.0
     checkpoint_every: int = 25
     checkpoint_minutes: float = 5.0
 
@@ -77,7 +80,8 @@ class SelfPlayConfig:
         for name, least, most in (
             ("episodes", 0, math.inf), ("sessions", 1, 4096), ("updates_per_episode", 0, 1e6),
             ("frames", 0, math.inf), ("actors", 0, 4096), ("lessons_share", 0, 1),
-            ("checkpoint_every", 1, math.inf), ("checkpoint_minutes", 0, math.inf),
+            ("teacher_weight", 0, 1e3), ("checkpoint_every", 1, math.inf),
+            ("checkpoint_minutes", 0, math.inf),
         ):  # fmt: skip
             value = getattr(self, name)
             if not least <= value <= most:

@@ -15,10 +15,11 @@ __all__ = ["COLUMNS", "ProgressFile"]
 
 COLUMNS = (
     "episodes", "frames", "updates", "seconds", "reward", "win_vbr", "overshoot", "gain_db",
-    "staleness",
+    "staleness", "base_gain_db",
 )  # fmt: skip
 """Counters after the episode; its reward; 1, 0 or -1 against VBR; its overshoot, its PSNR
-over VBR's at equal rate in dB, and its staleness in updates."""
+over VBR's at equal rate in dB, its staleness in updates, and its PSNR over the base policy's
+at equal rate in dB (nothing in rows of before)."""
 
 
 class ProgressFile:
@@ -52,7 +53,7 @@ class ProgressFile:
             [
                 counters.episodes, counters.frames, counters.updates, f"{counters.seconds:.1f}",
                 f"{played.reward:.4g}", played.against_vbr, f"{played.overshoot:.5f}",
-                f"{played.gain_db:.4f}", played.staleness,
+                f"{played.gain_db:.4f}", played.staleness, f"{played.base_gain_db:.4f}",
             ]
         )  # fmt: skip
         self._file.flush()

@@ -2,7 +2,7 @@
 
     explore    studies of the corpus, half of them around the teacher of the first half
     imitate    the networks learn what the teacher would do, and to predict encodes
-    self-play  MuZero against its own past, the first opponent being libvpx's VBR
+    self-play  MuZero against its own past, the first opponent being the studies' base
 
 The folder holds `config.json`, `studies/`, `learner.npz` (networks and optimizer of
 imitation), `checkpoint/` of self-play, `policy.npz`, exported after imitation and again

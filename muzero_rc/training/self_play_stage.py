@@ -32,9 +32,10 @@ from muzero_rc.training.presets import TrainConfig
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.tasks import Task
 
-__all__ = ["SelfPlayStage", "checked_update"]
+__all__ = ["SelfPlayStage", "checked_update", "is_one_sided"]
 
 _WINDOW = 100  # episodes that rates shown are taken over
+_ONE_SIDED = 0.95  # mean reward, either way, from which on it tells nothing apart
 _WAIT_S = 1.0
 _MOST_OWED = 8.0  # episodes whose updates may pile up before the learner lets some go
 
@@ -88,6 +89,7 @@ class SelfPlayStage:
         reanalyser = Reanalyser(agent, config.seed) if agent.replay.reanalyse else None
         recent: deque[Played] = deque(maxlen=_WINDOW)
         metrics: dict[str, float] = {}
+        warned = False
         self._log.stage("self-play", play.episodes, counters.episodes)
         started = time.monotonic() - counters.seconds
         saved_at, saved_episodes = time.monotonic(), counters.episodes
@@ -128,6 +130,11 @@ class SelfPlayStage:
                     players.publish(learner.params, counters.updates)
                     note, numbers = _summary(recent, counters, config.reward.tolerance)
                     self._log.step(counters.episodes, note, numbers | metrics)
+                    if not warned and (warned := is_one_sided(recent)):
+                        self._log.say(
+                            f"nearly all of {_WINDOW} episodes had the same reward: there is "
+                            "next to nothing to learn from it (another --reward.kind?)"
+                        )
                 late = time.monotonic() - saved_at > 60 * play.checkpoint_minutes
                 if counters.episodes - saved_episodes >= play.checkpoint_every or late:
                     self._meter.save()
@@ -165,7 +172,17 @@ class SelfPlayStage:
         old, old_weights = self._lessons.draw(taught) if taught else ([], np.zeros(0))
         if reanalyser is not None:
             reanalyser.refresh(replay, own, learner.target_params)
-        return replay.batch([*own, *old], np.concatenate([own_weights, old_weights]))
+        batch = replay.batch([*own, *old], np.concatenate([own_weights, old_weights]))
+        weight = np.array(batch.policy_weight)
+        weight[len(own) :] *= self._config.self_play.teacher_weight
+        return batch._replace(policy_weight=weight)
+
+
+def is_one_sided(recent: Sequence[Played]) -> bool:
+    """Whether the last episodes, if they are enough, were all but all won or all lost."""
+    if len(recent) < _WINDOW:
+        return False
+    return abs(float(np.mean([played.reward for played in recent]))) >= _ONE_SIDED
 
 
 def _summary(
@@ -175,17 +192,20 @@ def _summary(
     vbr = float(np.mean([p.against_vbr > 0 for p in recent]))
     over = float(np.mean([p.overshoot > tolerance for p in recent]))
     gain = float(np.mean([p.gain_db for p in recent]))
+    base_gain = float(np.mean([p.base_gain_db for p in recent]))
     stale = np.array([p.staleness for p in recent])
     rate = counters.frames / max(counters.seconds, 1e-9)
     note = (
         f"won {wins:.0%} against its past, {vbr:.0%} against VBR; over target {over:.0%}; "
-        f"{gain:+.2f} dB; {rate:.0f} frames/s; {stale.mean():.0f} updates old"
+        f"{gain:+.2f} dB over VBR, {base_gain:+.3f} over the base; {rate:.0f} frames/s; "
+        f"{stale.mean():.0f} updates old"
     )
     numbers = {
         "win_rate_past": wins,
         "win_rate_vbr": vbr,
         "share_over_target": over,
         "gain_db": gain,
+        "base_gain_db": base_gain,
         "frames_per_second": rate,
         "frames": float(counters.frames),
         "staleness_mean": float(stale.mean()),

@@ -1,4 +1,4 @@
-"""What an episode of self-play is: a part of a clip at one target, with VBR's scores on it."""
+"""What an episode of self-play is: a part of a clip at one target, with its study's scores."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Task:
         self._shown = len(study.stats)
         self.pilot = study.pilot
         self._vbr = {1.0: _slim(study.encode("vbr")), 1.25: _slim(study.encode("vbr_high"))}
+        self._base = _slim(study.encode("base"))
 
     @property
     def nbytes(self) -> int:
@@ -55,11 +56,24 @@ class Task:
           rate: multiple of the target: 1 or 1.25, whichever is nearer.
         """
         nearest = min(self._vbr, key=lambda known: abs(known - rate))
-        psnr_avg, psnr_overall, psnr_y, kbps, coded = self._vbr[nearest]
+        return self._score(clip, self._vbr[nearest], nearest)
+
+    def base_score(self, clip: str) -> EpisodeScore:
+        """The score of the policy that the study was made around: what to do better than.
+
+        Args:
+          clip: identity of the decoded part.
+        """
+        return self._score(clip, self._base)
+
+    def _score(
+        self, clip: str, known: tuple[float, float, float, float, int], rate: float = 1.0
+    ) -> EpisodeScore:
+        psnr_avg, psnr_overall, psnr_y, kbps, coded = known
         seconds = self._shown * self._shape[3] / self._shape[2]
         return EpisodeScore(
             clip=clip,
-            target_kbps=self.settings.target_kbps * nearest,
+            target_kbps=self.settings.target_kbps * rate,
             actual_kbps=kbps,
             bits=round(kbps * 1000 * seconds),
             psnr_avg=psnr_avg,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,11 +107,25 @@ def test_first_opponent_is_the_reference_and_is_asked_once() -> None:
     reward = SelfCompetitionReward(decay=0.5)
     assert reward.past("a", 100.0) is None
     assert reward(_score(41.0), reference) == 1.0
-    assert reward.past("a", 100.0) == PastScore(40.5, 0.0, 1)
-    # The average is updated after the comparison: 40.5 now stands against 40.25.
-    assert reward(_score(40.25), _never) == -1.0
-    assert reward(_score(40.375), _never) == 0.0
+    assert reward.past("a", 100.0) == PastScore(41.0, 0.0, 1)
+    # The average is updated after the comparison: 41.0 now stands against 40.5.
+    assert reward(_score(40.5), _never) == -1.0
+    assert reward(_score(40.75), _never) == 0.0
     assert len(asked) == 1
+
+
+def test_the_first_episodes_count_alike_and_the_first_opponent_not_at_all() -> None:
+    reward = SelfCompetitionReward(decay=0.9)
+    scores = [41.0, 41.5, 40.5, 42.0]
+    won = [reward(_score(psnr), lambda: _score(20.0)) for psnr in scores]
+    assert won == [1.0, 1.0, -1.0, 1.0]
+    past = reward.past("a", 100.0)
+    assert past is not None and past.psnr == pytest.approx(np.mean(scores))
+    for _ in range(20):
+        reward(_score(41.25), _never)
+    reward(_score(51.25), _never)
+    past = reward.past("a", 100.0)
+    assert past is not None and past.psnr == pytest.approx(42.25, abs=0.01), "a tenth from then on"
 
 
 def test_overshoot_long_ago_is_forgiven() -> None:

@@ -22,16 +22,25 @@ from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.baselines import ProposalPolicy
-from muzero_rc.env.rewards import RewardConfig, make_reward
+from muzero_rc.env.rewards import (
+    RewardConfig,
+    make_reward,
+    psnr_gain_at_equal_rate,
+    score_outcome,
+)
 from muzero_rc.errors import CheckpointError, MuzeroRcError, OutputError
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import Actors, Inline
+from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.explore import ExploreConfig, Study, run_study
+from muzero_rc.training.imitation import lessons_of
 from muzero_rc.training.judge import Judge
+from muzero_rc.training.log import RunLog
 from muzero_rc.training.presets import PRESETS
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.self_play import Finished
-from muzero_rc.training.self_play_stage import checked_update
+from muzero_rc.training.self_play_stage import SelfPlayStage, checked_update, is_one_sided
+from muzero_rc.training.studies import fit_teacher
 from muzero_rc.training.tasks import Task
 
 AGENT = PRESETS["tiny"].agent
@@ -128,6 +137,53 @@ def _filled(finished: list[Finished], judge: Judge, learner: Learner) -> Replay:
 def _judge(task: Task, kind: str = "self_competition") -> Judge:
     reward = make_reward(RewardConfig(kind=kind))
     return Judge(reward, [task], lambda params: AgentPolicy(params, AGENT.network))
+
+
+def test_the_first_opponent_is_the_base_policy_and_then_the_past(
+    task: Task, finished: list[Finished]
+) -> None:
+    judge, params = _judge(task), initial_params(AGENT.network, 0)
+    one, clip = finished[0], finished[0].score.clip
+    base, vbr = task.base_score(clip), task.vbr_score(clip)
+    assert (base.psnr_avg, base.actual_kbps) != (vbr.psnr_avg, vbr.actual_kbps)
+    first = judge(one, params, 0)
+    assert first.reward == score_outcome(one.score, base)
+    assert first.lesson.outcome == first.reward
+    assert first.against_vbr == score_outcome(one.score, vbr)
+    assert first.base_gain_db == psnr_gain_at_equal_rate(one.score, base)
+    # The same again ties with the past: neither base nor VBR is left in it.
+    assert judge(one, params, 0).reward == 0.0
+
+
+def test_a_reward_that_tells_nothing_apart_is_noticed(task: Task, finished: list[Finished]) -> None:
+    played = _judge(task)(finished[0], initial_params(AGENT.network, 0), 0)
+    won, lost = (dataclasses.replace(played, reward=reward) for reward in (1.0, -1.0))
+    assert is_one_sided([won] * 98 + [lost] * 2)
+    assert is_one_sided([lost] * 100)
+    assert not is_one_sided([won] * 90 + [lost] * 10)
+    assert not is_one_sided([won] * 99), "too few to say"
+
+
+def test_without_the_teachers_weight_lessons_teach_all_but_the_policy(
+    study: Study, task: Task, finished: list[Finished], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(PRESETS["tiny"], agent=AGENT)
+    lessons = Replay(AGENT.network, AGENT.replay, AGENT.loss, 0)
+    for lesson in lessons_of(study, fit_teacher([study]), AGENT.network.action_frame):
+        lessons.add(lesson)
+    learner, weights = Learner(AGENT), {}
+    for weight in (1.0, 0.0):
+        play = dataclasses.replace(config.self_play, teacher_weight=weight, lessons_share=0.5)
+        told = dataclasses.replace(config, self_play=play)
+        costs = CostLedger(tmp_path / "costs.json")
+        with costs.stage("self-play") as meter, RunLog(tmp_path, quiet=True) as log:
+            stage = SelfPlayStage(tmp_path, told, [task], lessons, log, meter)
+            batch = stage._batch(_filled(finished, _judge(task), learner), learner, None)
+        weights[weight] = np.asarray(batch.policy_weight)
+        assert (np.asarray(batch.coded_weight) > 0).any(axis=(1, 2)).all()
+    half = len(weights[0.0]) // 2
+    assert np.array_equal(weights[0.0][:half] > 0, weights[1.0][:half] > 0)
+    assert (weights[0.0][half:] == 0).all() and (weights[1.0][half:, 0] == 1).all()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
