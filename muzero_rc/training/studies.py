@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -34,6 +35,10 @@ def fit_teacher(studies: Sequence[Study]) -> AdvantageModel:
     model = AdvantageModel(MODEL_COLUMNS)
     model.fit(examples)
     return model
+
+
+class _StoppedError(Exception):
+    """The run is ending: what is left of a study is not made."""
 
 
 class Studies:
@@ -89,6 +94,13 @@ class Studies:
         made = len(self._files())
         failures = 0
         draws = self._draws()
+        stopped = threading.Event()
+
+        def on_encode(frames: int) -> None:
+            self._meter.encoded(frames)
+            if stopped.is_set():  # Ctrl-C waits for an encode, not for all of a study's
+                raise _StoppedError
+
         with ThreadPoolExecutor(self._config.jobs) as pool:
             running: dict[Future[Study | None], int] = {}
             try:
@@ -96,7 +108,7 @@ class Studies:
                     while len(running) < min(self._config.jobs, goal - made):
                         seed, clip = next(draws)
                         done = pool.submit(
-                            run_study, clip, base, self._config.explore, seed, self._meter.encoded
+                            run_study, clip, base, self._config.explore, seed, on_encode
                         )
                         running[done] = seed
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -117,6 +129,7 @@ class Studies:
                         made += 1
                         self._log.step(made, f"{study.clip} {study.settings.target_kbps} kbit/s")
             except BaseException:
+                stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

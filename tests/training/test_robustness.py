@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import os
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from muzero_rc.training.presets import PRESETS
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.self_play import Finished
 from muzero_rc.training.self_play_stage import SelfPlayStage, checked_update, is_one_sided
-from muzero_rc.training.studies import fit_teacher
+from muzero_rc.training.studies import Studies, fit_teacher
 from muzero_rc.training.tasks import Task
 
 AGENT = PRESETS["tiny"].agent
@@ -153,6 +154,34 @@ def test_the_first_opponent_is_the_base_policy_and_then_the_past(
     assert first.base_gain_db == psnr_gain_at_equal_rate(one.score, base)
     # The same again ties with the past: neither base nor VBR is left in it.
     assert judge(one, params, 0).reward == 0.0
+
+
+def test_a_run_that_ends_does_not_wait_for_its_studies(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encodes: list[int] = []
+    calls = itertools.count()
+
+    def endless(
+        clip: CorpusClip, base: object, config: object, seed: int, on_encode: Callable[[int], None]
+    ) -> None:
+        if next(calls):  # the second study: Ctrl-C
+            raise KeyboardInterrupt
+        while len(encodes) < 2000:
+            time.sleep(0.005)
+            encodes.append(seed)
+            on_encode(1)
+
+    monkeypatch.setattr("muzero_rc.training.studies.run_study", endless)
+    config = dataclasses.replace(PRESETS["tiny"], agent=AGENT, jobs=2)
+    costs = CostLedger(tmp_path / "costs.json")
+    with (
+        costs.stage("explore") as meter,
+        RunLog(tmp_path, quiet=True) as log,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        Studies(tmp_path, config, [CorpusClip(clip, "bikes")], log, meter).get()
+    assert len(encodes) < 1000
 
 
 def test_a_reward_that_tells_nothing_apart_is_noticed(task: Task, finished: list[Finished]) -> None:
