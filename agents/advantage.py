@@ -10,7 +10,8 @@ was observed before it, phi:
 so that every encode is one linear equation in (a, b), and a few hundred encodes of
 different clips label every frame of all of them. Ridge regression solves it; its
 strength is chosen by cross-validation over sources of clips, since a source has its own
-peculiarities. The best step is (a_k . phi) / (2 b_k).
+peculiarities, and over several ways to divide them, since with few sources one way can
+say anything. The best step is (a_k . phi) / (2 b_k).
 
 What all frames of a kind have in common, the first of phi, is not taken from the model:
 a gain measured with the slope of one clip's own curve flatters what lowers or raises the
@@ -23,7 +24,7 @@ form explained more of the encodes it saw and nothing of those it did not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,7 @@ _TYPES = len(UpdateType)  # the first columns of Observation.frame
 _DEPTH_COLUMN = _TYPES + 1  # depth in the ARF pyramid over its greatest depth
 _STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0)
 _WEAK = 0.01  # strength for what every frame of a kind shares, seen in every encode
+_DIVISIONS = 6  # ways to divide the sources that the cross-validation takes the mean of
 _SMALLEST_CURVATURE = 0.005  # below, a parabola's top is not where encodes were measured
 
 _Array = npt.NDArray[np.float64]
@@ -93,7 +95,8 @@ class AdvantageModel:
     """The parabolas of all kinds of frames, fitted to examples.
 
     Attributes:
-      explained: share of the variance of gains explained on sources held out in turn.
+      explained: share of the variance of gains explained on sources held out in turn, the
+        mean over several ways to divide them; below zero a guess of none is better.
       strength: of the ridge that explains most.
     """
 
@@ -128,9 +131,11 @@ class AdvantageModel:
         self._scale = np.maximum(rows.std(axis=0), 1e-3)
         design = np.stack([self._equation(e) for e in examples])
         gains = np.array([e.gain for e in examples])
-        sources = sorted({e.source for e in examples})
-        fold = np.array([sources.index(e.source) % folds for e in examples])
-        scores = [_held_out(design, gains, fold, strength) for strength in _STRENGTHS]
+        divisions = list(_divisions([e.source for e in examples], folds))
+        scores = [
+            float(np.mean([_held_out(design, gains, fold, strength) for fold in divisions]))
+            for strength in _STRENGTHS
+        ]
         best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else len(scores) - 1
         self.explained, self.strength = scores[best], _STRENGTHS[best]
         solution = _ridge(design, gains, self.strength)
@@ -233,6 +238,15 @@ def _ridge(design: _Array, gains: _Array, strength: float) -> _Array:
     gram = unit.T @ unit + len(unit) * np.diag(penalty)
     solution: _Array = np.linalg.solve(gram, unit.T @ gains) / scale
     return solution
+
+
+def _divisions(sources: Sequence[str], folds: int) -> Iterator[npt.NDArray[np.int64]]:
+    """The fold of each example, by its source, drawn a few times."""
+    names = sorted(set(sources))
+    for seed in range(_DIVISIONS):
+        order = np.random.default_rng(seed).permutation(len(names))
+        fold = dict(zip(names, order % folds, strict=True))
+        yield np.array([fold[source] for source in sources], np.int64)
 
 
 def _held_out(design: _Array, gains: _Array, fold: npt.NDArray[np.int64], strength: float) -> float:
