@@ -41,9 +41,11 @@ DB_PER_DOUBLING = 3.4
 
 
 class Reference(Protocol):
-    """Gives libvpx's two-pass VBR on the episode's clip.
+    """Gives whom an episode is measured against on its clip: libvpx's two-pass VBR.
 
-    It may have to encode the clip: call it only where it is needed.
+    It may have to encode the clip: call it only where it is needed. In training
+    self-competition, which only asks for its first opponent, gets the policy that the clip's
+    study was made around (`muzero_rc.training.judge`).
     """
 
     def __call__(self, rate: float = 1.0) -> EpisodeScore:
@@ -63,7 +65,7 @@ class Reward(Protocol):
 
         Args:
           score: raw score of the episode.
-          reference: libvpx's own scores on the same clip.
+          reference: scores of another on the same clip, libvpx's own as a rule.
         """
         ...
 
