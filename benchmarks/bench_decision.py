@@ -22,11 +22,11 @@ from pathlib import Path
 
 from common import print_table, sample_clip
 
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.first_pass import first_pass
-from muzero_rc.env.rollout import rollout
-from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.policies import make_policy, prepare, shipped_policy_path, warm_up
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.policies.registry import make_policy, prepare, shipped_policy_path, warm_up
 
 SHARE_LIMIT = 0.05
 SIZE_LIMIT_MB = 8.0
@@ -35,7 +35,7 @@ LOAD_LIMIT_S = 1.0
 _LOAD = """
 import sys, time
 import muzero_rc.agents.policy
-from muzero_rc.policies import make_policy, warm_up
+from muzero_rc.policies.registry import make_policy, warm_up
 begun = time.perf_counter()
 policy = make_policy(sys.argv[1])
 loaded = time.perf_counter()

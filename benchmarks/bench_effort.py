@@ -5,7 +5,7 @@ layer below, deeper ones, leaf frames. Every clip is encoded with libvpx's propo
 rates of five constant qindexes, once with each mix, and by VBR at each of --vbr. BD-rate is
 against VBR at --speed, time the second pass's CPU time over that VBR's at the same targets,
 both the mean over clips: what is worth its time lies below the line from VBR to VBR. The
-tables of `env/effort.py` were chosen with it.
+tables of `env/control/frame_speed.py` were chosen with it.
 
     .venv/bin/python benchmarks/bench_effort.py [CLIP ...] [--speed 5] [--mixes 4,1,1,1,2,3 ...]
 """
@@ -20,13 +20,13 @@ from pathlib import Path
 
 from common import clip_parser, of_each_clip, print_table
 
-from muzero_rc.env import effort
-from muzero_rc.env.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.first_pass import first_pass
-from muzero_rc.env.rollout import rollout
-from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.evaluation.bd_rate import bd_rate
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control import frame_speed as effort
+from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.evaluation.measure.bd_rate import bd_rate
 from muzero_rc.types import EpisodeScore, Policy
 
 _QINDEXES = (60, 90, 120, 150, 180)

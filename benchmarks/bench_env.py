@@ -27,15 +27,15 @@ from typing import Any
 
 from common import print_table, sample_clip
 
-from muzero_rc.env.baselines import ProposalPolicy
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.episode import Episode
-from muzero_rc.env.first_pass import FirstPass, first_pass
-from muzero_rc.env.rate_control_env import VP9RateControlEnv
-from muzero_rc.env.rollout import rollout
-from muzero_rc.env.session import EncoderSession, encode_plain, wait_any
-from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.env.vector_env import VP9RateControlVectorEnv
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.codec.session import EncoderSession, encode_plain, wait_any
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.baselines import ProposalPolicy
+from muzero_rc.env.gym.env import VP9RateControlEnv
+from muzero_rc.env.gym.vector_env import VP9RateControlVectorEnv
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.stepper import Episode
 from muzero_rc.types import EpisodeScore
 
 

@@ -2,8 +2,8 @@
 
 Each clip is encoded at the rates of three constant qindexes: once by the pilot, and from
 there by the policy `landed` with every variant of the last pass's search; variants that pilots
-are concerned by have pilots of their own. A variant names what differs from `env/effort.py`,
-joined by ":":
+are concerned by have pilots of their own. A variant names what differs from
+`env/control/frame_speed.py`, joined by ":":
 
     near=C,F       blocks at most C levels larger and F smaller than the pilot's; 3,3 is all
     thorough=N     of leaf frames: 0 nothing, 1 all modes, 2 all transforms, 3 both
@@ -11,7 +11,7 @@ joined by ":":
                    ones, leaf frames
     repeat=0       no reference takes the place of a frame
     change=N       levels that a block of one that does may differ by; 0 is any number
-    flights=L,N    pilots of L lengths of groups and N numbers of layers, see `env/gops.py`
+    flights=L,N    pilots of L lengths of groups and N numbers of layers, see `env/control/gop.py`
 
 BD-rate is against the first variant, the mean over clips of the shift in log rate at equal
 PSNR avg along the first one's own curve: what is left at three rates, where curves lie a
@@ -32,15 +32,17 @@ from pathlib import Path
 
 from common import clip_parser, of_each_clip, print_table
 
-from muzero_rc.env import effort, gops, session
-from muzero_rc.env.baselines import ConstantPolicy, VbrPolicy
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.first_pass import first_pass
-from muzero_rc.env.flight import fly_pilot
-from muzero_rc.env.pilot import Pilot
-from muzero_rc.env.rollout import rollout
-from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.policies import make_policy
+from muzero_rc.env.codec import session
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control import frame_speed as effort
+from muzero_rc.env.control import gop as gops
+from muzero_rc.env.control.baselines import ConstantPolicy, VbrPolicy
+from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.policies.registry import make_policy
 from muzero_rc.types import EpisodeScore
 
 _QINDEXES = (80, 120, 160)

@@ -33,10 +33,10 @@ from muzero_rc.agents.muzero.networks import initial_params, make_networks
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.muzero.support import two_hot
 from muzero_rc.agents.muzero.targets import Batch
-from muzero_rc.env.encoder_model import ModelBackend, ModelClip
-from muzero_rc.env.episode import Episode
-from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.training.presets import PRESETS
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
+from muzero_rc.training.config import PRESETS
 
 
 def _lesson(seed: int, config: AgentConfig) -> Lesson:

@@ -31,16 +31,16 @@ from muzero_rc.agents.config import REPRESENTATIONS, NetworkConfig
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.agents.tokens import ClipTokens, Tokenizer
-from muzero_rc.env.blocks import BLOCK_FEATURES, BlockWriter, block_grid
-from muzero_rc.env.first_pass import FIRST_PASS_FIELDS
-from muzero_rc.env.observation import (
+from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, BlockWriter, block_grid
+from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
     GLOBAL_FEATURES,
     HISTORY_FEATURES,
     ObservationBuilder,
 )
-from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 
 LIMIT = 1.5  # growth of the cost a frame, with room for noise

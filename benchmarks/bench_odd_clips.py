@@ -26,11 +26,11 @@ from pathlib import Path
 
 from common import print_table, sample_clip
 
-from muzero_rc.encode import EncodeReport, Progress, encode
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.encode.film import EncodeReport, Progress, encode
+from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.errors import MuzeroRcError
-from muzero_rc.evaluation.quality import clip_quality
-from muzero_rc.policies import make_policy
+from muzero_rc.evaluation.measure.quality import clip_quality
+from muzero_rc.policies.registry import make_policy
 from muzero_rc.video import find_tool
 
 _ANCHOR = "vbr"

@@ -25,13 +25,13 @@ from common import print_table, sample_clip
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.corpus import CorpusClip
-from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.codec.session import encode_plain
+from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.rewards import RewardConfig, make_reward
-from muzero_rc.env.session import encode_plain
 from muzero_rc.training.actors import Actors
-from muzero_rc.training.explore import ExploreConfig, Study, run_study
-from muzero_rc.training.judge import Judge
-from muzero_rc.training.presets import PRESETS
+from muzero_rc.training.config import PRESETS
+from muzero_rc.training.scorer import Judge
+from muzero_rc.training.stages.collect import ExploreConfig, Study, run_study
 from muzero_rc.training.tasks import Task, TaskClips
 
 WANTED = 0.7

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from common import print_table, sample_clip
 
-from muzero_rc.env.baselines import ProposalPolicy, VbrPolicy
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.first_pass import FirstPass, first_pass
-from muzero_rc.env.rollout import rollout
-from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.teacher.policy import TeacherPolicy
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.policies.hindsight.policy import TeacherPolicy
 from muzero_rc.types import EpisodeScore, Policy
 
 _AROUND = (0.85, 1.0, 1.18, 1.4)

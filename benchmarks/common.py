@@ -14,10 +14,10 @@ from typing import TypeVar
 from rich import box
 from rich.table import Table
 
-from muzero_rc.env.encoder_model import ModelBackend, ModelClip
-from muzero_rc.env.episode import Episode
-from muzero_rc.env.settings import EncoderSettings
-from muzero_rc.evaluation.table import make_console
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
+from muzero_rc.evaluation.report.table import make_console
 from muzero_rc.types import Observation
 
 __all__ = ["clip_parser", "of_each_clip", "observations_of_the_model", "print_table", "sample_clip"]

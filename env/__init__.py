@@ -3,6 +3,6 @@
 Importing it registers `muzero_rc/VP9RateControl-v0` with Gymnasium.
 """
 
-from muzero_rc.env.registration import register
+from muzero_rc.env.gym.registration import register
 
 register()

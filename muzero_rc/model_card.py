@@ -18,11 +18,11 @@ import numpy as np
 
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.policy import POLICY_VERSION, read_policy
-from muzero_rc.env.observation import OBSERVATION_VERSION
+from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.training.command import train_command
+from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import COST_COLUMNS, StageCost, cost_rows
-from muzero_rc.training.presets import TrainConfig
 
 __all__ = ["ModelCard", "read_card"]
 

@@ -116,7 +116,7 @@ step_extension() {
   # the checkout, but knows by name where each one lies.
   key=$( (
     cat CMakeLists.txt pyproject.toml third_party/libvpx/build/current/BUILD_ID
-    find env/native -type f | sort | xargs cat
+    find env/codec/native -type f | sort | xargs cat
     find muzero_rc env agents evaluation -name '*.py' | sort
     cat "$stamps/requirements"
     echo "$PWD"

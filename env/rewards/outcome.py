@@ -45,7 +45,7 @@ class Reference(Protocol):
 
     It may have to encode the clip: call it only where it is needed. In training
     self-competition, which only asks for its first opponent, gets the policy that the clip's
-    study was made around (`muzero_rc.training.judge`).
+    study was made around (`muzero_rc.training.scorer`).
     """
 
     def __call__(self, rate: float = 1.0) -> EpisodeScore:

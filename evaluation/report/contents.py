@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.frame_trace import FrameTrace
+from muzero_rc.evaluation.measure.frame_trace import FrameTrace
+from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL
 from muzero_rc.evaluation.media import MediaFolder
 from muzero_rc.evaluation.report.saving import saving
 from muzero_rc.evaluation.report.verdict import (
@@ -21,7 +22,6 @@ from muzero_rc.evaluation.report.verdict import (
     give_verdict,
 )
 from muzero_rc.evaluation.results import EncodeRecord, Results
-from muzero_rc.evaluation.summary import ANCHOR, CONTROL
 
 __all__ = ["Contents", "gather", "metric_label"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.bd_rate import MIN_POINTS, Curve
+from muzero_rc.evaluation.measure.bd_rate import MIN_POINTS, Curve
 from muzero_rc.evaluation.results import EncodeRecord
 
 __all__ = ["Saving", "saving"]

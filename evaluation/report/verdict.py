@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.bd_rate import bd_rate
+from muzero_rc.evaluation.measure.bd_rate import bd_rate
+from muzero_rc.evaluation.measure.statistics import bootstrap_mean
+from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL
 from muzero_rc.evaluation.results import METRICS, EncodeRecord, Results
-from muzero_rc.evaluation.statistics import bootstrap_mean
-from muzero_rc.evaluation.summary import ANCHOR, CONTROL
 
 __all__ = ["OPPONENTS", "Comparison", "Verdict", "against", "find_lead", "give_verdict"]
 

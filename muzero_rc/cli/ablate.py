@@ -18,8 +18,8 @@ from muzero_rc.errors import InputError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from muzero_rc.evaluation.measure.statistics import Interval
     from muzero_rc.evaluation.results import Results
-    from muzero_rc.evaluation.statistics import Interval
     from muzero_rc.training.ablation import Ablation, VariantSummary
 
 __all__ = ["AblateArgs", "rewrite", "run"]
@@ -87,7 +87,7 @@ class AblateArgs:
 
 def run(args: AblateArgs) -> int:
     """Trains, evaluates, prints; returns the exit status."""
-    from muzero_rc.evaluation.table import make_console
+    from muzero_rc.evaluation.report.table import make_console
     from muzero_rc.plots import plot_curves
     from muzero_rc.training.ablation import Ablation, as_json, summarise
     from muzero_rc.training.log import RunLog
@@ -131,13 +131,13 @@ def run(args: AblateArgs) -> int:
 
 def _evaluate(args: AblateArgs, ablation: Ablation, clips: Sequence[Path]) -> Results:
     from muzero_rc.cli.methods import methods_of
-    from muzero_rc.env.build import build_identity
-    from muzero_rc.env.settings import EncoderSettings
-    from muzero_rc.evaluation.encoder import find_sources
-    from muzero_rc.evaluation.policy_encoder import PolicyEncoder
+    from muzero_rc.env.codec.settings import EncoderSettings
+    from muzero_rc.evaluation.grid.encoder import find_sources
+    from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder
+    from muzero_rc.evaluation.grid.runner import EvaluationPlan, run_evaluation
     from muzero_rc.evaluation.results import Results
-    from muzero_rc.evaluation.runner import EvaluationPlan, run_evaluation
-    from muzero_rc.policies import make_policy
+    from muzero_rc.identity import build_identity
+    from muzero_rc.policies.registry import make_policy
 
     if not clips:
         return Results(settings={}, encodes=[])

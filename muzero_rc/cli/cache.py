@@ -37,8 +37,8 @@ def run(args: CacheArgs) -> int:
     """Shows or clears."""
     from muzero_rc import disk_cache
     from muzero_rc.agents.compilation import COMPILED_LIMIT_BYTES, compiled_folder
-    from muzero_rc.env.first_pass import CACHE_LIMIT_BYTES, cache_folder
-    from muzero_rc.evaluation.store import SHARED_LIMIT_BYTES, shared_folder
+    from muzero_rc.env.codec.first_pass import CACHE_LIMIT_BYTES, cache_folder
+    from muzero_rc.evaluation.grid.store import SHARED_LIMIT_BYTES, shared_folder
 
     root = disk_cache.cache_root()
     caches: dict[str, tuple[Path, int]] = {

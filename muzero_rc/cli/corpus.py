@@ -262,7 +262,7 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich import box
     from rich.table import Table
 
-    from muzero_rc.evaluation.table import make_console
+    from muzero_rc.evaluation.report.table import make_console
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     numbers = {"clips", "augmented", "sources", "frames", "seconds", "MB", "of"}

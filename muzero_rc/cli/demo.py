@@ -16,7 +16,7 @@ from muzero_rc.cli.display import make_display
 from muzero_rc.errors import InputError, OutputError
 
 if TYPE_CHECKING:
-    from muzero_rc.encode import EncodeReport
+    from muzero_rc.encode.film import EncodeReport
 
 __all__ = ["DemoArgs", "run", "sample_clip", "table"]
 
@@ -47,9 +47,9 @@ class DemoArgs:
 def run(args: DemoArgs) -> int:
     """Encodes, prints the table, draws the picture."""
     from muzero_rc.cli.encode import encoder_settings
-    from muzero_rc.encode import encode
+    from muzero_rc.encode.film import encode
     from muzero_rc.plots import Series, plot_frames
-    from muzero_rc.policies import make_policy
+    from muzero_rc.policies.registry import make_policy
 
     settings = encoder_settings(parse_bitrate(args.bitrate), speed=args.speed)
     clip = args.input or sample_clip()

@@ -17,7 +17,7 @@ _JSON_INTERVAL_S = 1.0
 
 
 class _Search(Protocol):
-    """How far a search is; `muzero_rc.agents.teacher.SearchProgress` is one."""
+    """How far a search is; `muzero_rc.agents.hindsight.SearchProgress` is one."""
 
     @property
     def psnr_avg(self) -> float: ...
@@ -27,7 +27,7 @@ class _Search(Protocol):
 
 
 class _Step(Protocol):
-    """What is shown; `muzero_rc.encode.Progress` is one."""
+    """What is shown; `muzero_rc.encode.film.Progress` is one."""
 
     @property
     def phase(self) -> str: ...

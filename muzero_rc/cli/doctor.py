@@ -82,7 +82,7 @@ def examine() -> list[Finding]:
 
 def _encoder() -> Finding:
     try:
-        from muzero_rc.env import _native
+        from muzero_rc.env.codec import _native
     except ImportError as error:
         return Finding("libvpx", f"encoder extension not built ({error}): run make setup", False)
     return Finding("libvpx", str(_native.build_id()))
@@ -154,7 +154,7 @@ def _devices() -> Finding:
 
 
 def _shipped_policy() -> Finding:
-    from muzero_rc.policies import make_policy
+    from muzero_rc.policies.registry import make_policy
 
     try:
         policy = make_policy("muzero")

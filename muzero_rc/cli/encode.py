@@ -3,7 +3,7 @@
 With `--json`, stdout carries one JSON object a line, told apart by `type`: `progress`
 (title, phase, frames_done, frames, fps, eta_s; of a search encodes_done, encodes, psnr_avg
 and gain instead of frames), then `result` (the fields of
-`muzero_rc.encode.EncodeReport`) or `error` (message, exit_code).
+`muzero_rc.encode.film.EncodeReport`) or `error` (message, exit_code).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from muzero_rc.cli.display import make_display
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
-    from muzero_rc.encode import EncodeReport
-    from muzero_rc.env.settings import EncoderSettings
+    from muzero_rc.encode.film import EncodeReport
+    from muzero_rc.env.codec.settings import EncoderSettings
 
 __all__ = ["EncodeArgs", "encoder_settings", "result_line", "run"]
 
@@ -100,7 +100,7 @@ def encoder_settings(
     Raises:
       InputError: one of them is out of range.
     """
-    from muzero_rc.env.settings import EncoderSettings
+    from muzero_rc.env.codec.settings import EncoderSettings
 
     return EncoderSettings(
         target_kbps=target_kbps,
@@ -128,8 +128,8 @@ def run(args: EncodeArgs) -> int:
     )
     _check_effort(args)
     from muzero_rc import video
-    from muzero_rc.encode import check_output, encode
-    from muzero_rc.policies import make_policy, searching
+    from muzero_rc.encode.film import check_output, encode
+    from muzero_rc.policies.registry import make_policy, searching
 
     video.probe(args.input)
     check_output(args.input, args.output)

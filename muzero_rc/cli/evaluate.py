@@ -17,8 +17,8 @@ from muzero_rc.cli.methods import methods_of
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
-    from muzero_rc.env.settings import EncoderSettings
-    from muzero_rc.evaluation.runner import EvaluationPlan, Progress
+    from muzero_rc.env.codec.settings import EncoderSettings
+    from muzero_rc.evaluation.grid.runner import EvaluationPlan, Progress
 
 __all__ = ["EvaluateArgs", "parse_metrics", "run"]
 
@@ -127,13 +127,13 @@ def run(args: EvaluateArgs) -> int:
     plan = _plan(args)
     # Heavy imports come after the cheap mistakes.
     from muzero_rc.cli.speeds import draw
-    from muzero_rc.evaluation.external import GridEncoder
-    from muzero_rc.evaluation.policy_encoder import PolicyEncoder
-    from muzero_rc.evaluation.rate_time import rate_time
-    from muzero_rc.evaluation.runner import run_evaluation
-    from muzero_rc.evaluation.store import shared_folder
-    from muzero_rc.evaluation.table import make_console, results_document, results_report
-    from muzero_rc.policies import make_policy
+    from muzero_rc.evaluation.grid.external import GridEncoder
+    from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder
+    from muzero_rc.evaluation.grid.runner import run_evaluation
+    from muzero_rc.evaluation.grid.store import shared_folder
+    from muzero_rc.evaluation.measure.rate_time import rate_time
+    from muzero_rc.evaluation.report.table import make_console, results_document, results_report
+    from muzero_rc.policies.registry import make_policy
 
     for method in plan.methods:
         # A policy that cannot be loaded is told now, not by every one of its encodes.
@@ -175,10 +175,10 @@ def run(args: EvaluateArgs) -> int:
 def _plan(args: EvaluateArgs) -> EvaluationPlan:
     from muzero_rc import __version__, video
     from muzero_rc.cli.provenance import command_line, environment
-    from muzero_rc.env.build import build_identity
-    from muzero_rc.evaluation.encoder import find_sources
-    from muzero_rc.evaluation.runner import EvaluationPlan
-    from muzero_rc.evaluation.targets import parse_targets
+    from muzero_rc.evaluation.grid.encoder import find_sources
+    from muzero_rc.evaluation.grid.runner import EvaluationPlan
+    from muzero_rc.evaluation.measure.targets import parse_targets
+    from muzero_rc.identity import build_identity
 
     if not args.clips:
         raise InputError("no clip given; name a video file or a folder of them")
@@ -216,7 +216,7 @@ def _plan(args: EvaluateArgs) -> EvaluationPlan:
 
 
 def _settings(args: EvaluateArgs) -> EncoderSettings:
-    from muzero_rc.env.settings import EncoderSettings
+    from muzero_rc.env.codec.settings import EncoderSettings
 
     return EncoderSettings(
         target_kbps=1,  # the plan sets each

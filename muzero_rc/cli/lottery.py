@@ -50,10 +50,10 @@ def run(args: LotteryArgs) -> int:
         raise InputError(f"--draws must be at least 1, not {args.draws}")
     if args.seed < 0:
         raise InputError(f"--seed must be at least 0, not {args.seed}")
-    from muzero_rc.evaluation.lottery import lottery
-    from muzero_rc.evaluation.lottery_table import lottery_document, lottery_report
+    from muzero_rc.evaluation.report.table import make_console
     from muzero_rc.evaluation.results import Results
-    from muzero_rc.evaluation.table import make_console
+    from muzero_rc.evaluation.sensitivity.lottery import lottery
+    from muzero_rc.evaluation.sensitivity.table import lottery_document, lottery_report
 
     found = lottery(
         Results.load(args.results),

@@ -161,7 +161,7 @@ def _version() -> str:
     from muzero_rc import __version__
 
     try:
-        from muzero_rc.env import _native
+        from muzero_rc.env.codec import _native
     except ImportError:
         build = "encoder not built: run make setup"
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
-    from muzero_rc.evaluation.encoder import Method
+    from muzero_rc.evaluation.grid.encoder import Method
 
 __all__ = ["methods_of", "split_spec"]
 
@@ -38,9 +38,9 @@ def methods_of(
     Raises:
       InputError: there is no such policy, setting or command.
     """
-    from muzero_rc.evaluation.encoder import Method
-    from muzero_rc.evaluation.external import external_method
-    from muzero_rc.evaluation.summary import ANCHOR, CONTROL, NOISE
+    from muzero_rc.evaluation.grid.encoder import Method
+    from muzero_rc.evaluation.grid.external import external_method
+    from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL, NOISE
 
     specs = list(dict.fromkeys((ANCHOR, CONTROL, *policies)))
     split = [split_spec(spec) for spec in specs]
@@ -84,7 +84,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
     Raises:
       InputError: there is no such setting, or it cannot have that value.
     """
-    from muzero_rc.env.settings import EncoderSettings
+    from muzero_rc.env.codec.settings import EncoderSettings
 
     base, at, tail = spec.rpartition("@")
     if not at or "=" not in tail or Path(spec).is_file():
@@ -124,7 +124,7 @@ def _stem(base: str, spec: str) -> str:
 
 
 def _is_name(spec: str) -> bool:
-    from muzero_rc.policies import POLICY_NAMES, policy_package
+    from muzero_rc.policies.registry import POLICY_NAMES, policy_package
 
     return spec.partition(":")[0] in POLICY_NAMES or bool(policy_package(spec))
 
@@ -132,9 +132,9 @@ def _is_name(spec: str) -> bool:
 def _fingerprint(spec: str) -> str:
     """What decides a policy's answers: its name, its package or the content of its file."""
     from muzero_rc.agents.advantage import KIND_STEPS
-    from muzero_rc.agents.teacher import SEARCH_VERSION
-    from muzero_rc.env.observation import OBSERVATION_VERSION
-    from muzero_rc.policies import make_policy, policy_package, shipped_policy_path
+    from muzero_rc.agents.hindsight import SEARCH_VERSION
+    from muzero_rc.env.observation.builder import OBSERVATION_VERSION
+    from muzero_rc.policies.registry import make_policy, policy_package, shipped_policy_path
 
     base, search, simulations = spec.partition("@simulations=")
     if package := policy_package(base):

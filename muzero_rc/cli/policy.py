@@ -37,7 +37,7 @@ def run(args: PolicyArgs) -> int:
     if args.format not in ("md", "json"):
         raise InputError(f"--format must be md or json, not {args.format!r}")
     from muzero_rc.model_card import read_card
-    from muzero_rc.policies import POLICY_NAMES, shipped_policy_path
+    from muzero_rc.policies.registry import POLICY_NAMES, shipped_policy_path
 
     if args.policy == "muzero":
         card = read_card(shipped_policy_path(), _SHIPPED_RESULTS)

@@ -13,7 +13,7 @@ import tyro
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
-    from muzero_rc.evaluation.replay import Replayed
+    from muzero_rc.evaluation.grid.replay import Replayed
 
 __all__ = ["ReplayArgs", "run"]
 
@@ -54,9 +54,9 @@ def run(args: ReplayArgs) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from muzero_rc.env.build import build_identity
-    from muzero_rc.evaluation.replay import Replayer, plan_replays, run_replays
+    from muzero_rc.evaluation.grid.replay import Replayer, plan_replays, run_replays
     from muzero_rc.evaluation.results import Results
+    from muzero_rc.identity import build_identity
 
     results = Results.load(args.results)
     tasks, left_out = plan_replays(results, clip=args.clip, method=args.method, folders=args.clips)

@@ -13,7 +13,7 @@ import tyro
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
-    from muzero_rc.evaluation.rate_time import RateTimePoint
+    from muzero_rc.evaluation.measure.rate_time import RateTimePoint
 
 __all__ = ["SpeedsArgs", "draw", "run"]
 
@@ -41,7 +41,7 @@ class SpeedsArgs:
 
 def run(args: SpeedsArgs) -> int:
     """Prints the points and draws them."""
-    from muzero_rc.evaluation.rate_time import rate_time
+    from muzero_rc.evaluation.measure.rate_time import rate_time
     from muzero_rc.evaluation.results import Results
 
     if not args.results:
@@ -86,7 +86,7 @@ def draw(path: Path, points: list[RateTimePoint], metric: str) -> None:
 def _print(points: list[RateTimePoint], metric: str) -> None:
     from rich.table import Table
 
-    from muzero_rc.evaluation.table import make_console
+    from muzero_rc.evaluation.report.table import make_console
 
     table = Table(title=f"BD-rate ({metric}) and time of an encode", title_justify="left")
     for name in ("method", "speed", "BD-rate %", "clips", "undefined", "seconds", "of anchor"):

@@ -16,8 +16,8 @@ from muzero_rc.errors import InputError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from muzero_rc.training.config import TrainConfig
     from muzero_rc.training.costs import StageCost
-    from muzero_rc.training.presets import TrainConfig
 
 __all__ = ["TrainArgs", "rewrite", "run"]
 
@@ -88,9 +88,9 @@ def rewrite(words: list[str]) -> list[str]:
 def run(args: TrainArgs) -> int:
     """Trains; returns the exit status."""
     from muzero_rc.corpus import Corpus
-    from muzero_rc.evaluation.table import make_console
+    from muzero_rc.evaluation.report.table import make_console
+    from muzero_rc.training.config import configure
     from muzero_rc.training.log import RunLog
-    from muzero_rc.training.presets import configure
     from muzero_rc.training.run import TrainingRun
 
     if not args.resume:
@@ -123,7 +123,7 @@ def _fit(preset: str, config: TrainConfig) -> str:
     """What the preset is made for, and what there is."""
     import jax
 
-    from muzero_rc.training.presets import PRESET_NEEDS
+    from muzero_rc.training.config import PRESET_NEEDS
 
     there = jax.devices()
     sharing = config.agent.optimizer.devices or len(there)

@@ -27,7 +27,7 @@ from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, MuzeroRcError
-from muzero_rc.training.self_play import Finished, SelfPlay
+from muzero_rc.training.player import Finished, SelfPlay
 from muzero_rc.training.tasks import Task
 
 __all__ = ["Actors", "Inline", "Players", "make_player"]

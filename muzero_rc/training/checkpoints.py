@@ -16,7 +16,7 @@ from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, OutputError
-from muzero_rc.training.judge import Judge
+from muzero_rc.training.scorer import Judge
 
 __all__ = ["Counters", "restore", "save", "write_json"]
 

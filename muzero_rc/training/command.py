@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from muzero_rc.training.presets import PRESETS, TrainConfig, configure, setting, setting_names
+from muzero_rc.training.config import PRESETS, TrainConfig, configure, setting, setting_names
 
 __all__ = ["train_command"]
 

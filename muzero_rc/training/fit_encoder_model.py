@@ -18,17 +18,17 @@ import numpy as np
 import numpy.typing as npt
 import tyro
 
-from muzero_rc.env.encoder_model.formulas import (
+from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS
+from muzero_rc.env.testing.encoder_model.formulas import (
     FrameKind,
     complexity,
     kind_of,
     rate_terms,
     reference_term,
 )
-from muzero_rc.env.first_pass import FIRST_PASS_FIELDS
 from muzero_rc.errors import InputError, MuzeroRcError
 from muzero_rc.evaluation.results import write_atomically
-from muzero_rc.training.explore import Study
+from muzero_rc.training.stages.collect import Study
 
 __all__ = ["fit", "main"]
 

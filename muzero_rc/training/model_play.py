@@ -20,10 +20,16 @@ from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy
-from muzero_rc.env.encoder_model import ModelBackend, ModelClip, Plan, best_constant, optimum
-from muzero_rc.env.episode import Episode
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.passes.stepper import Episode
 from muzero_rc.env.rewards import GreedyOpponentReward, Reward
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.testing.encoder_model import (
+    ModelBackend,
+    ModelClip,
+    Plan,
+    best_constant,
+    optimum,
+)
 from muzero_rc.types import EpisodeScore
 
 __all__ = ["ModelTask", "ModelTraining"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.advantage import advantage_features
-from muzero_rc.env.observation import FRAME_COLUMNS, GLOBAL_COLUMNS
+from muzero_rc.env.observation.builder import FRAME_COLUMNS, GLOBAL_COLUMNS
 from muzero_rc.types import NUM_QINDEX, Observation, Policy
 
 __all__ = ["MODEL_COLUMNS", "PerturbedPolicy"]

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from muzero_rc.errors import OutputError
 from muzero_rc.training.checkpoints import Counters
-from muzero_rc.training.judge import Played
+from muzero_rc.training.scorer import Played
 
 __all__ = ["COLUMNS", "ProgressFile"]
 

@@ -27,17 +27,17 @@ from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import save_policy
 from muzero_rc.corpus import Corpus, CorpusClip
-from muzero_rc.env._native import build_id
-from muzero_rc.env.observation import OBSERVATION_VERSION
-from muzero_rc.env.registration import ENV_ID
+from muzero_rc.env.codec._native import build_id
+from muzero_rc.env.gym.registration import ENV_ID
+from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError, InputError, OutputError
 from muzero_rc.training.checkpoints import write_json
+from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger, StageMeter, gpus_in_use
-from muzero_rc.training.explore import Study
-from muzero_rc.training.imitation import lessons_of
 from muzero_rc.training.log import RunLog
-from muzero_rc.training.presets import TrainConfig
-from muzero_rc.training.self_play_stage import SelfPlayStage, checked_update
+from muzero_rc.training.stages.collect import Study
+from muzero_rc.training.stages.imitate import lessons_of
+from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update
 from muzero_rc.training.studies import Studies, fit_teacher
 from muzero_rc.training.tasks import Task, TaskClips
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.teacher import Anchor, Plan
-from muzero_rc.teacher.log import LoggedSearch
-from muzero_rc.training.explore import Encode, Study
+from muzero_rc.agents.hindsight import Anchor, Plan
+from muzero_rc.policies.hindsight.log import LoggedSearch
+from muzero_rc.training.stages.collect import Encode, Study
 
 __all__ = ["study_of_search"]
 

@@ -12,12 +12,12 @@ import numpy as np
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.errors import InputError
+from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import StageMeter
-from muzero_rc.training.explore import Study, run_study
-from muzero_rc.training.imitation import examples_of
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.perturbation import MODEL_COLUMNS
-from muzero_rc.training.presets import TrainConfig
+from muzero_rc.training.stages.collect import Study, run_study
+from muzero_rc.training.stages.imitate import examples_of
 from muzero_rc.types import Policy
 
 __all__ = ["Studies", "fit_teacher"]

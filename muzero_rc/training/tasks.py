@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.episode import Episode
-from muzero_rc.env.first_pass import FirstPass, first_pass
-from muzero_rc.env.session import EncoderSession
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.codec.session import EncoderSession
+from muzero_rc.env.passes.stepper import Episode
 from muzero_rc.errors import EncoderError
-from muzero_rc.training.explore import Encode, Study, load_part
+from muzero_rc.training.stages.collect import Encode, Study, load_part
 from muzero_rc.types import EpisodeScore
 
 __all__ = ["Task", "TaskClips"]

@@ -148,7 +148,7 @@ def render(
 def start_hash(width: int, height: int, fps: Fraction) -> Any:
     """A SHA-256 of size and rate, to be updated with each frame.
 
-    With all I420 frames of a clip added it is the identity that `muzero_rc.env.clip.Clip`
+    With all I420 frames of a clip added it is the identity that `muzero_rc.env.codec.clip.Clip`
     and the results of an evaluation give to the decoded clip.
     """
     return hashlib.sha256(f"I420 {width}x{height} {fps}\n".encode())

@@ -12,8 +12,8 @@ import pytest
 
 from muzero_rc.cli.main import main
 from muzero_rc.errors import InputError
+from muzero_rc.evaluation.measure.statistics import bootstrap_runs
 from muzero_rc.evaluation.results import BdEntry, EncodeRecord, Results
-from muzero_rc.evaluation.statistics import bootstrap_runs
 from muzero_rc.training.ablation import AXES, Ablation, Curve, summarise
 
 

@@ -23,7 +23,7 @@ from muzero_rc.corpus import Corpus
 from muzero_rc.corpus.build import Step, build_corpus
 from muzero_rc.corpus.manifest import MANIFEST, Manifest
 from muzero_rc.corpus.plan import BuildSettings
-from muzero_rc.env.clip import Clip
+from muzero_rc.env.codec.clip import Clip
 from muzero_rc.errors import InputError, OutputError
 
 MakeVideo = Callable[..., Path]

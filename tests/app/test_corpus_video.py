@@ -12,7 +12,7 @@ import pytest
 
 from muzero_rc import video
 from muzero_rc.corpus.scenes import look_at
-from muzero_rc.env.clip import Clip
+from muzero_rc.env.codec.clip import Clip
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.video import LosslessWriter, Recipe
 

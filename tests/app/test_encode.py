@@ -19,27 +19,27 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from muzero_rc import encode as encode_module
 from muzero_rc import video
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.policy import save_policy
-from muzero_rc.encode import EncodeReport, Progress, check_output, encode
-from muzero_rc.env.baselines import ProposalPolicy, VbrPolicy
-from muzero_rc.env.blocks import BLOCK_FEATURES
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.first_pass import first_pass
-from muzero_rc.env.observation import (
+from muzero_rc.encode.film import EncodeReport, Progress, check_output, encode
+from muzero_rc.encode.film import film as encode_module
+from muzero_rc.env.codec.block_stats import BLOCK_FEATURES
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
+from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
     GLOBAL_FEATURES,
     HISTORY_FEATURES,
     OBSERVATION_VERSION,
 )
-from muzero_rc.env.rollout import rollout
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.policies import ConstantForTarget, ConstrainedQuality, make_policy, prepare
+from muzero_rc.policies.registry import ConstantForTarget, ConstrainedQuality, make_policy, prepare
 from muzero_rc.types import Observation, Policy
 
 MakeVideo = Callable[..., Path]
@@ -342,9 +342,9 @@ def test_memory_stays_bounded_on_a_long_video(make_video: MakeVideo, tmp_path: P
         "import resource, sys\n"
         "from muzero_rc.env import clip\n"
         "clip.default_memory_limit = lambda: 10_000_000\n"
-        "from muzero_rc.encode import encode\n"
-        "from muzero_rc.env.settings import EncoderSettings\n"
-        "from muzero_rc.policies import make_policy\n"
+        "from muzero_rc.encode.film import encode\n"
+        "from muzero_rc.env.codec.settings import EncoderSettings\n"
+        "from muzero_rc.policies.registry import make_policy\n"
         "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "encode(sys.argv[1], sys.argv[2], EncoderSettings(target_kbps=60, speed=8),"
         " make_policy('vbr'), verify=False)\n"

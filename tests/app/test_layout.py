@@ -124,7 +124,10 @@ def test_source_folder_alone_says_what_to_do() -> None:
 
 def test_checkout_root_does_not_shadow_the_installed_package() -> None:
     """`.venv/bin/python` in the checkout finds all parts, the compiled one too."""
-    code = "import muzero_rc.env._native, muzero_rc.agents, muzero_rc; print(muzero_rc.__version__)"
+    code = (
+        "import muzero_rc.env.codec._native, muzero_rc.agents, muzero_rc;"
+        "print(muzero_rc.__version__)"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240
     )

@@ -14,12 +14,12 @@ from muzero_rc.agents.muzero.networks import zero_params
 from muzero_rc.agents.policy import load_policy, save_policy
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.cli.main import main
-from muzero_rc.env.observation import OBSERVATION_VERSION
+from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError
 from muzero_rc.model_card import read_card
-from muzero_rc.policies import shipped_policy_path
+from muzero_rc.policies.registry import shipped_policy_path
+from muzero_rc.training.config import PRESETS, configure
 from muzero_rc.training.costs import StageCost
-from muzero_rc.training.presets import PRESETS, configure
 
 CARD = Path(__file__).resolve().parents[2] / "muzero_rc" / "policy_files" / "muzero.md"
 

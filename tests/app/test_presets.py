@@ -17,8 +17,8 @@ from muzero_rc.cli.ablate import AblateArgs
 from muzero_rc.cli.main import _parse
 from muzero_rc.cli.train import TrainArgs, rewrite
 from muzero_rc.training.command import train_command
+from muzero_rc.training.config import PRESET_NEEDS, PRESETS, TrainConfig, configure
 from muzero_rc.training.costs import CostLedger
-from muzero_rc.training.presets import PRESET_NEEDS, PRESETS, TrainConfig, configure
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 

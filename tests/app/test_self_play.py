@@ -16,18 +16,18 @@ from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.cli.main import main
 from muzero_rc.cli.train import rewrite
 from muzero_rc.corpus import Corpus
-from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.rewards import GreedyOpponentReward, RewardConfig, make_reward
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import make_player
+from muzero_rc.training.config import PRESETS, TrainConfig, apply_settings, configure
 from muzero_rc.training.costs import CostLedger
-from muzero_rc.training.explore import run_study
-from muzero_rc.training.judge import Judge
 from muzero_rc.training.log import RunLog
-from muzero_rc.training.presets import PRESETS, TrainConfig, apply_settings, configure
 from muzero_rc.training.run import TrainingRun
-from muzero_rc.training.self_play_stage import SelfPlayStage
+from muzero_rc.training.scorer import Judge
+from muzero_rc.training.stages.collect import run_study
+from muzero_rc.training.stages.self_play import SelfPlayStage
 from muzero_rc.training.tasks import Task
 
 

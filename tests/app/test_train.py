@@ -16,14 +16,14 @@ import pytest
 from muzero_rc.agents.policy import load_policy
 from muzero_rc.cli.main import main
 from muzero_rc.corpus import Corpus, CorpusClip, find_videos
-from muzero_rc.env.baselines import AnchorPolicy
-from muzero_rc.env.observation import OBSERVATION_VERSION
+from muzero_rc.env.control.baselines import AnchorPolicy
+from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.errors import InputError
+from muzero_rc.training.config import PRESETS, TrainConfig, configure
 from muzero_rc.training.costs import CostLedger, StageCost
-from muzero_rc.training.explore import Study, run_study
-from muzero_rc.training.imitation import examples_of, lessons_of, observed
-from muzero_rc.training.presets import PRESETS, TrainConfig, configure
+from muzero_rc.training.stages.collect import Study, run_study
+from muzero_rc.training.stages.imitate import examples_of, lessons_of, observed
 from muzero_rc.training.studies import fit_teacher
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.settings import EncoderSettings
 
 
 @pytest.fixture(autouse=True)

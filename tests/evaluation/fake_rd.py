@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.errors import EncoderError, InputError
-from muzero_rc.evaluation.encoder import ClipInfo, ClipSource, Method
+from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource, Method
 from muzero_rc.evaluation.results import EncodeRecord
 
 DB_PER_DOUBLING = 3.5

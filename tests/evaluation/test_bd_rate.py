@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.bd_rate import Curve, bd_psnr, bd_rate
+from muzero_rc.evaluation.measure.bd_rate import Curve, bd_psnr, bd_rate
 
 with warnings.catch_warnings():
     # It loads matplotlib.pyplot, whose warnings are not ours.

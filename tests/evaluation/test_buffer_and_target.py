@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.at_target import Outcome, at_target
-from muzero_rc.evaluation.buffer import (
+from muzero_rc.evaluation.measure.at_target import Outcome, at_target
+from muzero_rc.evaluation.measure.buffer import (
     buffer_report,
     buffer_summary,
     drain,

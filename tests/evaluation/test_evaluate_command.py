@@ -9,12 +9,12 @@ import pytest
 
 from muzero_rc.cli.main import main
 from muzero_rc.cli.methods import methods_of
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.rollout import rollout
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.results import Results
-from muzero_rc.policies import make_policy
+from muzero_rc.policies.registry import make_policy
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.landing import landing, within_reach
-from muzero_rc.evaluation.quality import clip_quality
-from muzero_rc.evaluation.statistics import bootstrap_mean
+from muzero_rc.evaluation.measure.quality import clip_quality
+from muzero_rc.evaluation.measure.rate_accuracy import landing, within_reach
+from muzero_rc.evaluation.measure.statistics import bootstrap_mean
 from muzero_rc.types import FrameResult
 
 

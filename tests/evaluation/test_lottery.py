@@ -13,10 +13,10 @@ from scipy import stats
 
 from muzero_rc.cli.main import main
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.lottery import lottery
-from muzero_rc.evaluation.ranking import AGGREGATORS, aggregate, draw_subsets, kendall_tau
+from muzero_rc.evaluation.measure.ranking import AGGREGATORS, aggregate, draw_subsets, kendall_tau
+from muzero_rc.evaluation.measure.summary import compare, summarize
 from muzero_rc.evaluation.results import BdEntry, EncodeRecord, Results
-from muzero_rc.evaluation.summary import compare, summarize
+from muzero_rc.evaluation.sensitivity.lottery import lottery
 
 METRICS = ("psnr_avg", "psnr_overall", "psnr_y")
 LADDER = (100, 200, 400, 800, 1600)

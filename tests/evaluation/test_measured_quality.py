@@ -16,14 +16,14 @@ import pytest
 
 from muzero_rc import video
 from muzero_rc.cli.evaluate import parse_metrics
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.rollout import Rollout, rollout
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.errors import EncoderError, InputError, ToolMissingError
-from muzero_rc.evaluation.encoder import ClipSource, Method
-from muzero_rc.evaluation.policy_encoder import PolicyEncoder
-from muzero_rc.evaluation.quality import clip_quality
-from muzero_rc.policies import make_policy
+from muzero_rc.evaluation.grid.encoder import ClipSource, Method
+from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder
+from muzero_rc.evaluation.measure.quality import clip_quality
+from muzero_rc.policies.registry import make_policy
 from muzero_rc.video import metrics as measuring
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -177,7 +177,7 @@ def test_frames_that_are_not_the_encoded_ones_are_noticed(source, clip, monkeypa
     encoder = PolicyEncoder(make_policy)
     encoder.open(source)
     monkeypatch.setattr(
-        "muzero_rc.evaluation.policy_encoder.video.measure",
+        "muzero_rc.evaluation.grid.policy_encoder.video.measure",
         lambda *a, **k: measuring.measure(*a, **{**k, "height": 180, "max_frames": FRAMES - 1}),
     )
     with pytest.raises(EncoderError, match="does not have the PSNR that the encoder told"):

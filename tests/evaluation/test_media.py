@@ -13,7 +13,7 @@ from muzero_rc.cli.evaluate import EvaluateArgs
 from muzero_rc.cli.main import main
 from muzero_rc.cli.provenance import command_line, environment
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.evaluation.frame_trace import FrameTrace
+from muzero_rc.evaluation.measure.frame_trace import FrameTrace
 from muzero_rc.evaluation.media import MediaFolder, replacing
 from muzero_rc.evaluation.results import EncodeRecord, Results
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType

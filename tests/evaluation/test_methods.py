@@ -15,18 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muzero_rc import policies, video
+from muzero_rc import video
 from muzero_rc.cli.main import main
 from muzero_rc.cli.methods import methods_of, split_spec
-from muzero_rc.env import effort, gops, landing, piloted_landing
-from muzero_rc.env.clip import Clip
-from muzero_rc.env.rollout import rollout
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control import frame_speed as effort
+from muzero_rc.env.control import gop as gops
+from muzero_rc.env.control.rate import probe as piloted_landing
+from muzero_rc.env.control.rate import two_pass as landing
+from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import EncoderError, InputError, ToolMissingError
-from muzero_rc.evaluation.encoder import ClipInfo, ClipSource
-from muzero_rc.evaluation.external import encode_external, external_method, split_command
+from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource
+from muzero_rc.evaluation.grid.external import encode_external, external_method, split_command
 from muzero_rc.evaluation.results import Results
-from muzero_rc.policies import OffsetsForTarget, make_policy, policy_package
+from muzero_rc.policies.registry import OffsetsForTarget, make_policy, policy_package
+from muzero_rc.policies.registry import registry as policies
 from muzero_rc.types import FrameInfo, UpdateType
 
 pytestmark = pytest.mark.usefixtures("own_cache")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from muzero_rc import disk_cache
 from muzero_rc.cli.main import main
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.rate_time import rate_time
+from muzero_rc.evaluation.grid.store import EncodeStore
+from muzero_rc.evaluation.measure.rate_time import rate_time
 from muzero_rc.evaluation.results import Results
-from muzero_rc.evaluation.store import EncodeStore
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from fake_rd import FakeEncoder
 
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.evaluation.encoder import ClipSource, Method
+from muzero_rc.evaluation.grid.encoder import ClipSource, Method
+from muzero_rc.evaluation.grid.store import EncodeStore
+from muzero_rc.evaluation.measure.summary import compare, mark_targets, summarize
+from muzero_rc.evaluation.report.table import make_console, results_report
 from muzero_rc.evaluation.results import (
     BdEntry,
     EncodeRecord,
@@ -20,9 +23,6 @@ from muzero_rc.evaluation.results import (
     Results,
     write_atomically,
 )
-from muzero_rc.evaluation.store import EncodeStore
-from muzero_rc.evaluation.summary import compare, mark_targets, summarize
-from muzero_rc.evaluation.table import make_console, results_report
 
 
 def encode(tmp_path: Path, spec: str, target: int, clip: str = "a") -> EncodeRecord:

@@ -16,12 +16,12 @@ import psutil
 import pytest
 from fake_rd import FakeEncoder, square
 
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.compute.local import TaskFailure, WorkerPool
+from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.evaluation.encoder import ClipSource, Method, encode_key, find_sources, jittered
-from muzero_rc.evaluation.pool import TaskFailure, WorkerPool
+from muzero_rc.evaluation.grid.encoder import ClipSource, Method, encode_key, find_sources, jittered
+from muzero_rc.evaluation.grid.runner import EvaluationPlan, Progress, run_evaluation
 from muzero_rc.evaluation.results import Results
-from muzero_rc.evaluation.runner import EvaluationPlan, Progress, run_evaluation
 
 TARGETS = (128, 256, 512, 1024)
 
@@ -352,9 +352,9 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path) -> None:
             from pathlib import Path
             sys.path.insert(0, {str(Path(__file__).parent)!r})
             from fake_rd import FakeEncoder
-            from muzero_rc.env.settings import EncoderSettings
-            from muzero_rc.evaluation.encoder import ClipSource, Method
-            from muzero_rc.evaluation.runner import EvaluationPlan, run_evaluation
+            from muzero_rc.env.codec.settings import EncoderSettings
+            from muzero_rc.evaluation.grid.encoder import ClipSource, Method
+            from muzero_rc.evaluation.grid.runner import EvaluationPlan, run_evaluation
 
             if __name__ == "__main__":
                 here = Path({str(tmp_path)!r})

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from muzero_rc.env.settings import EncoderSettings
+from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.encoder import ClipSource, Method
+from muzero_rc.evaluation.grid.encoder import ClipSource, Method
+from muzero_rc.evaluation.measure.summary import compare, mark_targets, summarize
+from muzero_rc.evaluation.report.sheet import Cell, Sheet, as_rich, render
+from muzero_rc.evaluation.report.table import results_document, results_sheets
 from muzero_rc.evaluation.results import Results
-from muzero_rc.evaluation.sheet import Cell, Sheet, as_rich, render
-from muzero_rc.evaluation.summary import compare, mark_targets, summarize
-from muzero_rc.evaluation.table import results_document, results_sheets
 
 METHODS = ["vbr", "proposal", "save:0.1"]
 TARGETS = [256, 384, 512, 768, 1024]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.statistics import (
+from muzero_rc.evaluation.measure.statistics import (
     bootstrap_mean,
     bootstrap_within,
     holm,

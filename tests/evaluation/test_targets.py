@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.targets import (
+from muzero_rc.evaluation.measure.targets import (
     MAX_PROBES,
     TOLERANCE_DB,
     Probe,

@@ -24,14 +24,14 @@ from muzero_rc.agents.config import (
     ReplayConfig,
     SearchConfig,
 )
-from muzero_rc.env.encoder_model import ModelBackend, ModelClip
-from muzero_rc.env.observation import (
+from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
     GLOBAL_FEATURES,
     HISTORY_FEATURES,
 )
 from muzero_rc.env.rewards import REWARD_KINDS, Reference, Reward, RewardConfig, make_reward
+from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
 from muzero_rc.training.model_play import ModelTask, ModelTraining
 from muzero_rc.types import EpisodeScore
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from muzero_rc.env.baselines import ConstantPolicy
-from muzero_rc.env.observation import FRAME_FEATURES, GLOBAL_FEATURES
+from muzero_rc.env.control.baselines import ConstantPolicy
+from muzero_rc.env.observation.builder import FRAME_FEATURES, GLOBAL_FEATURES
 from muzero_rc.training.perturbation import MODEL_COLUMNS, PerturbedPolicy
 from muzero_rc.types import Observation, UpdateType
 

@@ -22,7 +22,7 @@ from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.corpus import CorpusClip
-from muzero_rc.env.baselines import ProposalPolicy
+from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.rewards import (
     RewardConfig,
     make_reward,
@@ -32,15 +32,15 @@ from muzero_rc.env.rewards import (
 from muzero_rc.errors import CheckpointError, MuzeroRcError, OutputError
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import Actors, Inline
+from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
-from muzero_rc.training.explore import ExploreConfig, Study, run_study
-from muzero_rc.training.imitation import lessons_of
-from muzero_rc.training.judge import Judge
 from muzero_rc.training.log import RunLog
-from muzero_rc.training.presets import PRESETS
+from muzero_rc.training.player import Finished
 from muzero_rc.training.progress import ProgressFile
-from muzero_rc.training.self_play import Finished
-from muzero_rc.training.self_play_stage import SelfPlayStage, checked_update, is_one_sided
+from muzero_rc.training.scorer import Judge
+from muzero_rc.training.stages.collect import ExploreConfig, Study, run_study
+from muzero_rc.training.stages.imitate import lessons_of
+from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update, is_one_sided
 from muzero_rc.training.studies import Studies, fit_teacher
 from muzero_rc.training.tasks import Task
 

@@ -1,0 +1,26 @@
+"""The teacher: searches the qindexes of a clip by encoding it again and again.
+
+It knows nothing of libvpx: what it needs of an encoder is `PlanEncoder`.
+"""
+
+from muzero_rc.agents.hindsight.encoder import Cancelled, Outcome, PlanEncoder
+from muzero_rc.agents.hindsight.plan import Anchor, Plan, frame_key
+from muzero_rc.agents.hindsight.search import SEARCH_VERSION, SearchProgress, SearchResult, search
+from muzero_rc.agents.hindsight.starts import piloted_plans, start_plans
+from muzero_rc.agents.hindsight.trial_runner import Bench
+
+__all__ = [
+    "SEARCH_VERSION",
+    "Anchor",
+    "Bench",
+    "Cancelled",
+    "Outcome",
+    "Plan",
+    "PlanEncoder",
+    "SearchProgress",
+    "SearchResult",
+    "frame_key",
+    "piloted_plans",
+    "search",
+    "start_plans",
+]

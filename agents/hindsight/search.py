@@ -1,0 +1,490 @@
+"""Hindsight search: the qindexes of a clip that give the highest PSNR at its target.
+
+Encodes are spent on, in this order: families of trajectories to start from; where a pilot
+went ahead, steps of whole kinds of frames (`families`); a shift of the best of them, which
+tells the price of rate and lands it; steps of all frames at once along measured slopes
+(`response`); single moves, several in an encode (`moves`); a last landing. What is compared
+is PSNR avg less the price of the rate,
+
+    J = psnr_avg - slope (d + CURVE d^2),   d = log2(actual / target)
+
+the square keeping the search near its target; what is returned is the encode of highest
+PSNR avg among those on target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from muzero_rc.agents.hindsight.encoder import Outcome
+from muzero_rc.agents.hindsight.families import descend
+from muzero_rc.agents.hindsight.moves import Move, Moves, credits
+from muzero_rc.agents.hindsight.plan import Anchor, FrameKey, Plan, frame_key
+from muzero_rc.agents.hindsight.rate_accuracy import OCTAVES_PER_QINDEX, TOLERANCE, land, on_target
+from muzero_rc.agents.hindsight.response import FrameWorth, ResponseModel
+from muzero_rc.agents.hindsight.trial_runner import Bench
+
+__all__ = ["SEARCH_VERSION", "SearchProgress", "SearchResult", "search"]
+
+SEARCH_VERSION = 2
+"""Raised whenever a search takes another way: results of before are not taken for these."""
+
+_USUAL_SLOPE = 4.5  # dB per octave
+_LEAST_SLOPE, _LARGEST_SLOPE = 1.5, 12.0
+_NEAR = 0.1  # octaves from the target that count for the slope
+_LEAST_SPREAD = 0.03  # octaves that two encodes must be apart to tell a slope
+_CURVE = 6.0
+_TAIL = 0.35  # of the frames
+_DOUBT = 1.0  # dB per octave
+_PROBE = 5.0  # qindexes of the shift that measures the slope
+_LANDING_TRIES = 3
+_SEVERAL_LINES = 50  # budget from which two starts are followed before one is chosen
+_KINDS_FROM = 20  # encodes of the budget; with fewer the starts and single moves are worth more
+_KINDS_SHARE = 0.5  # of the budget, the starts included
+_RESERVE = 3  # encodes for the last landing
+_TRUSTS = (0.4, 0.8)  # shares of the model's steps
+_FIRST_LIMIT = 24.0  # qindexes that the model may move a frame by
+_LEAST_GAIN = 1e-3  # dB
+_WORTH_A_SHIFT = 0.01  # dB
+
+
+@dataclass(frozen=True)
+class SearchProgress:
+    """How far a search is.
+
+    Attributes:
+      spent: encodes of the budget.
+      budget: most encodes.
+      psnr_avg: of the best encode on target, dB; NaN while there is none.
+      gain: share of bits saved over the first encode at the same PSNR avg.
+    """
+
+    spent: int
+    budget: int
+    psnr_avg: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+      plan: the best plan.
+      outcome: what it gave.
+      first: what the first plan gave.
+      on_target: over its target by no more than the tolerance; False if none was.
+      slope: price of rate, dB of PSNR avg per octave.
+      gain: share of bits saved over the first encode at the same PSNR avg.
+      spent: encodes of the budget that were used, those known from earlier runs included.
+      encodes: those that were really made.
+      stopped_early: nothing was gained for a while.
+      interrupted: by Ctrl-C.
+    """
+
+    plan: Plan
+    outcome: Outcome
+    first: Outcome
+    on_target: bool
+    slope: float
+    gain: float
+    spent: int
+    encodes: int
+    stopped_early: bool
+    interrupted: bool
+
+
+def search(
+    bench: Bench,
+    starts: Sequence[Plan],
+    *,
+    patience: int | None = None,
+    width: int | None = None,
+    piloted: bool = False,
+    on_progress: Callable[[SearchProgress], None] | None = None,
+) -> SearchResult:
+    """Searches until the budget is spent, nothing is gained any more, or Ctrl-C.
+
+    Args:
+      bench: plays plans; its budget is this search's.
+      starts: plans to start from, the first of them what gains are told against.
+      patience: encodes without gain after which it stops; a third of the budget, 12 at
+        least, if not given.
+      width: moves that are tried side by side; as many as the bench has threads if not
+        given. The way that is taken depends on it.
+      piloted: a pilot went ahead, so that plans with feedback land by themselves and
+        libvpx's plan does not react to what was spent: kinds of frames are searched
+        first, then fixed qindexes. Else moves are steps from libvpx's proposals, which
+        come back to the budget by that; see docs/teacher.md for what each gained.
+      on_progress: called after each round, in this thread.
+
+    Raises:
+      KeyboardInterrupt: before any encode was finished.
+      ValueError: no starts, or no budget.
+    """
+    if not starts or bench.budget < 1:
+        raise ValueError("a search needs a plan to start from and a budget of at least 1")
+    run = _Search(bench, starts, patience, width, piloted, on_progress)
+    interrupted = False
+    try:
+        run.run()
+    except KeyboardInterrupt:
+        if not bench.tries:
+            raise
+        interrupted = True
+    return run.result(interrupted)
+
+
+def _tail(outcome: Outcome) -> tuple[set[FrameKey] | None, float]:
+    """The last frames in coding order and their share of bits; all frames if it is small."""
+    decided = [(info, result) for info, result in outcome.frames if info is not None]
+    last = decided[round((1.0 - _TAIL) * len(decided)) :]
+    total = sum(result.bits for _, result in decided)
+    share = sum(result.bits for _, result in last) / max(total, 1)
+    if share < _TAIL / 4:
+        return None, 1.0
+    return {frame_key(info) for info, _ in last}, share
+
+
+class _Search:
+    """State of one search."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        starts: Sequence[Plan],
+        patience: int | None,
+        width: int | None,
+        piloted: bool,
+        on_progress: Callable[[SearchProgress], None] | None,
+    ) -> None:
+        self._bench = bench
+        self._starts = starts
+        self._patience = max(12, bench.budget // 3) if patience is None else patience
+        self._width = width or bench.jobs
+        self._piloted = piloted
+        self._on_progress = on_progress
+        self._slope = _USUAL_SLOPE
+        self._rate = OCTAVES_PER_QINDEX
+        self._response = ResponseModel()
+        self._moves = Moves()
+        self._stopped_early = False
+        self._idle = 0
+        self._plan = starts[0]
+        self._outcome: Outcome | None = None
+
+    # ------------------------------------------------------------ phases
+
+    def run(self) -> None:
+        budget = self._bench.budget
+        lines = self._start()[: 1 + (budget >= _SEVERAL_LINES)]
+        ends = []
+        for self._plan, self._outcome in lines:
+            self._land(_LANDING_TRIES)
+            self._follow_slopes(max(2, budget // 8) // len(lines))
+            ends.append((self._plan, self._outcome))
+        self._plan, self._outcome = max(ends, key=lambda pair: self._value(pair[1]))
+        self._move(_RESERVE)
+        self._freeze()
+        self._land(self._bench.left, tail=True)
+        # What the last landing did not need.
+        self._move(0)
+
+    def _start(self) -> list[tuple[Plan, Outcome]]:
+        """Plays the families, and the best of them again, shifted onto the target.
+
+        Returns:
+          What to go on from, the best first.
+        """
+        budget = self._bench.budget
+        count = min(max(round(0.2 * budget) + 1, 1), len(self._starts))
+        starts = list(self._starts[:count])
+        played = self._finished(starts, self._play(starts))
+        for (_, before), (_, after) in zip(played, played[1:], strict=False):
+            self._response.learn(before, after)
+        if self._piloted and budget >= _KINDS_FROM:
+            found = self._descend(played)
+            played = [found, *(pair for pair in played if pair[0] is not found[0])]
+        # How much rate is worth is not known yet, so what is far off the target is doubted.
+        played.sort(key=lambda p: self._plain(p[1]) - _DOUBT * abs(p[1].octaves), reverse=True)
+        bases = [self._base(*pair) for pair in played[: 1 + (budget >= 20) + (budget >= 50)]]
+        shifts = [outcome.octaves / self._rate for _, outcome in bases]
+        if abs(shifts[0]) < _PROBE:
+            shifts[0] = math.copysign(_PROBE, shifts[0] or 1.0)
+        plans = [base.shifted(shift) for (base, _), shift in zip(bases, shifts, strict=True)]
+        outcomes = self._play(plans)
+        self._measure_price(bases, shifts, outcomes)
+        lines = []
+        for base, plan, outcome in zip(bases, plans, outcomes, strict=True):
+            pairs = [base] if outcome is None else [base, (plan, outcome)]
+            lines.append(max(pairs, key=lambda pair: self._value(pair[1])))
+        return sorted(lines, key=lambda pair: self._value(pair[1]), reverse=True)
+
+    def _descend(self, played: Sequence[tuple[Plan, Outcome]]) -> tuple[Plan, Outcome]:
+        """The best of the plans so far, with the steps of kinds that this clip wants."""
+        limit = round(_KINDS_SHARE * self._bench.budget)
+        landing = [pair for pair in played if pair[0].anchor is not Anchor.VBR]
+        start = max(landing or played, key=lambda pair: self._value(pair[1]))
+
+        def more() -> bool:
+            return self._bench.spent < limit
+
+        return descend(self._play, self._value, start, more, self._width)
+
+    def _freeze(self) -> bool:
+        """Goes on from the qindexes of the best encode: as they are, they cost nothing.
+
+        Returns:
+          Whether that is a change.
+        """
+        if self._outcome is None or self._plan.anchor is Anchor.FIXED:
+            return False
+        self._plan = Plan.frozen(self._outcome.frames)
+        self._outcome = self._play([self._plan])[0]
+        return True
+
+    @staticmethod
+    def _finished(
+        plans: Sequence[Plan], outcomes: Sequence[Outcome | None]
+    ) -> list[tuple[Plan, Outcome]]:
+        return [(p, o) for p, o in zip(plans, outcomes, strict=True) if o is not None]
+
+    def _base(self, plan: Plan, outcome: Outcome) -> tuple[Plan, Outcome]:
+        """The plan to move frames in, with what it gives, of libvpx's own encode about."""
+        if not self._piloted and plan.anchor in (Anchor.PROPOSAL, Anchor.FEEDBACK):
+            return plan, outcome
+        return Plan.frozen(outcome.frames), outcome
+
+    def _measure_price(
+        self,
+        bases: Sequence[tuple[Plan, Outcome]],
+        shifts: Sequence[float],
+        outcomes: Sequence[Outcome | None],
+    ) -> None:
+        """The clip's own slope, from shifts towards the target."""
+        slopes, rates = [], []
+        for (_, before), shift, after in zip(bases, shifts, outcomes, strict=True):
+            if after is None or before.structure != after.structure:
+                continue
+            self._response.learn(before, after)
+            moved = before.octaves - after.octaves
+            if abs(moved) > _LEAST_SPREAD:
+                slopes.append((before.score.psnr_avg - after.score.psnr_avg) / moved)
+                rates.append(moved / shift)
+        if slopes:
+            self._slope = min(max(float(np.median(slopes)), _LEAST_SLOPE), _LARGEST_SLOPE)
+            self._rate = min(max(float(np.median(rates)), 0.008), 0.12)
+
+    def _land(self, tries: int, *, tail: bool = False) -> None:
+        """Brings the plan onto its target; goes on from there.
+
+        Args:
+          tries: most encodes.
+          tail: shift the end of the clip only. What is before it stays as it was found,
+            as coding is causal; a shift of all frames by one costs more than it seems,
+            because moves were chosen for what they gave to the last bit.
+        """
+        if self._outcome is None:
+            return
+        before, rate, keys = self._outcome, self._rate, None
+        if tail:
+            keys, share = _tail(before)
+            rate *= share
+        found: list[tuple[Plan, Outcome]] = []
+
+        def on_shift(plan: Plan, outcome: Outcome) -> None:
+            self._response.learn(before, outcome)
+            found.append((plan, outcome))
+            self._report()
+
+        land(self._bench, self._plan, before, tries, rate=rate, keys=keys, on_shift=on_shift)
+        if not tail:
+            self._refine_price([before, *(outcome for _, outcome in found)])
+        if found:
+            pairs = [*found, (self._plan, before)]
+            self._plan, self._outcome = max(pairs, key=lambda pair: self._value(pair[1]))
+
+    def _refine_price(self, outcomes: Sequence[Outcome]) -> None:
+        """The slope at the target, from shifts of one plan."""
+        same = [o for o in outcomes if o.structure == outcomes[0].structure]
+        octaves = np.array([o.octaves for o in same])
+        if np.ptp(octaves) < _LEAST_SPREAD:
+            return
+        psnr = np.array([o.score.psnr_avg for o in same])
+        weight = np.exp(-np.abs(octaves) / _NEAR)
+        off = octaves - np.average(octaves, weights=weight)
+        slope = float((weight * off * psnr).sum() / (weight * off * off).sum())
+        self._slope = min(max(slope, _LEAST_SLOPE), _LARGEST_SLOPE)
+
+    def _follow_slopes(self, tries: int) -> None:
+        """Steps of all frames at once, as far as the model of responses is trusted."""
+        limit, end = _FIRST_LIMIT, self._bench.spent + tries
+        while self._bench.spent < end and self._bench.left > _RESERVE and limit >= 8.0:
+            assert self._outcome is not None
+            before = self._outcome
+            trusts = _TRUSTS[: min(end - self._bench.spent, self._bench.left - _RESERVE)]
+            plans = [self._model_plan(trust, limit) for trust in trusts]
+            spent = self._bench.spent
+            improved = False
+            for plan, outcome in zip(plans, self._play(plans), strict=True):
+                if outcome is not None:
+                    self._response.learn(before, outcome)
+                    improved |= self._offer(plan, outcome, self._value)
+            if self._bench.spent == spent:
+                return
+            if not improved:
+                limit /= 2.0
+
+    def _model_plan(self, trust: float, limit: float) -> Plan:
+        """Every frame's best step by the model, at the price at which the bits fit."""
+        assert self._outcome is not None
+        low, high = self._slope / 16.0, self._slope * 16.0
+        steps: dict[FrameKey, int] = {}
+        for _ in range(24):
+            slope = math.sqrt(low * high)
+            worth = self._response.worth(self._outcome, slope)
+            steps = {key: round(trust * w.best_step(limit)) for key, w in worth.items()}
+            if self._predicted(worth, steps) > 0:
+                low = slope
+            else:
+                high = slope
+        return self._plan.moved(steps)
+
+    def _predicted(
+        self, worth: Mapping[FrameKey, FrameWorth], steps: Mapping[FrameKey, int]
+    ) -> float:
+        """Octaves over the target after steps."""
+        assert self._outcome is not None
+        share = sum(w.share * (2.0 ** (-w.rate * steps[key]) - 1.0) for key, w in worth.items())
+        return self._outcome.octaves + math.log2(max(1.0 + share, 1e-3))
+
+    def _move(self, reserve: int) -> None:
+        """Single moves until the budget ends or nothing helps."""
+        while self._outcome is not None:
+            before = self._outcome
+            close = abs(before.score.overshoot) <= TOLERANCE
+            left = self._bench.left - (0 if close else reserve)
+            self._moves.update(before)
+            price = self._slope * (1.0 + 2.0 * _CURVE * before.octaves)
+            worth = self._response.worth(before, price)
+            sets = self._moves.choose(worth, min(self._width, left)) if left > 0 else []
+            stalled = not sets or self._idle >= self._patience // 2
+            if left > 0 and stalled and self._freeze():
+                # Fixed qindexes leave other ways open than steps from proposals do.
+                self._moves, self._idle = Moves(), 0
+                continue
+            if not sets or self._idle >= self._patience:
+                self._stopped_early = left > 0
+                return
+            plans = [self._with(moves) for moves in sets]
+            outcomes = self._play(plans)
+            for plan, outcome in zip(plans, outcomes, strict=True):
+                if outcome is not None:
+                    self._response.learn(before, outcome)
+                    self._offer(plan, outcome, self._value)
+            adopted: Outcome | None = self._outcome
+            if adopted is before:
+                adopted = self._bring_back(plans, outcomes)
+            for moves, outcome in zip(sets, outcomes, strict=True):
+                if outcome is not None:
+                    gains = self._gains(before, outcome, moves, price)
+                    self._moves.settle(moves, gains, outcome is adopted)
+            self._idle = 0 if self._outcome is not before else self._idle + len(sets)
+
+    def _bring_back(
+        self, plans: Sequence[Plan], outcomes: Sequence[Outcome | None]
+    ) -> Outcome | None:
+        """A move that gained, but led off the target, has its try with a shift.
+
+        Returns:
+          The outcome whose plan, shifted, is now the one to go on from.
+        """
+        assert self._outcome is not None
+        pairs = [(p, o) for p, o in zip(plans, outcomes, strict=True) if o is not None]
+        if not pairs or self._bench.left <= _RESERVE:
+            return None
+        plan, outcome = max(pairs, key=lambda pair: self._plain(pair[1]))
+        if self._plain(outcome) <= self._plain(self._outcome) + _WORTH_A_SHIFT:
+            return None
+        shifted = plan.shifted(outcome.octaves / self._rate)
+        found = self._play([shifted])[0]
+        if found is None:
+            return None
+        self._response.learn(outcome, found)
+        return outcome if self._offer(shifted, found, self._value) else None
+
+    def _with(self, moves: Sequence[Move]) -> Plan:
+        plan = self._plan
+        for move in moves:
+            plan = plan.moved(move.steps)
+        return plan
+
+    def _gains(
+        self, before: Outcome, after: Outcome, moves: Sequence[Move], price: float
+    ) -> list[float]:
+        found = credits(before, after, moves, price)
+        if found is None:
+            whole = self._value(after) - self._value(before)
+            return [whole / len(moves)] * len(moves)
+        rest = (self._value(after) - self._value(before) - sum(found)) / len(moves)
+        return [gain + rest for gain in found]
+
+    # ------------------------------------------------------------ keeping account
+
+    def _plain(self, outcome: Outcome) -> float:
+        return outcome.score.psnr_avg - self._slope * outcome.octaves
+
+    def _value(self, outcome: Outcome) -> float:
+        octaves = outcome.octaves
+        return self._plain(outcome) - self._slope * _CURVE * octaves * octaves
+
+    def _offer(self, plan: Plan, outcome: Outcome, value: Callable[[Outcome], float]) -> bool:
+        """Goes on from an encode if it is better."""
+        assert self._outcome is not None
+        if value(outcome) <= value(self._outcome) + _LEAST_GAIN:
+            return False
+        self._plan, self._outcome = plan, outcome
+        return True
+
+    def _play(self, plans: Sequence[Plan]) -> list[Outcome | None]:
+        outcomes = self._bench.play(plans)
+        self._report()
+        return outcomes
+
+    def _report(self) -> None:
+        if self._on_progress is None or not self._bench.tries:
+            return
+        _, best, good = self._best()
+        psnr = best.score.psnr_avg if good else float("nan")
+        spent, budget = self._bench.spent, self._bench.budget
+        self._on_progress(SearchProgress(spent, budget, psnr, self._saved(best)))
+
+    def _best(self) -> tuple[Plan, Outcome, bool]:
+        tries = self._bench.tries
+        good = [pair for pair in tries if on_target(pair[1])]
+        if good:
+            return (*max(good, key=lambda pair: pair[1].score.psnr_avg), True)
+        return (*min(tries, key=lambda pair: pair[1].score.actual_kbps), False)
+
+    def _saved(self, outcome: Outcome) -> float:
+        first = self._bench.tries[0][1]
+        return 1.0 - 2.0 ** (-(self._plain(outcome) - self._plain(first)) / self._slope)
+
+    def result(self, interrupted: bool) -> SearchResult:
+        plan, outcome, good = self._best()
+        return SearchResult(
+            plan=plan,
+            outcome=outcome,
+            first=self._bench.tries[0][1],
+            on_target=good,
+            slope=self._slope,
+            gain=self._saved(outcome),
+            spent=self._bench.spent,
+            encodes=self._bench.encodes,
+            stopped_early=self._stopped_early,
+            interrupted=interrupted,
+        )

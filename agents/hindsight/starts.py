@@ -1,0 +1,50 @@
+"""Families of good trajectories to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from muzero_rc.agents.hindsight.families import BASE_REFERENCES, DEEP_REFERENCES, KEYS
+from muzero_rc.agents.hindsight.plan import Anchor, Kind, Plan
+
+__all__ = ["piloted_plans", "start_plans"]
+
+_REFERENCES: Sequence[Kind] = KEYS + BASE_REFERENCES
+
+
+def start_plans(*, policy: bool = False) -> list[Plan]:
+    """Plans to begin with, the most promising first.
+
+    libvpx's own rate control, its proposals, these with feedback on the budget; then
+    proposals stretched around the middle of the range, and with offsets for references
+    by depth.
+
+    Args:
+      policy: begin with what a given policy chooses.
+    """
+    plans = [Plan(Anchor.POLICY)] if policy else []
+    plans += [Plan(Anchor.PROPOSAL), Plan(Anchor.VBR), Plan(Anchor.FEEDBACK)]
+    plans += [
+        _feedback(references, deep)
+        for references, deep in ((-8.0, 0.0), (8.0, 0.0), (-12.0, -8.0), (0.0, 8.0))
+    ]
+    return [*plans, Plan(Anchor.FEEDBACK, stretch=1.2), Plan(Anchor.FEEDBACK, stretch=0.8)]
+
+
+def piloted_plans(*, policy: bool = False) -> list[Plan]:
+    """Plans to begin with where a pilot went ahead, the most promising first.
+
+    What the feedback of three passes makes of the proposals, with the steps of kinds that
+    are best in the mean and without; libvpx's own rate control, which recodes what comes
+    out too cheap. The rest is for a descent over kinds to find (`families.descend`).
+
+    Args:
+      policy: begin with what a given policy chooses.
+    """
+    plans = [Plan(Anchor.POLICY)] if policy else []
+    return [*plans, _feedback(6.0, -8.0), Plan(Anchor.FEEDBACK), Plan(Anchor.VBR)]
+
+
+def _feedback(references: float, deep: float) -> Plan:
+    by_kind = dict.fromkeys(_REFERENCES, references) | dict.fromkeys(DEEP_REFERENCES, deep)
+    return Plan(Anchor.FEEDBACK, by_kind=by_kind)

@@ -1,0 +1,125 @@
+"""Plays plans within a budget: several at a time, none twice."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+
+from muzero_rc.agents.hindsight.encoder import Outcome, PlanEncoder
+from muzero_rc.agents.hindsight.plan import Anchor, Plan
+
+__all__ = ["Bench"]
+
+
+class Bench:
+    """Plays plans and remembers them.
+
+    A plan costs one of the budget the first time that it is asked for, also if its
+    outcome is known from an earlier run: so a run that goes on takes the same way, and
+    ends where the first would have ended. A plan that makes the same decisions as one
+    before costs nothing. libvpx's state cannot be copied, so what two encodes have in
+    common at their beginning is encoded again.
+
+    Attributes:
+      spent: plans played.
+      encodes: those of them that had to be encoded.
+      budget: most plans.
+    """
+
+    def __init__(
+        self,
+        encoder: PlanEncoder,
+        budget: int,
+        *,
+        jobs: int = 1,
+        known: Mapping[str, Outcome] | None = None,
+        on_encode: Callable[[Plan, Outcome], None] | None = None,
+    ) -> None:
+        """Starts with the whole budget.
+
+        Args:
+          encoder: plays plans.
+          budget: most plans.
+          jobs: threads.
+          known: outcomes by `Plan.identity`, from earlier runs.
+          on_encode: told of every encode that was really made, in this thread.
+        """
+        self.spent = 0
+        self.encodes = 0
+        self.budget = budget
+        self.jobs = jobs
+        self._encoder = encoder
+        self._known = dict(known or {})
+        self._on_encode = on_encode
+        self._played: dict[str, tuple[Plan, Outcome]] = {}
+
+    @property
+    def left(self) -> int:
+        """Plans that can still be played."""
+        return self.budget - self.spent
+
+    @property
+    def tries(self) -> list[tuple[Plan, Outcome]]:
+        """All plans played, in order."""
+        return list(self._played.values())
+
+    def play(self, plans: Sequence[Plan]) -> list[Outcome | None]:
+        """Outcomes of plans; None for those that the budget does not reach."""
+        new: dict[str, Plan] = {}
+        for plan in plans:
+            name = plan.identity
+            if name in self._played or name in new or len(new) >= self.left:
+                continue
+            same = self._same_decisions(plan)
+            if same is None:
+                new[name] = plan
+            else:
+                self._played[name] = (plan, same)
+        try:
+            self._encode({name: p for name, p in new.items() if name not in self._known})
+        finally:
+            # Of a round that was cut short, what was finished counts.
+            for name, plan in new.items():
+                if name in self._known:
+                    self.spent += 1
+                    self._played[name] = (plan, self._known[name])
+        return [
+            self._played[plan.identity][1] if plan.identity in self._played else None
+            for plan in plans
+        ]
+
+    def _same_decisions(self, plan: Plan) -> Outcome | None:
+        for played, outcome in self._played.values():
+            # A frame that libvpx coded twice leaves traces: its qindexes do not repeat it.
+            if played.anchor is not Anchor.VBR and plan.repeats(outcome.frames):
+                return outcome
+        return None
+
+    def _encode(self, plans: Mapping[str, Plan]) -> None:
+        if not plans:
+            return
+        cancelled = threading.Event()
+        with ThreadPoolExecutor(min(self.jobs, len(plans))) as pool:
+            running = {
+                pool.submit(self._encoder.encode, plan, cancelled): name
+                for name, plan in plans.items()
+            }
+            try:
+                for done in as_completed(running):
+                    self._keep(plans[running.pop(done)], done.result())
+            except BaseException:
+                # The encoders stop within a frame; those that were done by then count.
+                cancelled.set()
+                for future in running:
+                    future.cancel()
+                for future in wait(running).done:
+                    if not future.cancelled() and future.exception() is None:
+                        self._keep(plans[running[future]], future.result())
+                raise
+
+    def _keep(self, plan: Plan, outcome: Outcome) -> None:
+        self._known[plan.identity] = outcome
+        self.encodes += 1
+        if self._on_encode is not None:
+            self._on_encode(plan, outcome)

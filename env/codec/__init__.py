@@ -1,0 +1,1 @@
+"""libvpx as a device: clips, first passes and sessions. It has no opinions."""

@@ -1,0 +1,228 @@
+"""A clip: raw frames, decoded once, in native memory or streamed when they do not fit."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from muzero_rc import video
+from muzero_rc.env.codec import _native
+from muzero_rc.errors import InputError
+
+__all__ = ["Clip", "default_memory_limit"]
+
+_MAX_SIDE = 16384
+_LIBVPX_COLOR_SPACE = {"smpte170m": 3, "bt470bg": 1, "bt709": 2, "smpte240m": 4, "bt2020nc": 5}
+_LIBVPX_COLOR_RANGE = {"tv": 0, "pc": 1}
+
+
+def default_memory_limit() -> int:
+    """Bytes that one clip's frames may take: a third of the memory that is free now."""
+    return int(psutil.virtual_memory().available) // 3
+
+
+class Clip:
+    """Raw I420 8-bit frames of one video at a constant frame rate.
+
+    A clip in memory is shared by all sessions on it and never changes. A clip larger
+    than the limit streams: each pass over it runs its own decoder, and its number of
+    frames is known exactly only after the first pass.
+
+    Attributes:
+      name: what people call it, a file name.
+      width: pixels.
+      height: pixels.
+      fps: frames per second, exact.
+      sha256: hash of what was decoded: of all frames with size and frame rate for a
+        clip in memory, of the file with size, rate and limits for a streamed one.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        width: int,
+        height: int,
+        fps: Fraction,
+        sha256: str,
+        store: Any | None,
+        num_frames: int | None,
+        source: tuple[Path, int | None, int | None] | None = None,
+        color_space: int = -1,
+        color_range: int = -1,
+    ) -> None:
+        self.name = name
+        self.width = width
+        self.height = height
+        self.fps = fps
+        self.sha256 = sha256
+        self.color_space = color_space
+        self.color_range = color_range
+        self._store = store
+        self._num_frames = num_frames
+        self._source = source
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        height: int | None = None,
+        max_frames: int | None = None,
+        memory_limit_bytes: int | None = None,
+        on_frames: Callable[[int], None] | None = None,
+    ) -> Clip:
+        """Decodes a video file.
+
+        Args:
+          path: any file that ffmpeg reads.
+          height: scale down to this many lines, keeping the aspect; never up.
+          max_frames: take the first frames only.
+          memory_limit_bytes: frames above this are streamed instead of kept;
+            `default_memory_limit()` if not given.
+          on_frames: told now and then how many frames are decoded.
+
+        Raises:
+          InputError: the file is missing, damaged, or has no video.
+          ToolMissingError: ffmpeg is not installed.
+        """
+        path = Path(path)
+        limit = default_memory_limit() if memory_limit_bytes is None else memory_limit_bytes
+        with video.open_decoder(path, height=height, max_frames=max_frames) as decoder:
+            width, lines, fps = decoder.width, decoder.height, decoder.fps
+            _check_size(path.name, width, lines)
+            store = _native.FrameStore(width, lines)
+            fits = store.read_from(decoder.fileno(), max_frames or 0, limit, on_frames)
+            if fits:
+                decoder.check()
+        common: dict[str, Any] = {
+            "name": path.name,
+            "width": width,
+            "height": lines,
+            "fps": fps,
+            "color_space": _LIBVPX_COLOR_SPACE.get(decoder.info.color_space or "", -1),
+            "color_range": _LIBVPX_COLOR_RANGE.get(decoder.info.color_range or "", -1),
+        }
+        if fits:
+            if len(store) == 0:
+                raise InputError(f"{path}: no frame could be decoded")
+            digest = _hash_frames(store, width, lines, fps)
+            return cls(sha256=digest, store=store, num_frames=len(store), **common)
+        store.clear()
+        digest = _hash_file(path, f"{width}x{lines} {fps} {height} {max_frames}")
+        source = (path, height, max_frames)
+        return cls(sha256=digest, store=None, num_frames=None, source=source, **common)
+
+    @classmethod
+    def from_frames(
+        cls,
+        frames: npt.NDArray[np.uint8],
+        width: int,
+        height: int,
+        fps: Fraction | int,
+        name: str = "array",
+    ) -> Clip:
+        """A clip of frames that are at hand.
+
+        Args:
+          frames: [T, bytes] uint8, each row one I420 frame: Y, then U and V at half
+            the size in each direction (rounded up).
+          width: pixels.
+          height: pixels.
+          fps: frames per second.
+          name: what to call it.
+        """
+        _check_size(name, width, height)
+        size = width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)
+        if frames.ndim != 2 or frames.shape[1] != size or frames.dtype != np.uint8:
+            raise InputError(
+                f"{name}: frames must be uint8 [T, {size}] for {width}x{height}, "
+                f"not {frames.dtype} {list(frames.shape)}"
+            )
+        if len(frames) == 0:
+            raise InputError(f"{name}: no frames")
+        store = _native.FrameStore(width, height)
+        for frame in np.ascontiguousarray(frames):
+            store.append(frame)
+        rate = Fraction(fps)
+        return cls(
+            name=name,
+            width=width,
+            height=height,
+            fps=rate,
+            sha256=_hash_frames(store, width, height, rate),
+            store=store,
+            num_frames=len(frames),
+        )
+
+    @property
+    def in_memory(self) -> bool:
+        """False if every pass over the clip decodes it anew."""
+        return self._store is not None
+
+    @property
+    def num_frames(self) -> int:
+        """Shown frames; for a streamed clip only after its first pass."""
+        if self._num_frames is None:
+            raise InputError(f"{self.name}: a streamed clip's length is known after first_pass()")
+        return self._num_frames
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds."""
+        return float(self.num_frames / self.fps)
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[Any]:
+        """A native reader over all frames from the first; closes its decoder, if any."""
+        if self._store is not None:
+            yield _native.FrameReader.from_store(self._store)
+            return
+        assert self._source is not None
+        path, height, max_frames = self._source
+        with video.open_decoder(path, height=height, max_frames=max_frames) as decoder:
+            yield _native.FrameReader.from_pipe(
+                decoder.fileno(), self.width, self.height, max_frames or 0
+            )
+
+    def frame(self, index: int) -> npt.NDArray[np.uint8]:
+        """A read-only view of one frame of a clip in memory. [bytes] uint8, I420."""
+        if self._store is None:
+            raise InputError(f"{self.name}: a streamed clip keeps no frames")
+        view: npt.NDArray[np.uint8] = self._store.frame(index)
+        return view
+
+    def note_num_frames(self, count: int) -> None:
+        """Told by the first pass how many frames a streamed clip really has."""
+        self._num_frames = count
+
+    def __repr__(self) -> str:
+        length = self._num_frames if self._num_frames is not None else "streamed"
+        return f"Clip({self.name!r}, {self.width}x{self.height}, {self.fps} fps, {length} frames)"
+
+
+def _check_size(name: str, width: int, height: int) -> None:
+    if not (1 <= width <= _MAX_SIDE and 1 <= height <= _MAX_SIDE):
+        raise InputError(f"{name}: {width}x{height} is outside of 1..{_MAX_SIDE} pixels a side")
+
+
+def _hash_frames(store: Any, width: int, height: int, fps: Fraction) -> str:
+    digest = hashlib.sha256(f"I420 {width}x{height} {fps}\n".encode())
+    for index in range(len(store)):
+        digest.update(store.frame(index))
+    return digest.hexdigest()
+
+
+def _hash_file(path: Path, how: str) -> str:
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(f"file {content} {how}\n".encode()).hexdigest()

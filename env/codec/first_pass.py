@@ -1,0 +1,202 @@
+"""The first pass over a clip: run once per clip and settings, cached on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc import disk_cache
+from muzero_rc.env.codec import _native
+from muzero_rc.env.codec.block_stats import BLOCK_VERSION, BlockWriter, map_blocks
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.settings import SESSION_SETTINGS, EncoderSettings
+from muzero_rc.errors import EncoderError
+
+__all__ = [
+    "CACHE_LIMIT_BYTES",
+    "FIRST_PASS_FIELDS",
+    "FirstPass",
+    "block_statistics",
+    "cache_folder",
+    "first_pass",
+    "native_settings",
+]
+
+FIRST_PASS_FIELDS = (
+    "frame", "weight", "intra_error", "coded_error", "sr_coded_error",
+    "frame_noise_energy", "pcnt_inter", "pcnt_motion", "pcnt_second_ref", "pcnt_neutral",
+    "pcnt_intra_low", "pcnt_intra_high", "intra_skip_pct", "intra_smooth_pct",
+    "inactive_zone_rows", "inactive_zone_cols", "MVr", "mvr_abs", "MVc", "mvc_abs",
+    "MVrv", "MVcv", "mv_in_out_count", "duration", "count",
+)  # fmt: skip
+"""libvpx's `FIRSTPASS_STATS`, in its order (vp9/encoder/vp9_firstpass.h)."""
+
+CACHE_LIMIT_BYTES = 256 * 2**20
+"""Size of the cache on disk above which the entries used longest ago go; the newest stays."""
+
+_RC_MODES = {"vbr": 0, "cq": 2, "q": 3}  # vpx_rc_mode
+
+
+@dataclass(frozen=True)
+class FirstPass:
+    """Statistics of the first pass.
+
+    Attributes:
+      packed: libvpx's own bytes, as it wants them back in the second pass.
+      stats: [T, 25] float64, a row per shown frame, columns `FIRST_PASS_FIELDS`.
+      blocks: [T, rows, columns, BLOCK_FEATURES] float16, normalised statistics of every
+        block; None if nobody asked for them.
+    """
+
+    packed: bytes
+    stats: npt.NDArray[np.float64]
+    blocks: npt.NDArray[np.float16] | None = None
+
+    @classmethod
+    def unpack(cls, packed: bytes, blocks: npt.NDArray[np.float16] | None = None) -> FirstPass:
+        """Reads libvpx's bytes; `blocks` are taken as they are.
+
+        Raises:
+          EncoderError: they are not whole records of statistics.
+        """
+        record = 8 * _native.FIRST_PASS_RECORD
+        if len(packed) < 2 * record or len(packed) % record:
+            raise EncoderError(
+                f"first-pass statistics of {len(packed)} bytes are not whole records"
+            )
+        rows = np.frombuffer(packed, np.float64).reshape(-1, _native.FIRST_PASS_RECORD)
+        # The last record sums up the clip.
+        stats = rows[:-1, : _native.FIRST_PASS_FIELDS].copy()
+        stats.setflags(write=False)
+        return cls(packed, stats, blocks)
+
+
+def native_settings(clip: Clip, settings: EncoderSettings) -> Any:
+    """The settings as the native part wants them, with the clip's size and rate."""
+    native = _native.Settings()
+    for name, value in settings.as_dict().items():
+        if name in SESSION_SETTINGS:
+            continue
+        setattr(native, name, _RC_MODES[value] if name == "rc_mode" else int(value))
+    native.width, native.height = clip.width, clip.height
+    native.fps_num, native.fps_den = clip.fps.numerator, clip.fps.denominator
+    native.color_space, native.color_range = clip.color_space, clip.color_range
+    return native
+
+
+def cache_folder() -> Path:
+    """Where first passes are kept."""
+    return disk_cache.cache_root() / "first_pass"
+
+
+def first_pass(
+    clip: Clip,
+    settings: EncoderSettings,
+    *,
+    blocks: bool = False,
+    cache: bool = True,
+    on_frames: Callable[[int], None] | None = None,
+) -> FirstPass:
+    """Runs the first pass, or takes it from the cache.
+
+    Args:
+      clip: the clip; a streamed one learns its number of frames.
+      settings: all but what steers the rate matters, see `first_pass_key`.
+      blocks: keep the statistics of every block, too, from the same pass. They are large:
+        8 bytes for a block, 65 kB for a frame of 1080 lines; so they stay on disk, mapped
+        into memory.
+      cache: look into the cache on disk and add to it.
+      on_frames: told now and then how many frames are done.
+
+    Raises:
+      EncoderError: libvpx failed.
+      OutputError: the disk does not take the blocks.
+    """
+    path = cache_folder() / f"{_key(clip, settings)}.stats"
+    found = _read(path, clip, blocks) if cache else None
+    if found is None:
+        with contextlib.ExitStack() as stack:
+            writer = None
+            if blocks:
+                folder = path.parent if cache else None
+                writer = stack.enter_context(BlockWriter(folder, clip.width, clip.height))
+            reader = stack.enter_context(clip.reader())
+            packed = _native.first_pass(
+                native_settings(clip, settings),
+                reader,
+                on_blocks=writer.add if writer else None,
+                on_frames=on_frames,
+            )
+            features = writer.finish(_blocks_path(path) if cache else None) if writer else None
+        found = FirstPass.unpack(packed, features)
+        if cache:
+            _write(path, hashlib.sha256(packed).digest() + packed)
+    if not clip.in_memory:
+        clip.note_num_frames(len(found.stats))
+    return found
+
+
+def block_statistics(clip: Clip, settings: EncoderSettings) -> npt.NDArray[np.int32]:
+    """First-pass statistics of every 16x16 block as libvpx has them. [T, rows, columns, 4].
+
+    The last axis, int32: intra error, inter error into the last frame (-1 where there is
+    none), its motion vector down and right in eighths of a pixel.
+    """
+    frames: list[npt.NDArray[np.int32]] = []
+    with clip.reader() as reader:
+        _native.first_pass(native_settings(clip, settings), reader, on_blocks=frames.append)
+    return np.stack(frames)
+
+
+def _key(clip: Clip, settings: EncoderSettings) -> str:
+    what = {"clip": clip.sha256, "settings": settings.first_pass_key(), "lib": _native.build_id()}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _blocks_path(path: Path) -> Path:
+    return path.with_suffix(f".blocks{BLOCK_VERSION}")
+
+
+def _read(path: Path, clip: Clip, blocks: bool) -> FirstPass | None:
+    try:
+        packed = path.read_bytes()
+        os.utime(path)  # used now: goes last
+        # The digest in front tells a damaged file from a good one.
+        if hashlib.sha256(packed[32:]).digest() != packed[:32]:
+            return None
+        found = FirstPass.unpack(packed[32:])
+        if not blocks:
+            return found
+        with _blocks_path(path).open("rb") as file:
+            features = map_blocks(file, len(found.stats), clip.width, clip.height)
+            os.utime(file.fileno())
+        return FirstPass(found.packed, found.stats, features)
+    except (OSError, EncoderError, ValueError):
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    # A cache that cannot be written costs time, not the encode.
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        disk_cache.trim(path.parent, CACHE_LIMIT_BYTES, [path.stem])
+    except OSError:
+        return

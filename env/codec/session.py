@@ -1,0 +1,280 @@
+"""The second pass, one frame at a time: `next()`, `encode(qindex)`, ..., `finish()`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from muzero_rc.env.codec import _native
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass, native_settings
+from muzero_rc.env.codec.first_pass import first_pass as run_first_pass
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.frame_speed import (
+    NEAR,
+    OWN_SPEED,
+    REPEAT_CHANGE,
+    Repeat,
+    Search,
+    frame_search,
+    repeat_price,
+    stream_speed,
+)
+from muzero_rc.env.control.gop import GopLimits
+from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.errors import EncoderTimeoutError, InputError, OutputError
+from muzero_rc.types import KEEP, NUM_QINDEX, FrameInfo, FrameResult, UpdateType
+
+__all__ = ["EncodedStream", "EncoderSession", "encode_plain", "wait_any"]
+
+
+@dataclass(frozen=True)
+class EncodedStream:
+    """A finished VP9 stream.
+
+    Attributes:
+      num_packets: packets, one per shown frame.
+      size_bytes: bytes of all packets, container not included.
+      path: the IVF file, if the session wrote one.
+    """
+
+    num_packets: int
+    size_bytes: int
+    path: Path | None
+    _ivf: bytes | None
+
+    def ivf(self) -> bytes:
+        """The stream as an IVF file."""
+        if self._ivf is not None:
+            return self._ivf
+        assert self.path is not None
+        return self.path.read_bytes()
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the IVF file."""
+        if self._ivf is not None:
+            return hashlib.sha256(self._ivf).hexdigest()
+        assert self.path is not None
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def write_ivf(self, path: str | os.PathLike[str]) -> None:
+        """Writes the IVF file.
+
+        Raises:
+          OutputError: it cannot be written.
+        """
+        try:
+            Path(path).write_bytes(self.ivf())
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+class EncoderSession:
+    """A second pass that stops before each coded frame and asks for its qindex.
+
+    libvpx runs in a native thread without the GIL; frames go to it in C. The session is
+    a context manager; closing it at any moment, mid-frame included, frees everything
+    within a frame's time.
+
+        with EncoderSession(clip, EncoderSettings(target_kbps=250)) as session:
+            while (frame := session.next()) is not None:
+                session.encode(frame.proposal_qindex)
+            stream = session.finish()
+
+    Args:
+      clip: what to encode.
+      settings: how.
+      first_pass: its statistics; run (or taken from the cache) if not given.
+      pilot: the record of the pilot, in the last of three passes.
+      gops: limits of groups of pictures; with a pilot they are its own.
+      output: write the IVF file there while encoding, instead of keeping it in memory.
+      timeout_s: watchdog: longest time for one frame.
+
+    Attributes:
+      clip: as given.
+      settings: as given.
+      first_pass: the statistics used.
+      results: all frames so far in coding order; frames that only show an existing
+        buffer are among them with qindex -1.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        settings: EncoderSettings,
+        *,
+        first_pass: FirstPass | None = None,
+        pilot: Pilot | None = None,
+        gops: Sequence[GopLimits] = (),
+        output: str | os.PathLike[str] | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        self.clip = clip
+        self.settings = settings
+        self.first_pass = first_pass or run_first_pass(clip, settings)
+        if len(self.first_pass.stats) != clip.num_frames:
+            raise InputError(
+                f"{clip.name}: first pass of {len(self.first_pass.stats)} frames "
+                f"for a clip of {clip.num_frames}"
+            )
+        self._pilot = pilot
+        self.results: list[FrameResult] = []
+        self._output = None if output is None else Path(output)
+        self._info: FrameInfo | None = None
+        self._repeat_price = repeat_price(settings.frame_budget(clip.fps))
+        self._resources = contextlib.ExitStack()
+        native = native_settings(clip, settings)
+        native.speed = stream_speed(settings.effort, settings.speed)
+        try:
+            reader = self._resources.enter_context(clip.reader())
+            self._native = _native.Session(
+                native,
+                reader,
+                self.first_pass.packed,
+                str(self._output or ""),
+                timeout_s,
+                keep_partitions=settings.effort == "pilot",
+                gops=list(gops if pilot is None else pilot.gops),
+            )
+            self._resources.callback(self._native.close)
+        except BaseException:
+            self._resources.close()
+            raise
+
+    def next(self) -> FrameInfo | None:
+        """The frame to code now, None after the last one. Waits for the encoder.
+
+        Raises:
+          EncoderError: libvpx failed; EncoderTimeoutError: it does not answer;
+          SessionClosedError: the session is closed.
+        """
+        given: Any = self._native.next()
+        self._collect_uncoded()
+        self._info = None if given is None else _frame_info(given)
+        return self._info
+
+    def submit(self, qindex: int) -> None:
+        """Answers the waiting frame without waiting for its result.
+
+        Args:
+          qindex: 0..255, or `KEEP` to leave the frame to libvpx, its recode loop
+            included.
+
+        Raises:
+          InputError: the qindex is out of range.
+        """
+        value = int(qindex)
+        if value != KEEP and not 0 <= value < NUM_QINDEX:
+            raise InputError(f"qindex must be 0..{NUM_QINDEX - 1} or KEEP, not {qindex}")
+        how, info = self.settings, self._info
+        # Without a frame the native session says what is wrong.
+        search = Search(OWN_SPEED) if info is None else frame_search(how.effort, how.speed, info)
+        on_plan = how.passes == 3 and value != KEEP
+        twin = None if info is None or self._pilot is None else self._pilot.twin(info)
+        told: dict[str, Any] = {}
+        repeat = search.repeat if how.repeats and value != KEEP else Repeat.NEVER
+        if on_plan and twin is not None:
+            coarser, finer = NEAR
+            told = {
+                "told_qindex": twin.qindex,
+                "told_bits": 0 if twin.repeated else twin.bits,
+                "partition": twin.partition,
+                "coarser": coarser,
+                "finer": finer,
+            }
+            if twin.repeated and repeat is Repeat.CHEAPER:
+                repeat = Repeat.ALWAYS
+        self._native.submit(
+            value,
+            speed=search.speed,
+            thorough=int(search.thorough),
+            on_plan=on_plan,
+            repeat=int(repeat),
+            repeat_price=self._repeat_price,
+            repeat_change=REPEAT_CHANGE,
+            **told,
+        )
+
+    def result(self) -> FrameResult:
+        """The result of the frame last submitted. Waits for the encoder."""
+        given = _frame_result(self._native.result())
+        self.results.append(given)
+        return given
+
+    def encode(self, qindex: int) -> FrameResult:
+        """Codes the waiting frame: `submit` and `result`."""
+        self.submit(qindex)
+        return self.result()
+
+    def ready(self) -> bool:
+        """True if `next()` would not wait."""
+        return bool(self._native.ready)
+
+    @property
+    def encode_seconds(self) -> float:
+        """Time libvpx has worked so far, waiting for decisions not included."""
+        return float(self._native.encode_seconds)
+
+    def finish(self) -> EncodedStream:
+        """The stream, after `next()` has returned None; closes the session."""
+        stream = self._native.finish()
+        self._collect_uncoded()
+        ivf = None if self._output is not None else stream.ivf()
+        done = EncodedStream(stream.packets, stream.bytes, self._output, ivf)
+        self.close()
+        return done
+
+    def close(self) -> None:
+        """Stops the encoder and frees its memory; may be called at any time."""
+        self._resources.close()
+
+    def __enter__(self) -> EncoderSession:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _collect_uncoded(self) -> None:
+        self.results.extend(_frame_result(given) for given in self._native.take_uncoded())
+
+
+def wait_any(sessions: Sequence[EncoderSession], timeout_s: float = 120.0) -> list[int]:
+    """Waits until a session is ready for `next()`; indices of all that are.
+
+    Raises:
+      EncoderTimeoutError: none was in time.
+    """
+    if not _native.wait_any([session._native for session in sessions], timeout_s):
+        raise EncoderTimeoutError(f"no encoder answered within {timeout_s:g} s")
+    return [index for index, session in enumerate(sessions) if session.ready()]
+
+
+def encode_plain(
+    clip: Clip, settings: EncoderSettings, stats: FirstPass | None
+) -> tuple[bytes, float]:
+    """Stock encoding in C without any hook, one-pass if `stats` is None: (IVF file, seconds)."""
+    packed = None if stats is None else stats.packed
+    with clip.reader() as reader:
+        ivf, seconds = _native.encode_plain(native_settings(clip, settings), reader, packed)
+    return ivf, seconds
+
+
+def _frame_info(given: tuple[Any, ...]) -> FrameInfo:
+    return FrameInfo(given[0], given[1], UpdateType(given[2]), *given[3:])
+
+
+def _frame_result(given: tuple[Any, ...]) -> FrameResult:
+    return FrameResult(*given)

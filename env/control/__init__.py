@@ -1,0 +1,1 @@
+"""Control without learning: constants, rate control, search speed, groups of pictures."""

@@ -1,0 +1,222 @@
+"""Groups of pictures, chosen by pilots: how long they may be, how many layers deep.
+
+libvpx's rule for the length goes by the quantizer alone and ends at 17 frames. What a clip
+wants differs by percents of the bits, in either direction, and nothing that was tried
+foretells it but to encode it: what a length gains in pilots (`env.pilot`) correlates by 0.5
+to 0.8 with what it gains in the last pass (`docs/results.md`). So at the slower speeds, where
+a pilot is cheap, several are flown, and of each section from key frame to key frame the best
+one's groups are taken, and its record of costs with them. Ours, not the paper's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control import frame_speed as effort
+from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+
+__all__ = ["GOPS_VERSION", "Flight", "GopLimits", "Survey", "better", "gops_of_rows", "survey_of"]
+
+GOPS_VERSION = 1
+"""Raised whenever another choice is made: results are quoted under it."""
+
+_SLOPE = effort.DB_PER_OCTAVE
+_SURE = 0.004  # of the bits: what pilots must promise before another choice is made
+_MOST_DB = 60.0  # a frame without loss has 100 by definition, which says nothing of quality
+
+
+class GopLimits(NamedTuple):
+    """Limits of the groups that start with a shown frame or after it.
+
+    Attributes:
+      first: the shown frame.
+      frames: most frames of a group, the frame that it starts with included; 0 leaves it to
+        libvpx, as does `layers`.
+      layers: most layers of alternate references.
+    """
+
+    first: int = 0
+    frames: int = 0
+    layers: int = 0
+
+
+def gops_of_rows(rows: Iterable[Iterable[float]]) -> tuple[GopLimits, ...]:
+    """Limits as files keep them, each a row of its numbers."""
+    return tuple(GopLimits(*map(int, row)) for row in rows)
+
+
+class Survey(NamedTuple):
+    """What pilots are flown with.
+
+    Attributes:
+      lengths: most frames of a group, the first one first.
+      layers: most layers of alternate references, tried with the best lengths.
+    """
+
+    lengths: tuple[int, ...] = ()
+    layers: tuple[int, ...] = ()
+
+    @property
+    def flights(self) -> int:
+        """Pilots that are flown, if the first one is not too far from its target."""
+        return max(len(self.lengths) + len(self.layers), 1)
+
+
+_DEEP = (17, 21, 19, 15)  # frames, with layers of references
+_FLAT = (13, 15, 9, 17, 7, 11)  # with one of them
+_FEWER_LAYERS = (3, 2)
+# Lengths and numbers of layers by speed. At 4 and 5 a pilot takes as long as a quarter to a
+# third of all the rest, and slower search of the frames brings more.
+_FLIGHTS = {0: (4, 2), 1: (4, 2), 2: (2, 2), 3: (2, 2)}
+
+
+def survey_of(settings: EncoderSettings) -> Survey:
+    """The survey that an encode with these settings is worth; without any choice, an empty one.
+
+    A group that is not shorter than the look-ahead would go without an alternate reference.
+    """
+    if settings.effort != "layered" or settings.auto_alt_ref == 0:
+        return Survey()
+    lengths, layers = _FLIGHTS.get(settings.speed, (0, 0))
+    if settings.auto_alt_ref == 1:
+        survey = Survey(_FLAT[: lengths + layers])
+    else:
+        survey = Survey(_DEEP[:lengths], _FEWER_LAYERS[:layers])
+    fitting = tuple(frames for frames in survey.lengths if frames < settings.lag_in_frames)
+    if not fitting:
+        return Survey()
+    return Survey(fitting, tuple(n for n in survey.layers if n < settings.auto_alt_ref))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flight:
+    """A pilot's encode, or one put together from sections of several.
+
+    Attributes:
+      frames: description and result of every frame, in coding order; the description is
+        None for frames that only show an existing buffer.
+      size_bytes: of the stream's packets.
+      gops: limits of its groups, by the shown frame that they start with.
+    """
+
+    frames: Sequence[tuple[FrameInfo | None, FrameResult]]
+    size_bytes: int
+    gops: tuple[GopLimits, ...] = ()
+
+    @property
+    def binding_bits(self) -> int:
+        """What the stream has beyond its frames: the indexes that bind hidden to shown ones."""
+        return max(8 * self.size_bytes - sum(result.bits for _, result in self.frames), 0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Section:
+    """The frames from one key frame to the next."""
+
+    frames: Sequence[tuple[FrameInfo | None, FrameResult]]
+    first_coded: int
+    coded: int  # buffers shown again included, as libvpx counts
+    first_shown: int
+    bits: float
+    psnr_sum: float
+
+
+def better(best: Flight, other: Flight) -> Flight:
+    """The better one of two flights, section by section.
+
+    By the sum over frames of PSNR, in which what a section spends more is charged at what
+    bits are worth for the whole clip: with PSNR = a + s log2(B), s N / (B ln 2) dB for a bit,
+    over N frames.
+
+    Args:
+      best: what is kept where the other one promises little more.
+      other: of the same clip and settings; no limits but its own.
+    """
+    ours, theirs = _sections(best), _sections(other)
+    if [s.first_shown for s in ours] != [s.first_shown for s in theirs]:
+        return best  # key frames go by the first pass, so this is another clip
+    shown = sum(result.shown for _, result in best.frames)
+    worth = _SLOPE * shown / (8.0 * best.size_bytes * math.log(2.0))
+    pairs = list(zip(ours, theirs, strict=True))
+    gains = [t.psnr_sum - o.psnr_sum - worth * (t.bits - o.bits) for o, t in pairs]
+    switched = [g > _SURE * worth * o.bits for g, (o, _) in zip(gains, pairs, strict=True)]
+    if not any(switched):
+        return best
+    taken = [their if s else our for s, (our, their) in zip(switched, pairs, strict=True)]
+    gops = [
+        _limits(other if s else best, section.first_shown)
+        for s, section in zip(switched, taken, strict=True)
+    ]
+    size_bytes = round(sum(section.bits for section in taken) / 8.0)
+    return Flight(_joined(taken), size_bytes, _merged(gops))
+
+
+def _limits(flight: Flight, first_shown: int) -> GopLimits:
+    """What holds in the section that starts there."""
+    held = [gop for gop in flight.gops if gop.first <= first_shown]
+    return held[-1]._replace(first=first_shown) if held else GopLimits(first_shown)
+
+
+def _merged(gops: Sequence[GopLimits]) -> tuple[GopLimits, ...]:
+    """Without those that change nothing."""
+    kept: list[GopLimits] = []
+    for gop in gops:
+        if not kept or kept[-1][1:] != gop[1:]:
+            kept.append(gop)
+    return tuple(kept)
+
+
+def _sections(flight: Flight) -> list[_Section]:
+    frames = flight.frames
+    hidden = sum(not result.shown for _, result in frames)
+    binding = flight.binding_bits / max(hidden, 1)
+    keys = [
+        (place, info)
+        for place, (info, _) in enumerate(frames)
+        if info is not None and info.update_type is UpdateType.KEY
+    ]
+    sections = []
+    for number, (start, key) in enumerate(keys):
+        end, after = keys[number + 1] if number + 1 < len(keys) else (len(frames), key)
+        part = frames[start:end]
+        sections.append(
+            _Section(
+                frames=part,
+                first_coded=key.coding_index,
+                coded=after.coding_index - key.coding_index,
+                first_shown=key.show_index,
+                bits=sum(r.bits if r.shown else r.bits + binding for _, r in part),
+                psnr_sum=sum(min(r.psnr, _MOST_DB) for _, r in part if r.shown),
+            )
+        )
+    return sections
+
+
+def _joined(sections: Sequence[_Section]) -> list[tuple[FrameInfo | None, FrameResult]]:
+    """The sections one after the other, their frames numbered as in one encode."""
+    joined: list[tuple[FrameInfo | None, FrameResult]] = []
+    first = 0
+    for section in sections:
+        by = first - section.first_coded
+        joined += [(_moved_info(info, by), _moved(result, by)) for info, result in section.frames]
+        first += section.coded
+    return joined
+
+
+def _moved_info(info: FrameInfo | None, by: int) -> FrameInfo | None:
+    if info is None or by == 0:
+        return info
+    last, golden, altref = (ref + by if ref >= 0 else ref for ref in info.ref_coding_indexes)
+    return dataclasses.replace(
+        info, coding_index=info.coding_index + by, ref_coding_indexes=(last, golden, altref)
+    )
+
+
+def _moved(result: FrameResult, by: int) -> FrameResult:
+    if result.coding_index < 0 or by == 0:
+        return result
+    return dataclasses.replace(result, coding_index=result.coding_index + by)

@@ -1,0 +1,1 @@
+"""Rate controllers: they keep an encode on its target bitrate."""

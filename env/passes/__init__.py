@@ -1,0 +1,1 @@
+"""Passes over a clip: first pass, probe encodes, final pass, retries."""

@@ -1,0 +1,1 @@
+"""Encoders that need no libvpx, for tests, benchmarks and quick experiments."""

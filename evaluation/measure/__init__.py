@@ -1,0 +1,1 @@
+"""Measures of encodes: BD-rate, bitrate accuracy, statistics, targets."""

@@ -1,0 +1,1 @@
+"""How a verdict depends on the choice of clips, metric and targets."""

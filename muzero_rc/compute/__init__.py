@@ -1,0 +1,1 @@
+"""Where work runs: one protocol for processes, threads and, later, clusters."""

@@ -1,0 +1,1 @@
+"""Encoding: one path from a clip to its score, and from a film to a WebM file."""

@@ -1,0 +1,433 @@
+"""A video file in, a WebM file out: decode, two passes, audio, check, rename.
+
+Everything is written under hidden temporary names beside the output and renamed at the
+end, so the output is either complete and checked, or not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from muzero_rc import video
+from muzero_rc.agents.hindsight import SearchProgress
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.gop import survey_of
+from muzero_rc.env.control.probe_record import needs_pilot
+from muzero_rc.env.passes.pipeline import Rollout, rollout
+from muzero_rc.errors import InputError, OutputError
+from muzero_rc.policies.hindsight.policy import TeacherPolicy, search_jobs
+from muzero_rc.policies.registry import prepare, warm_up
+from muzero_rc.types import FrameResult, Policy, needs_blocks
+
+__all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
+
+PHASES = ("decode", "first pass", "search", "pilot", "second pass", "mux", "check")
+"""What an encode goes through, as `Progress.phase` names it."""
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_AUDIO_KBPS = 100  # rough, for the forecast of the space needed
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an encode is.
+
+    Attributes:
+      phase: one of `PHASES`.
+      done: frames finished in this phase; of a search, encodes.
+      total: frames of this phase, None if unknown; of a search, its budget.
+      search: how far a search is, in that phase only.
+    """
+
+    phase: str
+    done: int = 0
+    total: int | None = None
+    search: SearchProgress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """What a search for the qindexes gave.
+
+    Attributes:
+      budget: encodes that it was given.
+      spent: encodes of it that were used, those known from an earlier run included.
+      encodes: encodes that were really made.
+      gain: share of bits saved over the first encode at the same PSNR avg.
+      on_target: it met the target.
+      stopped_early: nothing was gained for a while.
+      interrupted: by Ctrl-C.
+    """
+
+    budget: int
+    spent: int
+    encodes: int
+    gain: float
+    on_target: bool
+    stopped_early: bool
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeReport:
+    """What an encode gave.
+
+    Attributes:
+      output: the file.
+      policy: name of the policy.
+      width: of the coded video, pixels.
+      height: of the coded video, pixels.
+      fps: frames per second of the video.
+      frames: shown frames.
+      coded_frames: coded frames, hidden ones included.
+      duration_s: length of the video, seconds.
+      file_bytes: size of the file with audio and container.
+      video_bytes: size of the video's packets, without container.
+      target_kbps: bitrate asked for, kbit/s.
+      actual_kbps: bitrate of `video_bytes`, kbit/s.
+      deviation: actual_kbps / target_kbps - 1.
+      psnr_avg: mean over frames of the PSNR over Y, U and V, dB.
+      psnr_overall: PSNR of the summed squared error, dB.
+      psnr_y: mean over frames of the luma PSNR, dB.
+      seconds: wall time of everything.
+      second_pass_seconds: wall time of the second pass, decisions, the pilot and encodes made
+        again for the target's sake included.
+      pilot_seconds: wall time of the pilot, 0 without one.
+      decision_seconds: wall time of observing and deciding.
+      encode_fps: frames over `seconds`.
+      qindexes: qindex of each coded frame, in coding order.
+      sha256: of the coded frames.
+      settings: what the frames were encoded with.
+      search: what the search for the qindexes gave; None if there was none.
+      results: of every frame, in coding order; not part of `as_dict`.
+    """
+
+    output: Path
+    policy: str
+    width: int
+    height: int
+    fps: str
+    frames: int
+    coded_frames: int
+    duration_s: float
+    file_bytes: int
+    video_bytes: int
+    target_kbps: float
+    actual_kbps: float
+    deviation: float
+    psnr_avg: float
+    psnr_overall: float
+    psnr_y: float
+    seconds: float
+    second_pass_seconds: float
+    pilot_seconds: float
+    decision_seconds: float
+    encode_fps: float
+    qindexes: list[int]
+    sha256: str
+    settings: EncoderSettings
+    search: SearchSummary | None
+    results: list[FrameResult]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "results"}
+        return values | {
+            "output": str(self.output),
+            "settings": self.settings.as_dict(),
+            "search": None if self.search is None else asdict(self.search),
+        }
+
+
+def check_output(source: Path | str, out: Path | str) -> Path:
+    """Where the output will really be, if it can be written there.
+
+    Raises:
+      OutputError: it is the input, a directory, not a regular file, or its folder is
+        missing or cannot be written.
+      InputError: its name does not end in .webm.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise OutputError(f"the output {out} is a directory; give a file name in it")
+    if out.exists() and os.path.exists(source) and os.path.samefile(source, out):
+        raise OutputError(f"the output {out} is the input; give another name")
+    if out.exists() and not out.is_file():
+        raise OutputError(f"the output {out} is not a regular file; give another name")
+    if out.suffix.lower() != ".webm":
+        raise InputError(f"the output {out} must end in .webm")
+    # Through a symbolic link, the file it points to is what gets replaced.
+    out = Path(os.path.realpath(out))
+    folder = out.parent
+    if not folder.is_dir():
+        raise OutputError(f"the output folder {folder} does not exist; create it first")
+    if not os.access(folder, os.W_OK | os.X_OK) or (out.exists() and not os.access(out, os.W_OK)):
+        raise OutputError(f"no permission to write {out}; write elsewhere")
+    return out
+
+
+def encode(
+    source: Path | str,
+    out: Path | str,
+    settings: EncoderSettings,
+    policy: Policy,
+    *,
+    height: int | None = None,
+    max_frames: int | None = None,
+    verify: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> EncodeReport:
+    """Encodes a video file to VP9 in WebM, its audio carried over.
+
+    Args:
+      source: any file ffmpeg reads.
+      out: the WebM file; replaced, if it exists, only when the new one is complete.
+      settings: how to encode; the target bitrate is one of them.
+      policy: chooses the qindexes.
+      height: scale down to this height.
+      max_frames: encode only the beginning.
+      verify: decode the output and count its frames.
+      on_progress: called often; must be quick.
+
+    Raises:
+      InputError: the source cannot be used.
+      OutputError: the output cannot be written, or does not decode.
+      EncoderError: libvpx failed.
+      ToolMissingError: ffmpeg or ffprobe is not installed.
+    """
+    start = time.perf_counter()
+
+    def progress(phase: str, done: int = 0, total: int | None = None) -> None:
+        if on_progress is not None:
+            on_progress(Progress(phase, done, total))
+
+    def search_progress(step: SearchProgress) -> None:
+        if on_progress is not None:
+            on_progress(Progress("search", step.spent, step.budget, step))
+
+    given, out = Path(out), check_output(source, out)
+    info = video.probe(source)
+    if height is not None:
+        video.check_height(height)
+    with _temporary_files(out) as (ivf, webm):
+        video.check_audio(info)
+        _check_space(out.parent, info, settings, max_frames)
+        compiling = _start_warm_up(policy, info.coded_size(height))
+        progress("decode", 0, info.expected_frames)
+        clip = Clip.load(
+            source,
+            height=height,
+            max_frames=max_frames,
+            on_frames=lambda count: progress("decode", count, info.expected_frames),
+        )
+        statistics = _first_pass(
+            clip, settings, needs_blocks(policy), info.expected_frames, progress
+        )
+        compiling.join()
+        result, settings = _second_pass(
+            clip, settings, policy, statistics, ivf, progress, search_progress
+        )
+        progress("mux")
+        cut = None if max_frames is None else clip.duration_s
+        video.mux(ivf, info, webm, duration_s=cut)
+        shown = result.score.shown_frames
+        if verify:
+            progress("check", 0, shown)
+            video.verify(webm, shown, on_progress=lambda n: progress("check", n, shown))
+        file_bytes = webm.stat().st_size
+        sha256 = result.stream.sha256
+        os.replace(webm, out)
+    seconds = time.perf_counter() - start
+    score = result.score
+    return EncodeReport(
+        output=given,
+        policy=policy.name,
+        width=clip.width,
+        height=clip.height,
+        fps=str(clip.fps),
+        frames=shown,
+        coded_frames=score.coded_frames,
+        duration_s=clip.duration_s,
+        file_bytes=file_bytes,
+        video_bytes=result.stream.size_bytes,
+        target_kbps=score.target_kbps,
+        actual_kbps=score.actual_kbps,
+        deviation=score.overshoot,
+        psnr_avg=score.psnr_avg,
+        psnr_overall=score.psnr_overall,
+        psnr_y=score.psnr_y,
+        seconds=seconds,
+        second_pass_seconds=result.seconds,
+        pilot_seconds=result.pilot_seconds,
+        decision_seconds=result.decision_seconds,
+        encode_fps=shown / seconds,
+        qindexes=result.qindexes,
+        sha256=sha256,
+        settings=settings,
+        search=_summary(policy),
+        results=[frame for _, frame in result.frames],
+    )
+
+
+def _start_warm_up(policy: Policy, size: tuple[int, int]) -> threading.Thread:
+    """Compiles networks while the video is decoded and analysed."""
+
+    def quietly() -> None:
+        # What fails here fails again at the first decision, where it can be told.
+        with contextlib.suppress(Exception):
+            start = policy.start if isinstance(policy, TeacherPolicy) else policy
+            if start is not None:
+                warm_up(start, size)
+
+    # Not a daemon: ending the process inside the compiler would crash it.
+    thread = threading.Thread(target=quietly, name="warm-up")
+    thread.start()
+    return thread
+
+
+def _first_pass(
+    clip: Clip,
+    settings: EncoderSettings,
+    blocks: bool,
+    expected_frames: int | None,
+    progress: Callable[[str, int, int | None], None],
+) -> FirstPass:
+    # A clip that is streamed knows its length only after the first pass.
+    expected = clip.num_frames if clip.in_memory else expected_frames
+    progress("first pass", 0, expected)
+    return first_pass(
+        clip,
+        settings,
+        blocks=blocks,
+        on_frames=lambda count: progress("first pass", count, expected),
+    )
+
+
+def _second_pass(
+    clip: Clip,
+    settings: EncoderSettings,
+    policy: Policy,
+    statistics: FirstPass,
+    ivf: Path,
+    progress: Callable[[str, int, int | None], None],
+    on_search: Callable[[SearchProgress], None],
+) -> tuple[Rollout, EncoderSettings]:
+    total = clip.num_frames
+    progress("search", 0, None)
+    if isinstance(policy, TeacherPolicy):
+        policy.on_progress = on_search
+    settings = prepare(policy, clip, settings, statistics)
+
+    def on_frame(frame: FrameResult) -> None:
+        # Not counted: an encode that missed starts again.
+        if frame.shown:
+            progress("second pass", frame.show_index + 1, total)
+
+    pilots = total * survey_of(settings).flights
+    flown = 0
+    counting = threading.Lock()
+
+    def on_pilot_frame(frame: FrameResult) -> None:
+        nonlocal flown, pilots
+        if frame.shown:
+            with counting:
+                flown += 1
+                if flown > pilots:  # the first one was too far from the target, and flew again
+                    pilots += total
+                progress("pilot", flown, pilots)
+
+    if needs_pilot(settings):
+        progress("pilot", 0, pilots)
+    else:
+        progress("second pass", 0, total)
+    result = rollout(
+        clip,
+        settings,
+        policy,
+        first_pass=statistics,
+        output=ivf,
+        insist=True,
+        jobs=search_jobs(settings.threads),
+        on_frame=on_frame,
+        on_pilot_frame=on_pilot_frame,
+    )
+    if result.score.shown_frames != total:
+        raise InputError(
+            f"{clip.name} gave {result.score.shown_frames} frames in the second pass, "
+            f"{total} in the first; the file may be changing"
+        )
+    return result, settings
+
+
+def _summary(policy: Policy) -> SearchSummary | None:
+    found = policy.result if isinstance(policy, TeacherPolicy) else None
+    if found is None or not isinstance(policy, TeacherPolicy):
+        return None
+    return SearchSummary(
+        budget=policy.budget,
+        spent=found.spent,
+        encodes=found.encodes,
+        gain=found.gain,
+        on_target=found.on_target,
+        stopped_early=found.stopped_early,
+        interrupted=found.interrupted,
+    )
+
+
+def _check_space(
+    folder: Path, info: video.VideoInfo, settings: EncoderSettings, max_frames: int | None
+) -> None:
+    """Better to hear of a full disk now than after hours."""
+    seconds = info.duration_s or 0.0
+    if max_frames is not None:
+        seconds = min(seconds, float(max_frames / info.fps))
+    audio_kbps = _AUDIO_KBPS * len(info.audio)
+    # The frames are there twice, as encoded and in the WebM file, until the rename.
+    needed = seconds * (2 * settings.target_kbps + audio_kbps) * 125
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OutputError(
+            f"{folder} has {free / 1e6:.1f} MB free, this encode needs about "
+            f"{needed / 1e6:.1f} MB; free some or write elsewhere"
+        )
+
+
+@contextlib.contextmanager
+def _temporary_files(out: Path) -> Iterator[tuple[Path, Path]]:
+    """Names beside the output for the frames and the WebM file; gone afterwards.
+
+    Raises:
+      OutputError: the folder takes no file, or ran full while they were written.
+    """
+    token = secrets.token_hex(4)
+    paths = tuple(
+        out.with_name(f".{out.name[:200]}.{token}.muzero-rc{end}") for end in (".ivf", ".webm")
+    )
+    try:
+        try:
+            # Proves that the folder takes files; permission bits do not tell all.
+            paths[0].touch(exist_ok=False)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write in {out.parent}: {error.strerror}; write elsewhere"
+            ) from None
+        yield paths[0], paths[1]
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise OutputError(f"no space left in {out.parent}; free some or write elsewhere") from None
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Policies by name: baselines, learned ones, the hindsight search."""

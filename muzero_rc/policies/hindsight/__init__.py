@@ -1,0 +1,1 @@
+"""The hindsight search as a policy, with its log."""

@@ -1,0 +1,86 @@
+"""Plays the teacher's plans on an encoder."""
+
+from __future__ import annotations
+
+import threading
+
+from muzero_rc.agents.hindsight import Anchor, Cancelled, Outcome, Plan
+from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.errors import InputError
+from muzero_rc.types import KEEP, FrameInfo, Policy
+
+__all__ = ["PlanPlayer"]
+
+
+class PlanPlayer:
+    """Encodes one clip at one target by plans; for several threads at a time.
+
+    libvpx works in a native thread for each encode, without the GIL, so that threads keep
+    as many cores busy.
+    """
+
+    def __init__(
+        self,
+        clip: ClipLike,
+        settings: EncoderSettings,
+        first_pass: FirstPassLike,
+        *,
+        backend: Backend | None = None,
+        policy: Policy | None = None,
+        pilot: Pilot | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        """Takes what to encode.
+
+        Args:
+          clip: the clip.
+          settings: of the encoder, the target among them.
+          first_pass: of the clip; with blocks if the policy reads them.
+          backend: the encoder; None is libvpx.
+          policy: what plans with the anchor `POLICY` start from.
+          pilot: the record of the pilot, if the settings have three passes.
+          timeout_s: longest wait for a frame.
+        """
+        self._clip = clip
+        self._settings = settings
+        self._first_pass = first_pass
+        self._backend: Backend = backend or LibvpxBackend()
+        self._policy = policy
+        self._pilot = pilot
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+
+    def encode(self, plan: Plan, cancelled: threading.Event) -> Outcome:
+        """Encodes by a plan.
+
+        Raises:
+          Cancelled: `cancelled` was set.
+          EncoderError: the encoder failed.
+          InputError: the plan starts from a policy and there is none.
+        """
+        clip, settings, first_pass = self._clip, self._settings, self._first_pass
+        session = self._backend.open(
+            clip, settings, first_pass, pilot=self._pilot, timeout_s=self._timeout_s
+        )
+        with Episode(clip, settings, first_pass, session, self._pilot) as episode:
+            while episode.info is not None:
+                if cancelled.is_set():
+                    raise Cancelled
+                episode.step(self._qindex(plan, episode, episode.info))
+            return Outcome(episode.score(), tuple(episode.frames))
+
+    def _qindex(self, plan: Plan, episode: Episode, info: FrameInfo) -> int:
+        if plan.anchor is Anchor.VBR:
+            return KEEP
+        base = info.proposal_qindex
+        if plan.anchor is Anchor.FEEDBACK:
+            base = episode.observe().anchor_qindex
+        elif plan.anchor is Anchor.POLICY:
+            if self._policy is None:
+                raise InputError("the plan starts from a policy, and none was given")
+            with self._lock:
+                base = int(self._policy.decide([episode.observe()])[0])
+        return plan.qindex(info, base)

@@ -1,0 +1,205 @@
+"""The teacher as a policy: it searches a clip when it is prepared for it, then repeats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.agents.hindsight import (
+    Bench,
+    Outcome,
+    Plan,
+    SearchProgress,
+    SearchResult,
+    piloted_plans,
+    search,
+    start_plans,
+)
+from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.env.codec.first_pass import cache_folder
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.frame_speed import Effort
+from muzero_rc.env.control.gop import Flight
+from muzero_rc.env.control.probe_record import Pilot, needs_pilot
+from muzero_rc.env.passes.probe import flight_score, fly_pilot
+from muzero_rc.errors import InputError, OutputError
+from muzero_rc.identity import build_identity
+from muzero_rc.policies.hindsight.log import SearchHeader, SearchLog
+from muzero_rc.policies.hindsight.player import PlanPlayer
+from muzero_rc.types import KEEP, Observation, Policy, needs_blocks
+
+__all__ = ["DEFAULT_BUDGET", "TeacherPolicy", "search_jobs"]
+
+DEFAULT_BUDGET = 30
+"""Encodes of a search, if nobody says."""
+
+_MOST_ENCODES = 100_000
+
+
+def search_jobs(threads: int) -> int:
+    """Encodes at a time that keep all cores busy, with `threads` for each."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // threads)
+
+
+class TeacherPolicy:
+    """Encodes a clip up to `budget` times, then answers with the best qindexes found.
+
+    Every encode is logged in the cache folder; searching the same clip with the same
+    settings again goes on from there, and with the same budget costs nothing.
+
+    Attributes:
+      name: "teacher".
+      budget: encodes of a search.
+      result: of the last search.
+      start: policy whose trajectory is the first to start from.
+      needs_blocks: as that policy.
+      on_progress: told how far a search is.
+    """
+
+    name = "teacher"
+
+    def __init__(
+        self,
+        budget: int = DEFAULT_BUDGET,
+        *,
+        start: Policy | None = None,
+        jobs: int = 2,
+        width: int | None = None,
+        effort: Effort = "layered",
+        log: bool = True,
+        backend: Backend | None = None,
+    ) -> None:
+        """Takes how to search.
+
+        Args:
+          budget: encodes, those known from the log included.
+          start: a policy whose trajectory is the first to start from.
+          jobs: encodes at a time.
+          width: moves tried side by side; `jobs` if not given. What is found depends on it.
+          effort: of all encodes, see `env.effort`.
+          log: keep the encodes in the cache folder.
+          backend: the encoder; None is libvpx.
+
+        Raises:
+          InputError: the budget is out of range.
+        """
+        if not 1 <= budget <= _MOST_ENCODES:
+            raise InputError(
+                f"the budget of a search must be 1 to {_MOST_ENCODES} encodes, not {budget}"
+            )
+        self.budget = budget
+        self.result: SearchResult | None = None
+        self.needs_blocks = start is not None and needs_blocks(start)
+        self.on_progress: Callable[[SearchProgress], None] | None = None
+        self.start = start
+        self._jobs = jobs
+        self._width = width
+        self._effort = effort
+        self._log = log
+        self._backend = backend
+        self._qindexes: npt.NDArray[np.int32] | None = None
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """Searches the clip; the settings with the search's effort.
+
+        Raises:
+          InputError: the clip is too large for memory.
+          KeyboardInterrupt: before the first encode was finished; later it ends the search
+            with what was found.
+        """
+        if not clip.in_memory:
+            raise InputError(
+                f"{clip.name} is too long to be searched: its frames do not fit into memory; "
+                "scale it down, take fewer frames, or encode it without a search"
+            )
+        self.result = self._qindexes = None
+        settings = settings.replace(effort=self._effort, passes=settings.passes or 3)
+        log = self._open_log(clip, settings)
+        pilot = None
+        if needs_pilot(settings):
+            pilot, log = self._pilot(clip, settings, first_pass, log)
+        player = PlanPlayer(
+            clip, settings, first_pass, backend=self._backend, policy=self.start, pilot=pilot
+        )
+
+        def on_encode(plan: Plan, outcome: Outcome) -> None:
+            nonlocal log
+            log = _noted(log, lambda file: file.add(plan, outcome))
+
+        bench = Bench(
+            player,
+            self.budget,
+            jobs=self._jobs,
+            known=None if log is None else log.known,
+            on_encode=on_encode,
+        )
+        plans = start_plans if pilot is None else piloted_plans
+        self.result = search(
+            bench,
+            plans(policy=self.start is not None),
+            width=self._width,
+            piloted=pilot is not None,
+            on_progress=self.on_progress,
+        )
+        self._qindexes = self._decisions(self.result)
+        if self.result.encodes:
+            slope = self.result.slope
+            _noted(log, lambda file: file.finish(slope))
+        return settings
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The qindexes that `prepare` found. [B] int32."""
+        if self._qindexes is None:
+            raise InputError("the policy teacher must be prepared for a clip before it decides")
+        # The history has a row for every frame coded so far.
+        places = [min(len(o.history), len(self._qindexes) - 1) for o in observations]
+        return self._qindexes[places]
+
+    def _pilot(
+        self,
+        clip: ClipLike,
+        settings: EncoderSettings,
+        first_pass: FirstPassLike,
+        log: SearchLog | None,
+    ) -> tuple[Pilot, SearchLog | None]:
+        """The record of the pilot, from the log if it is there; and the log to go on with."""
+        known = None if log is None else log.pilot
+        if log is not None and known is not None:
+            return Pilot.of(Flight(known.frames, known.score.bits // 8, log.gops)), log
+        flight = fly_pilot(clip, settings, first_pass, jobs=self._jobs, backend=self._backend)
+        outcome = Outcome(flight_score(clip, settings, flight), tuple(flight.frames))
+        return Pilot.of(flight), _noted(log, lambda file: file.add_pilot(outcome, flight.gops))
+
+    def _open_log(self, clip: ClipLike, settings: EncoderSettings) -> SearchLog | None:
+        if not self._log or self._backend is not None:
+            return None
+        header = SearchHeader.of(clip, settings, build_identity())
+        try:
+            return SearchLog(cache_folder().parent / "searches" / f"{header.key}.jsonl", header)
+        except (InputError, OutputError):
+            return None  # without its log a search can still be made, only not resumed
+
+    @staticmethod
+    def _decisions(found: SearchResult) -> npt.NDArray[np.int32]:
+        frames = found.outcome.frames
+        qindexes = [result.qindex for info, result in frames if info is not None]
+        if found.plan.anchor.value == "vbr":
+            # Its qindexes would not repeat libvpx's own recode loop.
+            qindexes = [KEEP] * len(qindexes)
+        return np.array(qindexes, np.int32)
+
+
+def _noted(log: SearchLog | None, note: Callable[[SearchLog], None]) -> SearchLog | None:
+    """The log with a note more; None once it failed: a full cache must not end a search."""
+    if log is not None:
+        try:
+            note(log)
+        except OutputError:
+            return None
+    return log

@@ -1,0 +1,473 @@
+"""From a policy's name, or a file, to the policy.
+
+A policy may have a method `prepare(clip, settings, first_pass) -> EncoderSettings`; it
+is called once before a clip is encoded (`prepare` here does that) and may change the
+settings or look for its own parameters by encoding the clip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib.metadata
+import importlib.resources
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
+from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, block_grid
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.frame_speed import POLICY_EFFORTS, Effort
+from muzero_rc.env.observation.builder import (
+    CLIP_FEATURES,
+    FRAME_FEATURES,
+    GLOBAL_FEATURES,
+    HISTORY_FEATURES,
+    OBSERVATION_VERSION,
+)
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
+from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, TeacherPolicy, search_jobs
+from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy, UpdateType, needs_blocks
+
+__all__ = [
+    "ENTRY_POINTS",
+    "POLICY_NAMES",
+    "ConstantForTarget",
+    "ConstrainedQuality",
+    "OffsetsForTarget",
+    "Prepared",
+    "WithEffort",
+    "make_policy",
+    "policy_package",
+    "prepare",
+    "searching",
+    "shipped_policy_path",
+    "warm_up",
+]
+
+POLICY_NAMES: dict[str, str] = {
+    "muzero": "the policy shipped with this package",
+    "vbr": "libvpx's own two-pass VBR",
+    "proposal": "libvpx's proposal for each frame, verbatim: the control",
+    "layered": "the control with search effort where it pays",
+    "landed": "the same, brought to the bitrate by feedback: muzero without its network",
+    "cq": "libvpx's constrained quality; cq:LEVEL sets its quantizer 0..63",
+    "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
+    "teacher": "the best of many encodes, found by search; teacher:BUDGET sets how many",
+    "offsets": "leaf frames at a searched qindex, references finer by 60; offsets:N sets that",
+}
+"""Names that `make_policy` knows, each with what it means."""
+
+_WITH_PARAMETER = frozenset({"cq", "constant", "offsets", "teacher"})
+
+ENTRY_POINTS = "muzero_rc.policies"
+"""Entry point group in which other packages name their policies: name = "module:callable".
+
+The callable takes nothing and returns a `Policy`.
+"""
+
+_REFERENCE_OFFSET = 60  # qindexes
+_OVERLAY_SHARE = 3  # an overlay repeats its reference: coarser by a third of the offset
+
+_DEFAULT_CQ_LEVEL = 31  # libvpx's guides recommend 15 to 35, 31 for 1080p
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """A policy that wants to see the clip before it is encoded."""
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """The settings to encode the clip with."""
+        ...
+
+
+class ConstrainedQuality:
+    """libvpx's constrained quality: VBR that never spends more than a quality needs."""
+
+    name = "cq"
+
+    def __init__(self, level: int = _DEFAULT_CQ_LEVEL) -> None:
+        """Takes the quantizer 0..63 that frames need not be better than.
+
+        Raises:
+          InputError: the level is out of range.
+        """
+        if not 0 <= level <= 63:
+            raise InputError(f"the level of cq must be between 0 and 63, not {level}")
+        self.level = level
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """The same settings with libvpx's constrained quality switched on."""
+        return settings.replace(rc_mode="cq", cq_level=self.level)
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """`KEEP` for all. [B] int32."""
+        return np.full(len(observations), KEEP, np.int32)
+
+
+class ConstantForTarget:
+    """One qindex for all frames, the lowest that keeps the clip at or under its target.
+
+    Found by bisection on whole encodes: eight of them, each as long as the last one.
+    """
+
+    name = "constant"
+
+    def __init__(self, backend: Backend | None = None) -> None:
+        """Takes the encoder to search with; None is libvpx."""
+        self._backend = backend
+        self.qindex: int | None = None
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """Searches the qindex; the settings stay as they are."""
+        self.qindex = _finest(ConstantPolicy, clip, settings, first_pass, self._backend)
+        return settings
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The qindex that `prepare` found. [B] int32."""
+        if self.qindex is None:
+            raise InputError("the policy constant must be prepared for a clip before it decides")
+        return np.full(len(observations), self.qindex, np.int32)
+
+
+class _Offsets:
+    """Frames of a type at a fixed distance from one qindex."""
+
+    name = "offsets"
+
+    def __init__(self, qindex: int, offset: int) -> None:
+        self._qindex = {kind: qindex for kind in UpdateType}
+        for kind in (UpdateType.KEY, UpdateType.GOLDEN, UpdateType.ARF):
+            self._qindex[kind] = max(qindex - offset, 0)
+        for kind in (UpdateType.OVERLAY, UpdateType.MID_OVERLAY):
+            self._qindex[kind] = min(qindex + offset // _OVERLAY_SHARE, NUM_QINDEX - 1)
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        # An observation's first columns are the one-hot type of the frame.
+        kinds = [UpdateType(int(o.frame[: len(UpdateType)].argmax())) for o in observations]
+        return np.array([self._qindex[kind] for kind in kinds], np.int32)
+
+
+class OffsetsForTarget:
+    """Offsets by frame type, as encoders do without rate control, landed by bisection.
+
+    Leaf frames at q; key, golden and alternate reference frames finer by the offset,
+    overlays coarser by a third of it; q is the lowest that keeps the clip at or under its
+    target, found as `ConstantForTarget` finds its own.
+    """
+
+    name = "offsets"
+
+    def __init__(self, offset: int = _REFERENCE_OFFSET, backend: Backend | None = None) -> None:
+        """Takes the offset, 0..255 qindexes, and the encoder to search with; None is libvpx.
+
+        Raises:
+          InputError: the offset is out of range.
+        """
+        if not 0 <= offset < NUM_QINDEX:
+            raise InputError(
+                f"the offset of offsets must be between 0 and {NUM_QINDEX - 1}, not {offset}"
+            )
+        self.offset = offset
+        self._backend = backend
+        self._found: _Offsets | None = None
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """Searches the qindex of leaf frames; the settings stay as they are."""
+
+        def at(qindex: int) -> Policy:
+            return _Offsets(qindex, self.offset)
+
+        qindex = _finest(at, clip, settings, first_pass, self._backend)
+        self._found = _Offsets(qindex, self.offset)
+        return settings
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The qindex of each frame's type. [B] int32."""
+        if self._found is None:
+            raise InputError("the policy offsets must be prepared for a clip before it decides")
+        return self._found.decide(observations)
+
+
+def _finest(
+    policy_at: Callable[[int], Policy],
+    clip: ClipLike,
+    settings: EncoderSettings,
+    first_pass: FirstPassLike,
+    backend: Backend | None,
+) -> int:
+    """The lowest qindex whose policy keeps a clip at or under its target, by bisection."""
+    # If even the coarsest qindex is too much, it is still the best there is.
+    low, high = 0, NUM_QINDEX - 1
+    while low < high:
+        middle = (low + high) // 2
+        result = rollout(clip, settings, policy_at(middle), first_pass=first_pass, backend=backend)
+        if result.score.actual_kbps <= settings.target_kbps:
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+class WithEffort:
+    """A policy whose encodes distribute search effort in their own way, see `env.effort`.
+
+    It may also want a third pass, see `env.pilot`; settings that say how many have the last
+    word.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        effort: Effort,
+        name: str | None = None,
+        *,
+        passes: Literal[2, 3] = 2,
+    ) -> None:
+        """Takes the policy that decides; its name is kept if none is given."""
+        self.policy = policy
+        self.effort = effort
+        self.passes = passes
+        self.name = name or policy.name
+
+    @property
+    def needs_blocks(self) -> bool:
+        """The policy's own."""
+        return needs_blocks(self.policy)
+
+    @property
+    def config(self) -> Any:
+        """The networks' configuration, None if there are none."""
+        return getattr(self.policy, "config", None)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The policy file's metadata, empty if there is none."""
+        return dict(getattr(self.policy, "meta", {}))
+
+    def prepare(
+        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+    ) -> EncoderSettings:
+        """The settings with this effort, and these passes if they have none."""
+        passes = settings.passes or self.passes
+        settings = settings.replace(effort=self.effort, passes=passes)
+        return prepare(self.policy, clip, settings, first_pass)
+
+    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The policy's decisions. [B] int32."""
+        return self.policy.decide(observations)
+
+
+def shipped_policy_path() -> Path:
+    """Where the policy named `muzero` is.
+
+    Raises:
+      CheckpointError: this installation has none.
+    """
+    path = Path(str(importlib.resources.files("muzero_rc") / "policy_files" / "muzero.npz"))
+    if not path.is_file():
+        raise CheckpointError(
+            "this installation has no shipped policy; train one (muzero-rc train) and give "
+            "its file, or use the policy proposal or vbr"
+        )
+    return path
+
+
+def make_policy(name_or_path: str) -> Policy:
+    """The policy of a name in `POLICY_NAMES`, of a policy file, or of an entry point.
+
+    A learned one searches before each decision if `@simulations=N` follows its name.
+
+    Raises:
+      InputError: unknown name, bad parameter after the colon, no such file, or an entry
+        point that cannot be used.
+      CheckpointError: the file is damaged or of another format.
+    """
+    base, at, count = name_or_path.rpartition("@simulations=")
+    if at:
+        return _searching(base, count)
+    name, colon, parameter = name_or_path.partition(":")
+    if name in POLICY_NAMES and name not in _WITH_PARAMETER and colon:
+        raise InputError(f"the policy {name} takes no parameter; give --policy {name}")
+    if name == "vbr":
+        return VbrPolicy()
+    if name == "proposal":
+        return ProposalPolicy()
+    if name == "layered":
+        return WithEffort(ProposalPolicy(), "layered", name)
+    if name == "landed":
+        return WithEffort(AdvantagePolicy(AdvantageModel()), "layered", name, passes=3)
+    if name == "cq":
+        return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
+    if name == "constant":
+        return ConstantPolicy(_number(name, parameter)) if colon else ConstantForTarget()
+    if name == "teacher":
+        return TeacherPolicy(_number(name, parameter)) if colon else TeacherPolicy()
+    if name == "offsets":
+        return OffsetsForTarget(_number(name, parameter)) if colon else OffsetsForTarget()
+    if name == "muzero":
+        return _load(shipped_policy_path())
+    if (entry := _entry_points().get(name_or_path)) is not None:
+        return _registered(entry)
+    path = Path(name_or_path)
+    if path.is_file():
+        return _load(path)
+    if path.suffix or os.sep in name_or_path or path.exists():
+        kind = "is a directory, not a policy file" if path.is_dir() else "does not exist"
+        raise InputError(f"policy file {path} {kind}; give a policy file or {_names()}")
+    close = difflib.get_close_matches(name_or_path.lower(), POLICY_NAMES, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise InputError(f"unknown policy {name_or_path!r}: {hint}give {_names()}, or a policy file")
+
+
+def prepare(
+    policy: Policy, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
+) -> EncoderSettings:
+    """What `policy.prepare` answers, or the settings as they are if it has no such method."""
+    if isinstance(policy, Prepared):
+        return policy.prepare(clip, settings, first_pass)
+    return settings
+
+
+def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) -> TeacherPolicy:
+    """A search that starts from a policy's own trajectory, on all cores.
+
+    Args:
+      policy: what to start from; its trajectory is one of the budget.
+      budget: encodes of the search.
+      threads: of each encode.
+
+    Raises:
+      InputError: the budget is out of range, or the policy changes settings or searches
+        by itself.
+    """
+    budget = DEFAULT_BUDGET if budget is None else budget
+    jobs = search_jobs(threads)
+    if isinstance(policy, TeacherPolicy):
+        return TeacherPolicy(budget, jobs=jobs)
+    if isinstance(policy, WithEffort):
+        policy = policy.policy
+    if isinstance(policy, Prepared):
+        raise InputError(
+            f"a search cannot start from the policy {policy.name}; give muzero, vbr, proposal, "
+            "constant:Q or a policy file"
+        )
+    # The families that every search starts from have these two.
+    start = None if isinstance(policy, VbrPolicy | ProposalPolicy) else policy
+    return TeacherPolicy(budget, start=start, jobs=jobs)
+
+
+def warm_up(policy: Policy, size: tuple[int, int] | None = None) -> None:
+    """Lets a learned policy compile its networks; others have nothing to do.
+
+    Args:
+      policy: any.
+      size: width and height of what it will see; matters if it reads blocks.
+    """
+    # Only networks have a configuration; a random policy must not lose a draw here.
+    if getattr(policy, "config", None) is None:
+        return
+    blocks = None
+    if size is not None and needs_blocks(policy):
+        blocks = np.zeros((1, *block_grid(*size), BLOCK_FEATURES), np.float16)
+    observation = Observation(
+        clip=np.zeros((1, CLIP_FEATURES), np.float32),
+        history=np.zeros((0, HISTORY_FEATURES), np.float32),
+        frame=np.zeros(FRAME_FEATURES, np.float32),
+        globals=np.zeros(GLOBAL_FEATURES, np.float32),
+        show_index=0,
+        proposal_qindex=128,
+        blocks=blocks,
+    )
+    policy.decide([observation])
+
+
+def policy_package(name: str) -> str:
+    """Package and version that register a policy, such as `mine 1.2`; empty if none does."""
+    entry = _entry_points().get(name)
+    if entry is None or name in POLICY_NAMES:
+        return ""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def _registered(entry: importlib.metadata.EntryPoint) -> Policy:
+    where = f"the policy {entry.name}, registered as {entry.value},"
+    try:
+        policy = entry.load()()
+    except MuzeroRcError:
+        raise
+    except Exception as error:  # somebody else's code may raise anything
+        raise InputError(
+            f"{where} cannot be made: {type(error).__name__}: {error}; mend or remove its package"
+        ) from error
+    if not (isinstance(getattr(policy, "name", None), str) and isinstance(policy, Policy)):
+        raise InputError(f"{where} is no Policy but {type(policy).__name__}: see muzero_rc.types")
+    return policy
+
+
+def _searching(name_or_path: str, count: str) -> Policy:
+    """A learned policy with search; without exploration, so that it repeats itself."""
+    simulations = _number("search", count)
+    if simulations < 1:
+        raise InputError(f"simulations must be at least 1, not {simulations}")
+    found = make_policy(name_or_path)
+    from muzero_rc.agents.policy import AgentPolicy
+
+    if not (isinstance(found, WithEffort) and isinstance(found.policy, AgentPolicy)):
+        raise InputError(f"the policy {name_or_path} has no network to search with")
+    plain = found.policy
+    searching = AgentPolicy(
+        plain.params, plain.config, simulations=simulations, heat=0.0, name=plain.name,
+        meta=plain.meta,
+    )  # fmt: skip
+    return WithEffort(searching, found.effort, passes=found.passes)
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(
+            f"the policy {name} takes a whole number after the colon, not {text!r}"
+        ) from None
+
+
+def _names() -> str:
+    *most, last = dict.fromkeys((*POLICY_NAMES, *_entry_points()))
+    return f"{', '.join(most)} or {last}"
+
+
+def _load(path: Path) -> Policy:
+    # JAX is heavy; the policies that need none must not wait for it.
+    from muzero_rc.agents.compilation import compiled_folder, keep_compiled
+    from muzero_rc.agents.policy import load_policy
+
+    # Without a folder to keep it in, the network is compiled anew: seconds, not an error.
+    with contextlib.suppress(OutputError):
+        keep_compiled(compiled_folder())
+
+    policy = load_policy(path, observation_version=OBSERVATION_VERSION)
+    effort = policy.meta.get("effort", "even")
+    if effort not in POLICY_EFFORTS:
+        raise CheckpointError(f"{path} wants an effort that this program does not know: {effort}")
+    return WithEffort(policy, effort, passes=3 if effort == "layered" else 2)

@@ -1,1 +1,0 @@
-"""The teacher's search (`muzero_rc.agents.teacher`) on the real encoder."""

@@ -1,0 +1,125 @@
+"""Search effort by frame: what a speed for one frame changes, and what it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.session import EncoderSession
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.baselines import ProposalPolicy
+from muzero_rc.env.control.frame_speed import (
+    OWN_SPEED,
+    Search,
+    Thorough,
+    frame_search,
+    stream_speed,
+)
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.types import FrameInfo, UpdateType
+
+_LEAF = FrameInfo(
+    5, 3, UpdateType.LEAF, True, 5, 17, 3, 3, 99, (-1, -1, -1), 100, 1000, 0, 255, 0
+)  # fmt: skip
+_KEY = dataclasses.replace(_LEAF, update_type=UpdateType.KEY, layer_depth=0)
+_BASE = dataclasses.replace(_LEAF, update_type=UpdateType.ARF, shown=False, layer_depth=1)
+_SECOND = dataclasses.replace(_BASE, layer_depth=2)
+_DEEP = dataclasses.replace(_BASE, layer_depth=3)
+_DEEPEST = dataclasses.replace(_BASE, layer_depth=7)
+_KINDS = (_KEY, _BASE, _SECOND, _DEEP, _DEEPEST, _LEAF)
+
+
+def _bytes(clip: Clip, settings: EncoderSettings, speed: int, thorough: int = 0) -> str:
+    """SHA-256 of the proposals fed back with one speed for all frames, asked frame by frame."""
+    with EncoderSession(clip, settings) as session:
+        while (info := session.next()) is not None:
+            session._native.submit(info.proposal_qindex, speed, thorough)
+            session.result()
+        return session.finish().sha256
+
+
+@pytest.mark.parametrize("speed", range(10))
+def test_even_effort_leaves_every_frame_at_the_streams_speed(speed: int) -> None:
+    for info in _KINDS:
+        assert frame_search("even", speed, info) == Search(OWN_SPEED)
+
+
+@pytest.mark.parametrize("speed", range(10))
+def test_between_frames_no_stream_is_worked_at_faster_than_asked(speed: int) -> None:
+    assert stream_speed("even", speed) == speed
+    assert stream_speed("layered", speed) == min(speed, 4)
+
+
+@pytest.mark.parametrize("speed", range(10))
+def test_what_others_are_predicted_from_is_never_searched_faster(speed: int) -> None:
+    given = [frame_search("layered", speed, info).speed for info in _KINDS]
+    assert given == sorted(given)
+    assert 0 <= given[0] and given[-1] <= 5
+    golden = dataclasses.replace(_LEAF, update_type=UpdateType.GOLDEN, layer_depth=1)
+    assert frame_search("layered", speed, golden).speed == given[1]
+
+
+def test_slower_streams_have_no_faster_frame() -> None:
+    for slow, fast in itertools.pairwise(range(10)):
+        for info in _KINDS:
+            slower, faster = (frame_search("layered", speed, info) for speed in (slow, fast))
+            assert slower.speed <= faster.speed
+            assert slower.thorough & faster.thorough == faster.thorough
+
+
+@pytest.mark.parametrize("speed", [1, 3, 5])
+def test_a_frames_own_speed_given_back_changes_no_byte(carphone: Clip, speed: int) -> None:
+    settings = EncoderSettings(target_kbps=80, speed=speed)
+    assert _bytes(carphone, settings, speed) == _bytes(carphone, settings, OWN_SPEED)
+
+
+def test_another_speed_changes_the_frame_and_only_from_there_on(carphone: Clip) -> None:
+    settings = EncoderSettings(target_kbps=80, speed=5)
+    coded = []
+    for chosen in (OWN_SPEED, 1):
+        with EncoderSession(carphone, settings) as session:
+            while (info := session.next()) is not None:
+                later = chosen if info.coding_index == 3 else OWN_SPEED
+                session._native.submit(info.proposal_qindex, later)
+                session.result()
+            coded.append([(r.bits, r.sse) for r in session.results if r.qindex >= 0])
+    assert coded[0][:3] == coded[1][:3]
+    assert coded[0][3] != coded[1][3]
+
+
+def test_layered_encodes_repeat_themselves(carphone: Clip, fast: EncoderSettings) -> None:
+    layered = fast.replace(effort="layered")
+    first, second = (rollout(carphone, layered, ProposalPolicy()) for _ in range(2))
+    assert first.stream.sha256 == second.stream.sha256
+    assert first.stream.sha256 != rollout(carphone, fast, ProposalPolicy()).stream.sha256
+
+
+def test_the_first_pass_does_not_depend_on_effort(fast: EncoderSettings) -> None:
+    assert fast.first_pass_key() == fast.replace(effort="layered").first_pass_key()
+
+
+@pytest.mark.parametrize("speed", [3, 5])
+def test_layered_effort_saves_bits(carphone: Clip, speed: int) -> None:
+    """At least 3% at equal PSNR, with 5 dB an octave, on the mean of three targets."""
+    saved = []
+    for target in (40, 80, 160):
+        settings = EncoderSettings(target_kbps=target, speed=speed)
+        even = rollout(carphone, settings, ProposalPolicy()).score
+        layered = rollout(carphone, settings.replace(effort="layered"), ProposalPolicy()).score
+        octaves = math.log2(even.actual_kbps / layered.actual_kbps)
+        saved.append(octaves + (layered.psnr_avg - even.psnr_avg) / 5.0)
+    assert sum(saved) / 3 > math.log2(1.03)
+
+
+@pytest.mark.parametrize("part", [Thorough.ALL_MODES, Thorough.ALL_TRANSFORMS])
+def test_a_thorough_search_is_another_one_where_the_speed_takes_that_shortcut(
+    carphone: Clip, part: Thorough
+) -> None:
+    fast = EncoderSettings(target_kbps=80, speed=4)
+    assert _bytes(carphone, fast, 4) != _bytes(carphone, fast, 4, part)
+    slow = EncoderSettings(target_kbps=80, speed=0)
+    assert _bytes(carphone, slow, 0) == _bytes(carphone, slow, 0, part)

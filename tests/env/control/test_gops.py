@@ -1,0 +1,212 @@
+"""Groups of pictures: limits that libvpx keeps, and the choice between pilots."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
+from muzero_rc.env.codec.session import EncoderSession
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.baselines import AnchorPolicy
+from muzero_rc.env.control.gop import Flight, GopLimits, Survey, better, survey_of
+from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+
+FAST = EncoderSettings(target_kbps=80, speed=5)
+SURVEYED = EncoderSettings(target_kbps=80, speed=3, effort="layered", passes=3)
+
+
+def _encode(
+    clip: Clip, settings: EncoderSettings, gops: Sequence[GopLimits] = ()
+) -> tuple[list[FrameInfo], str]:
+    found = []
+    with EncoderSession(clip, settings, gops=gops) as session:
+        while (info := session.next()) is not None:
+            found.append(info)
+            session.encode(info.proposal_qindex)
+        return found, session.finish().sha256
+
+
+def _groups(infos: Sequence[FrameInfo]) -> list[tuple[int, int]]:
+    """Where groups start, and their shown frames up to the alternate reference that ends them."""
+    ends = [i.show_index for i in infos if not i.shown and i.layer_depth == 1]
+    return [(start, end - start) for start, end in pairwise([0, *ends])]
+
+
+@pytest.mark.parametrize("auto_alt_ref", [1, 6])
+def test_no_group_is_longer_than_its_limit(carphone: Clip, auto_alt_ref: int) -> None:
+    settings = FAST.replace(auto_alt_ref=auto_alt_ref)
+    longest = {
+        frames: max(length for _, length in _groups(_encode(carphone, settings, limits)[0]))
+        for frames in (9, 21)
+        for limits in ([GopLimits(frames=frames)],)
+    }
+    # The frame that starts a group counts, too.
+    assert longest == {9: 8, 21: 20}
+
+
+def test_limits_hold_from_where_they_say(carphone: Clip) -> None:
+    infos, _ = _encode(carphone, FAST, [GopLimits(0, 9), GopLimits(30, 21)])
+    groups = _groups(infos)
+    assert max(length for start, length in groups if start < 30) == 8
+    assert max(length for start, length in groups if start >= 30) > 16
+
+
+def test_fewer_layers_are_what_auto_alt_ref_says(carphone: Clip) -> None:
+    infos, stream = _encode(carphone, FAST, [GopLimits(layers=2)])
+    assert max(i.layer_depth for i in infos if i.update_type is UpdateType.ARF) == 2
+    assert stream == _encode(carphone, FAST.replace(auto_alt_ref=2))[1]
+    deeper = max(i.layer_depth for i in _encode(carphone, FAST)[0] if not i.shown)
+    assert deeper > 2
+
+
+def test_no_limits_change_nothing(carphone: Clip) -> None:
+    assert _encode(carphone, FAST, [GopLimits()])[1] == _encode(carphone, FAST)[1]
+
+
+def _flight(psnrs: Sequence[float], bits: int, gops: GopLimits, keys: Sequence[int]) -> Flight:
+    """One shown frame after the other, with key frames and a buffer shown before each of them."""
+    frames: list[tuple[FrameInfo | None, FrameResult]] = []
+    coding = 0
+    for place, psnr in enumerate(psnrs):
+        key = place in keys
+        if key and place:  # counted by libvpx, coded by nobody
+            coding += 1
+        kind = UpdateType.KEY if key else UpdateType.LEAF
+        info = FrameInfo(
+            coding, place, kind, True, 0, 9, 0, 2, 9, (coding - 1,) * 3, 100, 900, 0, 255, 0
+        )
+        sse = round(1000 * 255**2 / 10 ** (psnr / 10))
+        result = FrameResult(
+            coding, place, True, 100, bits, (sse, 0, 0), (1000, 0, 0), 0, 9, 0, 0.01
+        )
+        frames.append((info, result))
+        coding += 1
+    return Flight(frames, bits * len(psnrs) // 8, (gops,))
+
+
+SHORT, LONG = GopLimits(frames=15), GopLimits(frames=21)
+
+
+def test_each_section_takes_the_better_flight() -> None:
+    ours = _flight([40.0] * 4 + [40.0] * 4, 8000, SHORT, [0, 4])
+    theirs = _flight([39.0] * 4 + [41.0] * 4, 8000, LONG, [0, 4])
+    joined = better(ours, theirs)
+    assert joined.gops == (SHORT, LONG._replace(first=4))
+    assert [round(r.psnr) for _, r in joined.frames] == [40] * 4 + [41] * 4
+    assert joined.size_bytes == ours.size_bytes
+    # Where one of them is better throughout, nothing is put together.
+    assert better(ours, _flight([39.0] * 8, 8000, LONG, [0, 4])) is ours
+    assert better(ours, _flight([41.0] * 8, 8000, LONG, [0, 4])).gops == (LONG,)
+
+
+def test_a_joined_flight_is_numbered_like_an_encode() -> None:
+    ours = _flight([40.0, 40.0, 40.0, 39.0, 40.0], 8000, SHORT, [0, 2, 4])
+    theirs = _flight([40.0, 40.0, 40.0, 41.0, 40.0], 8000, LONG, [0, 2, 4])
+    # As if their first section had taken a frame more.
+    moved = [
+        (
+            dataclasses.replace(
+                info,
+                coding_index=info.coding_index + (place > 1),
+                ref_coding_indexes=tuple(r + (place > 1) for r in info.ref_coding_indexes),
+            ),
+            dataclasses.replace(result, coding_index=result.coding_index + (place > 1)),
+        )
+        for place, (info, result) in enumerate(theirs.frames)
+        if info is not None
+    ]
+    joined = better(ours, dataclasses.replace(theirs, frames=moved))
+    assert joined.gops == (SHORT, LONG._replace(first=2), SHORT._replace(first=4))
+    for (info, result), (before, _) in zip(joined.frames, ours.frames, strict=True):
+        assert info == before and info is not None
+        assert result.coding_index == info.coding_index
+
+
+@given(dear=st.floats(1.0, 1.5), gain=st.floats(-1.0, 2.0))
+def test_what_is_spent_is_charged(dear: float, gain: float) -> None:
+    ours = _flight([40.0] * 6, 8000, SHORT, [0])
+    theirs = _flight([40.0 + gain] * 6, round(8000 * dear), LONG, [0])
+    taken = better(ours, theirs)
+    # 3.5 dB for a doubling of the bits, and a bit of it for what pilots cannot tell.
+    price = 3.5 / 0.6931 * (dear - 1.0)
+    if gain > price + 0.05:
+        assert taken.gops == (LONG,)
+    if gain < price - 0.05:
+        assert taken is ours
+
+
+def test_flights_of_different_clips_are_not_mixed() -> None:
+    ours = _flight([40.0] * 4, 8000, SHORT, [0])
+    assert better(ours, _flight([50.0] * 4, 8000, LONG, [0, 2])) is ours
+
+
+def test_who_is_surveyed() -> None:
+    deep = survey_of(SURVEYED)
+    assert len(deep.lengths) > 1 and deep.layers
+    assert survey_of(SURVEYED.replace(speed=5)) == Survey()
+    assert survey_of(SURVEYED.replace(effort="even")) == Survey()
+    assert survey_of(SURVEYED.replace(auto_alt_ref=0)) == Survey()
+    assert survey_of(SURVEYED.replace(auto_alt_ref=1)).layers == ()
+    # A group as long as the look-ahead would have no alternate reference.
+    short = survey_of(SURVEYED.replace(speed=1, lag_in_frames=17))
+    assert short.lengths and max(short.lengths) < 17
+    assert survey_of(SURVEYED.replace(lag_in_frames=9)) == Survey()
+
+
+def test_the_last_pass_has_the_best_pilots_groups(carphone: Clip) -> None:
+    stats = first_pass(carphone, SURVEYED)
+    seen: list[FrameResult] = []
+    flight = fly_pilot(carphone, SURVEYED, stats, on_frame=seen.append)
+    survey = survey_of(SURVEYED)
+    flights = sum(r.shown for r in seen) / carphone.num_frames
+    assert flights == len(survey.lengths) + len(survey.layers) == survey.flights
+    pilot = Pilot.of(flight)
+    assert pilot.gops and all(gop.frames in survey.lengths for gop in pilot.gops)
+    with EncoderSession(carphone, SURVEYED, first_pass=stats, pilot=pilot) as session:
+        while (info := session.next()) is not None:
+            assert pilot.twin(info) is not None
+            session.encode(info.proposal_qindex)
+        session.finish()
+
+
+@pytest.mark.parametrize("kbps", [30, 150])
+def test_a_surveyed_encode_lands(carphone: Clip, kbps: int) -> None:
+    done = rollout(carphone, SURVEYED.replace(target_kbps=kbps), AnchorPolicy(), insist=True)
+    assert abs(done.score.overshoot) < 0.015
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_clips_of_few_frames(carphone_path: Path, frames: int) -> None:
+    clip = Clip.load(carphone_path, max_frames=frames)
+    assert rollout(clip, SURVEYED, AnchorPolicy(), insist=True).score.shown_frames == frames
+
+
+def test_flights_at_a_time_are_the_same_flights(carphone: Clip) -> None:
+    stats = first_pass(carphone, SURVEYED)
+    alone, together = (fly_pilot(carphone, SURVEYED, stats, jobs=jobs) for jobs in (1, 3))
+    assert Pilot.of(alone) == Pilot.of(together)
+
+
+def test_a_failure_stops_all_flights(carphone: Clip) -> None:
+    stats = first_pass(carphone, SURVEYED)
+    seen: list[FrameResult] = []
+
+    def failing(result: FrameResult) -> None:
+        seen.append(result)
+        if sum(r.shown for r in seen) > carphone.num_frames + 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fly_pilot(carphone, SURVEYED, stats, jobs=3, on_frame=failing)
+    assert sum(r.shown for r in seen) < 1.5 * carphone.num_frames

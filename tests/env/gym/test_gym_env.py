@@ -1,0 +1,416 @@
+"""The Gymnasium environment: its contract, its determinism, its ends."""
+
+from __future__ import annotations
+
+import gc
+import re
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.error import ResetNeeded
+from gymnasium.utils.env_checker import check_env, data_equivalence
+
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.gym.actions import LEVELS
+from muzero_rc.env.gym.clip_pool import ClipPool, Targets
+from muzero_rc.env.gym.env import VP9RateControlEnv
+from muzero_rc.env.gym.registration import ENV_ID, register
+from muzero_rc.env.observation.builder import (
+    BOUND,
+    CLIP_COLUMNS,
+    FRAME_COLUMNS,
+    GLOBAL_COLUMNS,
+    HISTORY_COLUMNS,
+)
+from muzero_rc.env.rewards import SelfCompetitionReward
+from muzero_rc.env.testing.fakes import FakeBackend, FakeClip
+from muzero_rc.errors import InputError
+from muzero_rc.types import EpisodeScore
+
+register()
+
+Step = tuple[dict[str, Any], float, bool, bool, dict[str, Any]]
+
+
+def _fake(**arguments: Any) -> VP9RateControlEnv:
+    defaults: dict[str, Any] = {
+        "clips": [FakeClip()],
+        "targets_kbps": (50, 200),
+        "backend": FakeBackend(),
+        "speed": 5,
+    }
+    return VP9RateControlEnv(**(defaults | arguments))
+
+
+@pytest.fixture
+def env() -> Iterator[VP9RateControlEnv]:
+    env = _fake()
+    yield env
+    env.close()
+
+
+def _play(
+    env: VP9RateControlEnv, choose: Callable[[dict[str, Any]], int], **reset: Any
+) -> list[Step]:
+    observation, info = env.reset(**reset)
+    steps: list[Step] = [(observation, 0.0, False, False, info)]
+    while not steps[-1][2]:
+        steps.append(env.step(choose(steps[-1][4])))
+        assert steps[-1][0] in env.observation_space
+        assert steps[-1][3] is False
+    return steps
+
+
+def _proposal(info: dict[str, Any]) -> int:
+    return int(info["proposal_qindex"])
+
+
+@pytest.mark.parametrize("action", ["qindex", "proposal_offset", "levels64"])
+def test_gymnasiums_checker_has_nothing_to_say(action: str) -> None:
+    # Warnings are errors here.
+    env = gymnasium.make(
+        ENV_ID, clips=[FakeClip()], targets_kbps=(50, 200), action=action, backend=FakeBackend()
+    )
+    check_env(env.unwrapped)
+    env.close()
+
+
+def test_gymnasiums_checker_on_libvpx(carphone_path: Path) -> None:
+    env = gymnasium.make(
+        ENV_ID, clips=[carphone_path], targets_kbps=(50, 200), max_frames=8, speed=6
+    )
+    check_env(env.unwrapped)
+    env.close()
+
+
+def _three_random_episodes(env: VP9RateControlEnv) -> list[list[Step]]:
+    env.action_space.seed(7)
+
+    def choose(info: dict[str, Any]) -> int:
+        return int(env.action_space.sample())
+
+    episodes = [_play(env, choose, seed=5), _play(env, choose), _play(env, choose)]
+    env.close()
+    return episodes
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_two_environments_with_one_seed_agree_exactly(
+    native: bool, moving_square: Callable[..., Clip]
+) -> None:
+    if native:
+        clips: list[Any] = [moving_square(n, 96, 64) for n in (9, 20)]
+        pair = [VP9RateControlEnv(clips, (20, 200), speed=6) for _ in range(2)]
+    else:
+        clips = [FakeClip(num_frames=n) for n in (9, 20, 30)]
+        pair = [_fake(clips=clips) for _ in range(2)]
+    played = [_three_random_episodes(env) for env in pair]
+    assert data_equivalence(played[0], played[1], exact=True)
+    lengths = {len(episode) for episode in played[0]}
+    targets = {episode[0][4]["target_kbps"] for episode in played[0]}
+    assert len(lengths) > 1 or len(targets) > 1  # the seed does not fix every episode alike
+
+
+CLIPS = [
+    (1, 64, 64, 25),
+    (2, 80, 48, Fraction(30000, 1001)),
+    (30, 176, 144, 12),
+    (30, 66, 50, 60),
+    (300, 64, 64, Fraction(24000, 1001)),
+]
+CHOICES: dict[str, Callable[[int, np.random.Generator, dict[str, Any]], int]] = {
+    "random": lambda step, rng, info: int(rng.integers(256)),
+    "constant": lambda step, rng, info: 100,
+    "proposal": lambda step, rng, info: _proposal(info),
+    "lowest": lambda step, rng, info: 0,
+    "highest": lambda step, rng, info: 255,
+    "alternating": lambda step, rng, info: 255 * (step % 2),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("shape", CLIPS, ids=lambda s: f"{s[1]}x{s[2]}x{s[0]}")
+def test_every_sequence_of_actions_finishes(
+    shape: tuple[int, int, int, Any], choice: str, moving_square: Callable[..., Clip]
+) -> None:
+    clip = moving_square(*shape)
+    env = VP9RateControlEnv([clip], 60, speed=8, reward=lambda score, reference: score.psnr_y)
+    rng = np.random.default_rng(1)
+    count = iter(range(10**6))
+    steps = _play(env, lambda info: CHOICES[choice](next(count), rng, info), seed=0)
+    env.close()
+    score = steps[-1][4]["episode"]
+    assert score["shown_frames"] == clip.num_frames
+    assert score["coded_frames"] == len(steps) - 1
+    assert score["actual_kbps"] == pytest.approx(score["bits"] / clip.duration_s / 1000)
+    assert steps[-1][1] == score["psnr_y"]
+    assert sum(step[1] for step in steps[:-1]) == 0.0
+    if choice == "lowest":
+        assert score["psnr_avg"] > 60  # qindex 0 is lossless
+
+
+def test_reset_and_close_in_mid_episode_end_the_encoder(carphone: Clip) -> None:
+    threads = threading.active_count()
+    env = VP9RateControlEnv([carphone], 80, speed=6)
+    before, _ = env.reset(seed=3)
+    for _ in range(4):
+        env.step(90)
+    again, _ = env.reset(seed=3)
+    assert data_equivalence(before, again, exact=True)
+    env.submit(90)
+    env.reset()  # mid-frame
+    env.step(90)
+    env.close()
+    env.close()
+    with pytest.raises(ResetNeeded):
+        env.step(90)
+    env.reset()  # a closed environment may be used again
+    env.close()
+    assert threading.active_count() == threads
+
+
+def test_sessions_are_closed_whenever_an_episode_is_left() -> None:
+    backend = FakeBackend()
+    env = _fake(backend=backend)
+    env.reset()
+    env.reset()
+    assert [session.closed for session in backend.sessions] == [True, False]
+    _play(env, _proposal)
+    assert all(session.closed for session in backend.sessions)
+    env.reset()
+    env.close()
+    assert all(session.closed for session in backend.sessions)
+    env.reset()
+    del env
+    gc.collect()
+    assert all(session.closed for session in backend.sessions)
+
+
+def test_an_encoder_error_ends_the_episode(
+    env: VP9RateControlEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env.reset()
+    backend: Any = env._backend
+    session = backend.sessions[-1]
+
+    def fail() -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(session, "result", fail)
+    with pytest.raises(RuntimeError, match="broken"):
+        env.step(3)
+    assert session.closed
+    with pytest.raises(ResetNeeded):
+        env.step(3)
+
+
+def test_steps_out_of_order_are_refused(env: VP9RateControlEnv) -> None:
+    with pytest.raises(ResetNeeded):
+        env.step(1)
+    with pytest.raises(ResetNeeded):
+        _ = env.observation
+    _play(env, _proposal)
+    with pytest.raises(ResetNeeded):
+        env.step(1)
+
+
+@pytest.mark.parametrize("action", [-1, 256])
+def test_actions_outside_the_space_are_refused(env: VP9RateControlEnv, action: int) -> None:
+    env.reset()
+    with pytest.raises(InputError):
+        env.step(action)
+    env.step(0)  # and the episode goes on
+
+
+def test_self_competition_starts_against_vbr_and_goes_on_against_the_past() -> None:
+    env = _fake(targets_kbps=100)
+    even = _play(env, _proposal)[-1]
+    # The fake's VBR takes its own proposals, so following them ties.
+    assert even[1] == 0.0
+    assert even[4]["episode"]["psnr_gain_db"] == pytest.approx(0.0)
+    assert _play(env, lambda info: max(_proposal(info) - 40, 0))[-1][1] == -1.0  # overshoots
+    assert _play(env, _proposal)[-1][1] == 1.0
+    backend: Any = env._backend
+    assert len(backend.sessions) == 4  # three episodes and VBR, once
+    assert isinstance(env.reward, SelfCompetitionReward)
+    assert len(env.reward) == 1
+
+
+def test_a_callable_reward_gets_score_and_reference() -> None:
+    seen: list[tuple[EpisodeScore, EpisodeScore]] = []
+
+    def reward(score: EpisodeScore, reference: Callable[[], EpisodeScore]) -> float:
+        seen.append((score, reference()))
+        return 0.25
+
+    steps = _play(_fake(reward=reward, targets_kbps=100), lambda _: 50)
+    assert steps[-1][1] == 0.25
+    score, reference = seen[0]
+    assert score.target_kbps == reference.target_kbps == 100.0
+    assert score.clip == reference.clip == FakeClip().sha256
+
+
+def test_options_fix_what_is_drawn() -> None:
+    env = _fake(clips=[FakeClip(num_frames=n) for n in (5, 6, 7)])
+    _, info = env.reset(seed=1, options={"clip": 2, "target_kbps": 77})
+    assert (info["clip"], info["target_kbps"]) == (2, 77)
+    _, free = env.reset(seed=1)
+    assert free["target_kbps"] != 77
+    for options in ({"clip": 3}, {"clip": -1}, {"target_kbps": 0}, {"target": 5}):
+        with pytest.raises(InputError):
+            env.reset(options=options)
+
+
+def test_targets_are_drawn_evenly_in_log_rate() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.array([Targets((100, 400)).sample(rng) for _ in range(2000)])
+    assert drawn.min() >= 100 and drawn.max() <= 400
+    assert np.mean(drawn < 200) == pytest.approx(0.5, abs=0.05)
+    assert {Targets([100, 400]).sample(rng) for _ in range(50)} == {100, 400}
+    assert Targets(64).sample(rng) == 64
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"clips": []},
+        {"targets_kbps": []},
+        {"targets_kbps": 0},
+        {"targets_kbps": (200, 100)},
+        {"max_frames": 0},
+        {"reward": "psnr"},
+        {"action": "delta"},
+        {"history_rows": 0},
+        {"render_mode": "human"},
+        {"spede": 5},
+        {"speed": 99},
+    ],
+    ids=str,
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        _fake(**arguments)
+
+
+def test_offsets_to_the_proposal() -> None:
+    env = _fake(action="proposal_offset")
+    _, info = env.reset(seed=0)
+    proposal = _proposal(info)
+    reached = [
+        min(max(proposal + action - 128, 0), 255)
+        for action in range(256)
+        if info["action_mask"][action]
+    ]
+    assert len(set(reached)) == len(reached)
+    *_, info = env.step(128 + 5)
+    assert info["qindex"] == proposal + 5
+    proposal = _proposal(info)
+    *_, info = env.step(0)
+    assert info["qindex"] == max(proposal - 128, 0)
+
+
+def test_levels_are_those_of_the_command_line() -> None:
+    assert (len(LEVELS), LEVELS[0], LEVELS[1], LEVELS[61:]) == (64, 0, 4, (244, 249, 255))
+    env = _fake(action="levels64")
+    env.reset()
+    assert env.step(62)[-1]["qindex"] == 249
+
+
+def test_infos_tell_what_was_and_what_comes(env: VP9RateControlEnv) -> None:
+    steps = _play(env, lambda _: 90, seed=0)
+    first, second, last = steps[0][4], steps[1][4], steps[-1][4]
+    assert {"clip", "clip_name", "target_kbps", "proposal_qindex", "action_mask"} <= set(first)
+    assert "qindex" not in first
+    assert second["qindex"] == 90 and second["bits"] > 0 and second["coding_index"] == 1
+    assert "coding_index" not in last
+    assert {"clip", "actual_kbps", "psnr_avg", "overshoot"} <= set(last["episode"])
+    bits = sum(step[4]["bits"] for step in steps[1:])
+    # The frames that only show a buffer again are the rest.
+    assert 0 < last["episode"]["bits"] - bits <= 8 * 30
+
+
+def test_last_observation_has_the_whole_history(env: VP9RateControlEnv) -> None:
+    steps = _play(env, lambda _: 90, seed=0)
+    assert steps[-1][0]["history_mask"].sum() == len(steps) - 1
+    proposal = FRAME_COLUMNS.index("proposal_qindex")
+    assert steps[-1][0]["frame"][proposal] == steps[-2][0]["frame"][proposal]
+    assert steps[-1][0]["globals"][GLOBAL_COLUMNS.index("frames_done")] == 1.0
+
+
+def test_padding_is_masked_and_a_short_history_keeps_the_latest() -> None:
+    clips = [FakeClip(num_frames=12), FakeClip(num_frames=30)]
+    env = _fake(clips=clips, history_rows=4)
+    steps = _play(env, lambda _: 90, options={"clip": 0})
+    observation = steps[-1][0]
+    assert observation["clip"].shape[0] == 30
+    assert observation["clip_mask"].tolist() == [1] * 12 + [0] * 18
+    assert not observation["clip"][12:].any()
+    whole = env.observation
+    np.testing.assert_array_equal(observation["history"], whole.history[-4:])
+    np.testing.assert_array_equal(observation["clip"][:12], whole.clip)
+
+
+def test_files_are_loaded_when_needed_and_dropped_when_there_are_too_many() -> None:
+    backend = FakeBackend(clips={str(n): FakeClip(num_frames=n, name=str(n)) for n in range(1, 9)})
+    names = list(backend.clips)
+    pool = ClipPool(names, backend, max_frames=4)
+    assert (backend.loads, pool.max_num_frames, len(pool)) == (0, 4, 8)
+    assert (pool[7].num_frames, pool[0].num_frames) == (4, 1)
+    assert pool[7] is pool[7] and backend.loads == 2
+    assert ClipPool(names, FakeBackend(clips=backend.clips)).max_num_frames == 8
+    small = ClipPool(names, backend, max_frames=4, max_bytes=1)
+    first = small[0]
+    assert small[0] is first
+    assert small[1] is not first and small[0] is not first
+
+
+def test_episode_statistics_of_gymnasium_fit_beside_the_score() -> None:
+    env: Any = gymnasium.wrappers.RecordEpisodeStatistics(_fake(score_key="score"))
+    env.reset(seed=0)
+    terminated = False
+    while not terminated:
+        *_, terminated, _, info = env.step(80)
+    assert {"r", "l"} <= set(info["episode"])
+    assert "psnr_avg" in info["score"]
+
+
+def test_registering_again_is_harmless() -> None:
+    register()
+    assert gymnasium.spec(ENV_ID).nondeterministic is False
+
+
+def test_the_docstring_is_the_specification() -> None:
+    text = VP9RateControlEnv.__doc__ or ""
+    chapters = re.findall(r"^    ## (.+)$", text, re.MULTILINE)
+    assert chapters == [
+        "Description", "Action Space", "Observation Space", "Rewards", "Starting State",
+        "Episode End", "Arguments", "Version History",
+    ]  # fmt: skip
+    parts = dict(re.findall(r"Columns of `(\w+)`:\n\n((?:    \|.*\n)+)", text))
+    expected = {
+        "clip": CLIP_COLUMNS,
+        "history": HISTORY_COLUMNS,
+        "frame": FRAME_COLUMNS,
+        "globals": GLOBAL_COLUMNS,
+    }
+    for name, columns in expected.items():
+        rows = re.findall(r"^    \| (\d+) \| (\w+) \| .+ \|$", parts[name], re.MULTILINE)
+        assert rows == [(str(i), column) for i, column in enumerate(columns)]
+    env = _fake()
+    space: Any = env.observation_space
+    shapes = dict(re.findall(r"^    \| (\w+) \| \[(.+?)\](?: int8)? \|", text, re.MULTILINE))
+    for name, box in space.items():
+        shape = [str(n) for n in box.shape]
+        documented = shapes[name].split(", ")
+        letters = {"T": str(FakeClip().num_frames), "H": str(2 * FakeClip().num_frames + 16)}
+        assert [letters.get(n, n) for n in documented] == shape
+    assert f"[-{BOUND:g}, {BOUND:g}]" in text
+    assert space["history"].high.max() == (4 * FakeClip().num_frames + 64) / 256 or (
+        space["history"].high.max() == BOUND
+    )

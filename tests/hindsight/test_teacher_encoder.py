@@ -1,0 +1,256 @@
+"""The teacher on libvpx: its policy, its log, and what stops it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from muzero_rc.agents.hindsight import Anchor, Bench, Cancelled, Plan, SearchProgress
+from muzero_rc.cli.evaluate import methods_of
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import cache_folder, first_pass
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.baselines import AnchorPolicy, ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.gop import Flight
+from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.errors import InputError
+from muzero_rc.policies.hindsight.log import SearchHeader, SearchLog, read_log
+from muzero_rc.policies.hindsight.player import PlanPlayer
+from muzero_rc.policies.hindsight.policy import TeacherPolicy
+from muzero_rc.policies.registry import make_policy, prepare, searching
+from muzero_rc.training.searched import study_of_search
+from muzero_rc.training.stages.collect import Study
+from muzero_rc.training.stages.imitate import examples_of
+
+FAST = EncoderSettings(target_kbps=60, speed=5, effort="layered")
+LANDED = AnchorPolicy()
+
+
+def player(clip: Clip) -> PlanPlayer:
+    return PlanPlayer(clip, FAST, first_pass(clip, FAST))
+
+
+def log_file() -> Path:
+    (path,) = (cache_folder().parent / "searches").glob("*.jsonl")
+    return path
+
+
+def test_a_search_meets_its_target_and_beats_its_starts(moving_clip: Clip) -> None:
+    stats = first_pass(moving_clip, FAST)
+    seen: list[SearchProgress] = []
+    teacher = TeacherPolicy(16)
+    teacher.on_progress = seen.append
+    wanted = FAST.replace(passes=3)
+    assert prepare(teacher, moving_clip, FAST.replace(effort="even"), stats) == wanted
+    found = teacher.result
+    assert found is not None and found.on_target and found.spent <= 16
+    done = rollout(moving_clip, wanted, teacher, first_pass=stats)
+    # The encode repeats what the search has seen, to the bit.
+    assert done.score == found.outcome.score
+    assert done.score.overshoot <= 0.005
+    for start_settings, policy in ((FAST, VbrPolicy()), (FAST, ProposalPolicy()), (wanted, LANDED)):
+        start = rollout(moving_clip, start_settings, policy, first_pass=stats).score
+        if start.overshoot <= 0.005:
+            assert done.score.psnr_avg >= start.psnr_avg
+    assert seen[-1].spent == found.spent and seen[-1].budget == 16
+
+
+def test_the_log_resumes_a_search_also_after_a_kill(moving_clip: Clip) -> None:
+    stats = first_pass(moving_clip, FAST)
+    whole = TeacherPolicy(10)
+    whole.prepare(moving_clip, FAST, stats)
+    assert whole.result is not None and whole.result.encodes == whole.result.spent
+    again = TeacherPolicy(10)
+    again.prepare(moving_clip, FAST, stats)
+    assert again.result is not None and again.result.encodes == 0
+    assert again.result.plan == whole.result.plan
+    # A kill in the middle of a line, five encodes in: after the header and the pilot.
+    path = log_file()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:7]) + lines[7][: len(lines[7]) // 2])
+    resumed = TeacherPolicy(10)
+    resumed.prepare(moving_clip, FAST, stats)
+    assert resumed.result is not None
+    assert resumed.result.plan == whole.result.plan
+    assert resumed.result.encodes == whole.result.encodes - 5
+    found = read_log(path)
+    assert found.header.frames == 24 and len(found.encodes) == whole.result.encodes
+    assert found.slope == whole.result.slope and found.pilot is not None
+
+
+def test_two_passes_are_searched_without_a_pilot(moving_clip: Clip) -> None:
+    stats = first_pass(moving_clip, FAST)
+    teacher = TeacherPolicy(6)
+    settings = prepare(teacher, moving_clip, FAST.replace(passes=2), stats)
+    assert settings.passes == 2 and teacher.result is not None
+    assert read_log(log_file()).pilot is None
+    done = rollout(moving_clip, settings, teacher, first_pass=stats)
+    assert done.score == teacher.result.outcome.score
+
+
+def test_a_pilot_is_flown_once_for_a_search(
+    moving_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = first_pass(moving_clip, FAST)
+    flown: list[EncoderSettings] = []
+
+    def counting(clip: Clip, settings: EncoderSettings, *args: Any, **more: Any) -> Flight:
+        flown.append(settings)
+        return fly_pilot(clip, settings, *args, **more)
+
+    monkeypatch.setattr("muzero_rc.policies.hindsight.policy.fly_pilot", counting)
+    first = TeacherPolicy(2)
+    first.prepare(moving_clip, FAST, stats)
+    again = TeacherPolicy(3)
+    again.prepare(moving_clip, FAST, stats)
+    assert len(flown) == 1
+    assert first.result is not None and again.result is not None
+    assert again.result.encodes == again.result.spent - first.result.spent
+    logged = read_log(log_file())
+    assert logged.pilot is not None and any(r.partition for _, r in logged.pilot.frames)
+
+
+def test_a_log_of_another_landing_is_not_gone_on_from(
+    moving_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = first_pass(moving_clip, FAST)
+    for build in ("landing 98", "landing 99"):
+        monkeypatch.setattr(
+            "muzero_rc.policies.hindsight.policy.build_identity", lambda build=build: build
+        )
+        teacher = TeacherPolicy(2)
+        teacher.prepare(moving_clip, FAST, stats)
+        assert teacher.result is not None and teacher.result.encodes == 2
+
+
+def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) -> None:
+    header = SearchHeader.of(moving_clip, FAST, "build")
+    log = SearchLog(tmp_path / "a" / "log.jsonl", header)
+    bench = Bench(player(moving_clip), 2, on_encode=log.add)
+    outcomes = bench.play([Plan(Anchor.PROPOSAL), Plan(Anchor.FEEDBACK, shift=3.0)])
+    found = read_log(log.path)
+    encodes = found.encodes
+    assert found.header == header and found.slope is None
+    assert [encode.outcome.score for encode in encodes] == [o.score for o in outcomes if o]
+    for encode, outcome in zip(encodes, outcomes, strict=True):
+        assert outcome is not None
+        for (info, result), (old_info, old) in zip(
+            encode.outcome.frames, outcome.frames, strict=True
+        ):
+            assert info == old_info
+            assert dataclasses.replace(result, seconds=0.0) == dataclasses.replace(old, seconds=0.0)
+    assert SearchLog(log.path, header).known.keys() == {e.plan.identity for e in encodes}
+
+
+def test_a_search_is_data_for_training(moving_clip: Clip, tmp_path: Path) -> None:
+    stats = first_pass(moving_clip, FAST)
+    TeacherPolicy(8).prepare(moving_clip, FAST, stats)
+    logged = read_log(log_file())
+    study = study_of_search(logged, stats.stats, source="somewhere", part=(64, 0, 24))
+    assert study is not None and study.slope == logged.slope
+    assert len(study.encodes) == len(logged.encodes) + 1
+    assert study.pilot == Pilot.of(fly_pilot(moving_clip, FAST.replace(passes=3), stats))
+    three = FAST.replace(passes=3)
+    for name, policy in (("vbr", VbrPolicy()), ("base", LANDED)):
+        score = rollout(moving_clip, three, policy, first_pass=stats).score
+        assert study.encode(name).psnr_avg == score.psnr_avg
+        assert study.encode(name).kbps == score.actual_kbps
+    study.save(tmp_path / "study.npz")
+    again = Study.load(tmp_path / "study.npz")
+    examples = examples_of(again)
+    assert examples and all(len(e.steps) >= 24 for e in examples)
+    assert study_of_search(dataclasses.replace(logged, encodes=[]), stats.stats) is None
+
+
+def test_what_is_no_log_of_this_search_is_refused(moving_clip: Clip, tmp_path: Path) -> None:
+    header = SearchHeader.of(moving_clip, FAST, "build")
+    path = tmp_path / "log.jsonl"
+    SearchLog(path, header)
+    other = SearchHeader.of(moving_clip, FAST.replace(speed=4), "build")
+    with pytest.raises(InputError, match="another search"):
+        SearchLog(path, other)
+    for text in ("", "x\n", "{}\n", '{"type": "search", "version": 99}\n'):
+        path.write_text(text)
+        with pytest.raises(InputError, match="no log of a search"):
+            read_log(path)
+    with pytest.raises(InputError, match="cannot read"):
+        read_log(tmp_path / "none.jsonl")
+
+
+def test_a_cache_that_takes_nothing_does_not_end_a_search(
+    moving_clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stats = first_pass(moving_clip, FAST)
+    blocked = cache_folder().parent / "searches"
+    blocked.parent.mkdir(parents=True, exist_ok=True)
+    blocked.write_text("a file where the folder should be")
+    teacher = TeacherPolicy(2)
+    teacher.prepare(moving_clip, FAST, stats)
+    assert teacher.result is not None and teacher.result.encodes == 2
+
+
+def test_a_plan_repeats_an_encode_of_libvpx(moving_clip: Clip) -> None:
+    play = player(moving_clip)
+    free = threading.Event()
+    first = play.encode(Plan(Anchor.FEEDBACK, stretch=1.1), free)
+    again = play.encode(Plan.frozen(first.frames), free)
+    assert again.score == first.score
+    policy = ConstantPolicy(120)
+    constant = PlanPlayer(moving_clip, FAST, first_pass(moving_clip, FAST), policy=policy)
+    outcome = constant.encode(Plan(Anchor.POLICY, shift=1.0), free)
+    assert {r.qindex for info, r in outcome.frames if info is not None} == {121}
+    with pytest.raises(InputError, match="starts from a policy"):
+        play.encode(Plan(Anchor.POLICY), free)
+
+
+def test_cancelling_stops_an_encode_within_a_frame(moving_clip: Clip) -> None:
+    cancelled = threading.Event()
+    cancelled.set()
+    start = time.perf_counter()
+    with pytest.raises(Cancelled):
+        player(moving_clip).encode(Plan(Anchor.PROPOSAL), cancelled)
+    assert time.perf_counter() - start < 5
+
+
+def test_policies_by_name() -> None:
+    policy = make_policy("teacher:7")
+    assert isinstance(policy, TeacherPolicy) and policy.budget == 7
+    assert make_policy("teacher").name == "teacher"
+    for name, message in (("teacher:x", "whole number"), ("teacher:0", "1 to")):
+        with pytest.raises(InputError, match=message):
+            make_policy(name)
+
+
+def test_it_is_a_method_of_the_evaluation() -> None:
+    method = methods_of(["teacher:7"])[-1]
+    assert (method.name, method.spec) == ("teacher:7", "teacher:7")
+    assert method.fingerprint != methods_of(["teacher:8"])[-1].fingerprint
+
+
+def test_what_a_search_starts_from() -> None:
+    assert searching(VbrPolicy(), 5).start is None
+    assert searching(ProposalPolicy()).budget == 30
+    constant = ConstantPolicy(9)
+    assert searching(constant, 5).start is constant
+    assert searching(make_policy("teacher:50"), 5).budget == 5
+    for name in ("cq", "constant"):
+        with pytest.raises(InputError, match="cannot start from"):
+            searching(make_policy(name), 5)
+
+
+def test_it_decides_nothing_unprepared_and_takes_no_streamed_clip(moving_clip: Clip) -> None:
+    observation: Any = SimpleNamespace(history=np.zeros((0, 3)))
+    with pytest.raises(InputError, match="prepared"):
+        TeacherPolicy().decide([observation])
+    streamed: Any = SimpleNamespace(in_memory=False, name="film.mkv")
+    with pytest.raises(InputError, match="film.mkv is too long"):
+        TeacherPolicy().prepare(streamed, FAST, first_pass(moving_clip, FAST))

@@ -1,0 +1,97 @@
+"""Policies by name and by file: what effort they ask for, and what they decide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import pytest
+
+from muzero_rc.agents.advantage import KIND_STEPS
+from muzero_rc.agents.config import NetworkConfig
+from muzero_rc.agents.muzero.networks import initial_params
+from muzero_rc.agents.policy import save_policy
+from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.observation.builder import (
+    CLIP_FEATURES,
+    FRAME_FEATURES,
+    GLOBAL_FEATURES,
+    HISTORY_FEATURES,
+    OBSERVATION_VERSION,
+)
+from muzero_rc.errors import CheckpointError
+from muzero_rc.policies.registry import WithEffort, make_policy, prepare
+from muzero_rc.types import Observation
+
+_SETTINGS = EncoderSettings(target_kbps=100)
+_NETWORK = NetworkConfig(
+    clip_features=CLIP_FEATURES, history_features=HISTORY_FEATURES,
+    frame_features=FRAME_FEATURES, global_features=GLOBAL_FEATURES, width=16, latents=2,
+    self_attends=1, heads=2, state_width=16, dynamics_width=16, head_width=16,
+)  # fmt: skip
+
+
+def _prepared(name: str, settings: EncoderSettings = _SETTINGS) -> EncoderSettings:
+    nothing = cast(Any, None)
+    return prepare(make_policy(name), nothing, settings, nothing)
+
+
+def _observation(rate_step: int) -> Observation:
+    return Observation(
+        clip=np.zeros((1, CLIP_FEATURES), np.float32),
+        history=np.zeros((0, HISTORY_FEATURES), np.float32),
+        frame=np.zeros(FRAME_FEATURES, np.float32),
+        globals=np.zeros(GLOBAL_FEATURES, np.float32),
+        show_index=0,
+        proposal_qindex=100,
+        rate_step=rate_step,
+    )
+
+
+def _file(folder: Path, **more: Any) -> Path:
+    path = folder / "policy.npz"
+    save_policy(
+        path, initial_params(_NETWORK, 0), _NETWORK, observation_version=OBSERVATION_VERSION,
+        env_id="x", training={}, **more,
+    )  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("name", ["vbr", "proposal"])
+def test_anchor_and_control_have_even_effort(name: str) -> None:
+    assert _prepared(name) == _SETTINGS
+
+
+@pytest.mark.parametrize(("name", "passes"), [("layered", 2), ("landed", 3), ("muzero", 3)])
+def test_the_others_ask_for_layered_effort_and_passes_and_nothing_else(
+    name: str, passes: Literal[2, 3]
+) -> None:
+    assert _prepared(name) == _SETTINGS.replace(effort="layered", passes=passes)
+
+
+@pytest.mark.parametrize("passes", [2, 3])
+def test_settings_have_the_last_word_on_passes(passes: Literal[2, 3]) -> None:
+    assert _prepared("landed", _SETTINGS.replace(passes=passes)).passes == passes
+
+
+def test_landed_follows_the_feedback_and_layered_does_not() -> None:
+    observations = [_observation(0), _observation(7), _observation(-200)]
+    assert make_policy("layered").decide(observations).tolist() == [100, 100, 100]
+    # A key frame's own step is the one that is best in the mean.
+    key = int(KIND_STEPS[0])
+    assert make_policy("landed").decide(observations).tolist() == [100 + key, 107 + key, key]
+
+
+def test_a_files_effort_is_what_it_was_trained_with(tmp_path: Path) -> None:
+    old = make_policy(str(_file(tmp_path)))
+    assert isinstance(old, WithEffort) and old.effort == "even"
+    new = make_policy(str(_file(tmp_path, effort="layered")))
+    assert isinstance(new, WithEffort) and new.effort == "layered"
+    assert new.meta["effort"] == "layered" and new.config == _NETWORK
+
+
+@pytest.mark.parametrize("effort", ["huge", "pilot"])
+def test_an_unknown_effort_is_one_line(tmp_path: Path, effort: str) -> None:
+    with pytest.raises(CheckpointError, match=f"effort that this program does not know: {effort}"):
+        make_policy(str(_file(tmp_path, effort=effort)))
