@@ -2,9 +2,9 @@
 
 In the "proposal" frame an action is a step from libvpx's own proposal for the frame,
 qindex = proposal + action - 128, so that 128 is the proposal itself. Actions that leave
-0..255 are illegal, so that each qindex within reach is reached by exactly one legal
+0..255 are invalid, so that each qindex within reach is reached by exactly one valid
 action; qindexes further than 128 below or 127 above the proposal are out of reach.
-In the "absolute" frame the action is the qindex, and all are legal.
+In the "absolute" frame the action is the qindex, and all are valid.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = [
     "NUM_ACTIONS",
     "action_of_qindex",
     "imitation_target",
-    "legal_actions",
+    "valid_actions",
     "qindex_of_action",
 ]
 
@@ -57,7 +57,7 @@ def qindex_of_action(
 def action_of_qindex(
     qindex: npt.ArrayLike, proposal_qindex: npt.ArrayLike, action_frame: str
 ) -> npt.NDArray[np.int32]:
-    """The legal action that comes closest to each qindex: exact within reach.
+    """The valid action that comes closest to each qindex: exact within reach.
 
     Args:
       qindex: [...] int, 0..255.
@@ -74,7 +74,7 @@ def action_of_qindex(
     return clipped
 
 
-def legal_actions(
+def valid_actions(
     proposal_qindex: npt.ArrayLike, action_frame: str, reach: npt.ArrayLike = NUM_QINDEX
 ) -> npt.NDArray[np.bool_]:
     """Which actions stand for a qindex in 0..255 that is near enough to the proposal.
@@ -91,14 +91,14 @@ def legal_actions(
     bound = np.asarray(reach, dtype=np.int32)[..., None]
     qindex = _ACTIONS if action_frame == "absolute" else proposal + _ACTIONS - CENTRE
     near = np.abs(qindex - proposal) <= bound
-    legal: npt.NDArray[np.bool_] = near & (qindex >= 0) & (qindex < NUM_QINDEX)
-    return legal
+    valid: npt.NDArray[np.bool_] = near & (qindex >= 0) & (qindex < NUM_QINDEX)
+    return valid
 
 
 def imitation_target(
     qindex: int, proposal_qindex: int, action_frame: str, sigma: float = 1.5
 ) -> npt.NDArray[np.float32]:
-    """A teacher's qindex as a distribution over actions: a Gaussian bump, legal only.
+    """A teacher's qindex as a distribution over actions: a Gaussian bump, valid only.
 
     p(a) is proportional to exp(-(a - a*)^2 / (2 sigma^2)): neighbours of a good qindex
     are nearly as good, which plain one-hot targets do not say.
@@ -118,5 +118,5 @@ def imitation_target(
         weights = (_ACTIONS == best).astype(np.float64)
     else:
         weights = np.exp(-0.5 * ((_ACTIONS - best) / sigma) ** 2)
-    weights = weights * legal_actions(proposal_qindex, action_frame)
+    weights = weights * valid_actions(proposal_qindex, action_frame)
     return np.asarray(weights / weights.sum(), np.float32)

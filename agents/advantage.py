@@ -206,7 +206,7 @@ class AdvantagePolicy:
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """qindex for each observation. [B] int32."""
         steps = self._model.best_steps(np.stack([advantage_features(o) for o in observations]))
-        anchors = np.array([o.anchor_qindex for o in observations])
+        anchors = np.array([o.base_qindex for o in observations])
         bounds = np.array([o.reach for o in observations])
         steps = np.clip(steps, -bounds, bounds)
         return np.clip(anchors + np.rint(steps), 0, NUM_QINDEX - 1).astype(np.int32)

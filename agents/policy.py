@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.actions import legal_actions, qindex_of_action
+from muzero_rc.agents.actions import qindex_of_action, valid_actions
 from muzero_rc.agents.config import NetworkConfig, SearchConfig
 from muzero_rc.agents.muzero.networks import Params, parameter_shapes
 from muzero_rc.agents.tokens import Tokenizer
@@ -53,7 +53,7 @@ class Decisions:
       qindexes: [B] int32.
       policies: [B, 256] float32: the search's improved policy, without search the prior.
       values: [B] float32 root values in [-1, 1].
-      priors: [B, 256] float32, the policy head over legal actions.
+      priors: [B, 256] float32, the policy head over valid actions.
     """
 
     actions: npt.NDArray[np.int32]
@@ -87,7 +87,7 @@ class AgentPolicy:
         simulations: int = 0,
         search: SearchConfig | None = None,
         temperature: float = 0.0,
-        heat: float = 1.0,
+        gumbel_scale: float = 1.0,
         batch_size: int | None = None,
         seed: int = 0,
         name: str = "muzero",
@@ -102,7 +102,7 @@ class AgentPolicy:
           search: its other settings.
           temperature: without search, 0 takes the most probable action, 1 draws from
             the policy head's distribution.
-          heat: with search, factor on its exploration: 1 explores, 0 does not.
+          gumbel_scale: with search, factor on its exploration: 1 explores, 0 does not.
           batch_size: pad every batch to this; larger batches are split.
           seed: of sampling and search.
           name: for tables and logs.
@@ -134,12 +134,12 @@ class AgentPolicy:
 
             settings = (search or SearchConfig()).replace(simulations=simulations)
             self._plan = make_search(config, settings)
-            self._heat = np.float32(heat)
+            self._gumbel_scale = np.float32(gumbel_scale)
         else:
             from muzero_rc.agents.muzero.plain import make_plain
 
             self._plan = make_plain(config)
-            self._heat = np.float32(temperature)
+            self._gumbel_scale = np.float32(temperature)
         self._params: Params = jax.device_put(params)
 
     @property
@@ -184,15 +184,15 @@ class AgentPolicy:
         size = self._batch_size or 1 << (count - 1).bit_length()
         tokens = self._tokenizer.batch(observations, size)
         proposals = np.zeros(size, np.int32)
-        proposals[:count] = [o.anchor_qindex for o in observations]
+        proposals[:count] = [o.base_qindex for o in observations]
         frame = self.config.action_frame
         rng = self._rng
         if self._draws:
             self._rng, rng = jax.random.split(rng)
         reaches = np.full(size, NUM_QINDEX, np.int32)
         reaches[:count] = [o.reach for o in observations]
-        legal = legal_actions(proposals, frame, reaches)
-        plan = jax.device_get(self._plan(self._params, rng, tokens, legal, self._heat))
+        valid = valid_actions(proposals, frame, reaches)
+        plan = jax.device_get(self._plan(self._params, rng, tokens, valid, self._gumbel_scale))
         # Copies, as the device's buffers are padded and may be views of its memory.
         actions, policies, values, priors = (np.array(array[:count]) for array in plan)
         qindexes = qindex_of_action(actions, proposals[:count], frame)
@@ -216,7 +216,7 @@ def save_policy(
     observation_version: int,
     env_id: str,
     training: Mapping[str, Any],
-    effort: str = "even",
+    speed_profile: str = "uniform",
     name: str = "muzero",
 ) -> None:
     """Writes a policy file, atomically.
@@ -228,7 +228,7 @@ def save_policy(
       observation_version: of the observations it was trained on.
       env_id: the environment it was trained in, with its version.
       training: the record of its training, anything JSON can hold.
-      effort: of the encodes it was trained on; a name, whoever encodes knows what it means.
+      speed_profile: of the encodes it was trained on; a name, whoever encodes knows what it means.
       name: what the policy calls itself.
 
     Raises:
@@ -241,7 +241,7 @@ def save_policy(
         "network": config.as_dict(),
         "observation_version": observation_version,
         "env_id": env_id,
-        "effort": effort,
+        "speed_profile": speed_profile,
         "training": dict(training),
     }
     write_arrays(path, {"params": jax.device_get(params)}, meta)

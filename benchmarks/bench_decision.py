@@ -84,7 +84,9 @@ def main() -> int:
         settings = EncoderSettings(target_kbps=given.kbps, speed=speed)
         stats = first_pass(clip, settings)
         settings = prepare(policy, clip, settings, stats)
-        runs = [rollout(clip, settings, policy, first_pass=stats) for _ in range(given.repeats)]
+        runs = [
+            rollout(clip, settings, policy, first_pass=stats) for _ in range(given.show_existing)
+        ]
         decisions = len(runs[0].qindexes)
         shares = [run.decision_seconds / (run.seconds - run.decision_seconds) for run in runs]
         share = statistics.median(shares)

@@ -1,4 +1,4 @@
-"""What search effort is worth by kind of frame: BD-rate and CPU time of mixes of speeds.
+"""What search speed is worth by kind of frame: BD-rate and CPU time of mixes of speeds.
 
 A mix is six speeds: between frames, of key frames, base alternate references, those of the
 layer below, deeper ones, leaf frames. Every clip is encoded with libvpx's proposals at the
@@ -23,7 +23,7 @@ from common import clip_parser, of_each_clip, print_table
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control import frame_speed as effort
+from muzero_rc.env.control import frame_speed as speed_profile
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.evaluation.measure.bd_rate import bd_rate
@@ -55,7 +55,7 @@ def _bd(anchor: list[EpisodeScore], test: list[EpisodeScore]) -> float:
 
 
 def _measure(
-    path: Path, args: argparse.Namespace, mixes: list[effort._Speeds]
+    path: Path, args: argparse.Namespace, mixes: list[speed_profile._Speeds]
 ) -> list[tuple[float, float]]:
     """BD-rate and time over VBR's: VBR itself, VBR at other speeds, each mix; of one clip."""
     clip = Clip.load(path, height=args.height, max_frames=args.frames)
@@ -72,9 +72,9 @@ def _measure(
         scores, seconds = _encode(clip, settings.replace(speed=speed), VbrPolicy(), targets)
         rows.append((_bd(anchor, scores), seconds / anchor_time))
     for mix in mixes:
-        effort._LAYERED[min(args.speed, effort._FASTEST)] = mix
+        speed_profile._LAYERED[min(args.speed, speed_profile._FASTEST)] = mix
         scores, seconds = _encode(
-            clip, settings.replace(effort="layered"), ProposalPolicy(), targets
+            clip, settings.replace(speed_profile="hierarchical"), ProposalPolicy(), targets
         )
         rows.append((_bd(anchor, scores), seconds / anchor_time))
     return rows
@@ -86,12 +86,12 @@ def main() -> None:
     parser.add_argument("--vbr", type=int, nargs="*", default=_VBR_SPEEDS)
     parser.add_argument("--mixes", nargs="+", default=_MIXES)
     args = parser.parse_args()
-    mixes: list[effort._Speeds] = []
+    mixes: list[speed_profile._Speeds] = []
     for text in args.mixes:
         numbers = [int(part) for part in text.split(",")]
         if len(numbers) != 6 or not all(0 <= n <= 9 for n in numbers):
             parser.error(f"a mix is six speeds 0..9, such as 4,1,1,1,2,3, not {text}")
-        mixes.append(effort._Speeds(*numbers))
+        mixes.append(speed_profile._Speeds(*numbers))
     found = of_each_clip(args, partial(_measure, args=args, mixes=mixes))
     names = [
         "vbr",

@@ -40,7 +40,7 @@ from muzero_rc.types import EpisodeScore
 
 
 @dataclasses.dataclass
-class Bench:
+class TrialRunner:
     """The ways to run one encode.
 
     Attributes:
@@ -136,21 +136,21 @@ def main() -> None:
     settings = EncoderSettings(
         target_kbps=1000, speed=given.speed, rc_mode="q", cq_level=given.cq_level
     )
-    bench = Bench(clip, settings, first_pass(clip, settings))
-    plain_bytes, _ = encode_plain(clip, settings, bench.stats)
-    own = rollout(clip, settings, ProposalPolicy(), first_pass=bench.stats)
+    runner = TrialRunner(clip, settings, first_pass(clip, settings))
+    plain_bytes, _ = encode_plain(clip, settings, runner.stats)
+    own = rollout(clip, settings, ProposalPolicy(), first_pass=runner.stats)
     same = own.stream.sha256 == hashlib.sha256(plain_bytes).hexdigest()
     n = given.sessions
     ways: dict[str, tuple[int, Callable[[], None]]] = {
-        "plain": (1, lambda: bench.plain(1)),
-        "environment": (1, bench.environment),
-        f"plain x{n}": (n, lambda: bench.plain(n)),
-        f"vector x{n}": (n, lambda: bench.vector(n)),
-        f"sessions x{n}": (n, lambda: bench.sessions(n)),
+        "plain": (1, lambda: runner.plain(1)),
+        "environment": (1, runner.environment),
+        f"plain x{n}": (n, lambda: runner.plain(n)),
+        f"vector x{n}": (n, lambda: runner.vector(n)),
+        f"sessions x{n}": (n, lambda: runner.sessions(n)),
     }
     wall: dict[str, list[float]] = {name: [] for name in ways}
     cpu: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(given.repeats):  # interleaved: what else runs disturbs all alike
+    for _ in range(given.show_existing):  # interleaved: what else runs disturbs all alike
         for name, (count, work) in ways.items():
             seconds = _times(work)
             wall[name].append(count * clip.num_frames / seconds[0])

@@ -1,21 +1,21 @@
 """What the search of the last of three passes is worth: BD-rate and CPU time of variants.
 
-Each clip is encoded at the rates of three constant qindexes: once by the pilot, and from
-there by the policy `landed` with every variant of the last pass's search; variants that pilots
-are concerned by have pilots of their own. A variant names what differs from
+Each clip is encoded at the rates of three constant qindexes: once by the probe, and from
+there by the policy `landed` with every variant of the last pass's search; variants that probes
+are concerned by have probes of their own. A variant names what differs from
 `env/control/frame_speed.py`, joined by ":":
 
-    near=C,F       blocks at most C levels larger and F smaller than the pilot's; 3,3 is all
-    thorough=N     of leaf frames: 0 nothing, 1 all modes, 2 all transforms, 3 both
+    near=C,F       blocks at most C levels larger and F smaller than the probe's; 3,3 is all
+    features=N     of leaf frames: 0 nothing, 1 all modes, 2 all transforms, 3 both
     mix=K,B,S,D,L  speeds of key frames, base alternate references, the layer below, deeper
                    ones, leaf frames
     repeat=0       no reference takes the place of a frame
     change=N       levels that a block of one that does may differ by; 0 is any number
-    flights=L,N    pilots of L lengths of groups and N numbers of layers, see `env/control/gop.py`
+    probes=L,N     probes of L lengths of groups and N numbers of layers
 
 BD-rate is against the first variant, the mean over clips of the shift in log rate at equal
 PSNR avg along the first one's own curve: what is left at three rates, where curves lie a
-percent apart. Times are CPU times of the last pass and of the pilots over VBR's at the same
+percent apart. Times are CPU times of the last pass and of the probes over VBR's at the same
 speed and targets.
 
     .venv/bin/python benchmarks/bench_last_pass.py [CLIP ...] [--speed 5] [--variants V ...]
@@ -36,49 +36,51 @@ from muzero_rc.env.codec import session
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control import frame_speed as effort
+from muzero_rc.env.control import frame_speed as speed_profile
 from muzero_rc.env.control import gop as gops
 from muzero_rc.env.control.baselines import ConstantPolicy, VbrPolicy
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.types import EpisodeScore
 
 _QINDEXES = (80, 120, 160)
 _VARIANTS = (
-    "near=3,3:thorough=0",
-    "thorough=0",
-    "near=0,1:thorough=0",
-    "thorough=1",
-    "thorough=2",
-    "thorough=3",
+    "near=3,3:features=0",
+    "features=0",
+    "near=0,1:features=0",
+    "features=1",
+    "features=2",
+    "features=3",
 )
 
 
 def _apply(variant: str, speed: int) -> bool:
     """Sets what the variant changes; whether references may take the place of frames."""
-    repeats = True
+    show_existing = True
     for part in filter(None, variant.split(":")):
         name, _, value = part.partition("=")
         numbers = [int(number) for number in value.split(",")]
         match name, numbers:
             case "near", [coarser, finer]:
                 session.NEAR = (coarser, finer)
-            case "thorough", [bits]:
-                effort._LEAF_THOROUGH = effort.Thorough(bits)
+            case "features", [bits]:
+                speed_profile._LEAF_FEATURES = speed_profile.SpeedFeatures(bits)
             case "repeat", [0]:
-                repeats = False
+                show_existing = False
             case "change", [levels]:
-                session.REPEAT_CHANGE = float(levels)
-            case "flights", [lengths, layers]:
-                gops._FLIGHTS[speed] = (lengths, layers)
+                session.SHOW_EXISTING_CHANGE = float(levels)
+            case "probes", [lengths, layers]:
+                gops._PROBE_ENCODES[speed] = (lengths, layers)
             case "mix", [_, _, _, _, _]:
-                row = min(speed, effort._FASTEST)
-                effort._LAYERED[row] = effort._Speeds(effort._LAYERED[row].stream, *numbers)
+                row = min(speed, speed_profile._FASTEST)
+                speed_profile._LAYERED[row] = speed_profile._Speeds(
+                    speed_profile._LAYERED[row].stream, *numbers
+                )
             case _:
                 raise ValueError(f"not a part of a variant: {part}")
-    return repeats
+    return show_existing
 
 
 def _gain(base: list[EpisodeScore], test: list[EpisodeScore]) -> float:
@@ -92,44 +94,52 @@ def _gain(base: list[EpisodeScore], test: list[EpisodeScore]) -> float:
 
 
 def _measure(path: Path, args: argparse.Namespace) -> list[tuple[float, float, float]]:
-    """BD-rate, and times of last pass and pilots over VBR's, of each variant on one clip."""
+    """BD-rate, and times of last pass and probes over VBR's, of each variant on one clip."""
     clip = Clip.load(path, height=args.height, max_frames=args.frames)
     plain = EncoderSettings(target_kbps=100, speed=args.speed, auto_alt_ref=args.auto_alt_ref)
     stats = first_pass(clip, plain)
-    tables = dict(effort._LAYERED), effort._LEAF_THOROUGH, session.NEAR, dict(gops._FLIGHTS)
+    tables = (
+        dict(speed_profile._LAYERED),
+        speed_profile._LEAF_FEATURES,
+        session.NEAR,
+        dict(gops._PROBE_ENCODES),
+    )
     policy = make_policy("landed")
     vbr_seconds = 0.0
-    last, flown = (dict.fromkeys(args.variants, 0.0) for _ in range(2))
+    last, run = (dict.fromkeys(args.variants, 0.0) for _ in range(2))
     scores: dict[str, list[EpisodeScore]] = {variant: [] for variant in args.variants}
     for qindex in _QINDEXES:
         rate = rollout(clip, plain, ConstantPolicy(qindex), first_pass=stats).score.actual_kbps
         vbr = plain.replace(target_kbps=max(1, round(rate)))
-        three = vbr.replace(effort="layered", passes=3)
+        three = vbr.replace(speed_profile="hierarchical", passes=3)
         begun = time.process_time()
         rollout(clip, vbr, VbrPolicy(), first_pass=stats)
         vbr_seconds += time.process_time() - begun
-        pilots: dict[object, tuple[Pilot, float]] = {}
+        probes: dict[object, tuple[ProbeRecord, float]] = {}
         for variant in args.variants:
-            layered, effort._LEAF_THOROUGH, session.NEAR, flights = tables
-            effort._LAYERED.update(layered)
-            gops._FLIGHTS = dict(flights)
-            session.REPEAT_CHANGE = effort.REPEAT_CHANGE
-            three = three.replace(repeats=_apply(variant, args.speed))
-            flown_alike = gops._FLIGHTS.get(args.speed), three.repeats, session.REPEAT_CHANGE
-            if flown_alike not in pilots:
+            layered, speed_profile._LEAF_FEATURES, session.NEAR, probe_encodes = tables
+            speed_profile._LAYERED.update(layered)
+            gops._PROBE_ENCODES = dict(probe_encodes)
+            session.SHOW_EXISTING_CHANGE = speed_profile.SHOW_EXISTING_CHANGE
+            three = three.replace(show_existing=_apply(variant, args.speed))
+            probed_alike = (
+                gops._PROBE_ENCODES.get(args.speed),
+                three.show_existing,
+                session.SHOW_EXISTING_CHANGE,
+            )
+            if probed_alike not in probes:
                 begun = time.process_time()
-                pilot = Pilot.of(fly_pilot(clip, three, stats))
-                pilots[flown_alike] = pilot, time.process_time() - begun
-            pilot, seconds = pilots[flown_alike]
-            flown[variant] += seconds
+                probe = ProbeRecord.of(run_probes(clip, three, stats))
+                probes[probed_alike] = probe, time.process_time() - begun
+            probe, seconds = probes[probed_alike]
+            run[variant] += seconds
             begun = time.process_time()
-            done = rollout(clip, three, policy, first_pass=stats, pilot=pilot)
+            done = rollout(clip, three, policy, first_pass=stats, probe=probe)
             last[variant] += time.process_time() - begun
             scores[variant].append(done.score)
     base = scores[args.variants[0]]
     return [
-        (_gain(base, scores[v]), last[v] / vbr_seconds, flown[v] / vbr_seconds)
-        for v in args.variants
+        (_gain(base, scores[v]), last[v] / vbr_seconds, run[v] / vbr_seconds) for v in args.variants
     ]
 
 
@@ -146,15 +156,15 @@ def main() -> None:
     found = of_each_clip(args, partial(_measure, args=args))
     rows = []
     for index, variant in enumerate(args.variants):
-        gains, last, pilots = zip(*(of_clip[index] for of_clip in found), strict=True)
+        gains, last, probes = zip(*(of_clip[index] for of_clip in found), strict=True)
         error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
-        times = (f"{statistics.mean(share):.2f}" for share in (last, pilots))
+        times = (f"{statistics.mean(share):.2f}" for share in (last, probes))
         gain = f"{statistics.mean(gains):+.2f}"
         rows.append((variant or "as it is", gain, f"{error:.2f}", *times))
     print_table(
         f"speed {args.speed}, {args.height} lines, {args.frames} frames, {len(found)} clips; "
         "times over VBR's",
-        ("variant", "BD-rate avg %", "error", "last pass", "pilots"),
+        ("variant", "BD-rate avg %", "error", "last pass", "probes"),
         rows,
     )
 

@@ -25,7 +25,7 @@ import optax
 from common import print_table
 
 from muzero_rc.agents.config import AgentConfig
-from muzero_rc.agents.muzero.episode import Episode as Lesson
+from muzero_rc.agents.muzero.episode import Episode as Trajectory
 from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.losses import scale_gradient
@@ -39,7 +39,7 @@ from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
 from muzero_rc.training.config import PRESETS
 
 
-def _lesson(seed: int, config: AgentConfig) -> Lesson:
+def _trajectory(seed: int, config: AgentConfig) -> Trajectory:
     """An encode of the model with qindexes drawn around the proposal."""
     rng = np.random.default_rng(seed)
     backend, clip = ModelBackend(), ModelClip(seed=seed, num_frames=60)
@@ -49,7 +49,7 @@ def _lesson(seed: int, config: AgentConfig) -> Lesson:
     recorder = EpisodeRecorder(config.network.action_frame)
     while episode.info is not None:
         observation = episode.observe()
-        qindex = int(np.clip(observation.anchor_qindex + rng.integers(-20, 21), 0, 255))
+        qindex = int(np.clip(observation.base_qindex + rng.integers(-20, 21), 0, 255))
         result = episode.step(qindex)
         recorder.step(
             observation, qindex, bits_per_pixel=result.bits / result.samples[0],
@@ -99,11 +99,13 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def _measure(config: AgentConfig, lessons: list[Lesson], repeats: int) -> list[float]:
+def _measure(
+    config: AgentConfig, trajectories: list[Trajectory], show_existing: int
+) -> list[float]:
     """Seconds to compile plain and ours; median seconds of plain, ours, ours with replay."""
     replay = Replay(config.network, config.replay, config.loss, 0)
-    for lesson in lessons:
-        replay.add(lesson)
+    for trajectory in trajectories:
+        replay.add(trajectory)
     learner, plain, batch = Learner(config), _plain(config), replay.sample()
     calls: tuple[Callable[[], Any], ...] = (
         lambda: plain(batch),
@@ -112,7 +114,7 @@ def _measure(config: AgentConfig, lessons: list[Lesson], repeats: int) -> list[f
     )
     first = [_seconds(call) for call in calls]
     taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(repeats):
+    for _ in range(show_existing):
         for times, call in zip(taken, calls, strict=True):
             times.append(_seconds(call))
     return [*first[:2], *(statistics.median(times) for times in taken)]
@@ -126,7 +128,7 @@ def main() -> None:
     given = parser.parse_args()
 
     preset = PRESETS["laptop"].agent
-    lessons = [_lesson(seed, preset) for seed in range(16)]
+    trajectories = [_trajectory(seed, preset) for seed in range(16)]
     rows = []
     for size in given.batch:
         for unroll in given.unroll:
@@ -135,7 +137,9 @@ def main() -> None:
                 loss=preset.loss.replace(unroll_steps=unroll),
                 replay=preset.replay.replace(batch_size=size),
             )
-            plain_s, ours_s, alone, ours, whole = _measure(config, lessons, given.repeats)
+            plain_s, ours_s, alone, ours, whole = _measure(
+                config, trajectories, given.show_existing
+            )
             rows.append(
                 (
                     f"batch {size}, unroll {unroll}",

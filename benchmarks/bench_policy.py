@@ -19,7 +19,7 @@ from muzero_rc.cli.main import main as muzero_rc
 from muzero_rc.corpus import Corpus
 
 _MOST_OF_A_SOURCE = 6
-_POLICIES = ("muzero", "landed", "layered")
+_POLICIES = ("muzero", "landed", "hierarchical")
 
 
 def validation_clips(folder: Path) -> list[Path]:

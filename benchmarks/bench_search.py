@@ -2,7 +2,7 @@
 
 Bare is `mctx.gumbel_muzero_policy`, compiled, on tokens that lie ready on the device and
 with nothing taken back. Ours is the same compiled search through `make_search`, and the
-whole of `AgentPolicy.decide`: from observations to tokens, legal actions, search, qindexes.
+whole of `AgentPolicy.decide`: from observations to tokens, valid actions, search, qindexes.
 They take turns; the ratio is that of medians. Asked for is 0.9 of the search alone; what
 tokens and copies cost in addition matters least where a search is worth its time.
 
@@ -24,7 +24,7 @@ import mctx
 import numpy as np
 from common import observations_of_the_model, print_table
 
-from muzero_rc.agents.actions import legal_actions
+from muzero_rc.agents.actions import valid_actions
 from muzero_rc.agents.config import NetworkConfig, SearchConfig
 from muzero_rc.agents.muzero.networks import initial_params, make_networks
 from muzero_rc.agents.muzero.search import make_search
@@ -37,7 +37,7 @@ WANTED = 0.9
 
 
 def _bare(network: NetworkConfig, config: SearchConfig) -> Callable[..., Any]:
-    """mctx as its examples call it: (params, rng, tokens, legal) -> actions."""
+    """mctx as its examples call it: (params, rng, tokens, valid) -> actions."""
     networks = make_networks(network)
 
     def step(params: Any, rng: Any, action: Any, state: Any) -> Any:
@@ -50,7 +50,7 @@ def _bare(network: NetworkConfig, config: SearchConfig) -> Callable[..., Any]:
             prior_logits=prediction.policy_logits, value=value,
         ), following  # fmt: skip
 
-    def act(params: Any, rng: Any, tokens: Any, legal: Any) -> Any:
+    def act(params: Any, rng: Any, tokens: Any, valid: Any) -> Any:
         state = networks.representation(params, tokens)
         prediction = networks.prediction(params, state)
         root = mctx.RootFnOutput(
@@ -58,7 +58,7 @@ def _bare(network: NetworkConfig, config: SearchConfig) -> Callable[..., Any]:
             value=expectation(prediction.value_logits), embedding=state,
         )  # fmt: skip
         return mctx.gumbel_muzero_policy(
-            params, rng, root, step, config.simulations, invalid_actions=~legal,
+            params, rng, root, step, config.simulations, invalid_actions=~valid,
             max_depth=config.depth, max_num_considered_actions=config.max_considered,
             qtransform=functools.partial(
                 mctx.qtransform_completed_by_mix_value, rescale_values=config.rescale_values
@@ -68,10 +68,10 @@ def _bare(network: NetworkConfig, config: SearchConfig) -> Callable[..., Any]:
     return jax.jit(act)
 
 
-def _times(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+def _times(calls: Sequence[Callable[[], Any]], show_existing: int) -> list[float]:
     """Median seconds of each call, in turns; the first turn compiles."""
     taken: list[list[float]] = [[] for _ in calls]
-    for turn in range(repeats + 1):
+    for turn in range(show_existing + 1):
         for times, call in zip(taken, calls, strict=True):
             begun = time.perf_counter()
             jax.block_until_ready(call())
@@ -95,20 +95,20 @@ def main() -> None:
         config = SearchConfig(simulations=simulations)
         for batch in given.batch:
             observations = observations_of_the_model(batch)
-            anchors = np.array([o.anchor_qindex for o in observations], np.int32)
+            anchors = np.array([o.base_qindex for o in observations], np.int32)
             reaches = np.array([o.reach for o in observations], np.int32)
-            legal = jnp.asarray(legal_actions(anchors, network.action_frame, reaches))
+            valid = jnp.asarray(valid_actions(anchors, network.action_frame, reaches))
             tokens = jax.device_put(Tokenizer(network).batch(observations, batch))
             policy = AgentPolicy(
                 params, network, simulations=simulations, search=config, batch_size=batch
             )
             bare, search = _bare(network, config), make_search(network, config)
             calls = (
-                functools.partial(bare, params, rng, tokens, legal),
-                functools.partial(search, params, rng, tokens, legal, np.float32(1.0)),
+                functools.partial(bare, params, rng, tokens, valid),
+                functools.partial(search, params, rng, tokens, valid, np.float32(1.0)),
                 functools.partial(policy.decide, observations),
             )
-            alone, ours, whole = _times(calls, given.repeats)
+            alone, ours, whole = _times(calls, given.show_existing)
             rows.append(
                 (
                     f"{simulations} simulations, batch {batch}",

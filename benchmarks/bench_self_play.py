@@ -30,7 +30,7 @@ from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.rewards import RewardConfig, make_reward
 from muzero_rc.training.actors import Actors
 from muzero_rc.training.config import PRESETS
-from muzero_rc.training.scorer import Judge
+from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import ExploreConfig, Study, run_study
 from muzero_rc.training.tasks import Task, TaskClips
 
@@ -54,7 +54,7 @@ def _self_play(task: Task, sessions: int, rounds: int, learn: bool) -> float:
     agent = PRESETS["laptop"].agent
     learner = Learner(agent)
     replay = Replay(agent.network, agent.replay, agent.loss)
-    judge = Judge(make_reward(RewardConfig()), [task], lambda params: None)
+    scorer = Scorer(make_reward(RewardConfig()), [task], lambda params: None)
     episodes, frames, updates = 0, 0, 0
     begun = last = time.perf_counter()
     skipped = sessions * (2 if learn else 1)  # the learner compiles while the first are played
@@ -65,7 +65,7 @@ def _self_play(task: Task, sessions: int, rounds: int, learn: bool) -> float:
         while episodes < skipped + sessions * rounds:
             owed = learn and updates > learner.steps
             for finished in actors.poll(0.0 if owed else 1.0):
-                replay.add(judge(finished, learner.params, 0).lesson)
+                replay.add(scorer(finished, learner.params, 0).trajectory)
                 episodes += 1
                 if episodes <= skipped:
                     begun = time.perf_counter()
@@ -98,7 +98,7 @@ def main() -> None:
     for sessions in given.sessions:
         for learn in (False, True):
             plain, played = [], []
-            for _ in range(given.repeats):
+            for _ in range(given.show_existing):
                 plain.append(_plain(task, clips, sessions, given.rounds))
                 played.append(_self_play(task, sessions, given.rounds, learn))
             ratio = statistics.median(b / a for a, b in zip(plain, played, strict=True))

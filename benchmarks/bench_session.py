@@ -57,7 +57,7 @@ def main() -> None:
         plain_bytes, _ = encode_plain(clip, settings, stats)
         same = _session(clip, settings, stats).sha256 == hashlib.sha256(plain_bytes).hexdigest()
         plain, stepped = [], []
-        for _ in range(given.repeats):  # in turns: what else runs disturbs both alike
+        for _ in range(given.show_existing):  # in turns: what else runs disturbs both alike
             plain.append(_times(encode_plain, clip, settings, stats))
             stepped.append(_times(_session, clip, settings, stats))
         wall, cpu = (

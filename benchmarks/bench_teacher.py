@@ -24,7 +24,7 @@ from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.policies.hindsight.policy import TeacherPolicy
+from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.types import EpisodeScore, Policy
 
 _AROUND = (0.85, 1.0, 1.18, 1.4)
@@ -82,7 +82,7 @@ def main() -> None:
                 for policy in (VbrPolicy(), ProposalPolicy())
             )
             for budget in given.budgets:
-                teacher = TeacherPolicy(budget, jobs=given.jobs)
+                teacher = HindsightPolicy(budget, jobs=given.jobs)
                 start = time.perf_counter()
                 teacher.prepare(clip, settings.replace(target_kbps=target), stats)
                 seconds = time.perf_counter() - start

@@ -12,26 +12,26 @@ from muzero_rc.env.codec import _native, session
 from muzero_rc.env.control import baselines
 from muzero_rc.env.control import frame_speed as effort
 from muzero_rc.env.control import gop as gops
-from muzero_rc.env.control import probe_record as pilot
-from muzero_rc.env.control.rate import probe as piloted_landing
+from muzero_rc.env.control import probe_record as probe
+from muzero_rc.env.control.rate import probe as probed_landing
 from muzero_rc.env.control.rate import two_pass as landing
 from muzero_rc.env.observation import builder as observation
 from muzero_rc.env.passes import one_pass
 from muzero_rc.env.passes import pipeline as rollout
-from muzero_rc.env.passes import probe as flight
+from muzero_rc.env.passes import probe as probe_encode
 from muzero_rc.env.passes import stepper as episode
 
 __all__ = ["build_identity", "code_digest"]
 
 _DECISIVE = (
-    baselines, effort, episode, flight, gops, landing, observation, one_pass, pilot,
-    piloted_landing, rollout, session,
+    baselines, effort, episode, probe_encode, gops, landing, observation, one_pass, probe,
+    probed_landing, rollout, session,
 )  # fmt: skip
 
 
 @functools.cache
 def build_identity() -> str:
-    """What encodes, other than settings and policy: library, package, effort and landing.
+    """What encodes, other than settings and policy: library, package, speed profile and landing.
 
     Versions are for people. The digest at the end is of the code that decides an encode: a
     formula that was tried and taken back leaves encodes behind, and nobody remembers to
@@ -40,9 +40,9 @@ def build_identity() -> str:
     from muzero_rc import __version__
 
     return (
-        f"{_native.build_id()} muzero_rc {__version__} effort {effort.EFFORT_VERSION}"
-        f" gops {gops.GOPS_VERSION} landing {landing.LANDING_VERSION}"
-        f" piloted {piloted_landing.PILOTED_LANDING_VERSION}"
+        f"{_native.build_id()} muzero_rc {__version__} speed {effort.FRAME_SPEED_VERSION}"
+        f" gops {gops.GOPS_VERSION} landing {landing.RATE_CONTROL_VERSION}"
+        f" probed {probed_landing.PROBE_RATE_CONTROL_VERSION}"
         f" code {code_digest(*map(_source, _DECISIVE))}"
     )
 

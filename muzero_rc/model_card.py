@@ -18,6 +18,7 @@ import numpy as np
 
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.policy import POLICY_VERSION, read_policy
+from muzero_rc.env.codec.settings import modern_settings
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.training.command import train_command
@@ -64,7 +65,7 @@ class ModelCard:
       parameters: number of weights in each part of the networks.
       observation_version: of the observations that it was trained on.
       env_id: environment that it was trained in.
-      effort: how its encodes distribute search effort, see `env.effort`.
+      speed_profile: how its encodes distribute search speed, see `env.speed_profile`.
       training: the record of its training, without its configuration and costs.
       config: configuration of its training; None if the file has none.
       command: that trains with this configuration; None if it cannot be told.
@@ -82,7 +83,7 @@ class ModelCard:
     parameters: dict[str, int]
     observation_version: int
     env_id: str
-    effort: str
+    speed_profile: str
     training: dict[str, Any]
     config: dict[str, Any] | None
     command: str | None
@@ -125,7 +126,7 @@ class ModelCard:
             if self.network.action_frame == "proposal"
             else "a qindex",
             "observations": f"version {self.observation_version}, of {self.env_id}",
-            "effort": self.effort,
+            "speed_profile": self.speed_profile,
             "encoder in training": str(self.training.get("libvpx", "not recorded")),
         }
 
@@ -195,7 +196,7 @@ def read_card(path: str | os.PathLike[str], results: str = "") -> ModelCard:
             parameters=dict(sorted(parameters.items())),
             observation_version=int(meta["observation_version"]),
             env_id=str(meta["env_id"]),
-            effort=str(meta.get("effort", "even")),
+            speed_profile=str(modern_settings(meta).get("speed_profile", "uniform")),
             training=training,
             config=config,
             command=None if parsed is None else train_command(parsed),

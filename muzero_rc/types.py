@@ -27,7 +27,7 @@ __all__ = [
     "Observation",
     "Policy",
     "UpdateType",
-    "is_repeat",
+    "is_show_existing",
     "needs_blocks",
     "psnr_db",
 ]
@@ -57,7 +57,7 @@ class UpdateType(enum.IntEnum):
     USE_BUF = 6
 
 
-def is_repeat(qindex: int, bits: int) -> bool:
+def is_show_existing(qindex: int, bits: int) -> bool:
     """Whether a reference took the place of a frame: nothing coded is as short.
 
     Args:
@@ -138,7 +138,7 @@ class FrameResult:
       inter_blocks: 8x8 blocks predicted from references.
       skip_blocks: 8x8 blocks without residual.
       seconds: time libvpx took for the frame, decision time not included.
-      partition: how its superblocks were split, packed; empty but for a pilot's frames.
+      partition: how its superblocks were split, packed; empty but for a probe's frames.
     """
 
     coding_index: int
@@ -155,9 +155,9 @@ class FrameResult:
     partition: bytes = b""
 
     @property
-    def repeated(self) -> bool:
+    def shows_existing(self) -> bool:
         """Whether a reference took the place of the frame."""
-        return is_repeat(self.qindex, self.bits)
+        return is_show_existing(self.qindex, self.bits)
 
     @property
     def psnr(self) -> float:
@@ -214,8 +214,8 @@ class Observation:
       globals: [GLOBAL_FEATURES] float32, target, budget and encoder settings.
       show_index: display index of the frame to code, a row of `clip`.
       proposal_qindex: libvpx's own qindex for the frame.
-      rate_step: qindexes to add to it to come back to the budget, see env.landing.
-      reach: how far from `anchor_qindex` an agent may go; 0 where it has not learned
+      rate_offset: qindexes to add to it to come back to the budget, see env.landing.
+      reach: how far from `base_qindex` an agent may go; 0 where it has not learned
         enough to be trusted, see env.landing.
       blocks: [T, rows, columns, BLOCK_FEATURES] float16, normalised first-pass statistics
         of every block; one array per clip; None if nobody asked for them.
@@ -227,14 +227,14 @@ class Observation:
     globals: npt.NDArray[np.float32]
     show_index: int
     proposal_qindex: int
-    rate_step: int = 0
+    rate_offset: int = 0
     reach: int = NUM_QINDEX
     blocks: npt.NDArray[np.float16] | None = None
 
     @property
-    def anchor_qindex(self) -> int:
+    def base_qindex(self) -> int:
         """libvpx's proposal, brought back to the budget: where an agent starts from."""
-        return min(max(self.proposal_qindex + self.rate_step, 0), NUM_QINDEX - 1)
+        return min(max(self.proposal_qindex + self.rate_offset, 0), NUM_QINDEX - 1)
 
 
 @runtime_checkable

@@ -134,7 +134,7 @@ class Plan:
         changed = {kind: self.by_kind.get(kind, 0.0) + step for kind in kinds}
         return replace(self, by_kind={**self.by_kind, **changed})
 
-    def repeats(self, frames: Frames) -> bool:
+    def show_existing(self, frames: Frames) -> bool:
         """Whether an encode by this plan is certain to be the given one.
 
         The encoder is deterministic, so that it is if all decisions are the same. It

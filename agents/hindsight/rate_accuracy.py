@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from muzero_rc.agents.hindsight.encoder import Outcome
 from muzero_rc.agents.hindsight.plan import FrameKey, Plan
-from muzero_rc.agents.hindsight.trial_runner import Bench
+from muzero_rc.agents.hindsight.trial_runner import TrialRunner
 
 __all__ = ["OCTAVES_PER_QINDEX", "TOLERANCE", "land", "on_target"]
 
@@ -30,7 +30,7 @@ def _close(outcome: Outcome) -> bool:
 
 
 def land(
-    bench: Bench,
+    runner: TrialRunner,
     plan: Plan,
     outcome: Outcome,
     tries: int,
@@ -46,7 +46,7 @@ def land(
     Illinois method), or beyond the nearest one while there is one side only.
 
     Args:
-      bench: plays the shifted plans.
+      runner: runs the shifted plans.
       plan: what to shift.
       outcome: of the plan as it is.
       tries: most encodes.
@@ -83,7 +83,7 @@ def land(
             shift = here[0] + here[1] / rate
         shift = min(max(shift, -_WIDEST), _WIDEST)
         shifted = plan.shifted(shift, keys)
-        answer = bench.play([shifted])[0]
+        answer = runner.play([shifted])[0]
         if answer is None:
             return False
         if on_shift is not None:

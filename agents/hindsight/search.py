@@ -1,6 +1,6 @@
 """Hindsight search: the qindexes of a clip that give the highest PSNR at its target.
 
-Encodes are spent on, in this order: families of trajectories to start from; where a pilot
+Encodes are spent on, in this order: families of trajectories to start from; where a probe
 went ahead, steps of whole kinds of frames (`families`); a shift of the best of them, which
 tells the price of rate and lands it; steps of all frames at once along measured slopes
 (`response`); single moves, several in an encode (`moves`); a last landing. What is compared
@@ -26,7 +26,7 @@ from muzero_rc.agents.hindsight.moves import Move, Moves, credits
 from muzero_rc.agents.hindsight.plan import Anchor, FrameKey, Plan, frame_key
 from muzero_rc.agents.hindsight.rate_accuracy import OCTAVES_PER_QINDEX, TOLERANCE, land, on_target
 from muzero_rc.agents.hindsight.response import FrameWorth, ResponseModel
-from muzero_rc.agents.hindsight.trial_runner import Bench
+from muzero_rc.agents.hindsight.trial_runner import TrialRunner
 
 __all__ = ["SEARCH_VERSION", "SearchProgress", "SearchResult", "search"]
 
@@ -99,24 +99,24 @@ class SearchResult:
 
 
 def search(
-    bench: Bench,
+    runner: TrialRunner,
     starts: Sequence[Plan],
     *,
     patience: int | None = None,
     width: int | None = None,
-    piloted: bool = False,
+    probed: bool = False,
     on_progress: Callable[[SearchProgress], None] | None = None,
 ) -> SearchResult:
     """Searches until the budget is spent, nothing is gained any more, or Ctrl-C.
 
     Args:
-      bench: plays plans; its budget is this search's.
+      runner: runs plans; its budget is this search's.
       starts: plans to start from, the first of them what gains are told against.
       patience: encodes without gain after which it stops; a third of the budget, 12 at
         least, if not given.
-      width: moves that are tried side by side; as many as the bench has threads if not
+      width: moves that are tried side by side; as many as the runner has threads if not
         given. The way that is taken depends on it.
-      piloted: a pilot went ahead, so that plans with feedback land by themselves and
+      probed: a probe went ahead, so that plans with feedback land by themselves and
         libvpx's plan does not react to what was spent: kinds of frames are searched
         first, then fixed qindexes. Else moves are steps from libvpx's proposals, which
         come back to the budget by that; see docs/teacher.md for what each gained.
@@ -126,14 +126,14 @@ def search(
       KeyboardInterrupt: before any encode was finished.
       ValueError: no starts, or no budget.
     """
-    if not starts or bench.budget < 1:
+    if not starts or runner.budget < 1:
         raise ValueError("a search needs a plan to start from and a budget of at least 1")
-    run = _Search(bench, starts, patience, width, piloted, on_progress)
+    run = _Search(runner, starts, patience, width, probed, on_progress)
     interrupted = False
     try:
         run.run()
     except KeyboardInterrupt:
-        if not bench.tries:
+        if not runner.tries:
             raise
         interrupted = True
     return run.result(interrupted)
@@ -155,18 +155,18 @@ class _Search:
 
     def __init__(
         self,
-        bench: Bench,
+        runner: TrialRunner,
         starts: Sequence[Plan],
         patience: int | None,
         width: int | None,
-        piloted: bool,
+        probed: bool,
         on_progress: Callable[[SearchProgress], None] | None,
     ) -> None:
-        self._bench = bench
+        self._runner = runner
         self._starts = starts
-        self._patience = max(12, bench.budget // 3) if patience is None else patience
-        self._width = width or bench.jobs
-        self._piloted = piloted
+        self._patience = max(12, runner.budget // 3) if patience is None else patience
+        self._width = width or runner.jobs
+        self._probed = probed
         self._on_progress = on_progress
         self._slope = _USUAL_SLOPE
         self._rate = OCTAVES_PER_QINDEX
@@ -180,7 +180,7 @@ class _Search:
     # ------------------------------------------------------------ phases
 
     def run(self) -> None:
-        budget = self._bench.budget
+        budget = self._runner.budget
         lines = self._start()[: 1 + (budget >= _SEVERAL_LINES)]
         ends = []
         for self._plan, self._outcome in lines:
@@ -190,7 +190,7 @@ class _Search:
         self._plan, self._outcome = max(ends, key=lambda pair: self._value(pair[1]))
         self._move(_RESERVE)
         self._freeze()
-        self._land(self._bench.left, tail=True)
+        self._land(self._runner.left, tail=True)
         # What the last landing did not need.
         self._move(0)
 
@@ -200,13 +200,13 @@ class _Search:
         Returns:
           What to go on from, the best first.
         """
-        budget = self._bench.budget
+        budget = self._runner.budget
         count = min(max(round(0.2 * budget) + 1, 1), len(self._starts))
         starts = list(self._starts[:count])
         played = self._finished(starts, self._play(starts))
         for (_, before), (_, after) in zip(played, played[1:], strict=False):
             self._response.learn(before, after)
-        if self._piloted and budget >= _KINDS_FROM:
+        if self._probed and budget >= _KINDS_FROM:
             found = self._descend(played)
             played = [found, *(pair for pair in played if pair[0] is not found[0])]
         # How much rate is worth is not known yet, so what is far off the target is doubted.
@@ -226,12 +226,12 @@ class _Search:
 
     def _descend(self, played: Sequence[tuple[Plan, Outcome]]) -> tuple[Plan, Outcome]:
         """The best of the plans so far, with the steps of kinds that this clip wants."""
-        limit = round(_KINDS_SHARE * self._bench.budget)
+        limit = round(_KINDS_SHARE * self._runner.budget)
         landing = [pair for pair in played if pair[0].anchor is not Anchor.VBR]
         start = max(landing or played, key=lambda pair: self._value(pair[1]))
 
         def more() -> bool:
-            return self._bench.spent < limit
+            return self._runner.spent < limit
 
         return descend(self._play, self._value, start, more, self._width)
 
@@ -255,7 +255,7 @@ class _Search:
 
     def _base(self, plan: Plan, outcome: Outcome) -> tuple[Plan, Outcome]:
         """The plan to move frames in, with what it gives, of libvpx's own encode about."""
-        if not self._piloted and plan.anchor in (Anchor.PROPOSAL, Anchor.FEEDBACK):
+        if not self._probed and plan.anchor in (Anchor.PROPOSAL, Anchor.FEEDBACK):
             return plan, outcome
         return Plan.frozen(outcome.frames), outcome
 
@@ -301,7 +301,7 @@ class _Search:
             found.append((plan, outcome))
             self._report()
 
-        land(self._bench, self._plan, before, tries, rate=rate, keys=keys, on_shift=on_shift)
+        land(self._runner, self._plan, before, tries, rate=rate, keys=keys, on_shift=on_shift)
         if not tail:
             self._refine_price([before, *(outcome for _, outcome in found)])
         if found:
@@ -322,19 +322,19 @@ class _Search:
 
     def _follow_slopes(self, tries: int) -> None:
         """Steps of all frames at once, as far as the model of responses is trusted."""
-        limit, end = _FIRST_LIMIT, self._bench.spent + tries
-        while self._bench.spent < end and self._bench.left > _RESERVE and limit >= 8.0:
+        limit, end = _FIRST_LIMIT, self._runner.spent + tries
+        while self._runner.spent < end and self._runner.left > _RESERVE and limit >= 8.0:
             assert self._outcome is not None
             before = self._outcome
-            trusts = _TRUSTS[: min(end - self._bench.spent, self._bench.left - _RESERVE)]
+            trusts = _TRUSTS[: min(end - self._runner.spent, self._runner.left - _RESERVE)]
             plans = [self._model_plan(trust, limit) for trust in trusts]
-            spent = self._bench.spent
+            spent = self._runner.spent
             improved = False
             for plan, outcome in zip(plans, self._play(plans), strict=True):
                 if outcome is not None:
                     self._response.learn(before, outcome)
                     improved |= self._offer(plan, outcome, self._value)
-            if self._bench.spent == spent:
+            if self._runner.spent == spent:
                 return
             if not improved:
                 limit /= 2.0
@@ -367,7 +367,7 @@ class _Search:
         while self._outcome is not None:
             before = self._outcome
             close = abs(before.score.overshoot) <= TOLERANCE
-            left = self._bench.left - (0 if close else reserve)
+            left = self._runner.left - (0 if close else reserve)
             self._moves.update(before)
             price = self._slope * (1.0 + 2.0 * _CURVE * before.octaves)
             worth = self._response.worth(before, price)
@@ -405,7 +405,7 @@ class _Search:
         """
         assert self._outcome is not None
         pairs = [(p, o) for p, o in zip(plans, outcomes, strict=True) if o is not None]
-        if not pairs or self._bench.left <= _RESERVE:
+        if not pairs or self._runner.left <= _RESERVE:
             return None
         plan, outcome = max(pairs, key=lambda pair: self._plain(pair[1]))
         if self._plain(outcome) <= self._plain(self._outcome) + _WORTH_A_SHIFT:
@@ -451,27 +451,27 @@ class _Search:
         return True
 
     def _play(self, plans: Sequence[Plan]) -> list[Outcome | None]:
-        outcomes = self._bench.play(plans)
+        outcomes = self._runner.play(plans)
         self._report()
         return outcomes
 
     def _report(self) -> None:
-        if self._on_progress is None or not self._bench.tries:
+        if self._on_progress is None or not self._runner.tries:
             return
         _, best, good = self._best()
         psnr = best.score.psnr_avg if good else float("nan")
-        spent, budget = self._bench.spent, self._bench.budget
+        spent, budget = self._runner.spent, self._runner.budget
         self._on_progress(SearchProgress(spent, budget, psnr, self._saved(best)))
 
     def _best(self) -> tuple[Plan, Outcome, bool]:
-        tries = self._bench.tries
+        tries = self._runner.tries
         good = [pair for pair in tries if on_target(pair[1])]
         if good:
             return (*max(good, key=lambda pair: pair[1].score.psnr_avg), True)
         return (*min(tries, key=lambda pair: pair[1].score.actual_kbps), False)
 
     def _saved(self, outcome: Outcome) -> float:
-        first = self._bench.tries[0][1]
+        first = self._runner.tries[0][1]
         return 1.0 - 2.0 ** (-(self._plain(outcome) - self._plain(first)) / self._slope)
 
     def result(self, interrupted: bool) -> SearchResult:
@@ -479,12 +479,12 @@ class _Search:
         return SearchResult(
             plan=plan,
             outcome=outcome,
-            first=self._bench.tries[0][1],
+            first=self._runner.tries[0][1],
             on_target=good,
             slope=self._slope,
             gain=self._saved(outcome),
-            spent=self._bench.spent,
-            encodes=self._bench.encodes,
+            spent=self._runner.spent,
+            encodes=self._runner.encodes,
             stopped_early=self._stopped_early,
             interrupted=interrupted,
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from muzero_rc.agents.hindsight.families import BASE_REFERENCES, DEEP_REFERENCES, KEYS
 from muzero_rc.agents.hindsight.plan import Anchor, Kind, Plan
 
-__all__ = ["piloted_plans", "start_plans"]
+__all__ = ["probed_plans", "start_plans"]
 
 _REFERENCES: Sequence[Kind] = KEYS + BASE_REFERENCES
 
@@ -31,8 +31,8 @@ def start_plans(*, policy: bool = False) -> list[Plan]:
     return [*plans, Plan(Anchor.FEEDBACK, stretch=1.2), Plan(Anchor.FEEDBACK, stretch=0.8)]
 
 
-def piloted_plans(*, policy: bool = False) -> list[Plan]:
-    """Plans to begin with where a pilot went ahead, the most promising first.
+def probed_plans(*, policy: bool = False) -> list[Plan]:
+    """Plans to begin with where a probe went ahead, the most promising first.
 
     What the feedback of three passes makes of the proposals, with the steps of kinds that
     are best in the mean and without; libvpx's own rate control, which recodes what comes

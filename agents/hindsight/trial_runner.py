@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from muzero_rc.agents.hindsight.encoder import Outcome, PlanEncoder
 from muzero_rc.agents.hindsight.plan import Anchor, Plan
 
-__all__ = ["Bench"]
+__all__ = ["TrialRunner"]
 
 
-class Bench:
+class TrialRunner:
     """Plays plans and remembers them.
 
     A plan costs one of the budget the first time that it is asked for, also if its
@@ -92,7 +92,7 @@ class Bench:
     def _same_decisions(self, plan: Plan) -> Outcome | None:
         for played, outcome in self._played.values():
             # A frame that libvpx coded twice leaves traces: its qindexes do not repeat it.
-            if played.anchor is not Anchor.VBR and plan.repeats(outcome.frames):
+            if played.anchor is not Anchor.VBR and plan.show_existing(outcome.frames):
                 return outcome
         return None
 

@@ -31,7 +31,7 @@ class Episode:
       globals: [N, G] float32, `Observation.globals`.
       show_indexes: [N] int32.
       proposals: [N] int32, libvpx's qindex.
-      rate_steps: [N] int32, `Observation.rate_step`.
+      rate_offsets: [N] int32, `Observation.rate_offset`.
       reaches: [N] int32, `Observation.reach`.
       actions: [N] int32, what was done, in the agent's action frame.
       policies: [N, 256] float16, what to learn: search result or a teacher's choice.
@@ -52,7 +52,7 @@ class Episode:
     globals: npt.NDArray[np.float32]
     show_indexes: npt.NDArray[np.int32]
     proposals: npt.NDArray[np.int32]
-    rate_steps: npt.NDArray[np.int32]
+    rate_offsets: npt.NDArray[np.int32]
     reaches: npt.NDArray[np.int32]
     actions: npt.NDArray[np.int32]
     policies: npt.NDArray[np.float16]
@@ -88,7 +88,7 @@ class Episode:
             globals=self.globals[step],
             show_index=int(self.show_indexes[step]),
             proposal_qindex=int(self.proposals[step]),
-            rate_step=int(self.rate_steps[step]),
+            rate_offset=int(self.rate_offsets[step]),
             reach=int(self.reaches[step]),
             blocks=self.blocks,
         )
@@ -168,7 +168,7 @@ class EpisodeRecorder:
             if dense.shape != (NUM_ACTIONS,) or abs(float(dense.sum()) - 1.0) > 1e-2:
                 raise ValueError(f"policy must be [{NUM_ACTIONS}] and sum to 1")
             target = dense.astype(np.float16)
-        action = action_of_qindex(qindex, observation.anchor_qindex, self._action_frame)
+        action = action_of_qindex(qindex, observation.base_qindex, self._action_frame)
         self._observations.append(observation)
         self._actions.append(int(action))
         self._policies.append(target)
@@ -210,7 +210,7 @@ class EpisodeRecorder:
             globals=np.stack([o.globals for o in seen]).astype(np.float32),
             show_indexes=np.array([o.show_index for o in seen], np.int32),
             proposals=np.array([o.proposal_qindex for o in seen], np.int32),
-            rate_steps=np.array([o.rate_step for o in seen], np.int32),
+            rate_offsets=np.array([o.rate_offset for o in seen], np.int32),
             reaches=np.array([o.reach for o in seen], np.int32),
             actions=np.array(self._actions, np.int32),
             policies=np.stack(self._policies),

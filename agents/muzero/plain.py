@@ -23,10 +23,10 @@ class Plan(NamedTuple):
     """A decision and how it came about.
 
     Attributes:
-      action: [B] int32, legal.
+      action: [B] int32, valid.
       policy: [B, 256] what to learn from: the search's improved policy, or the prior.
       value: [B] root value in [-1, 1], of the search if there was one.
-      prior: [B, 256] the network's policy over legal actions.
+      prior: [B, 256] the network's policy over valid actions.
     """
 
     action: jax.Array
@@ -42,8 +42,8 @@ def make_plain(
     """Play from the policy head alone, compiled once per batch size and process.
 
     Returns:
-      (params, rng, tokens, legal, temperature) -> `Plan`; temperature 0 takes the
-      most probable legal action, above it actions are drawn from p^(1/temperature).
+      (params, rng, tokens, valid, temperature) -> `Plan`; temperature 0 takes the
+      most probable valid action, above it actions are drawn from p^(1/temperature).
     """
     networks = make_networks(network)
 
@@ -51,12 +51,12 @@ def make_plain(
         params: Params,
         rng: jax.Array,
         tokens: Any,
-        legal: jax.Array,
+        valid: jax.Array,
         temperature: jax.Array | float,
     ) -> Plan:
         state = networks.representation(params, tokens)
         prediction = networks.prediction(params, state)
-        logits = jnp.where(legal, prediction.policy_logits, ILLEGAL)
+        logits = jnp.where(valid, prediction.policy_logits, ILLEGAL)
         prior = jax.nn.softmax(logits)
         gumbel = jax.random.gumbel(rng, logits.shape) * temperature  # Gumbel-max trick
         action = jnp.argmax(logits + gumbel, axis=-1).astype(jnp.int32)

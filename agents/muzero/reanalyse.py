@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from muzero_rc.agents.actions import legal_actions
+from muzero_rc.agents.actions import valid_actions
 from muzero_rc.agents.config import AgentConfig
 from muzero_rc.agents.muzero.episode import Episode
 from muzero_rc.agents.muzero.networks import Params
@@ -61,12 +61,12 @@ class Reanalyser:
         if not steps:
             return
         observations = [episode.observation(step) for episode, step in steps]
-        anchors = np.array([o.anchor_qindex for o in observations])
-        legal = legal_actions(anchors, self._frame, np.array([o.reach for o in observations]))
+        anchors = np.array([o.base_qindex for o in observations])
+        valid = valid_actions(anchors, self._frame, np.array([o.reach for o in observations]))
         self._rng, rng = jax.random.split(self._rng)
         tokens = self._tokenizer.batch(observations)
         # No exploration: what is wanted is the best policy known, not another try.
-        found = self._search(params, rng, tokens, jnp.asarray(legal), jnp.float32(0.0))
+        found = self._search(params, rng, tokens, jnp.asarray(valid), jnp.float32(0.0))
         plan = jax.device_get(found)
         replay.refresh(steps, plan.policy, plan.value)
         self.searched += len(steps)

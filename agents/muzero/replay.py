@@ -28,7 +28,7 @@ _TYPICAL_SURPRISE = 0.5  # of steps without a root value
 _PRIORITY_FLOOR = 0.05  # steps whose value was right are still seen now and then
 
 _PER_STEP = (
-    "history_lengths", "frames", "globals", "show_indexes", "proposals", "rate_steps",
+    "history_lengths", "frames", "globals", "show_indexes", "proposals", "rate_offsets",
     "reaches", "actions",
     "policies", "policy_weights", "values", "bits", "psnr",
 )  # fmt: skip

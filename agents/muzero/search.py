@@ -33,23 +33,23 @@ def search(
     params: Params,
     rng: jax.Array,
     tokens: Any,
-    legal: jax.Array,
+    valid: jax.Array,
     config: SearchConfig,
-    heat: jax.Array | float = 1.0,
+    gumbel_scale: jax.Array | float = 1.0,
 ) -> Plan:
     """Searches from a batch of roots.
 
-    Legal actions are known at the root only; the proposals of later frames, and so
-    which of their actions are legal, are the model's to guess.
+    Valid actions are known at the root only; the proposals of later frames, and so
+    which of their actions are valid, are the model's to guess.
 
     Args:
       networks: the model.
       params: its parameters.
       rng: consumed.
       tokens: [B, ...] as made by `Tokenizer.batch`.
-      legal: [B, 256] bool.
+      valid: [B, 256] bool.
       config: simulations and the rest.
-      heat: factor on the configuration's exploration: Gumbel's scale, or PUCT's noise and
+      gumbel_scale: factor on the configuration's exploration: Gumbel's scale, or PUCT's noise and
         temperature; 0 takes the best action found.
 
     Returns:
@@ -73,7 +73,7 @@ def search(
 
     state = networks.representation(params, tokens)
     prediction = networks.prediction(params, state)
-    logits = jnp.where(legal, prediction.policy_logits, ILLEGAL)
+    logits = jnp.where(valid, prediction.policy_logits, ILLEGAL)
     root = mctx.RootFnOutput(
         prior_logits=logits,
         value=expectation(prediction.value_logits),
@@ -81,7 +81,7 @@ def search(
     )
 
     run = _puct if config.algorithm == "puct" else _gumbel
-    output = run(params, rng, root, step, jnp.logical_not(legal), config, heat)
+    output = run(params, rng, root, step, jnp.logical_not(valid), config, gumbel_scale)
     return Plan(
         action=output.action.astype(jnp.int32),
         policy=output.action_weights,
@@ -95,9 +95,9 @@ def _gumbel(
     rng: jax.Array,
     root: Any,
     step: Callable[..., Any],
-    illegal: jax.Array,
+    invalid: jax.Array,
     config: SearchConfig,
-    heat: jax.Array | float,
+    gumbel_scale: jax.Array | float,
 ) -> Any:
     qtransform = functools.partial(
         mctx.qtransform_completed_by_mix_value,
@@ -111,11 +111,11 @@ def _gumbel(
         root=root,
         recurrent_fn=step,
         num_simulations=config.simulations,
-        invalid_actions=illegal,
+        invalid_actions=invalid,
         max_depth=config.depth,
         qtransform=qtransform,
         max_num_considered_actions=config.max_considered,
-        gumbel_scale=config.gumbel_scale * heat,
+        gumbel_scale=config.gumbel_scale * gumbel_scale,
     )
 
 
@@ -124,9 +124,9 @@ def _puct(
     rng: jax.Array,
     root: Any,
     step: Callable[..., Any],
-    illegal: jax.Array,
+    invalid: jax.Array,
     config: SearchConfig,
-    heat: jax.Array | float,
+    gumbel_scale: jax.Array | float,
 ) -> Any:
     # Known bounds, as for board games in MuZero's pseudocode, unless values are stretched.
     qtransform = (
@@ -140,14 +140,14 @@ def _puct(
         root=root,
         recurrent_fn=step,
         num_simulations=config.simulations,
-        invalid_actions=illegal,
+        invalid_actions=invalid,
         max_depth=config.depth,
         qtransform=qtransform,
-        dirichlet_fraction=config.dirichlet_fraction * heat,
+        dirichlet_fraction=config.dirichlet_fraction * gumbel_scale,
         dirichlet_alpha=config.dirichlet_alpha,
         pb_c_init=config.pb_c_init,
         pb_c_base=config.pb_c_base,
-        temperature=config.temperature * heat,
+        temperature=config.temperature * gumbel_scale,
     )
 
 
@@ -158,7 +158,7 @@ def make_search(
     """`search` compiled: once per batch size and process.
 
     Returns:
-      (params, rng, tokens, legal, heat) -> `Plan`.
+      (params, rng, tokens, valid, heat) -> `Plan`.
     """
     networks = make_networks(network)
 
@@ -166,9 +166,9 @@ def make_search(
         params: Params,
         rng: jax.Array,
         tokens: Any,
-        legal: jax.Array,
-        heat: jax.Array | float,
+        valid: jax.Array,
+        gumbel_scale: jax.Array | float,
     ) -> Plan:
-        return search(networks, params, rng, tokens, legal, config, heat)
+        return search(networks, params, rng, tokens, valid, config, gumbel_scale)
 
     return jax.jit(planned)

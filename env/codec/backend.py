@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.observation.builder import ClipShape
 from muzero_rc.types import FrameInfo, FrameResult
 
@@ -99,19 +99,19 @@ class Backend(Protocol):
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         *,
-        pilot: Pilot | None = None,
+        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
-        """Starts the last pass, or a pilot.
+        """Starts the last pass, or a probe.
 
         Args:
           clip: what to encode.
           settings: how.
           first_pass: of this clip.
-          pilot: the record of the pilot that was flown before.
-          gops: limits of groups of pictures; with a pilot they are its own.
+          probe: the record of the probe that was run before.
+          gops: limits of groups of pictures; with a probe they are its own.
           output: file for the encoded stream; None keeps it in memory.
           timeout_s: longest wait for a frame, seconds.
         """
@@ -140,7 +140,7 @@ class LibvpxBackend:
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         *,
-        pilot: Pilot | None = None,
+        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,
@@ -152,7 +152,7 @@ class LibvpxBackend:
             cast(Any, clip),
             settings,
             first_pass=cast(Any, first_pass),
-            pilot=pilot,
+            probe=probe,
             gops=gops,
             output=output,
             timeout_s=timeout_s,

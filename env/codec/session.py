@@ -19,15 +19,15 @@ from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.frame_speed import (
     NEAR,
     OWN_SPEED,
-    REPEAT_CHANGE,
-    Repeat,
+    SHOW_EXISTING_CHANGE,
     Search,
+    ShowExisting,
     frame_search,
-    repeat_price,
+    show_existing_price,
     stream_speed,
 )
 from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.errors import EncoderTimeoutError, InputError, OutputError
 from muzero_rc.types import KEEP, NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
@@ -93,8 +93,8 @@ class EncoderSession:
       clip: what to encode.
       settings: how.
       first_pass: its statistics; run (or taken from the cache) if not given.
-      pilot: the record of the pilot, in the last of three passes.
-      gops: limits of groups of pictures; with a pilot they are its own.
+      probe: the record of the probe, in the last of three passes.
+      gops: limits of groups of pictures; with a probe they are its own.
       output: write the IVF file there while encoding, instead of keeping it in memory.
       timeout_s: watchdog: longest time for one frame.
 
@@ -112,7 +112,7 @@ class EncoderSession:
         settings: EncoderSettings,
         *,
         first_pass: FirstPass | None = None,
-        pilot: Pilot | None = None,
+        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
         output: str | os.PathLike[str] | None = None,
         timeout_s: float = 120.0,
@@ -125,14 +125,14 @@ class EncoderSession:
                 f"{clip.name}: first pass of {len(self.first_pass.stats)} frames "
                 f"for a clip of {clip.num_frames}"
             )
-        self._pilot = pilot
+        self._probe = probe
         self.results: list[FrameResult] = []
         self._output = None if output is None else Path(output)
         self._info: FrameInfo | None = None
-        self._repeat_price = repeat_price(settings.frame_budget(clip.fps))
+        self._repeat_price = show_existing_price(settings.frame_budget(clip.fps))
         self._resources = contextlib.ExitStack()
         native = native_settings(clip, settings)
-        native.speed = stream_speed(settings.effort, settings.speed)
+        native.speed = stream_speed(settings.speed_profile, settings.speed)
         try:
             reader = self._resources.enter_context(clip.reader())
             self._native = _native.Session(
@@ -141,8 +141,8 @@ class EncoderSession:
                 self.first_pass.packed,
                 str(self._output or ""),
                 timeout_s,
-                keep_partitions=settings.effort == "pilot",
-                gops=list(gops if pilot is None else pilot.gops),
+                keep_partitions=settings.speed_profile == "probe",
+                gops=list(gops if probe is None else probe.gops),
             )
             self._resources.callback(self._native.close)
         except BaseException:
@@ -176,30 +176,34 @@ class EncoderSession:
             raise InputError(f"qindex must be 0..{NUM_QINDEX - 1} or KEEP, not {qindex}")
         how, info = self.settings, self._info
         # Without a frame the native session says what is wrong.
-        search = Search(OWN_SPEED) if info is None else frame_search(how.effort, how.speed, info)
+        search = (
+            Search(OWN_SPEED) if info is None else frame_search(how.speed_profile, how.speed, info)
+        )
         on_plan = how.passes == 3 and value != KEEP
-        twin = None if info is None or self._pilot is None else self._pilot.twin(info)
+        matching_frame = (
+            None if info is None or self._probe is None else self._probe.matching_frame(info)
+        )
         told: dict[str, Any] = {}
-        repeat = search.repeat if how.repeats and value != KEEP else Repeat.NEVER
-        if on_plan and twin is not None:
+        repeat = search.repeat if how.show_existing and value != KEEP else ShowExisting.NEVER
+        if on_plan and matching_frame is not None:
             coarser, finer = NEAR
             told = {
-                "told_qindex": twin.qindex,
-                "told_bits": 0 if twin.repeated else twin.bits,
-                "partition": twin.partition,
+                "told_qindex": matching_frame.qindex,
+                "told_bits": 0 if matching_frame.shows_existing else matching_frame.bits,
+                "partition": matching_frame.partition,
                 "coarser": coarser,
                 "finer": finer,
             }
-            if twin.repeated and repeat is Repeat.CHEAPER:
-                repeat = Repeat.ALWAYS
+            if matching_frame.shows_existing and repeat is ShowExisting.CHEAPER:
+                repeat = ShowExisting.ALWAYS
         self._native.submit(
             value,
             speed=search.speed,
-            thorough=int(search.thorough),
+            features=int(search.features),
             on_plan=on_plan,
             repeat=int(repeat),
-            repeat_price=self._repeat_price,
-            repeat_change=REPEAT_CHANGE,
+            show_existing_price=self._repeat_price,
+            show_existing_change=SHOW_EXISTING_CHANGE,
             **told,
         )
 

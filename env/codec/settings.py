@@ -13,13 +13,28 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from muzero_rc.env.control.frame_speed import EFFORTS, Effort
+from muzero_rc.env.control.frame_speed import SPEED_PROFILES, SpeedProfile
 from muzero_rc.errors import InputError
 
-__all__ = ["SESSION_SETTINGS", "EncoderSettings"]
+__all__ = ["SESSION_SETTINGS", "EncoderSettings", "modern_settings"]
 
-SESSION_SETTINGS = ("effort", "passes", "repeats")
+SESSION_SETTINGS = ("speed_profile", "passes", "show_existing")
 """Settings that libvpx never sees: what they mean is said frame by frame, by the session."""
+
+_RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
+    "effort": ("speed_profile", {"even": "uniform", "layered": "hierarchical", "pilot": "probe"}),
+    "repeats": ("show_existing", {}),
+}
+
+
+def modern_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, with those that had another name before under their present one."""
+    modern = {}
+    for name, value in settings.items():
+        new, values = _RENAMED.get(name, (name, {}))
+        modern[new] = values.get(value, value) if values else value
+    return modern
+
 
 _RANGES: dict[str, tuple[int, int]] = {
     "target_kbps": (1, 1_000_000),
@@ -70,14 +85,14 @@ class EncoderSettings:
       max_quantizer: highest quantizer 0..63 that libvpx itself may take.
       undershoot_pct: libvpx's undershoot tolerance, percent.
       overshoot_pct: libvpx's overshoot tolerance, percent.
-      effort: even codes every frame at `speed`, layered searches longest where it pays,
-        see `env.effort`.
-      passes: 2, or 3 for a quick pilot encode before the last pass, so that this one knows
-        what frames will cost; see `env.pilot`. 0 leaves it to the policy, 2 if it has no
+      speed_profile: even codes every frame at `speed`, hierarchical searches longest where it pays,
+        see `env.speed_profile`.
+      passes: 2, or 3 for a quick probe encode before the last pass, so that this one knows
+        what frames will cost; see `env.probe`. 0 leaves it to the policy, 2 if it has no
         wish.
-      repeats: with layered effort a reference may take the place of a frame that says next
-        to nothing new; False codes every frame, so that none looks like the one before
-        unless the clip's do.
+      show_existing: with the hierarchical speed profile a reference may take the place of a
+        frame that says next to nothing new; False codes every frame, so that none looks
+        like the one before unless the clip's do.
     """
 
     target_kbps: int
@@ -101,9 +116,9 @@ class EncoderSettings:
     max_quantizer: int = 63
     undershoot_pct: int = 25
     overshoot_pct: int = 25
-    effort: Effort = "even"
+    speed_profile: SpeedProfile = "uniform"
     passes: Literal[0, 2, 3] = 0
-    repeats: bool = True
+    show_existing: bool = True
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -112,13 +127,15 @@ class EncoderSettings:
                 raise InputError(f"{name} must be a whole number, not {value!r}")
             if not low <= value <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {value}")
-        for name in ("tpl", "row_mt", "frame_parallel", "repeats"):
+        for name in ("tpl", "row_mt", "frame_parallel", "show_existing"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.rc_mode not in ("vbr", "cq", "q"):
             raise InputError(f"rc_mode must be vbr, cq or q, not {self.rc_mode!r}")
-        if self.effort not in EFFORTS:
-            raise InputError(f"effort must be {' or '.join(EFFORTS)}, not {self.effort!r}")
+        if self.speed_profile not in SPEED_PROFILES:
+            raise InputError(
+                f"speed profile must be {' or '.join(SPEED_PROFILES)}, not {self.speed_profile!r}"
+            )
         if self.passes not in (0, 2, 3) or isinstance(self.passes, bool):
             raise InputError(
                 f"passes must be 2, 3, or 0 for what the policy wants, not {self.passes!r}"
@@ -143,6 +160,16 @@ class EncoderSettings:
                 f"there are: {', '.join(sorted(names))}"
             )
         return cls(target_kbps=target_kbps, **settings)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EncoderSettings:
+        """Reads what `as_dict` of this version, or of one before, gave.
+
+        Raises:
+          InputError: a value out of range.
+          TypeError: an unknown name, or no target.
+        """
+        return cls(**modern_settings(values))
 
     def frame_budget(self, fps: Fraction) -> float:
         """Target bits per shown frame, at so many frames per second."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from muzero_rc.errors import InputError
 from muzero_rc.types import KEEP, NUM_QINDEX, Observation
 
-__all__ = ["AnchorPolicy", "ConstantPolicy", "ProposalPolicy", "RandomPolicy", "VbrPolicy"]
+__all__ = ["BaseQindexPolicy", "ConstantPolicy", "ProposalPolicy", "RandomPolicy", "VbrPolicy"]
 
 
 class VbrPolicy:
@@ -37,7 +37,7 @@ class ProposalPolicy:
         return np.array([o.proposal_qindex for o in observations], np.int32)
 
 
-class AnchorPolicy:
+class BaseQindexPolicy:
     """The control brought to the budget by the feedback on spending, see `env.landing`.
 
     What an agent without opinions does.
@@ -47,7 +47,7 @@ class AnchorPolicy:
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """Each observation's anchor. [B] int32."""
-        return np.array([o.anchor_qindex for o in observations], np.int32)
+        return np.array([o.base_qindex for o in observations], np.int32)
 
 
 class ConstantPolicy:

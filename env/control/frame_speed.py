@@ -1,14 +1,14 @@
-"""Where search effort goes: how thoroughly each frame of a second pass is searched.
+"""Where search speed goes: how thoroughly each frame of a second pass is searched.
 
 libvpx codes every frame of a stream at one speed (`cpu-used`). But bits saved in a frame
 that others are predicted from are saved again in those, and the frames that nothing is
-predicted from are most of all frames. With the effort `layered` key frames and alternate
-references are searched slower than the stream's speed says, leaf frames a little slower.
+predicted from are most of all frames. With the speed profile `hierarchical` key frames and
+alternate references are searched slower than the stream's speed says, leaf frames a little slower.
 A speed stands for some thirty shortcuts, which are not worth the same: leaf frames go
-without two of them (`Thorough`). A frame whose reference says nearly as much, for which
-neither by squared errors nor by PSNR its bits are well spent, is replaced by it (`Repeat`),
-unless something would be seen to stand still (`REPEAT_CHANGE`).
-After a pilot (`env.pilot`) only blocks near the sizes that it found are searched (`NEAR`),
+without two of them (`SpeedFeatures`). A frame whose reference says nearly as much, for which
+neither by squared errors nor by PSNR its bits are well spent, is replaced by it (`ShowExisting`),
+unless something would be seen to stand still (`SHOW_EXISTING_CHANGE`).
+After a probe (`env.probe`) only blocks near the sizes that it found are searched (`NEAR`),
 which saves an eighth to a sixth of the last pass.
 docs/results.md has what each of these brings and costs.
 The stream stays ordinary VP9. Ours; the paper's action is the quantizer alone.
@@ -27,45 +27,45 @@ from muzero_rc.types import FrameInfo, UpdateType
 
 __all__ = [
     "DB_PER_OCTAVE",
-    "EFFORTS",
-    "EFFORT_VERSION",
+    "SPEED_PROFILES",
+    "FRAME_SPEED_VERSION",
     "NEAR",
     "OWN_SPEED",
-    "POLICY_EFFORTS",
-    "REPEAT_CHANGE",
-    "Effort",
-    "Repeat",
+    "POLICY_SPEED_PROFILES",
+    "SHOW_EXISTING_CHANGE",
+    "SpeedProfile",
+    "ShowExisting",
     "Search",
-    "Thorough",
+    "SpeedFeatures",
     "frame_search",
-    "repeat_price",
+    "show_existing_price",
     "stream_speed",
 ]
 
-Effort = Literal["even", "layered", "pilot"]
-EFFORTS: tuple[str, ...] = get_args(Effort)
-POLICY_EFFORTS: tuple[str, ...] = ("even", "layered")
-"""Those that a policy may want; the other is for what flies ahead of it."""
+SpeedProfile = Literal["uniform", "hierarchical", "probe"]
+SPEED_PROFILES: tuple[str, ...] = get_args(SpeedProfile)
+POLICY_SPEED_PROFILES: tuple[str, ...] = ("uniform", "hierarchical")
+"""Those that a policy may want; the other is for what runs ahead of it."""
 
 OWN_SPEED = -1
 """Speed of a frame that is coded at the stream's."""
 
-EFFORT_VERSION = 7
+FRAME_SPEED_VERSION = 7
 """Raised whenever the search of any frame changes: results are quoted under it."""
 
 DB_PER_OCTAVE = 3.5
 """dB of PSNR avg for an octave of bits: the middle one of 17 clips has it, from 2.9 to 5."""
 
-REPEAT_CHANGE = 6.0
+SHOW_EXISTING_CHANGE = 6.0
 """Levels of luma by which a block of 16x16 of what is shown again may differ from the frame
 as it was coded, in the mean: where more would have moved, the frame is coded. Without it
 pictures stood still for up to a fifth of a second in moving scenes (docs/results.md)."""
 
 NEAR = (1, 1)
-"""Levels (64x64, 32x32, 16x16, 8x8) that blocks may be larger and smaller than the pilot's."""
+"""Levels (64x64, 32x32, 16x16, 8x8) that blocks may be larger and smaller than the probe's."""
 
 
-class Thorough(enum.IntFlag):
+class SpeedFeatures(enum.IntFlag):
     """Shortcuts of its speed that a frame's search does not take; `vpx_rc_thorough`."""
 
     NOTHING = 0
@@ -73,7 +73,7 @@ class Thorough(enum.IntFlag):
     ALL_TRANSFORMS = 2  # of every size
 
 
-class Repeat(enum.IntEnum):
+class ShowExisting(enum.IntEnum):
     """Whether a reference may take the place of a frame; `vpx_rc_repeat`.
 
     Of a leaf frame or an alternate reference below the base; for others it changes nothing.
@@ -89,13 +89,13 @@ class Search(NamedTuple):
 
     Attributes:
       speed: libvpx's `cpu-used`, 0..5, or `OWN_SPEED`.
-      thorough: what is searched as if that were 0.
+      features: what is searched as if that were 0.
       repeat: whether a reference may take its place.
     """
 
     speed: int
-    thorough: Thorough = Thorough.NOTHING
-    repeat: Repeat = Repeat.NEVER
+    features: SpeedFeatures = SpeedFeatures.NOTHING
+    repeat: ShowExisting = ShowExisting.NEVER
 
 
 class _Speeds(NamedTuple):
@@ -119,25 +119,25 @@ _LAYERED: dict[int, _Speeds] = {
     4: _Speeds(4, 0, 0, 1, 1, 1),
     5: _Speeds(4, 1, 1, 1, 1, 3),
 }
-_LEAF_THOROUGH = Thorough.ALL_MODES | Thorough.ALL_TRANSFORMS
+_LEAF_FEATURES = SpeedFeatures.ALL_MODES | SpeedFeatures.ALL_TRANSFORMS
 _FASTEST = max(_LAYERED)
-_PILOT = 4
-"""Speed of all frames of a pilot: libvpx's 5 takes longer. Between frames a pilot works at
-the speed of what it flies ahead of, as libvpx's plan goes by that."""
+_PROBE = 4
+"""Speed of all frames of a probe: libvpx's 5 takes longer. Between frames a probe works at
+the speed of what it runs ahead of, as libvpx's plan goes by that."""
 _BASE, _DEEPER = _Speeds._fields.index("base"), _Speeds._fields.index("deeper")
 
 
-def stream_speed(effort: Effort, speed: int) -> int:
+def stream_speed(speed_profile: SpeedProfile, speed: int) -> int:
     """The speed that libvpx is opened with for the second pass, 0..9.
 
     Args:
-      effort: `even` is what was asked for.
+      speed_profile: `uniform` is what was asked for.
       speed: what was asked for, `cpu-used`.
     """
-    return speed if effort == "even" else _LAYERED[min(speed, _FASTEST)].stream
+    return speed if speed_profile == "uniform" else _LAYERED[min(speed, _FASTEST)].stream
 
 
-def repeat_price(frame_budget: float) -> float:
+def show_existing_price(frame_budget: float) -> float:
     """dB of its PSNR that a frame may lose for each bit saved.
 
     The bits go to all frames: of N frames with b bits each one bit is 1 / (N b) of them all,
@@ -149,25 +149,25 @@ def repeat_price(frame_budget: float) -> float:
     return DB_PER_OCTAVE / (math.log(2.0) * frame_budget)
 
 
-def frame_search(effort: Effort, speed: int, info: FrameInfo) -> Search:
+def frame_search(speed_profile: SpeedProfile, speed: int, info: FrameInfo) -> Search:
     """How a frame is searched.
 
     Args:
-      effort: `even` leaves every frame at the stream's speed, `pilot` codes all as fast as
-        libvpx goes.
+      speed_profile: `uniform` leaves every frame at the stream's speed, `probe` codes all as
+        fast as libvpx goes.
       speed: the stream's, libvpx's `cpu-used`; above 5 it changes nothing.
       info: the frame.
     """
-    if effort == "even":
+    if speed_profile == "uniform":
         return Search(OWN_SPEED)
-    if effort == "pilot":
-        return Search(_PILOT, repeat=Repeat.CHEAPER)
+    if speed_profile == "probe":
+        return Search(_PROBE, repeat=ShowExisting.CHEAPER)
     speeds = _LAYERED[min(speed, _FASTEST)]
     match info.update_type:
         case UpdateType.KEY:
             return Search(speeds.key)
         case UpdateType.ARF | UpdateType.GOLDEN:
             speed = speeds[min(max(_BASE + info.layer_depth - 1, _BASE), _DEEPER)]
-            return Search(speed, repeat=Repeat.CHEAPER)
+            return Search(speed, repeat=ShowExisting.CHEAPER)
         case _:
-            return Search(speeds.leaf, _LEAF_THOROUGH, Repeat.CHEAPER)
+            return Search(speeds.leaf, _LEAF_FEATURES, ShowExisting.CHEAPER)

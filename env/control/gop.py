@@ -1,10 +1,10 @@
-"""Groups of pictures, chosen by pilots: how long they may be, how many layers deep.
+"""Groups of pictures, chosen by probes: how long they may be, how many layers deep.
 
 libvpx's rule for the length goes by the quantizer alone and ends at 17 frames. What a clip
 wants differs by percents of the bits, in either direction, and nothing that was tried
-foretells it but to encode it: what a length gains in pilots (`env.pilot`) correlates by 0.5
+foretells it but to encode it: what a length gains in probes (`env.probe`) correlates by 0.5
 to 0.8 with what it gains in the last pass (`docs/results.md`). So at the slower speeds, where
-a pilot is cheap, several are flown, and of each section from key frame to key frame the best
+a probe is cheap, several are run, and of each section from key frame to key frame the best
 one's groups are taken, and its record of costs with them. Ours, not the paper's.
 """
 
@@ -16,16 +16,24 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control import frame_speed as effort
+from muzero_rc.env.control import frame_speed as speed_profile
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 
-__all__ = ["GOPS_VERSION", "Flight", "GopLimits", "Survey", "better", "gops_of_rows", "survey_of"]
+__all__ = [
+    "GOPS_VERSION",
+    "ProbeEncode",
+    "GopLimits",
+    "ProbePlan",
+    "better",
+    "gops_of_rows",
+    "probe_plan_of",
+]
 
 GOPS_VERSION = 1
 """Raised whenever another choice is made: results are quoted under it."""
 
-_SLOPE = effort.DB_PER_OCTAVE
-_SURE = 0.004  # of the bits: what pilots must promise before another choice is made
+_SLOPE = speed_profile.DB_PER_OCTAVE
+_SURE = 0.004  # of the bits: what probes must promise before another choice is made
 _MOST_DB = 60.0  # a frame without loss has 100 by definition, which says nothing of quality
 
 
@@ -49,8 +57,8 @@ def gops_of_rows(rows: Iterable[Iterable[float]]) -> tuple[GopLimits, ...]:
     return tuple(GopLimits(*map(int, row)) for row in rows)
 
 
-class Survey(NamedTuple):
-    """What pilots are flown with.
+class ProbePlan(NamedTuple):
+    """What probes are run with.
 
     Attributes:
       lengths: most frames of a group, the first one first.
@@ -61,40 +69,40 @@ class Survey(NamedTuple):
     layers: tuple[int, ...] = ()
 
     @property
-    def flights(self) -> int:
-        """Pilots that are flown, if the first one is not too far from its target."""
+    def probe_encodes(self) -> int:
+        """Probes that are run, if the first one is not too far from its target."""
         return max(len(self.lengths) + len(self.layers), 1)
 
 
 _DEEP = (17, 21, 19, 15)  # frames, with layers of references
 _FLAT = (13, 15, 9, 17, 7, 11)  # with one of them
 _FEWER_LAYERS = (3, 2)
-# Lengths and numbers of layers by speed. At 4 and 5 a pilot takes as long as a quarter to a
+# Lengths and numbers of layers by speed. At 4 and 5 a probe takes as long as a quarter to a
 # third of all the rest, and slower search of the frames brings more.
-_FLIGHTS = {0: (4, 2), 1: (4, 2), 2: (2, 2), 3: (2, 2)}
+_PROBE_ENCODES = {0: (4, 2), 1: (4, 2), 2: (2, 2), 3: (2, 2)}
 
 
-def survey_of(settings: EncoderSettings) -> Survey:
-    """The survey that an encode with these settings is worth; without any choice, an empty one.
+def probe_plan_of(settings: EncoderSettings) -> ProbePlan:
+    """The probe_plan that an encode with these settings is worth; without any choice, an empty one.
 
     A group that is not shorter than the look-ahead would go without an alternate reference.
     """
-    if settings.effort != "layered" or settings.auto_alt_ref == 0:
-        return Survey()
-    lengths, layers = _FLIGHTS.get(settings.speed, (0, 0))
+    if settings.speed_profile != "hierarchical" or settings.auto_alt_ref == 0:
+        return ProbePlan()
+    lengths, layers = _PROBE_ENCODES.get(settings.speed, (0, 0))
     if settings.auto_alt_ref == 1:
-        survey = Survey(_FLAT[: lengths + layers])
+        probe_plan = ProbePlan(_FLAT[: lengths + layers])
     else:
-        survey = Survey(_DEEP[:lengths], _FEWER_LAYERS[:layers])
-    fitting = tuple(frames for frames in survey.lengths if frames < settings.lag_in_frames)
+        probe_plan = ProbePlan(_DEEP[:lengths], _FEWER_LAYERS[:layers])
+    fitting = tuple(frames for frames in probe_plan.lengths if frames < settings.lag_in_frames)
     if not fitting:
-        return Survey()
-    return Survey(fitting, tuple(n for n in survey.layers if n < settings.auto_alt_ref))
+        return ProbePlan()
+    return ProbePlan(fitting, tuple(n for n in probe_plan.layers if n < settings.auto_alt_ref))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Flight:
-    """A pilot's encode, or one put together from sections of several.
+class ProbeEncode:
+    """A probe's encode, or one put together from sections of several.
 
     Attributes:
       frames: description and result of every frame, in coding order; the description is
@@ -108,7 +116,7 @@ class Flight:
     gops: tuple[GopLimits, ...] = ()
 
     @property
-    def binding_bits(self) -> int:
+    def superframe_index_bits(self) -> int:
         """What the stream has beyond its frames: the indexes that bind hidden to shown ones."""
         return max(8 * self.size_bytes - sum(result.bits for _, result in self.frames), 0)
 
@@ -125,8 +133,8 @@ class _Section:
     psnr_sum: float
 
 
-def better(best: Flight, other: Flight) -> Flight:
-    """The better one of two flights, section by section.
+def better(best: ProbeEncode, other: ProbeEncode) -> ProbeEncode:
+    """The better one of two probe_encodes, section by section.
 
     By the sum over frames of PSNR, in which what a section spends more is charged at what
     bits are worth for the whole clip: with PSNR = a + s log2(B), s N / (B ln 2) dB for a bit,
@@ -152,12 +160,12 @@ def better(best: Flight, other: Flight) -> Flight:
         for s, section in zip(switched, taken, strict=True)
     ]
     size_bytes = round(sum(section.bits for section in taken) / 8.0)
-    return Flight(_joined(taken), size_bytes, _merged(gops))
+    return ProbeEncode(_joined(taken), size_bytes, _merged(gops))
 
 
-def _limits(flight: Flight, first_shown: int) -> GopLimits:
+def _limits(probe_encode: ProbeEncode, first_shown: int) -> GopLimits:
     """What holds in the section that starts there."""
-    held = [gop for gop in flight.gops if gop.first <= first_shown]
+    held = [gop for gop in probe_encode.gops if gop.first <= first_shown]
     return held[-1]._replace(first=first_shown) if held else GopLimits(first_shown)
 
 
@@ -170,10 +178,10 @@ def _merged(gops: Sequence[GopLimits]) -> tuple[GopLimits, ...]:
     return tuple(kept)
 
 
-def _sections(flight: Flight) -> list[_Section]:
-    frames = flight.frames
+def _sections(probe_encode: ProbeEncode) -> list[_Section]:
+    frames = probe_encode.frames
     hidden = sum(not result.shown for _, result in frames)
-    binding = flight.binding_bits / max(hidden, 1)
+    binding = probe_encode.superframe_index_bits / max(hidden, 1)
     keys = [
         (place, info)
         for place, (info, _) in enumerate(frames)

@@ -1,16 +1,16 @@
-"""The pilot: a quick encode between the first pass and the last.
+"""The probe: a quick encode between the first pass and the last.
 
 What the first pass knows of a frame tells what it will cost within a factor of 1.3 only,
 and the factor common to all frames of a clip not at all: feedback on spending learns it on
 the way, too late for the frames before. So with three passes the clip is encoded twice:
 as fast as libvpx can, and then for good, with the same plan and with the costs of the first
-encode in hand (`env.piloted_landing`), looking for blocks near the sizes that it found
-(`env.effort.NEAR`). x264's third pass does this with a whole encode.
+encode in hand (`env.probed_landing`), looking for blocks near the sizes that it found
+(`env.speed_profile.NEAR`). x264's third pass does this with a whole encode.
 
 For both encodes libvpx's plan is kept from reacting to what frames cost, and its model of
-bits learns from the pilot's frames in both, so that their groups of pictures and proposals
-are the same. A pilot that comes out far from its target is flown once more, nearer
-(`env.piloted_landing.next_flight`), at the slower speeds several times, for the choice of its
+bits learns from the probe's frames in both, so that their groups of pictures and proposals
+are the same. A probe that comes out far from its target is run once more, nearer
+(`env.probed_landing.next_probe_step`), at the slower speeds several times, for the choice of its
 groups (`env.gops`); a last pass that still misses its target is made again by what it told of
 the costs (`env.rollout`). Ours; the paper has two passes.
 """
@@ -24,28 +24,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.env.control.baselines import AnchorPolicy
-from muzero_rc.env.control.gop import Flight, GopLimits
+from muzero_rc.env.control.baselines import BaseQindexPolicy
+from muzero_rc.env.control.gop import GopLimits, ProbeEncode
 from muzero_rc.types import NUM_QINDEX, FrameInfo, Observation, UpdateType
 
 if TYPE_CHECKING:
     from muzero_rc.env.codec.settings import EncoderSettings
 
 __all__ = [
-    "PILOT_POLICY",
-    "Pilot",
-    "PilotFrame",
+    "PROBE_POLICY",
+    "ProbeRecord",
+    "ProbeFrame",
     "ShiftedPolicy",
-    "needs_pilot",
-    "pilot_settings",
+    "needs_probe",
+    "probe_settings",
 ]
 
-PILOT_POLICY = AnchorPolicy()
-"""What decides in a pilot: libvpx's proposals, all shifted alike."""
+PROBE_POLICY = BaseQindexPolicy()
+"""What decides in a probe: libvpx's proposals, all shifted alike."""
 
 
 class ShiftedPolicy:
-    """What decides in a pilot that is flown again: the proposals, shifted by what it told."""
+    """What decides in a probe that is run again: the proposals, shifted by what it told."""
 
     name = "shifted"
 
@@ -60,8 +60,8 @@ class ShiftedPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class PilotFrame:
-    """A frame of the pilot, coded or only shown.
+class ProbeFrame:
+    """A frame of the probe, coded or only shown.
 
     Attributes:
       update_type: what it is for; None for a buffer that is shown again.
@@ -71,8 +71,8 @@ class PilotFrame:
       qindex: that it was coded with, -1 for a buffer.
       bits: that it took.
       partition: how its superblocks were split, packed by the native session.
-      repeated: a reference took its place.
-      known_bits: what it took at this qindex in a last pass; None before there was one.
+      shows_existing: a reference took its place.
+      final_pass_bits: what it took at this qindex in a last pass; None before there was one.
     """
 
     update_type: UpdateType | None
@@ -82,43 +82,43 @@ class PilotFrame:
     qindex: int
     bits: int
     partition: bytes = b""
-    repeated: bool = False
-    known_bits: float | None = None
+    shows_existing: bool = False
+    final_pass_bits: float | None = None
 
     @property
     def cost(self) -> float:
         """Bits that it is expected to take at its qindex, as far as is known."""
-        return self.bits if self.known_bits is None else self.known_bits
+        return self.bits if self.final_pass_bits is None else self.final_pass_bits
 
 
 @dataclass(frozen=True, slots=True)
-class Pilot:
-    """What the pilot's frames were.
+class ProbeRecord:
+    """What the probe's frames were.
 
     Attributes:
       frames: in coding order.
       coded: those of them that were coded, by coding index.
       shift: of all its qindexes from libvpx's proposals, as far as they go.
-      binding_bits: what the stream has beyond the frames' bits: the indexes that bind
+      superframe_index_bits: what the stream has beyond the frames' bits: the indexes that bind
         hidden frames to shown ones.
-      informed: a last pass has told what frames cost.
+      refined: a last pass has told what frames cost.
       gops: limits that its groups of pictures have, and are to have in the last pass.
     """
 
-    frames: tuple[PilotFrame, ...]
-    coded: Mapping[int, PilotFrame]
+    frames: tuple[ProbeFrame, ...]
+    coded: Mapping[int, ProbeFrame]
     shift: int
-    binding_bits: int
-    informed: bool = False
+    superframe_index_bits: int
+    refined: bool = False
     gops: tuple[GopLimits, ...] = ()
 
     @classmethod
-    def of(cls, flight: Flight) -> Pilot:
+    def of(cls, probe_encode: ProbeEncode) -> ProbeRecord:
         """The record of a finished encode, or of what was put together from several."""
-        record: list[PilotFrame] = []
-        coded: dict[int, PilotFrame] = {}
-        for info, result in flight.frames:
-            frame = PilotFrame(
+        record: list[ProbeFrame] = []
+        coded: dict[int, ProbeFrame] = {}
+        for info, result in probe_encode.frames:
+            frame = ProbeFrame(
                 update_type=None if info is None else info.update_type,
                 show_index=result.show_index,
                 shown=result.shown,
@@ -126,7 +126,7 @@ class Pilot:
                 qindex=result.qindex,
                 bits=result.bits,
                 partition=result.partition,
-                repeated=result.repeated,
+                shows_existing=result.shows_existing,
             )
             record.append(frame)
             if info is not None:
@@ -134,21 +134,23 @@ class Pilot:
         # The frame that was furthest from the ends of the range tells it.
         shifts = [frame.qindex - frame.proposal_qindex for frame in coded.values()]
         shift = max(shifts, key=abs, default=0)
-        return cls(tuple(record), coded, shift, flight.binding_bits, gops=flight.gops)
+        return cls(
+            tuple(record), coded, shift, probe_encode.superframe_index_bits, gops=probe_encode.gops
+        )
 
-    def twin(self, info: FrameInfo) -> PilotFrame | None:
-        """The pilot's frame of the same place and purpose; None if it went another way."""
+    def matching_frame(self, info: FrameInfo) -> ProbeFrame | None:
+        """The probe's frame of the same place and purpose; None if it went another way."""
         frame = self.coded.get(info.coding_index)
         if frame is None or frame.show_index != info.show_index:
             return None
         return frame if frame.update_type is info.update_type else None
 
 
-def needs_pilot(settings: EncoderSettings) -> bool:
-    """True for settings that ask for a pilot and are not a pilot's own."""
-    return settings.passes == 3 and settings.effort != "pilot"
+def needs_probe(settings: EncoderSettings) -> bool:
+    """True for settings that ask for a probe and are not a probe's own."""
+    return settings.passes == 3 and settings.speed_profile != "probe"
 
 
-def pilot_settings(settings: EncoderSettings) -> EncoderSettings:
-    """The settings of the pilot for these."""
-    return settings.replace(effort="pilot")
+def probe_settings(settings: EncoderSettings) -> EncoderSettings:
+    """The settings of the probe for these."""
+    return settings.replace(speed_profile="probe")

@@ -14,7 +14,7 @@ from gymnasium.error import ResetNeeded
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, LibvpxBackend
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.probe_record import Pilot, needs_pilot
+from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe
 from muzero_rc.env.gym.actions import ActionKind, make_action_map
 from muzero_rc.env.gym.clip_pool import ClipPool, Targets, VbrReferences
 from muzero_rc.env.gym.spaces import (
@@ -23,7 +23,7 @@ from muzero_rc.env.gym.spaces import (
     observation_space,
     pad_observation,
 )
-from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.env.passes.stepper import Episode
 from muzero_rc.env.rewards import (
     Reward,
@@ -218,7 +218,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     | 23 | mean_qindex | of the coded frames / 255 |
     | 24 | mean_offset | mean of qindex - proposal, / 64 |
     | 25 | complexity_left | ln(mean coded error ahead / of the clip) |
-    | 26 | rate_step | step that would bring spending back to the budget, qindexes / 24 |
+    | 26 | rate_offset | step that would bring spending back to the budget, qindexes / 24 |
 
     ## Rewards
 
@@ -272,7 +272,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
 
     ## Version History
 
-    * v0: first version (observation version 1). The setting `effort` came later; its
+    * v0: first version (observation version 1). The setting `speed_profile` came later; its
       default, even, is how it was.
     """
 
@@ -365,16 +365,16 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         clip = self.clips[index]
         settings = self._settings.replace(target_kbps=target_kbps)
         first_pass = self._backend.first_pass(clip, settings, blocks=self._blocks)
-        pilot = None
-        if needs_pilot(settings):
-            flight = fly_pilot(
+        probe = None
+        if needs_probe(settings):
+            probe_encode = run_probes(
                 clip, settings, first_pass, timeout_s=self._timeout_s, backend=self._backend
             )
-            pilot = Pilot.of(flight)
+            probe = ProbeRecord.of(probe_encode)
         session = self._backend.open(
-            clip, settings, first_pass, pilot=pilot, timeout_s=self._timeout_s
+            clip, settings, first_pass, probe=probe, timeout_s=self._timeout_s
         )
-        self._episode = Episode(clip, settings, first_pass, session, pilot)
+        self._episode = Episode(clip, settings, first_pass, session, probe)
         info = {"clip": index, "clip_name": clip.name, "target_kbps": target_kbps}
         return self._arrays(), info | self._frame_info(self._episode)
 

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.probe_record import Pilot
-from muzero_rc.env.control.rate.probe import PilotedFeedback, PilotShift
-from muzero_rc.env.control.rate.two_pass import MAX_RATE_STEP, BudgetFeedback, reach
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.rate.probe import ProbeRateController, ProbeShift
+from muzero_rc.env.control.rate.two_pass import MAX_RATE_OFFSET, TwoPassRateController, reach
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
 
@@ -116,7 +116,7 @@ GLOBAL_COLUMNS = (
     *(f"speed_{n}" for n in range(6)), "auto_alt_ref", "arf_layers", "lag", "tpl", "aq",
     "complexity", "started", "frames_done", "budget_spent", "budget_left", "deviation",
     "budget_lead", "mean_psnr", "mean_qindex", "mean_offset", "complexity_left",
-    "rate_step",
+    "rate_offset",
 )  # fmt: skip
 """Columns of `Observation.globals`; `speed_5` also stands for all faster speeds."""
 
@@ -286,7 +286,7 @@ class ObservationBuilder:
         clip: ClipShape,
         settings: EncoderSettings,
         first_pass: _FirstPassStats,
-        pilot: Pilot | None = None,
+        probe: ProbeRecord | None = None,
     ) -> None:
         """Normalises the clip's statistics, once.
 
@@ -294,7 +294,7 @@ class ObservationBuilder:
           clip: size, frame rate and length of what is encoded.
           settings: the encoder's settings; the target bitrate is one of them.
           first_pass: its `stats` are [T, 25], T the clip's number of frames.
-          pilot: the record of the pilot, in the last of three passes.
+          probe: the record of the probe, in the last of three passes.
 
         Raises:
           InputError: the statistics do not belong to the clip.
@@ -315,16 +315,16 @@ class ObservationBuilder:
         self._budget = self._frame_budget * clip.num_frames
         self._fixed, self._complexity_left = self._fixed_globals(clip, settings, stats)
 
-        self._feedback: BudgetFeedback | PilotShift | PilotedFeedback
-        if pilot is not None:
-            self._feedback = PilotedFeedback(
-                self._frame_budget, pilot, clip.num_frames, self._pixels
+        self._feedback: TwoPassRateController | ProbeShift | ProbeRateController
+        if probe is not None:
+            self._feedback = ProbeRateController(
+                self._frame_budget, probe, clip.num_frames, self._pixels
             )
-        elif settings.effort == "pilot":
-            self._feedback = PilotShift(self._frame_budget, self._pixels)
+        elif settings.speed_profile == "probe":
+            self._feedback = ProbeShift(self._frame_budget, self._pixels)
         else:
             coded_error = _finite(stats)[:, _FIELD["coded_error"]]
-            self._feedback = BudgetFeedback(self._frame_budget, coded_error, self._pixels)
+            self._feedback = TwoPassRateController(self._frame_budget, coded_error, self._pixels)
 
         self._rows = np.zeros((64, HISTORY_FEATURES), np.float32)
         self._num_rows = 0
@@ -371,22 +371,22 @@ class ObservationBuilder:
         show_index = min(max(info.show_index, 0), self._num_frames - 1)
         history = self._rows[: self._num_rows]
         history.flags.writeable = False
-        rate_step = self._feedback.step(info)
+        rate_offset = self._feedback.step(info)
         return Observation(
             clip=self.clip,
             history=history,
             frame=self._frame(info, show_index),
-            globals=self._globals(rate_step),
+            globals=self._globals(rate_offset),
             show_index=show_index,
             proposal_qindex=info.proposal_qindex,
-            rate_step=rate_step,
+            rate_offset=rate_offset,
             reach=reach(info),
             blocks=self._blocks,
         )
 
-    def informed_pilot(self) -> Pilot | None:
-        """The pilot with what its frames cost in this encode; None if there was none."""
-        return self._feedback.informed() if isinstance(self._feedback, PilotedFeedback) else None
+    def refined_probe(self) -> ProbeRecord | None:
+        """The probe with what its frames cost in this encode; None if there was none."""
+        return self._feedback.refined() if isinstance(self._feedback, ProbeRateController) else None
 
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what coding a frame gave.
@@ -474,7 +474,7 @@ class ObservationBuilder:
         row.flags.writeable = False
         return row
 
-    def _globals(self, rate_step: int) -> npt.NDArray[np.float32]:
+    def _globals(self, rate_offset: int) -> npt.NDArray[np.float32]:
         done = min(self._shown, self._num_frames)
         left = max(self._num_frames - done, 1) * self._frame_budget
         planned = done * self._frame_budget
@@ -495,7 +495,7 @@ class ObservationBuilder:
                 self._qindex_sum / (255.0 * rows),
                 _clip(self._offset_sum / (64.0 * rows)),
                 self._complexity_left[done],
-                rate_step / MAX_RATE_STEP,
+                rate_offset / MAX_RATE_OFFSET,
             ),
             np.float32,
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import off_target
 from muzero_rc.env.passes.stepper import Episode
 from muzero_rc.errors import InputError
@@ -33,11 +33,11 @@ class Rollout:
       frames: description and result of every frame; the description is None for
         frames that only show an existing buffer.
       stream: the encoded stream.
-      seconds: wall time of the whole second pass, the policy's and the pilot's included, and
+      seconds: wall time of the whole second pass, the policy's and the probe's included, and
         of encodes made again.
       decision_seconds: wall time of observing and deciding.
-      pilot_seconds: wall time of the pilot; 0 with two passes.
-      informed: the pilot with what its frames cost here, if another encode by that is worth
+      probe_seconds: wall time of the probe; 0 with two passes.
+      refined: the probe with what its frames cost here, if another encode by that is worth
         its time.
     """
 
@@ -47,8 +47,8 @@ class Rollout:
     stream: EncodedStream
     seconds: float
     decision_seconds: float
-    pilot_seconds: float = 0.0
-    informed: Pilot | None = None
+    probe_seconds: float = 0.0
+    refined: ProbeRecord | None = None
 
 
 def encode_once(
@@ -57,7 +57,7 @@ def encode_once(
     policy: Policy,
     first_pass: FirstPassLike,
     *,
-    pilot: Pilot | None = None,
+    probe: ProbeRecord | None = None,
     gops: Sequence[GopLimits] = (),
     output: Path | None = None,
     on_frame: Callable[[FrameResult], None] | None,
@@ -71,8 +71,8 @@ def encode_once(
       settings: how.
       policy: answers which qindex.
       first_pass: of this clip.
-      pilot: of this clip and settings, in the last of three passes.
-      gops: limits of groups of pictures; with a pilot they are its own.
+      probe: of this clip and settings, in the last of three passes.
+      gops: limits of groups of pictures; with a probe they are its own.
       output: file for the encoded stream as it is made; None keeps it in memory.
       on_frame: called with each frame's result.
       timeout_s: longest wait for the encoder, seconds.
@@ -84,12 +84,12 @@ def encode_once(
     """
     start = time.perf_counter()
     session = backend.open(
-        clip, settings, first_pass, pilot=pilot, gops=gops, output=output, timeout_s=timeout_s
+        clip, settings, first_pass, probe=probe, gops=gops, output=output, timeout_s=timeout_s
     )
     decision_seconds = 0.0
     reported = 0
     landed = True
-    with Episode(clip, settings, first_pass, session, pilot) as episode:
+    with Episode(clip, settings, first_pass, session, probe) as episode:
         while episode.info is not None:
             asked = time.perf_counter()
             decisions = policy.decide([episode.observe()])
@@ -116,5 +116,5 @@ def encode_once(
             seconds=seconds,
             decision_seconds=decision_seconds,
             # What libvpx decided by itself, it would decide again.
-            informed=episode.informed_pilot() if landed and off_target(score) else None,
+            refined=episode.refined_probe() if landed and off_target(score) else None,
         )

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.probe_record import Pilot, needs_pilot
+from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe
 from muzero_rc.env.passes.one_pass import Rollout, encode_once
-from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["Rollout", "rollout"]
@@ -29,31 +29,32 @@ def rollout(
     policy: Policy,
     *,
     first_pass: FirstPassLike | None = None,
-    pilot: Pilot | None = None,
+    probe: ProbeRecord | None = None,
     output: Path | None = None,
-    insist: bool = False,
+    retry_off_target: bool = False,
     jobs: int = 1,
     on_frame: Callable[[FrameResult], None] | None = None,
-    on_pilot_frame: Callable[[FrameResult], None] | None = None,
+    on_probe_frame: Callable[[FrameResult], None] | None = None,
     timeout_s: float = 120.0,
     backend: Backend | None = None,
 ) -> Rollout:
     """Encodes a clip, asking the policy before each coded frame.
 
-    With three passes a pilot is flown first.
+    With three passes a probe is run first.
 
     Args:
       clip: what to encode.
       settings: how; the target bitrate is one of them.
       policy: answers which qindex.
       first_pass: of this clip; None runs it, or takes it from the cache.
-      pilot: of this clip and settings, for three passes; None flies it.
+      probe: of this clip and settings, for three passes; None runs it.
       output: file for the encoded stream as it is made; None keeps it in memory.
-      insist: encode again, knowing what frames cost, if three passes end off their target.
-      jobs: pilots that are flown at a time, where there are several.
+      retry_off_target: encode again, knowing what frames cost, if three passes end off
+        their target.
+      jobs: probes that are run at a time, where there are several.
       on_frame: called with each frame's result, for a progress display; from the first
         frame again, if it is encoded again.
-      on_pilot_frame: likewise, of the pilot, with every flight; with several jobs from their
+      on_probe_frame: likewise, of the probe, with every probe_encode; with several jobs from their
         threads.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
@@ -66,26 +67,26 @@ def rollout(
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
-    if not needs_pilot(settings):
-        pilot = None
-    elif pilot is None:
-        flight = fly_pilot(
+    if not needs_probe(settings):
+        probe = None
+    elif probe is None:
+        probe_encode = run_probes(
             clip, settings, first_pass,
-            jobs=jobs, on_frame=on_pilot_frame, timeout_s=timeout_s, backend=backend,
+            jobs=jobs, on_frame=on_probe_frame, timeout_s=timeout_s, backend=backend,
         )  # fmt: skip
-        pilot = Pilot.of(flight)
-    pilot_seconds = time.perf_counter() - start
+        probe = ProbeRecord.of(probe_encode)
+    probe_seconds = time.perf_counter() - start
     last_pass = functools.partial(
         encode_once, clip, settings, policy, first_pass,
         on_frame=on_frame, timeout_s=timeout_s, backend=backend,
     )  # fmt: skip
-    done = last_pass(pilot=pilot, output=output)
+    done = last_pass(probe=probe, output=output)
     decision_seconds = done.decision_seconds
-    for _ in range(_MOST_AGAIN if insist else 0):
-        if done.informed is None:
+    for _ in range(_MOST_AGAIN if retry_off_target else 0):
+        if done.refined is None:
             break
         with _beside(output) as path:
-            again = last_pass(pilot=done.informed, output=path)
+            again = last_pass(probe=done.refined, output=path)
             decision_seconds += again.decision_seconds
             if abs(again.score.overshoot) >= abs(done.score.overshoot):
                 break
@@ -98,7 +99,7 @@ def rollout(
         done,
         seconds=time.perf_counter() - start,
         decision_seconds=decision_seconds,
-        pilot_seconds=pilot_seconds,
+        probe_seconds=probe_seconds,
     )
 
 

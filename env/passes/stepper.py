@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from muzero_rc.env.codec.backend import ClipLike, FirstPassLike, Session
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.observation.builder import ObservationBuilder
 from muzero_rc.errors import EncoderError, InputError
 from muzero_rc.types import (
@@ -90,9 +90,9 @@ class Episode:
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         session: Session,
-        pilot: Pilot | None = None,
+        probe: ProbeRecord | None = None,
     ) -> None:
-        """Waits for the first frame. Owns `session` from here on; `pilot` as it was given."""
+        """Waits for the first frame. Owns `session` from here on; `probe` as it was given."""
         self.clip = clip
         self.settings = settings
         self.info: FrameInfo | None = None
@@ -101,7 +101,7 @@ class Episode:
         self._stream: EncodedStream | None = None
         self._seen = 0
         try:
-            self._builder = ObservationBuilder(clip, settings, first_pass, pilot)
+            self._builder = ObservationBuilder(clip, settings, first_pass, probe)
             self._advance()
             if self.info is None:
                 raise EncoderError(f"the encoder found no frame to code in {clip.name}")
@@ -159,9 +159,9 @@ class Episode:
             self.frames.append((owner, result))
             self._seen += 1
 
-    def informed_pilot(self) -> Pilot | None:
-        """The pilot with what its frames cost in this encode; None if there was none."""
-        return self._builder.informed_pilot()
+    def refined_probe(self) -> ProbeRecord | None:
+        """The probe with what its frames cost in this encode; None if there was none."""
+        return self._builder.refined_probe()
 
     def score(self) -> EpisodeScore:
         """The raw score, once `info` is None."""

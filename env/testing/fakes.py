@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.observation.builder import ClipShape
 from muzero_rc.types import KEEP, FrameInfo, FrameResult, UpdateType
 
@@ -242,7 +242,7 @@ class FakeBackend:
         settings: EncoderSettings,
         first_pass: Any,
         *,
-        pilot: Pilot | None = None,
+        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,

@@ -127,7 +127,7 @@ class PolicyEncoder:
             self._warm.add(compiled)
             self._warm_up(clip, used, statistics, policy)
         result = rollout(
-            clip, used, policy, first_pass=statistics, insist=True, backend=self._backend
+            clip, used, policy, first_pass=statistics, retry_off_target=True, backend=self._backend
         )
         if stream is not None:
             _write_webm(result.stream, source.path, stream)

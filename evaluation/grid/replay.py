@@ -109,7 +109,7 @@ class Replayer:
         if clip.sha256 != record.clip_sha256:
             return Replayed(record, "", f"{task.source.path} does not have the recorded frames")
         try:
-            settings = EncoderSettings(**record.settings)
+            settings = EncoderSettings.from_dict(record.settings)
         except TypeError as error:
             raise InputError(f"the recorded settings are of another version: {error}") from None
         policy: Policy = VbrPolicy() if task.left_to_libvpx else _Recorded(record.qindex)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from muzero_rc.errors import InputError
-from muzero_rc.types import FrameInfo, FrameResult, UpdateType, is_repeat
+from muzero_rc.types import FrameInfo, FrameResult, UpdateType, is_show_existing
 
 __all__ = ["FrameTrace"]
 
@@ -42,13 +42,13 @@ class FrameTrace:
     psnr: list[float]
 
     @property
-    def repeated(self) -> int:
+    def shows_existing(self) -> int:
         """Frames in whose place a reference is shown again: one display position each.
 
         A leaf frame of one byte, or a hidden one that was left out, in the place of which
         something else is shown later.
         """
-        return sum(map(is_repeat, self.qindex, self.bits))
+        return sum(map(is_show_existing, self.qindex, self.bits))
 
     @classmethod
     def of(cls, frames: Iterable[tuple[FrameInfo | None, FrameResult]]) -> FrameTrace:

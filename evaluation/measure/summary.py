@@ -107,9 +107,9 @@ def bd_entry(
       anchor: the anchor's encodes of the clip.
       test: the method's.
     """
-    anchor_points, repeated = _points(anchor, metric)
+    anchor_points, shows_existing = _points(anchor, metric)
     test_points, test_repeated = _points(test, metric)
-    repeated += test_repeated
+    shows_existing += test_repeated
     if not anchor_points and not test_points and metric in MEASURED_METRICS:
         return BdEntry(
             clip=clip, method=method, metric=metric, percent=None, overlap=0.0, db=None,
@@ -121,11 +121,11 @@ def bd_entry(
     except InputError as error:
         return BdEntry(
             clip=clip, method=method, metric=metric, percent=None, overlap=0.0, db=None,
-            reason=str(error), dropped=repeated,
+            reason=str(error), dropped=shows_existing,
         )  # fmt: skip
     return BdEntry(
         clip=clip, method=method, metric=metric, percent=rate.percent, overlap=rate.overlap,
-        db=psnr.db, reason=rate.reason, dropped=rate.dropped + repeated,
+        db=psnr.db, reason=rate.reason, dropped=rate.dropped + shows_existing,
     )  # fmt: skip
 
 
@@ -246,7 +246,7 @@ def _repeated_share(mine: Sequence[EncodeRecord]) -> float | None:
     """Share of shown frames in whose place another is shown again; no metric sees these."""
     traced = [(e.frames, FrameTrace.from_dict(e.trace)) for e in mine if e.trace is not None]
     frames = sum(count for count, _ in traced)
-    return sum(trace.repeated for _, trace in traced) / frames if frames else None
+    return sum(trace.shows_existing for _, trace in traced) / frames if frames else None
 
 
 def _time(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.codec.settings import EncoderSettings, modern_settings
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.measure.frame_trace import FrameTrace
 from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL
@@ -278,13 +278,14 @@ def _command(
     specs: Mapping[str, str],
 ) -> str:
     """The `muzero-rc encode` that makes the same stream; empty if its options cannot say it."""
-    used = record.settings
+    used = modern_settings(record.settings)
     spec = specs.get(record.method)
     try:
         sayable = EncoderSettings(
             target_kbps=record.target_kbps, speed=used["speed"], threads=used["threads"],
             row_mt=used["threads"] > 1, auto_alt_ref=used["auto_alt_ref"],
-            frame_parallel=used.get("frame_parallel", True), repeats=used.get("repeats", True),
+            frame_parallel=used.get("frame_parallel", True),
+            show_existing=used.get("show_existing", True),
         )  # fmt: skip
     except (KeyError, TypeError, InputError):
         return ""
@@ -305,7 +306,7 @@ def _command(
         words += ["--auto-alt-ref", str(used["auto_alt_ref"])]
     if sayable.frame_parallel:
         words.append("--frame-parallel")
-    if not sayable.repeats:
+    if not sayable.show_existing:
         words.append("--no-repeats")
     return shlex.join(words)
 

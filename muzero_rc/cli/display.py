@@ -136,7 +136,7 @@ class _Bar(Display):
             description=f"{step.phase:11}",
             completed=step.done,
             # Phases that cannot be counted pulse instead of standing at 0%.
-            total=step.total if step.done or step.phase in ("pilot", "second pass") else None,
+            total=step.total if step.done or step.phase in ("probe", "second pass") else None,
             numbers=_numbers(step, fps, left),
         )
 

@@ -40,7 +40,7 @@ class EncodeArgs:
     """Bitrate of the video, such as 400k or 1.5M; bit/s without a letter."""
 
     policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = "muzero"
-    """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], teacher[:BUDGET], or a file."""
+    """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], hindsight[:BUDGET], or a file."""
 
     effort: Annotated[str, tyro.conf.arg(metavar="normal|search")] = "normal"
     """search encodes many times, from the policy's own encode on, and keeps the best."""
@@ -52,7 +52,7 @@ class EncodeArgs:
     """libvpx's cpu-used: 0 slow and best, to 9."""
 
     passes: Annotated[int, tyro.conf.arg(metavar="2|3")] = 0
-    """3 makes a quick pilot encode first, to land on the bitrate, at speeds 0 to 3 several, to
+    """3 makes a quick probe encode first, to meet the bitrate, at speeds 0 to 3 several, to
     choose the groups of pictures; 2 is faster. Left out, the policy says: muzero wants 3."""
 
     scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = None
@@ -71,7 +71,7 @@ class EncodeArgs:
     """Entropy coding that starts anew with each frame, libvpx's default: decoders may
     overlap frames, for 1 to 3% more bits."""
 
-    no_repeats: bool = False
+    no_show_existing: bool = False
     """Code every frame: else the policy shows a frame again where nothing visibly moves and
     bits are better spent elsewhere."""
 
@@ -93,7 +93,7 @@ def encoder_settings(
     auto_alt_ref: int = 6,
     frame_parallel: bool = False,
     passes: int = 0,
-    repeats: bool = True,
+    show_existing: bool = True,
 ) -> EncoderSettings:
     """Settings from the command line's options; threads bring row-based threading.
 
@@ -110,7 +110,7 @@ def encoder_settings(
         auto_alt_ref=auto_alt_ref,
         frame_parallel=frame_parallel,
         passes=cast(Literal[0, 2, 3], passes),
-        repeats=repeats,
+        show_existing=show_existing,
     )
 
 
@@ -124,7 +124,7 @@ def run(args: EncodeArgs) -> int:
         auto_alt_ref=args.auto_alt_ref,
         frame_parallel=args.frame_parallel,
         passes=args.passes,
-        repeats=not args.no_repeats,
+        show_existing=not args.no_show_existing,
     )
     _check_effort(args)
     from muzero_rc import video

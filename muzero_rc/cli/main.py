@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from muzero_rc.cli.renamed import modern_arguments
 from muzero_rc.errors import MuzeroRcError
 
 __all__ = ["COMMANDS", "main"]
@@ -87,7 +88,8 @@ def _run(words: list[str]) -> int:
         return _fail(f"unknown {what} {command!r}{hint}", 2, False)
     module = importlib.import_module(f"muzero_rc.cli.{command}")
     rewrite = getattr(module, "rewrite", list)  # a command's own way with its words
-    arguments = _parse(getattr(module, COMMANDS[command][0]), command, rewrite(words[1:]))
+    words = modern_arguments(words[1:], lambda line: print(f"muzero-rc: {line}", file=sys.stderr))
+    arguments = _parse(getattr(module, COMMANDS[command][0]), command, rewrite(words))
     status: int = module.run(arguments)
     return status
 

@@ -139,7 +139,7 @@ def _fingerprint(spec: str) -> str:
     base, search, simulations = spec.partition("@simulations=")
     if package := policy_package(base):
         return f"{spec} of {package}"
-    if base.partition(":")[0] == "teacher":
+    if base.partition(":")[0] == "hindsight":
         return f"{spec} search {SEARCH_VERSION}"
     if base == "landed":
         return f"{spec} {KIND_STEPS}"

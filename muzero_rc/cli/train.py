@@ -50,7 +50,7 @@ class TrainArgs:
     """Instead of the preset's: clips and targets that the teacher studies."""
 
     updates: int | None = None
-    """Instead of the preset's: learner updates on the teacher's lessons."""
+    """Instead of the preset's: learner updates on the teacher's trajectories."""
 
     episodes: int | None = None
     """Instead of the preset's: encodes of self-competition; 0 stops after imitation."""

@@ -200,9 +200,9 @@ def plan_clips(
                 rejected.append(original.left_out(digest, "limit", detail, part))
                 continue
             hashes = look.hashes_of(part)
-            twin = seen.find(digest, hashes)
-            if twin is not None:
-                detail = f"nearly the same pictures as {twin}"
+            matching_frame = seen.find(digest, hashes)
+            if matching_frame is not None:
+                detail = f"nearly the same pictures as {matching_frame}"
                 rejected.append(original.left_out(digest, "duplicate", detail, part))
                 continue
             entry = original.clip(digest, part)

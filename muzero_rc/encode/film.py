@@ -23,17 +23,17 @@ from muzero_rc.agents.hindsight import SearchProgress
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.gop import survey_of
-from muzero_rc.env.control.probe_record import needs_pilot
+from muzero_rc.env.control.gop import probe_plan_of
+from muzero_rc.env.control.probe_record import needs_probe
 from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.policies.hindsight.policy import TeacherPolicy, search_jobs
+from muzero_rc.policies.hindsight.policy import HindsightPolicy, search_jobs
 from muzero_rc.policies.registry import prepare, warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
 
-PHASES = ("decode", "first pass", "search", "pilot", "second pass", "mux", "check")
+PHASES = ("decode", "first pass", "search", "probe", "second pass", "mux", "check")
 """What an encode goes through, as `Progress.phase` names it."""
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -102,9 +102,9 @@ class EncodeReport:
       psnr_overall: PSNR of the summed squared error, dB.
       psnr_y: mean over frames of the luma PSNR, dB.
       seconds: wall time of everything.
-      second_pass_seconds: wall time of the second pass, decisions, the pilot and encodes made
+      second_pass_seconds: wall time of the second pass, decisions, the probe and encodes made
         again for the target's sake included.
-      pilot_seconds: wall time of the pilot, 0 without one.
+      probe_seconds: wall time of the probe, 0 without one.
       decision_seconds: wall time of observing and deciding.
       encode_fps: frames over `seconds`.
       qindexes: qindex of each coded frame, in coding order.
@@ -132,7 +132,7 @@ class EncodeReport:
     psnr_y: float
     seconds: float
     second_pass_seconds: float
-    pilot_seconds: float
+    probe_seconds: float
     decision_seconds: float
     encode_fps: float
     qindexes: list[int]
@@ -270,7 +270,7 @@ def encode(
         psnr_y=score.psnr_y,
         seconds=seconds,
         second_pass_seconds=result.seconds,
-        pilot_seconds=result.pilot_seconds,
+        probe_seconds=result.probe_seconds,
         decision_seconds=result.decision_seconds,
         encode_fps=shown / seconds,
         qindexes=result.qindexes,
@@ -287,7 +287,7 @@ def _start_warm_up(policy: Policy, size: tuple[int, int]) -> threading.Thread:
     def quietly() -> None:
         # What fails here fails again at the first decision, where it can be told.
         with contextlib.suppress(Exception):
-            start = policy.start if isinstance(policy, TeacherPolicy) else policy
+            start = policy.start if isinstance(policy, HindsightPolicy) else policy
             if start is not None:
                 warm_up(start, size)
 
@@ -326,7 +326,7 @@ def _second_pass(
 ) -> tuple[Rollout, EncoderSettings]:
     total = clip.num_frames
     progress("search", 0, None)
-    if isinstance(policy, TeacherPolicy):
+    if isinstance(policy, HindsightPolicy):
         policy.on_progress = on_search
     settings = prepare(policy, clip, settings, statistics)
 
@@ -335,21 +335,21 @@ def _second_pass(
         if frame.shown:
             progress("second pass", frame.show_index + 1, total)
 
-    pilots = total * survey_of(settings).flights
-    flown = 0
+    probes = total * probe_plan_of(settings).probe_encodes
+    run = 0
     counting = threading.Lock()
 
-    def on_pilot_frame(frame: FrameResult) -> None:
-        nonlocal flown, pilots
+    def on_probe_frame(frame: FrameResult) -> None:
+        nonlocal run, probes
         if frame.shown:
             with counting:
-                flown += 1
-                if flown > pilots:  # the first one was too far from the target, and flew again
-                    pilots += total
-                progress("pilot", flown, pilots)
+                run += 1
+                if run > probes:  # the first one was too far from the target, and ran again
+                    probes += total
+                progress("probe", run, probes)
 
-    if needs_pilot(settings):
-        progress("pilot", 0, pilots)
+    if needs_probe(settings):
+        progress("probe", 0, probes)
     else:
         progress("second pass", 0, total)
     result = rollout(
@@ -358,10 +358,10 @@ def _second_pass(
         policy,
         first_pass=statistics,
         output=ivf,
-        insist=True,
+        retry_off_target=True,
         jobs=search_jobs(settings.threads),
         on_frame=on_frame,
-        on_pilot_frame=on_pilot_frame,
+        on_probe_frame=on_probe_frame,
     )
     if result.score.shown_frames != total:
         raise InputError(
@@ -372,8 +372,8 @@ def _second_pass(
 
 
 def _summary(policy: Policy) -> SearchSummary | None:
-    found = policy.result if isinstance(policy, TeacherPolicy) else None
-    if found is None or not isinstance(policy, TeacherPolicy):
+    found = policy.result if isinstance(policy, HindsightPolicy) else None
+    if found is None or not isinstance(policy, HindsightPolicy):
         return None
     return SearchSummary(
         budget=policy.budget,

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, block_grid
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.codec.settings import EncoderSettings, modern_settings
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
-from muzero_rc.env.control.frame_speed import POLICY_EFFORTS, Effort
+from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES, SpeedProfile
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -34,7 +34,7 @@ from muzero_rc.env.observation.builder import (
 )
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
-from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, TeacherPolicy, search_jobs
+from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, HindsightPolicy, search_jobs
 from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy, UpdateType, needs_blocks
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "ConstrainedQuality",
     "OffsetsForTarget",
     "Prepared",
-    "WithEffort",
+    "WithSpeedProfile",
     "make_policy",
     "policy_package",
     "prepare",
@@ -57,16 +57,16 @@ POLICY_NAMES: dict[str, str] = {
     "muzero": "the policy shipped with this package",
     "vbr": "libvpx's own two-pass VBR",
     "proposal": "libvpx's proposal for each frame, verbatim: the control",
-    "layered": "the control with search effort where it pays",
+    "hierarchical": "the control with slower search where it pays",
     "landed": "the same, brought to the bitrate by feedback: muzero without its network",
     "cq": "libvpx's constrained quality; cq:LEVEL sets its quantizer 0..63",
     "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
-    "teacher": "the best of many encodes, found by search; teacher:BUDGET sets how many",
+    "hindsight": "the best of many encodes, found by search; hindsight:BUDGET sets how many",
     "offsets": "leaf frames at a searched qindex, references finer by 60; offsets:N sets that",
 }
 """Names that `make_policy` knows, each with what it means."""
 
-_WITH_PARAMETER = frozenset({"cq", "constant", "offsets", "teacher"})
+_WITH_PARAMETER = frozenset({"cq", "constant", "offsets", "hindsight"})
 
 ENTRY_POINTS = "muzero_rc.policies"
 """Entry point group in which other packages name their policies: name = "module:callable".
@@ -225,24 +225,24 @@ def _finest(
     return high
 
 
-class WithEffort:
-    """A policy whose encodes distribute search effort in their own way, see `env.effort`.
+class WithSpeedProfile:
+    """A policy whose encodes distribute search speed in their own way, see `env.speed_profile`.
 
-    It may also want a third pass, see `env.pilot`; settings that say how many have the last
+    It may also want a third pass, see `env.probe`; settings that say how many have the last
     word.
     """
 
     def __init__(
         self,
         policy: Policy,
-        effort: Effort,
+        speed_profile: SpeedProfile,
         name: str | None = None,
         *,
         passes: Literal[2, 3] = 2,
     ) -> None:
         """Takes the policy that decides; its name is kept if none is given."""
         self.policy = policy
-        self.effort = effort
+        self.speed_profile = speed_profile
         self.passes = passes
         self.name = name or policy.name
 
@@ -264,9 +264,9 @@ class WithEffort:
     def prepare(
         self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
     ) -> EncoderSettings:
-        """The settings with this effort, and these passes if they have none."""
+        """The settings with this speed profile, and these passes if they have none."""
         passes = settings.passes or self.passes
-        settings = settings.replace(effort=self.effort, passes=passes)
+        settings = settings.replace(speed_profile=self.speed_profile, passes=passes)
         return prepare(self.policy, clip, settings, first_pass)
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
@@ -309,16 +309,16 @@ def make_policy(name_or_path: str) -> Policy:
         return VbrPolicy()
     if name == "proposal":
         return ProposalPolicy()
-    if name == "layered":
-        return WithEffort(ProposalPolicy(), "layered", name)
+    if name == "hierarchical":
+        return WithSpeedProfile(ProposalPolicy(), "hierarchical", name)
     if name == "landed":
-        return WithEffort(AdvantagePolicy(AdvantageModel()), "layered", name, passes=3)
+        return WithSpeedProfile(AdvantagePolicy(AdvantageModel()), "hierarchical", name, passes=3)
     if name == "cq":
         return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
     if name == "constant":
         return ConstantPolicy(_number(name, parameter)) if colon else ConstantForTarget()
-    if name == "teacher":
-        return TeacherPolicy(_number(name, parameter)) if colon else TeacherPolicy()
+    if name == "hindsight":
+        return HindsightPolicy(_number(name, parameter)) if colon else HindsightPolicy()
     if name == "offsets":
         return OffsetsForTarget(_number(name, parameter)) if colon else OffsetsForTarget()
     if name == "muzero":
@@ -345,7 +345,7 @@ def prepare(
     return settings
 
 
-def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) -> TeacherPolicy:
+def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) -> HindsightPolicy:
     """A search that starts from a policy's own trajectory, on all cores.
 
     Args:
@@ -359,9 +359,9 @@ def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) ->
     """
     budget = DEFAULT_BUDGET if budget is None else budget
     jobs = search_jobs(threads)
-    if isinstance(policy, TeacherPolicy):
-        return TeacherPolicy(budget, jobs=jobs)
-    if isinstance(policy, WithEffort):
+    if isinstance(policy, HindsightPolicy):
+        return HindsightPolicy(budget, jobs=jobs)
+    if isinstance(policy, WithSpeedProfile):
         policy = policy.policy
     if isinstance(policy, Prepared):
         raise InputError(
@@ -370,7 +370,7 @@ def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) ->
         )
     # The families that every search starts from have these two.
     start = None if isinstance(policy, VbrPolicy | ProposalPolicy) else policy
-    return TeacherPolicy(budget, start=start, jobs=jobs)
+    return HindsightPolicy(budget, start=start, jobs=jobs)
 
 
 def warm_up(policy: Policy, size: tuple[int, int] | None = None) -> None:
@@ -433,14 +433,14 @@ def _searching(name_or_path: str, count: str) -> Policy:
     found = make_policy(name_or_path)
     from muzero_rc.agents.policy import AgentPolicy
 
-    if not (isinstance(found, WithEffort) and isinstance(found.policy, AgentPolicy)):
+    if not (isinstance(found, WithSpeedProfile) and isinstance(found.policy, AgentPolicy)):
         raise InputError(f"the policy {name_or_path} has no network to search with")
     plain = found.policy
     searching = AgentPolicy(
-        plain.params, plain.config, simulations=simulations, heat=0.0, name=plain.name,
+        plain.params, plain.config, simulations=simulations, gumbel_scale=0.0, name=plain.name,
         meta=plain.meta,
     )  # fmt: skip
-    return WithEffort(searching, found.effort, passes=found.passes)
+    return WithSpeedProfile(searching, found.speed_profile, passes=found.passes)
 
 
 def _number(name: str, text: str) -> int:
@@ -467,7 +467,11 @@ def _load(path: Path) -> Policy:
         keep_compiled(compiled_folder())
 
     policy = load_policy(path, observation_version=OBSERVATION_VERSION)
-    effort = policy.meta.get("effort", "even")
-    if effort not in POLICY_EFFORTS:
-        raise CheckpointError(f"{path} wants an effort that this program does not know: {effort}")
-    return WithEffort(policy, effort, passes=3 if effort == "layered" else 2)
+    speed_profile = modern_settings(policy.meta).get("speed_profile", "uniform")
+    if speed_profile not in POLICY_SPEED_PROFILES:
+        raise CheckpointError(
+            f"{path} wants a speed profile that this program does not know: {speed_profile}"
+        )
+    return WithSpeedProfile(
+        policy, speed_profile, passes=3 if speed_profile == "hierarchical" else 2
+    )

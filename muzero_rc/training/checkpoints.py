@@ -16,7 +16,7 @@ from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, OutputError
-from muzero_rc.training.scorer import Judge
+from muzero_rc.training.scorer import Scorer
 
 __all__ = ["Counters", "restore", "save", "write_json"]
 
@@ -42,7 +42,9 @@ class Counters:
     owed: float = 0.0
 
 
-def save(folder: Path, learner: Learner, replay: Replay, judge: Judge, counters: Counters) -> None:
+def save(
+    folder: Path, learner: Learner, replay: Replay, scorer: Scorer, counters: Counters
+) -> None:
     """Writes a whole checkpoint beside the last one, then takes its place.
 
     Raises:
@@ -55,10 +57,10 @@ def save(folder: Path, learner: Learner, replay: Replay, judge: Judge, counters:
         fresh.mkdir()
         learner.save(fresh / "learner.npz")
         replay.save(fresh / "replay.npz")
-        if judge.opponent is not None:
-            tree = {"params": jax.device_get(judge.opponent)}
+        if scorer.opponent is not None:
+            tree = {"params": jax.device_get(scorer.opponent)}
             write_arrays(fresh / "opponent.npz", tree)
-        state = {"counters": vars(counters), "reward": judge.reward.state_dict()}
+        state = {"counters": vars(counters), "reward": scorer.reward.state_dict()}
         write_json(fresh / "state.json", state)
         if final.exists():
             os.rename(final, old)
@@ -71,7 +73,7 @@ def save(folder: Path, learner: Learner, replay: Replay, judge: Judge, counters:
 
 
 def restore(
-    folder: Path, config: AgentConfig, learner: Learner, replay: Replay, judge: Judge
+    folder: Path, config: AgentConfig, learner: Learner, replay: Replay, scorer: Scorer
 ) -> tuple[Learner, Counters]:
     """Goes on from the last checkpoint, if there is one.
 
@@ -92,10 +94,10 @@ def restore(
         memory = state["reward"]
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{final} is damaged: {error}; remove it to go on") from error
-    judge.reward.load_state_dict(memory)
+    scorer.reward.load_state_dict(memory)
     replay.load(final / "replay.npz")
     if (final / "opponent.npz").exists():
-        judge.opponent = read_arrays(final / "opponent.npz")[0]["params"]
+        scorer.opponent = read_arrays(final / "opponent.npz")[0]["params"]
     restored, _ = Learner.load(final / "learner.npz", config)
     return restored, counters
 

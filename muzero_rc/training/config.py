@@ -20,6 +20,7 @@ from muzero_rc.agents.config import (
     SearchConfig,
 )
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES
+from muzero_rc.env.codec.settings import modern_settings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -53,7 +54,7 @@ class SelfPlayConfig:
       frames: coded frames in all, if that is reached before `episodes`; 0 for no limit.
       actors: processes that play while the learner learns; 0 plays in the learner's own,
         in turns, which makes a run repeat itself.
-      lessons_share: share of a batch drawn from the teacher's lessons, so that what was
+      lessons_share: share of a batch drawn from the teacher's trajectories, so that what was
         learned by imitation is not forgotten while wins are few.
       teacher_weight: weight of the teacher's choices in those; with 0 they teach the model
         and its values only, and the policy is free to leave the teacher.
@@ -97,7 +98,7 @@ class TrainConfig:
     Attributes:
       explore: what studies are made of.
       studies: how many to make.
-      imitation_updates: of the learner on the teacher's lessons.
+      imitation_updates: of the learner on the teacher's trajectories.
       self_play: self-competition.
       agent: networks, search, losses, optimizer, replay.
       reward: what self-play is judged by.
@@ -126,9 +127,10 @@ class TrainConfig:
           InputError: it is not of this version.
         """
         try:
-            # Runs from before there was a choice had even effort and two passes.
-            explore: dict[str, Any] = {"effort": "even", "passes": 2} | {
-                k: tuple(v) if isinstance(v, list) else v for k, v in values["explore"].items()
+            # Older runs lack the choice: they have a uniform speed profile and two passes.
+            explore: dict[str, Any] = {"speed_profile": "uniform", "passes": 2} | {
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in modern_settings(values["explore"]).items()
             }
             return cls(
                 agent=AgentConfig.from_dict(values["agent"]),

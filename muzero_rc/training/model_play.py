@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from muzero_rc.agents.config import AgentConfig
-from muzero_rc.agents.muzero.episode import Episode as Lesson
+from muzero_rc.agents.muzero.episode import Episode as Trajectory
 from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
@@ -121,9 +121,9 @@ class ModelTraining:
             self._actor.set_params(self.learner.params)
             picks = self._rng.integers(len(self._tasks), size=self._sessions)
             played = self._play(self._actor, [self._tasks[n] for n in picks])
-            for pick, (lesson, score) in zip(picks, played, strict=True):
-                outcome = self._judge(self._tasks[pick], score)
-                self._replay.add(dataclasses.replace(lesson, outcome=outcome))
+            for pick, (trajectory, score) in zip(picks, played, strict=True):
+                outcome = self._scorer(self._tasks[pick], score)
+                self._replay.add(dataclasses.replace(trajectory, outcome=outcome))
             self.episodes += len(picks)
             for _ in range(self._updates):
                 self.learner.update(self._replay.sample())
@@ -137,7 +137,7 @@ class ModelTraining:
         played = self._play(self._greedy, self._tasks)
         return [(task, score) for task, (_, score) in zip(self._tasks, played, strict=True)]
 
-    def _judge(self, task: ModelTask, score: EpisodeScore) -> float:
+    def _scorer(self, task: ModelTask, score: EpisodeScore) -> float:
         reward = self._reward
         if not isinstance(reward, GreedyOpponentReward):
             return reward(score, lambda rate=1.0: self._constant(task, rate))
@@ -163,7 +163,7 @@ class ModelTraining:
 
     def _play(
         self, policy: AgentPolicy, tasks: Sequence[ModelTask]
-    ) -> list[tuple[Lesson, EpisodeScore]]:
+    ) -> list[tuple[Trajectory, EpisodeScore]]:
         """Encodes of all tasks side by side, one decision of each at a time."""
         episodes, recorders = [], []
         for task in tasks:
@@ -191,6 +191,6 @@ class ModelTraining:
         for task, episode, recorder in zip(tasks, episodes, recorders, strict=True):
             score = episode.score()
             gain = score.psnr_avg - task.constant.psnr_avg
-            lesson = recorder.finish(overshoot=score.overshoot, psnr_gain_db=gain)
-            found.append((lesson, score))
+            trajectory = recorder.finish(overshoot=score.overshoot, psnr_gain_db=gain)
+            found.append((trajectory, score))
         return found

@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.muzero.episode import Episode as Lesson
+from muzero_rc.agents.muzero.episode import Episode as Trajectory
 from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.policy import AgentPolicy
@@ -34,13 +34,13 @@ class Finished:
 
     Attributes:
       task: number of what was played.
-      lesson: for the replay, not judged: outcome, overshoot and gain are NaN.
+      trajectory: for the replay, not judged: outcome, overshoot and gain are NaN.
       score: raw score.
       version: updates behind the parameters that the episode began with.
     """
 
     task: int
-    lesson: Lesson
+    trajectory: Trajectory
     score: EpisodeScore
     version: int
 

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from muzero_rc.errors import OutputError
 from muzero_rc.training.checkpoints import Counters
-from muzero_rc.training.scorer import Played
+from muzero_rc.training.scorer import ScoredEpisode
 
 __all__ = ["COLUMNS", "ProgressFile"]
 
@@ -47,7 +47,7 @@ class ProgressFile:
             raise OutputError(f"cannot write {path}: {error}") from error
         self._writer = csv.writer(self._file)
 
-    def add(self, played: Played, counters: Counters) -> None:
+    def add(self, played: ScoredEpisode, counters: Counters) -> None:
         """A row."""
         self._writer.writerow(
             [

@@ -134,12 +134,12 @@ class TrainingRun:
             studies = Studies(folder, self.config, self._clips, self._log, meter).get()
         gpus = gpus_in_use(self.config.agent.optimizer.devices)
         with self.costs.stage("imitate", gpus) as meter:
-            learner, lessons = self._imitate(studies, meter)
+            learner, trajectories = self._imitate(studies, meter)
         if not (self.folder / "checkpoint").exists():
             self._export(learner, "imitation")
         if self.config.self_play.episodes:
             with self.costs.stage("self-play", gpus) as meter:
-                learner = self._play(studies, learner, lessons, meter)
+                learner = self._play(studies, learner, trajectories, meter)
             self._export(learner, "self-play")
         self._log.say(f"finished after {(time.monotonic() - started) / 60:.0f} min")
         return self.folder / "policy.npz"
@@ -148,7 +148,7 @@ class TrainingRun:
 
     def _imitate(self, studies: Sequence[Study], meter: StageMeter) -> tuple[Learner, Replay]:
         agent = self.config.agent
-        lessons = Replay(agent.network, agent.replay, agent.loss, self.config.seed)
+        trajectories = Replay(agent.network, agent.replay, agent.loss, self.config.seed)
         model = fit_teacher(studies)
         known = model.explained  # not a number with one source: there is none to hold out
         self._record |= {
@@ -165,8 +165,8 @@ class TrainingRun:
             blocks = None
             if clips is not None and study.clip in paths:
                 blocks = clips.get(Task(number, study, paths[study.clip]))[1].blocks
-            for lesson in lessons_of(study, model, agent.network.action_frame, blocks):
-                lessons.add(lesson)
+            for trajectory in lessons_of(study, model, agent.network.action_frame, blocks):
+                trajectories.add(trajectory)
         path = self.folder / "learner.npz"
         total = self.config.imitation_updates
         learner = Learner(agent, self.config.seed)
@@ -176,7 +176,7 @@ class TrainingRun:
         metrics: dict[str, float] = {}
         while learner.steps < total:
             for _ in range(min(_UPDATES_A_STEP, total - learner.steps)):
-                metrics = checked_update(learner, lessons.sample(), self.folder)
+                metrics = checked_update(learner, trajectories.sample(), self.folder)
                 meter.updated()
             self._log.step(learner.steps, f"loss {metrics['loss']:.3f}", metrics)
             if learner.steps % 500 < _UPDATES_A_STEP:
@@ -185,19 +185,19 @@ class TrainingRun:
         meter.save()
         learner.save(path)
         self._record["imitation_updates"] = learner.steps
-        return learner, lessons
+        return learner, trajectories
 
     # ------------------------------------------------------------------ self-play
 
     def _play(
-        self, studies: Sequence[Study], learner: Learner, lessons: Replay, meter: StageMeter
+        self, studies: Sequence[Study], learner: Learner, trajectories: Replay, meter: StageMeter
     ) -> Learner:
         paths = {clip.path.name: clip.path for clip in self._clips}
         known = [study for study in studies if study.clip in paths]
         tasks = [Task(n, study, paths[study.clip]) for n, study in enumerate(known)]
         if not tasks:
             raise InputError("the corpus has none of the clips that the studies were made of")
-        stage = SelfPlayStage(self.folder, self.config, tasks, lessons, self._log, meter)
+        stage = SelfPlayStage(self.folder, self.config, tasks, trajectories, self._log, meter)
         learner, counters = stage.run(learner)
         self._record |= {
             "self_play_episodes": counters.episodes,
@@ -225,7 +225,7 @@ class TrainingRun:
             observation_version=OBSERVATION_VERSION,
             env_id=ENV_ID,
             training=training,
-            effort=self.config.explore.effort,
+            speed_profile=self.config.explore.speed_profile,
         )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from muzero_rc.agents.muzero.episode import Episode as Lesson
+from muzero_rc.agents.muzero.episode import Episode as Trajectory
 from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.passes.pipeline import rollout
@@ -21,17 +21,17 @@ from muzero_rc.training.player import Finished
 from muzero_rc.training.tasks import Task, TaskClips
 from muzero_rc.types import EpisodeScore
 
-__all__ = ["Judge", "Played"]
+__all__ = ["Scorer", "ScoredEpisode"]
 
 MakeGreedy = Callable[[Params], AgentPolicy]
 
 
 @dataclass(frozen=True)
-class Played:
+class ScoredEpisode:
     """A judged episode.
 
     Attributes:
-      lesson: for the replay.
+      trajectory: for the replay.
       reward: of the configured kind, in [-1, 1].
       against_vbr: 1, 0 or -1 by the lexicographic rule against libvpx's VBR.
       overshoot: actual / target - 1.
@@ -41,7 +41,7 @@ class Played:
       staleness: updates between the parameters it began with and its arrival.
     """
 
-    lesson: Lesson
+    trajectory: Trajectory
     reward: float
     against_vbr: int
     overshoot: float
@@ -50,7 +50,7 @@ class Played:
     staleness: int
 
 
-class Judge:
+class Scorer:
     """Owns the reward; episodes come from anywhere, in any order.
 
     Attributes:
@@ -81,7 +81,7 @@ class Judge:
         self._greedy: AgentPolicy | None = None
         self._clips: TaskClips | None = None
 
-    def __call__(self, finished: Finished, params: Params, version: int) -> Played:
+    def __call__(self, finished: Finished, params: Params, version: int) -> ScoredEpisode:
         """Judges an episode.
 
         Args:
@@ -98,14 +98,14 @@ class Judge:
             reward = self.reward(score, lambda rate=1.0: task.base_score(score.clip))
         else:
             reward = self.reward(score, lambda rate=1.0: task.vbr_score(score.clip, rate))
-        lesson = dataclasses.replace(
-            finished.lesson,
+        trajectory = dataclasses.replace(
+            finished.trajectory,
             outcome=reward,
             overshoot=score.overshoot,
             psnr_gain=score.psnr_avg - vbr.psnr_avg,
         )
-        return Played(
-            lesson,
+        return ScoredEpisode(
+            trajectory,
             reward,
             score_outcome(score, vbr),
             score.overshoot,

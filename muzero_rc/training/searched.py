@@ -14,7 +14,7 @@ from muzero_rc.training.stages.collect import Encode, Study
 __all__ = ["study_of_search"]
 
 _NAMES = {Anchor.VBR: "vbr", Anchor.PROPOSAL: "base"}
-_PILOTED_NAMES = {Anchor.VBR: "vbr", Anchor.FEEDBACK: "base"}
+_PROBED_NAMES = {Anchor.VBR: "vbr", Anchor.FEEDBACK: "base"}
 _USUAL_SLOPE = 4.5  # dB per octave
 
 
@@ -27,7 +27,7 @@ def study_of_search(
 ) -> Study | None:
     """The study that a search amounts to.
 
-    libvpx's own encode is its "vbr", the verbatim proposals its "base", after a pilot
+    libvpx's own encode is its "vbr", the verbatim proposals its "base", after a probe
     these with the feedback; all others are "perturbed": corrections to the proposals,
     each with what it gave.
 
@@ -40,14 +40,14 @@ def study_of_search(
     Returns:
       The study; None if the search did not get as far as these two encodes.
     """
-    names = _NAMES if logged.pilot is None else _PILOTED_NAMES
+    names = _NAMES if logged.probe is None else _PROBED_NAMES
     encodes = [
         Encode.of(_name(e.plan, names), e.outcome.score, e.outcome.frames) for e in logged.encodes
     ]
     if {"vbr", "base"} - {encode.name for encode in encodes}:
         return None
-    if logged.pilot is not None:
-        encodes.append(Encode.of("pilot", logged.pilot.score, logged.pilot.frames))
+    if logged.probe is not None:
+        encodes.append(Encode.of("probe", logged.probe.score, logged.probe.frames))
     header = logged.header
     return Study(
         clip=header.name,

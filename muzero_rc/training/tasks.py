@@ -23,7 +23,7 @@ class Task:
     Attributes:
       number: of the task, among all of a run.
       settings: of the encoder.
-      pilot: that the study flew for all encodes of the task; None with two passes.
+      probe: that the study ran for all encodes of the task; None with two passes.
     """
 
     def __init__(self, number: int, study: Study, path: Path) -> None:
@@ -34,7 +34,7 @@ class Task:
         self._part = study.part
         self._shape = study.shape
         self._shown = len(study.stats)
-        self.pilot = study.pilot
+        self.probe = study.probe
         self._vbr = {1.0: _slim(study.encode("vbr")), 1.25: _slim(study.encode("vbr_high"))}
         self._base = _slim(study.encode("base"))
 
@@ -104,8 +104,8 @@ class TaskClips:
           EncoderError: the file is not what it was when the study was made.
         """
         clip, stats = self.get(task)
-        session = EncoderSession(clip, task.settings, first_pass=stats, pilot=task.pilot)
-        return Episode(clip, task.settings, stats, session, task.pilot)
+        session = EncoderSession(clip, task.settings, first_pass=stats, probe=task.probe)
+        return Episode(clip, task.settings, stats, session, task.probe)
 
     def get(self, task: Task) -> tuple[Clip, FirstPass]:
         """A task's part and its first pass."""

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from muzero_rc.agents.actions import legal_actions
+from muzero_rc.agents.actions import valid_actions
 from muzero_rc.agents.config import NetworkConfig, SearchConfig
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.policy import AgentPolicy, load_policy, save_policy
@@ -48,7 +48,7 @@ def test_untrained_and_greedy_it_is_libvpx_own_proposal(
 
 
 @pytest.mark.parametrize("simulations", [0, 4])
-def test_decisions_are_legal_reported_and_padded_away(
+def test_decisions_are_valid_reported_and_padded_away(
     tiny: NetworkConfig, trained: Any, make_observations: MakeObservations, simulations: int
 ) -> None:
     observations = make_observations(0, 11)
@@ -63,9 +63,9 @@ def test_decisions_are_legal_reported_and_padded_away(
     assert ((qindexes >= 0) & (qindexes <= 255)).all()
     np.testing.assert_array_equal(last.qindexes, qindexes)
     assert last.policies.shape == last.priors.shape == (11, 256) and last.values.shape == (11,)
-    legal = legal_actions([o.proposal_qindex for o in observations], "proposal")
-    assert legal[np.arange(11), last.actions].all()
-    assert (last.policies[~legal] == 0).all()
+    valid = valid_actions([o.proposal_qindex for o in observations], "proposal")
+    assert valid[np.arange(11), last.actions].all()
+    assert (last.policies[~valid] == 0).all()
     np.testing.assert_allclose(last.policies.sum(-1), 1.0, atol=1e-5)
     assert policy._plan._cache_size() == compiled  # type: ignore[attr-defined]
     assert policy.decide([]).shape == (0,)

@@ -76,7 +76,7 @@ def test_what_is_found_is_what_the_agent_would_do_there(
     samples, _ = replay.draw(8)
     Reanalyser(config).refresh(replay, samples, params)
     episode, step = samples[0]
-    agent = AgentPolicy(params, tiny, simulations=4, search=config.search, heat=0.0)
+    agent = AgentPolicy(params, tiny, simulations=4, search=config.search, gumbel_scale=0.0)
     agent.decide([episode.observation(step)])
     assert agent.last is not None
     np.testing.assert_allclose(episode.policies[step], agent.last.policies[0], atol=2e-3)

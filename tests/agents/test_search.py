@@ -57,13 +57,13 @@ def _networks(representation: Any, dynamics: Any, prediction: Any) -> Networks:
 
 
 def _play(
-    values: np.ndarray, legal: np.ndarray, seeds: range, config: SearchConfig
+    values: np.ndarray, valid: np.ndarray, seeds: range, config: SearchConfig
 ) -> tuple[np.ndarray, Any]:
     favoured = np.zeros(256, bool)
     favoured[100:116] = True
     networks = bandit(values, favoured)
     batch = {"frame": np.zeros((2, 1), np.float32)}
-    run = jax.jit(lambda rng: search(networks, {}, rng, batch, np.tile(legal, (2, 1)), config))
+    run = jax.jit(lambda rng: search(networks, {}, rng, batch, np.tile(valid, (2, 1)), config))
     plans = [run(jax.random.key(seed)) for seed in seeds]
     return np.concatenate([plan.action for plan in plans]), plans[0]
 
@@ -84,20 +84,20 @@ def test_the_best_arm_is_found() -> None:
     assert (noisy == 107).mean() > 0.8
 
 
-def test_an_illegal_arm_is_never_taken_however_good() -> None:
+def test_an_invalid_arm_is_never_taken_however_good() -> None:
     values = np.full(256, -0.5, np.float32)
     values[107], values[103] = 1.0, 0.4
-    legal = np.ones(256, bool)
-    legal[107] = False
+    valid = np.ones(256, bool)
+    valid[107] = False
     config = SearchConfig(simulations=32, depth=4)
-    noisy, plan = _play(values, legal, range(20), config)
+    noisy, plan = _play(values, valid, range(20), config)
     assert (noisy != 107).all() and (noisy == 103).mean() > 0.6
     assert (plan.policy[:, 107] == 0).all() and (plan.prior[:, 107] == 0).all()
-    quiet, _ = _play(values, legal, range(3), config.replace(gumbel_scale=0.0))
+    quiet, _ = _play(values, valid, range(3), config.replace(gumbel_scale=0.0))
     assert (quiet == 103).all()
 
 
-def test_puct_finds_the_best_arm_and_never_takes_an_illegal_one() -> None:
+def test_puct_finds_the_best_arm_and_never_takes_an_invalid_one() -> None:
     values = np.full(256, -0.5, np.float32)
     values[107], values[103] = 1.0, 0.4
     config = SearchConfig(algorithm="puct", simulations=200, depth=4, temperature=0.0)
@@ -105,9 +105,9 @@ def test_puct_finds_the_best_arm_and_never_takes_an_illegal_one() -> None:
     actions, plan = _play(values, np.ones(256, bool), range(3), quiet)
     assert (actions == 107).all() and (plan.policy.argmax(-1) == 107).all()
     np.testing.assert_allclose(plan.policy.sum(-1), 1.0, atol=1e-5)
-    legal = np.ones(256, bool)
-    legal[107] = False
-    actions, plan = _play(values, legal, range(20), config)
+    valid = np.ones(256, bool)
+    valid[107] = False
+    actions, plan = _play(values, valid, range(20), config)
     assert (actions != 107).all() and (actions == 103).mean() > 0.6
     assert (plan.policy[:, 107] == 0).all()
 
@@ -121,7 +121,7 @@ def test_the_plan_is_what_mctx_finds_on_the_same_numbers() -> None:
     values = np.asarray(np.round((values + 1) * 20) / 20 - 1, np.float32)  # on the atoms
     favoured = np.zeros(256, bool)
     favoured[100:140] = True
-    legal = rng.random((2, 256)) < 0.7
+    valid = rng.random((2, 256)) < 0.7
     networks = bandit(values, favoured)
     batch = {"frame": np.zeros((2, 1), np.float32)}
     key = jax.random.key(3)
@@ -137,13 +137,13 @@ def test_the_plan_is_what_mctx_finds_on_the_same_numbers() -> None:
         return output, first[:, None]
 
     root = mctx.RootFnOutput(
-        prior_logits=jnp.where(legal, jnp.where(jnp.asarray(favoured), 0.0, -8.0), -1e30),
+        prior_logits=jnp.where(valid, jnp.where(jnp.asarray(favoured), 0.0, -8.0), -1e30),
         value=jnp.zeros(2),
         embedding=jnp.full((2, 1), -1.0),
     )
     common: dict[str, Any] = {
         "params": (), "rng_key": key, "root": root, "recurrent_fn": step,
-        "num_simulations": 24, "invalid_actions": ~legal, "max_depth": 3,
+        "num_simulations": 24, "invalid_actions": ~valid, "max_depth": 3,
     }  # fmt: skip
     wanted = {
         "gumbel": lambda: mctx.gumbel_muzero_policy(
@@ -166,7 +166,7 @@ def test_the_plan_is_what_mctx_finds_on_the_same_numbers() -> None:
             temperature=0.7,
         )  # fmt: skip
         plan = jax.jit(
-            lambda key, c=config: search(networks, {}, key, batch, jnp.asarray(legal), c)
+            lambda key, c=config: search(networks, {}, key, batch, jnp.asarray(valid), c)
         )(key)
         output = jax.jit(by_hand)()
         np.testing.assert_array_equal(plan.action, output.action)
@@ -222,11 +222,11 @@ def test_equal_arms_leave_the_prior_as_it_is() -> None:
 def test_compiled_once_per_batch_size_and_never_for_new_parameters(tiny: NetworkConfig) -> None:
     run = make_search(tiny, SearchConfig(simulations=3, depth=2))
     params = initial_params(tiny, 0)
-    legal = np.ones((2, 256), bool)
+    valid = np.ones((2, 256), bool)
     for seed in range(3):
         params = jax.tree.map(lambda leaf: leaf * 1.01, params)
-        heat = np.float32(seed)
-        plan = run(params, jax.random.key(seed), zero_tokens(tiny, 2), legal, heat)
+        gumbel_scale = np.float32(seed)
+        plan = run(params, jax.random.key(seed), zero_tokens(tiny, 2), valid, gumbel_scale)
     assert plan.action.dtype == jnp.int32 and plan.action.shape == (2,)
     assert run._cache_size() == 1  # type: ignore[attr-defined]
 
@@ -236,11 +236,11 @@ def test_without_search_greedy_takes_the_proposal_and_heat_samples_around_it(
 ) -> None:
     run = make_plain(tiny)
     params = initial_params(tiny, 0)
-    tokens, legal = zero_tokens(tiny, 64), np.ones((64, 256), bool)
-    legal[:, 129:] = False
-    greedy = run(params, jax.random.key(0), tokens, legal, np.float32(0))
+    tokens, valid = zero_tokens(tiny, 64), np.ones((64, 256), bool)
+    valid[:, 129:] = False
+    greedy = run(params, jax.random.key(0), tokens, valid, np.float32(0))
     assert (greedy.action == 128).all()
-    hot = run(params, jax.random.key(0), tokens, legal, np.float32(1))
+    hot = run(params, jax.random.key(0), tokens, valid, np.float32(1))
     assert (hot.action <= 128).all() and len(np.unique(hot.action)) > 3
     assert np.abs(np.asarray(hot.action) - 128).max() < 6 * tiny.policy_sigma
     np.testing.assert_allclose(greedy.prior.sum(-1), 1.0, atol=1e-5)

@@ -261,10 +261,10 @@ def test_json_lines(clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(result["qindexes"]) == result["coded_frames"]
     assert result["settings"]["speed"] == 8
     assert not result["settings"]["frame_parallel"]
-    assert result["settings"]["repeats"]
+    assert result["settings"]["show_existing"]
     assert cli.main(encode_words(clip_file, tmp_path / "o.webm", "--json", "--no-repeats")) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert not result["settings"]["repeats"]
+    assert not result["settings"]["show_existing"]
 
 
 def test_json_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

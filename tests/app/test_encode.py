@@ -82,10 +82,10 @@ def test_report_and_file_agree(clip_file: Path, tmp_path: Path) -> None:
     assert report.actual_kbps == pytest.approx(8 * report.video_bytes / 1.0 / 1000, rel=0.01)
     assert report.deviation == pytest.approx(report.actual_kbps / 100 - 1)
     assert 0 < report.decision_seconds < report.second_pass_seconds < report.seconds
-    assert 0 < report.pilot_seconds < report.second_pass_seconds
+    assert 0 < report.probe_seconds < report.second_pass_seconds
     phases = list(dict.fromkeys(step.phase for step in seen))
     assert phases == list(encode_module.PHASES)
-    for phase in ("pilot", "second pass"):
+    for phase in ("probe", "second pass"):
         assert [s.done for s in seen if s.phase == phase][-1] == 25
     assert report.as_dict()["settings"]["target_kbps"] == 100
 

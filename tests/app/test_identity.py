@@ -35,7 +35,7 @@ def test_code_counts() -> None:
 
 def test_the_build_names_library_versions_and_code() -> None:
     identity = build_identity()
-    for word in ("libvpx", "patches:", "muzero_rc", "effort", "landing", "piloted"):
+    for word in ("libvpx", "patches:", "muzero_rc", "speed_profile", "landing", "probed"):
         assert word in identity
     code = identity.rpartition(" code ")[2]
     assert len(code) == 12 and int(code, 16) >= 0

@@ -65,7 +65,7 @@ def test_a_file_of_one_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             "costs": {name: cost.as_dict() for name, cost in costs.items()},
             "config": configure("tiny", studies=5).as_dict(),
         },
-        effort="layered",
+        speed_profile="hierarchical",
     )
     assert main(["policy", str(path)]) == 0
     page = capsys.readouterr().out

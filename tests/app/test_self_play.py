@@ -25,7 +25,7 @@ from muzero_rc.training.config import PRESETS, TrainConfig, apply_settings, conf
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.run import TrainingRun
-from muzero_rc.training.scorer import Judge
+from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import run_study
 from muzero_rc.training.stages.self_play import SelfPlayStage
 from muzero_rc.training.tasks import Task
@@ -57,10 +57,10 @@ def task(corpus: Path) -> Task:
 
 
 def _run(folder: Path, config: TrainConfig, task: Task) -> tuple[Learner, checkpoints.Counters]:
-    lessons = Replay(config.agent.network, config.agent.replay, config.agent.loss)
+    trajectories = Replay(config.agent.network, config.agent.replay, config.agent.loss)
     log = RunLog(folder / "events", quiet=True)
     with CostLedger(folder / "costs.json").stage("self-play") as meter:
-        stage = SelfPlayStage(folder, config, [task], lessons, log, meter)
+        stage = SelfPlayStage(folder, config, [task], trajectories, log, meter)
         return stage.run(Learner(config.agent))
 
 
@@ -93,13 +93,13 @@ def test_a_resumed_run_has_the_same_counters_optimizer_and_opponents(
     assert [int(row["episodes"]) for row in rows] == [1, 2, 3, 4]
     assert int(rows[-1]["frames"]) == counters.frames
 
-    def judge() -> Judge:
-        return Judge(make_reward(reward), [task], lambda params: None)  # type: ignore[arg-type,return-value]
+    def scorer() -> Scorer:
+        return Scorer(make_reward(reward), [task], lambda params: None)  # type: ignore[arg-type,return-value]
 
     agent, replay, judged = (
         config.agent,
         Replay(config.agent.network, config.agent.replay, config.agent.loss),
-        judge(),
+        scorer(),
     )
     restored, again = checkpoints.restore(tmp_path, agent, Learner(agent), replay, judged)
     assert again.episodes == 4 and again.frames == counters.frames and len(replay) == 4

@@ -16,7 +16,7 @@ import pytest
 from muzero_rc.agents.policy import load_policy
 from muzero_rc.cli.main import main
 from muzero_rc.corpus import Corpus, CorpusClip, find_videos
-from muzero_rc.env.control.baselines import AnchorPolicy
+from muzero_rc.env.control.baselines import BaseQindexPolicy
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.errors import InputError
@@ -45,7 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample_clips: dict[str, Pat
 @pytest.fixture(scope="module")
 def study(corpus: Path) -> Study:
     clip = next(c for c in Corpus.open(corpus).training() if c.source == "street")
-    made = run_study(clip, AnchorPolicy(), PRESETS["tiny"].explore, seed=3)
+    made = run_study(clip, BaseQindexPolicy(), PRESETS["tiny"].explore, seed=3)
     assert made is not None
     return made
 
@@ -70,37 +70,37 @@ def test_corrections_come_in_opposite_pairs(study: Study) -> None:
         assert up == -down or 0 in (up + uncorrected, down + uncorrected)
 
 
-def test_one_pilot_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: Path) -> None:
+def test_one_probe_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: Path) -> None:
     study.save(tmp_path / "study.npz")
     back = Study.load(tmp_path / "study.npz")
-    pilot = back.pilot
-    assert pilot is not None
-    assert pilot == study.pilot
-    assert all(frame.partition for frame in pilot.coded.values())
-    assert [e.name for e in study.encodes].count("pilot") == 1
-    flown = [frame.proposal_qindex for frame in pilot.coded.values()]
+    probe = back.probe
+    assert probe is not None
+    assert probe == study.probe
+    assert all(frame.partition for frame in probe.coded.values())
+    assert [e.name for e in study.encodes].count("probe") == 1
+    run = [frame.proposal_qindex for frame in probe.coded.values()]
     for encode in back.encodes[3:]:
-        assert [info.proposal_qindex for info, _ in encode.frames() if info] == flown
+        assert [info.proposal_qindex for info, _ in encode.frames() if info] == run
     # Its landing, made again from the file, is what the encode had; the base has no opinion.
     seen = observed(back, back.encode("base"))
-    assert [result.qindex for _, _, result in seen] == [o.anchor_qindex for o, _, _ in seen]
-    assert len({o.rate_step for o, _, _ in seen}) > 1
+    assert [result.qindex for _, _, result in seen] == [o.base_qindex for o, _, _ in seen]
+    assert len({o.rate_offset for o, _, _ in seen}) > 1
 
 
 def test_lessons_hold_every_encode_at_the_target(study: Study) -> None:
-    lessons = lessons_of(study, fit_teacher([study]), "proposal")
-    # But the one at a higher target, and the pilot.
-    taught = [e for e in study.encodes if e.name not in ("vbr_high", "pilot")]
-    assert len(lessons) == len(taught) == len(study.encodes) - 2
-    for lesson, encode in zip(lessons, taught, strict=True):
-        assert len(lesson) == len(encode.infos) == len(observed(study, encode))
-        assert np.allclose(lesson.policies.astype(np.float32).sum(axis=1), 1, atol=1e-2)
-        assert lesson.outcome in (-1, 0, 1)
+    trajectories = lessons_of(study, fit_teacher([study]), "proposal")
+    # But the one at a higher target, and the probe.
+    taught = [e for e in study.encodes if e.name not in ("vbr_high", "probe")]
+    assert len(trajectories) == len(taught) == len(study.encodes) - 2
+    for trajectory, encode in zip(trajectories, taught, strict=True):
+        assert len(trajectory) == len(encode.infos) == len(observed(study, encode))
+        assert np.allclose(trajectory.policies.astype(np.float32).sum(axis=1), 1, atol=1e-2)
+        assert trajectory.outcome in (-1, 0, 1)
     # Against the base policy, which nearly all beat VBR with: outcomes must tell encodes apart.
     base = study.encode("base")
-    assert lessons[taught.index(base)].outcome == 0
+    assert trajectories[taught.index(base)].outcome == 0
     target = study.settings.target_kbps
-    assert [lesson.outcome for lesson in lessons] == [
+    assert [trajectory.outcome for trajectory in trajectories] == [
         lexicographic_outcome(
             e.psnr_avg, e.kbps / target - 1, base.psnr_avg, base.kbps / target - 1
         )

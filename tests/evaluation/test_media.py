@@ -62,8 +62,8 @@ def test_trace_has_a_number_for_every_frame() -> None:
         dataclasses.replace(frame(4, 90, hidden=True)[1], bits=0),
     )
     as_planned = (None, dataclasses.replace(shown_again, bits=8))
-    assert trace.repeated == 0
-    assert FrameTrace.of([frame(0, 40), again, absent, as_planned]).repeated == 2
+    assert trace.shows_existing == 0
+    assert FrameTrace.of([frame(0, 40), again, absent, as_planned]).shows_existing == 2
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from muzero_rc.cli.main import main
 from muzero_rc.cli.methods import methods_of, split_spec
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control import frame_speed as effort
+from muzero_rc.env.control import frame_speed as speed_profile
 from muzero_rc.env.control import gop as gops
-from muzero_rc.env.control.rate import probe as piloted_landing
+from muzero_rc.env.control.rate import probe as probed_landing
 from muzero_rc.env.control.rate import two_pass as landing
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import EncoderError, InputError, ToolMissingError
@@ -336,8 +336,11 @@ def _searches() -> list[tuple[int, ...]]:
     """How frames of each kind are searched, and what is between them."""
     kinds = [SimpleNamespace(update_type=u, layer_depth=d) for u in UpdateType for d in (1, 2, 3)]
     return [
-        (effort.stream_speed(how, speed), *map(int, effort.frame_search(how, speed, kind)))
-        for how in get_args(effort.Effort)
+        (
+            speed_profile.stream_speed(how, speed),
+            *map(int, speed_profile.frame_search(how, speed, kind)),
+        )
+        for how in get_args(speed_profile.SpeedProfile)
         for speed in range(6)
         for kind in cast("list[FrameInfo]", kinds)
     ]
@@ -346,12 +349,14 @@ def _searches() -> list[tuple[int, ...]]:
 def test_versions_stand_for_the_tables() -> None:
     """Results are quoted under these versions: whoever changes a table must raise its own."""
     tables = {
-        effort.EFFORT_VERSION: repr((_searches(), effort.NEAR, effort.REPEAT_CHANGE)),
-        landing.LANDING_VERSION + 100: repr(_constants(landing)),
-        piloted_landing.PILOTED_LANDING_VERSION + 200: repr(
-            (effort._PILOT, _constants(piloted_landing))
+        speed_profile.FRAME_SPEED_VERSION: repr(
+            (_searches(), speed_profile.NEAR, speed_profile.SHOW_EXISTING_CHANGE)
         ),
-        gops.GOPS_VERSION + 300: repr((gops._FLIGHTS, _constants(gops))),
+        landing.RATE_CONTROL_VERSION + 100: repr(_constants(landing)),
+        probed_landing.PROBE_RATE_CONTROL_VERSION + 200: repr(
+            (speed_profile._PROBE, _constants(probed_landing))
+        ),
+        gops.GOPS_VERSION + 300: repr((gops._PROBE_ENCODES, _constants(gops))),
     }
     digests = {v: hashlib.sha256(t.encode()).hexdigest()[:12] for v, t in tables.items()}
     assert digests == {

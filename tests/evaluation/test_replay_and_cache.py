@@ -58,7 +58,7 @@ def test_replay_reproduces_every_byte(evaluated, capfd) -> None:
     assert main(["replay", str(evaluated / "out"), "-q"]) == 0
     assert "20 of 20 encodes have the recorded bytes" in capfd.readouterr().out
     layered = [e for e in Results.load(evaluated / "out").encodes if e.method == "landed"]
-    assert {e.settings["effort"] for e in layered} == {"layered"}
+    assert {e.settings["speed_profile"] for e in layered} == {"hierarchical"}
 
 
 def test_replay_tells_what_differs(evaluated, tmp_path, capfd) -> None:

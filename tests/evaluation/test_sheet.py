@@ -111,7 +111,7 @@ def test_notes_come_along(results) -> None:
 
 @pytest.mark.parametrize(("width", "parts"), [(60, 5), (80, 3), (160, 1), (1000, 1)])
 def test_no_number_is_cut_at_any_width(width, parts) -> None:
-    methods = ["proposal", "muzero", "muzero@simulations=8", "teacher:100", "landed"]
+    methods = ["proposal", "muzero", "muzero@simulations=8", "hindsight:100", "landed"]
     columns = [("clip", ""), *((m, metric) for m in methods for metric in ("avg", "Y"))]
     numbers = [f"{-10 - i}.{i:02}" for i in range(len(columns) - 1)]
     row = ("a_clip_with_a_long_name", [Cell(number) for number in numbers])

@@ -70,8 +70,8 @@ def test_a_frozen_plan_repeats_and_fills_gaps_by_the_nearest_of_its_type() -> No
     ]
     plan = Plan.frozen(frames)
     assert [plan.qindex(i, 0) for i, _ in frames if i is not None] == [40, 50, 90, 110]
-    assert plan.repeats(frames)
-    assert not plan.moved({frame_key(info(5)): 1}).repeats(frames)
+    assert plan.show_existing(frames)
+    assert not plan.moved({frame_key(info(5)): 1}).show_existing(frames)
     assert plan.moved({(77, 1): 5}) == plan  # a frame that it has not
     assert plan.qindex(info(2), 0) == 90
     assert plan.qindex(info(4), 0) == 110
@@ -82,10 +82,10 @@ def test_a_frozen_plan_repeats_and_fills_gaps_by_the_nearest_of_its_type() -> No
 
 def test_only_certain_repetitions_count() -> None:
     frames = [(info(1, proposal=90), result(1, 90))]
-    assert Plan(Anchor.PROPOSAL).repeats(frames)
-    assert not Plan(Anchor.PROPOSAL, shift=1.0).repeats(frames)
+    assert Plan(Anchor.PROPOSAL).show_existing(frames)
+    assert not Plan(Anchor.PROPOSAL, shift=1.0).show_existing(frames)
     for anchor in (Anchor.VBR, Anchor.FEEDBACK, Anchor.POLICY):
-        assert not Plan(anchor).repeats(frames)
+        assert not Plan(anchor).show_existing(frames)
 
 
 def test_moves_stay_in_range() -> None:

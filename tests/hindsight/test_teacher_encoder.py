@@ -12,27 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from muzero_rc.agents.hindsight import Anchor, Bench, Cancelled, Plan, SearchProgress
+from muzero_rc.agents.hindsight import Anchor, Cancelled, Plan, SearchProgress, TrialRunner
 from muzero_rc.cli.evaluate import methods_of
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import cache_folder, first_pass
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import AnchorPolicy, ConstantPolicy, ProposalPolicy, VbrPolicy
-from muzero_rc.env.control.gop import Flight
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.baselines import (
+    BaseQindexPolicy,
+    ConstantPolicy,
+    ProposalPolicy,
+    VbrPolicy,
+)
+from muzero_rc.env.control.gop import ProbeEncode
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
 from muzero_rc.policies.hindsight.log import SearchHeader, SearchLog, read_log
 from muzero_rc.policies.hindsight.player import PlanPlayer
-from muzero_rc.policies.hindsight.policy import TeacherPolicy
+from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import make_policy, prepare, searching
 from muzero_rc.training.searched import study_of_search
 from muzero_rc.training.stages.collect import Study
 from muzero_rc.training.stages.imitate import examples_of
 
-FAST = EncoderSettings(target_kbps=60, speed=5, effort="layered")
-LANDED = AnchorPolicy()
+FAST = EncoderSettings(target_kbps=60, speed=5, speed_profile="hierarchical")
+LANDED = BaseQindexPolicy()
 
 
 def player(clip: Clip) -> PlanPlayer:
@@ -47,10 +52,10 @@ def log_file() -> Path:
 def test_a_search_meets_its_target_and_beats_its_starts(moving_clip: Clip) -> None:
     stats = first_pass(moving_clip, FAST)
     seen: list[SearchProgress] = []
-    teacher = TeacherPolicy(16)
+    teacher = HindsightPolicy(16)
     teacher.on_progress = seen.append
     wanted = FAST.replace(passes=3)
-    assert prepare(teacher, moving_clip, FAST.replace(effort="even"), stats) == wanted
+    assert prepare(teacher, moving_clip, FAST.replace(speed_profile="uniform"), stats) == wanted
     found = teacher.result
     assert found is not None and found.on_target and found.spent <= 16
     done = rollout(moving_clip, wanted, teacher, first_pass=stats)
@@ -66,57 +71,57 @@ def test_a_search_meets_its_target_and_beats_its_starts(moving_clip: Clip) -> No
 
 def test_the_log_resumes_a_search_also_after_a_kill(moving_clip: Clip) -> None:
     stats = first_pass(moving_clip, FAST)
-    whole = TeacherPolicy(10)
+    whole = HindsightPolicy(10)
     whole.prepare(moving_clip, FAST, stats)
     assert whole.result is not None and whole.result.encodes == whole.result.spent
-    again = TeacherPolicy(10)
+    again = HindsightPolicy(10)
     again.prepare(moving_clip, FAST, stats)
     assert again.result is not None and again.result.encodes == 0
     assert again.result.plan == whole.result.plan
-    # A kill in the middle of a line, five encodes in: after the header and the pilot.
+    # A kill in the middle of a line, five encodes in: after the header and the probe.
     path = log_file()
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:7]) + lines[7][: len(lines[7]) // 2])
-    resumed = TeacherPolicy(10)
+    resumed = HindsightPolicy(10)
     resumed.prepare(moving_clip, FAST, stats)
     assert resumed.result is not None
     assert resumed.result.plan == whole.result.plan
     assert resumed.result.encodes == whole.result.encodes - 5
     found = read_log(path)
     assert found.header.frames == 24 and len(found.encodes) == whole.result.encodes
-    assert found.slope == whole.result.slope and found.pilot is not None
+    assert found.slope == whole.result.slope and found.probe is not None
 
 
-def test_two_passes_are_searched_without_a_pilot(moving_clip: Clip) -> None:
+def test_two_passes_are_searched_without_a_probe(moving_clip: Clip) -> None:
     stats = first_pass(moving_clip, FAST)
-    teacher = TeacherPolicy(6)
+    teacher = HindsightPolicy(6)
     settings = prepare(teacher, moving_clip, FAST.replace(passes=2), stats)
     assert settings.passes == 2 and teacher.result is not None
-    assert read_log(log_file()).pilot is None
+    assert read_log(log_file()).probe is None
     done = rollout(moving_clip, settings, teacher, first_pass=stats)
     assert done.score == teacher.result.outcome.score
 
 
-def test_a_pilot_is_flown_once_for_a_search(
+def test_a_probe_is_run_once_for_a_search(
     moving_clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stats = first_pass(moving_clip, FAST)
-    flown: list[EncoderSettings] = []
+    run: list[EncoderSettings] = []
 
-    def counting(clip: Clip, settings: EncoderSettings, *args: Any, **more: Any) -> Flight:
-        flown.append(settings)
-        return fly_pilot(clip, settings, *args, **more)
+    def counting(clip: Clip, settings: EncoderSettings, *args: Any, **more: Any) -> ProbeEncode:
+        run.append(settings)
+        return run_probes(clip, settings, *args, **more)
 
-    monkeypatch.setattr("muzero_rc.policies.hindsight.policy.fly_pilot", counting)
-    first = TeacherPolicy(2)
+    monkeypatch.setattr("muzero_rc.policies.hindsight.policy.run_probes", counting)
+    first = HindsightPolicy(2)
     first.prepare(moving_clip, FAST, stats)
-    again = TeacherPolicy(3)
+    again = HindsightPolicy(3)
     again.prepare(moving_clip, FAST, stats)
-    assert len(flown) == 1
+    assert len(run) == 1
     assert first.result is not None and again.result is not None
     assert again.result.encodes == again.result.spent - first.result.spent
     logged = read_log(log_file())
-    assert logged.pilot is not None and any(r.partition for _, r in logged.pilot.frames)
+    assert logged.probe is not None and any(r.partition for _, r in logged.probe.frames)
 
 
 def test_a_log_of_another_landing_is_not_gone_on_from(
@@ -127,7 +132,7 @@ def test_a_log_of_another_landing_is_not_gone_on_from(
         monkeypatch.setattr(
             "muzero_rc.policies.hindsight.policy.build_identity", lambda build=build: build
         )
-        teacher = TeacherPolicy(2)
+        teacher = HindsightPolicy(2)
         teacher.prepare(moving_clip, FAST, stats)
         assert teacher.result is not None and teacher.result.encodes == 2
 
@@ -135,8 +140,8 @@ def test_a_log_of_another_landing_is_not_gone_on_from(
 def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) -> None:
     header = SearchHeader.of(moving_clip, FAST, "build")
     log = SearchLog(tmp_path / "a" / "log.jsonl", header)
-    bench = Bench(player(moving_clip), 2, on_encode=log.add)
-    outcomes = bench.play([Plan(Anchor.PROPOSAL), Plan(Anchor.FEEDBACK, shift=3.0)])
+    runner = TrialRunner(player(moving_clip), 2, on_encode=log.add)
+    outcomes = runner.play([Plan(Anchor.PROPOSAL), Plan(Anchor.FEEDBACK, shift=3.0)])
     found = read_log(log.path)
     encodes = found.encodes
     assert found.header == header and found.slope is None
@@ -153,12 +158,12 @@ def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) 
 
 def test_a_search_is_data_for_training(moving_clip: Clip, tmp_path: Path) -> None:
     stats = first_pass(moving_clip, FAST)
-    TeacherPolicy(8).prepare(moving_clip, FAST, stats)
+    HindsightPolicy(8).prepare(moving_clip, FAST, stats)
     logged = read_log(log_file())
     study = study_of_search(logged, stats.stats, source="somewhere", part=(64, 0, 24))
     assert study is not None and study.slope == logged.slope
     assert len(study.encodes) == len(logged.encodes) + 1
-    assert study.pilot == Pilot.of(fly_pilot(moving_clip, FAST.replace(passes=3), stats))
+    assert study.probe == ProbeRecord.of(run_probes(moving_clip, FAST.replace(passes=3), stats))
     three = FAST.replace(passes=3)
     for name, policy in (("vbr", VbrPolicy()), ("base", LANDED)):
         score = rollout(moving_clip, three, policy, first_pass=stats).score
@@ -193,7 +198,7 @@ def test_a_cache_that_takes_nothing_does_not_end_a_search(
     blocked = cache_folder().parent / "searches"
     blocked.parent.mkdir(parents=True, exist_ok=True)
     blocked.write_text("a file where the folder should be")
-    teacher = TeacherPolicy(2)
+    teacher = HindsightPolicy(2)
     teacher.prepare(moving_clip, FAST, stats)
     assert teacher.result is not None and teacher.result.encodes == 2
 
@@ -222,18 +227,18 @@ def test_cancelling_stops_an_encode_within_a_frame(moving_clip: Clip) -> None:
 
 
 def test_policies_by_name() -> None:
-    policy = make_policy("teacher:7")
-    assert isinstance(policy, TeacherPolicy) and policy.budget == 7
-    assert make_policy("teacher").name == "teacher"
-    for name, message in (("teacher:x", "whole number"), ("teacher:0", "1 to")):
+    policy = make_policy("hindsight:7")
+    assert isinstance(policy, HindsightPolicy) and policy.budget == 7
+    assert make_policy("hindsight").name == "hindsight"
+    for name, message in (("hindsight:x", "whole number"), ("hindsight:0", "1 to")):
         with pytest.raises(InputError, match=message):
             make_policy(name)
 
 
 def test_it_is_a_method_of_the_evaluation() -> None:
-    method = methods_of(["teacher:7"])[-1]
-    assert (method.name, method.spec) == ("teacher:7", "teacher:7")
-    assert method.fingerprint != methods_of(["teacher:8"])[-1].fingerprint
+    method = methods_of(["hindsight:7"])[-1]
+    assert (method.name, method.spec) == ("hindsight:7", "hindsight:7")
+    assert method.fingerprint != methods_of(["hindsight:8"])[-1].fingerprint
 
 
 def test_what_a_search_starts_from() -> None:
@@ -241,7 +246,7 @@ def test_what_a_search_starts_from() -> None:
     assert searching(ProposalPolicy()).budget == 30
     constant = ConstantPolicy(9)
     assert searching(constant, 5).start is constant
-    assert searching(make_policy("teacher:50"), 5).budget == 5
+    assert searching(make_policy("hindsight:50"), 5).budget == 5
     for name in ("cq", "constant"):
         with pytest.raises(InputError, match="cannot start from"):
             searching(make_policy(name), 5)
@@ -250,7 +255,7 @@ def test_what_a_search_starts_from() -> None:
 def test_it_decides_nothing_unprepared_and_takes_no_streamed_clip(moving_clip: Clip) -> None:
     observation: Any = SimpleNamespace(history=np.zeros((0, 3)))
     with pytest.raises(InputError, match="prepared"):
-        TeacherPolicy().decide([observation])
+        HindsightPolicy().decide([observation])
     streamed: Any = SimpleNamespace(in_memory=False, name="film.mkv")
     with pytest.raises(InputError, match="film.mkv is too long"):
-        TeacherPolicy().prepare(streamed, FAST, first_pass(moving_clip, FAST))
+        HindsightPolicy().prepare(streamed, FAST, first_pass(moving_clip, FAST))

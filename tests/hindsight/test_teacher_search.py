@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from muzero_rc.agents.hindsight import (
     Anchor,
-    Bench,
     Outcome,
     Plan,
     PlanEncoder,
     SearchProgress,
-    piloted_plans,
+    TrialRunner,
+    probed_plans,
     search,
     start_plans,
 )
@@ -58,13 +58,13 @@ def player(clip: ModelClip = CLIP, target: int = 400) -> Counting:
     return Counting(PlanPlayer(clip, settings, backend.first_pass(clip, settings), backend=backend))
 
 
-def plans(piloted: bool) -> list[Plan]:
-    return piloted_plans() if piloted else start_plans()
+def plans(probed: bool) -> list[Plan]:
+    return probed_plans() if probed else start_plans()
 
 
-@pytest.mark.parametrize("piloted", [False, True])
+@pytest.mark.parametrize("probed", [False, True])
 @pytest.mark.parametrize("seed", [1, 5, 8])
-def test_it_comes_near_the_optimum(seed: int, piloted: bool) -> None:
+def test_it_comes_near_the_optimum(seed: int, probed: bool) -> None:
     backend, clip = ModelBackend(), ModelClip(seed=seed, num_frames=25)
     tables = backend.tables(clip)
     budget = backend.budget(clip, 400)
@@ -73,7 +73,7 @@ def test_it_comes_near_the_optimum(seed: int, piloted: bool) -> None:
     assert room > 0.3
     reached = []
     for encodes in (10, 30, 100):
-        found = search(Bench(player(clip), encodes), plans(piloted), piloted=piloted)
+        found = search(TrialRunner(player(clip), encodes), plans(probed), probed=probed)
         assert found.on_target and found.outcome.score.overshoot <= 0.005
         # The tolerance of 0.5% is worth some hundredths of a dB.
         reached.append((found.outcome.score.psnr_avg - constant.psnr_avg) / room)
@@ -88,10 +88,10 @@ def test_it_comes_near_the_optimum(seed: int, piloted: bool) -> None:
     target=st.integers(60, 3000),
     budget=st.integers(8, 40),
     jobs=st.integers(1, 3),
-    piloted=st.booleans(),
+    probed=st.booleans(),
 )
 def test_what_always_holds(
-    seed: int, frames: int, target: int, budget: int, jobs: int, piloted: bool
+    seed: int, frames: int, target: int, budget: int, jobs: int, probed: bool
 ) -> None:
     """On target if it can be, never worse than a start, within the budget, nothing twice."""
     clip = ModelClip(seed=seed, num_frames=frames)
@@ -100,53 +100,53 @@ def test_what_always_holds(
     reachable = tables.score([255] * len(tables.bits))[0] <= target * 1000 * clip.duration_s
     if not reachable:
         return
-    bench = Bench(encoder, budget, jobs=jobs)
-    found = search(bench, plans(piloted), piloted=piloted)
+    runner = TrialRunner(encoder, budget, jobs=jobs)
+    found = search(runner, plans(probed), probed=probed)
     assert found.on_target
     assert found.outcome.score.overshoot <= 0.005
     assert found.spent <= budget and found.encodes == len(encoder.plans) == found.spent
     assert len({plan.identity for plan in encoder.plans}) == len(encoder.plans)
-    for plan, outcome in bench.tries:
+    for plan, outcome in runner.tries:
         if plan.anchor is not Anchor.FIXED and outcome.score.overshoot <= 0.005:
             assert found.outcome.score.psnr_avg >= outcome.score.psnr_avg
 
 
 def test_equal_decisions_are_not_encoded_again() -> None:
     encoder = player()
-    bench = Bench(encoder, 10)
-    (first,) = bench.play([Plan(Anchor.PROPOSAL)])
+    runner = TrialRunner(encoder, 10)
+    (first,) = runner.play([Plan(Anchor.PROPOSAL)])
     assert first is not None
-    again = bench.play([Plan.frozen(first.frames), Plan(Anchor.PROPOSAL, stretch=1.0)])
+    again = runner.play([Plan.frozen(first.frames), Plan(Anchor.PROPOSAL, stretch=1.0)])
     assert again == [first, first]
-    assert bench.spent == bench.encodes == len(encoder.plans) == 1
+    assert runner.spent == runner.encodes == len(encoder.plans) == 1
     # libvpx's own qindexes do not repeat its recode loop.
-    (vbr,) = bench.play([Plan(Anchor.VBR)])
+    (vbr,) = runner.play([Plan(Anchor.VBR)])
     assert vbr is not None and len(encoder.plans) == 2
 
 
 def test_the_budget_cuts_a_round_short() -> None:
-    bench = Bench(player(), 2, jobs=2)
+    runner = TrialRunner(player(), 2, jobs=2)
     plans = [Plan(Anchor.PROPOSAL, shift=float(s)) for s in (0, 3, 6)]
-    outcomes = bench.play(plans)
+    outcomes = runner.play(plans)
     assert [o is None for o in outcomes] == [False, False, True]
-    assert bench.left == 0 and bench.play([plans[2]]) == [None]
+    assert runner.left == 0 and runner.play([plans[2]]) == [None]
 
 
 def test_it_goes_on_where_it_was_stopped() -> None:
     known: dict[str, Outcome] = {}
 
     def run(encoder: Counting, budget: int) -> tuple[Plan, int]:
-        bench = Bench(
+        runner = TrialRunner(
             encoder,
             budget,
             jobs=2,
             known=dict(known),
             on_encode=lambda plan, outcome: known.__setitem__(plan.identity, outcome),
         )
-        found = search(bench, start_plans())
+        found = search(runner, start_plans())
         return found.plan, found.encodes
 
-    whole = search(Bench(player(), 40, jobs=2), start_plans())
+    whole = search(TrialRunner(player(), 40, jobs=2), start_plans())
     stopped = player()
     stopped._stop_after = 17
     run(stopped, 40)
@@ -164,7 +164,7 @@ def test_ctrl_c_gives_the_best_so_far() -> None:
     for after in (1, 6, 20):
         encoder = player()
         encoder._stop_after = after
-        found = search(Bench(encoder, 60), start_plans())
+        found = search(TrialRunner(encoder, 60), start_plans())
         assert found.interrupted
         assert found.spent <= after
         good = [s for s in (found.first, found.outcome) if s.score.overshoot <= 0.005]
@@ -172,7 +172,7 @@ def test_ctrl_c_gives_the_best_so_far() -> None:
     encoder = player()
     encoder._stop_after = 0
     with pytest.raises(KeyboardInterrupt):
-        search(Bench(encoder, 60), start_plans())
+        search(TrialRunner(encoder, 60), start_plans())
 
 
 def test_a_failing_encode_stops_the_others() -> None:
@@ -189,14 +189,18 @@ def test_a_failing_encode_stops_the_others() -> None:
 
     encoder = Failing()
     with pytest.raises(RuntimeError, match="broken"):
-        Bench(encoder, 5, jobs=2).play([Plan(Anchor.PROPOSAL), Plan(Anchor.PROPOSAL, shift=1.0)])
+        TrialRunner(encoder, 5, jobs=2).play(
+            [Plan(Anchor.PROPOSAL), Plan(Anchor.PROPOSAL, shift=1.0)]
+        )
     assert encoder.cancelled.is_set()
 
 
 def test_progress_and_early_stop() -> None:
     seen: list[SearchProgress] = []
     clip = ModelClip(seed=2, num_frames=3)
-    found = search(Bench(player(clip), 500), start_plans(), patience=10, on_progress=seen.append)
+    found = search(
+        TrialRunner(player(clip), 500), start_plans(), patience=10, on_progress=seen.append
+    )
     assert found.stopped_early and found.spent < 400
     spent = [step.spent for step in seen]
     assert spent == sorted(spent) and spent[-1] == found.spent
@@ -217,15 +221,15 @@ def test_landing_finds_the_target(seed: int, start: int, share: float) -> None:
     tables = ModelBackend().tables(clip)
     fine, coarse = (tables.score([q] * len(tables.bits))[0] for q in (20, 235))
     target = round(fine**share * coarse ** (1 - share) / clip.duration_s / 1000)
-    bench = Bench(player(clip, max(target, 2)), 12)
-    (first,) = bench.play([Plan(Anchor.PROPOSAL)])
+    runner = TrialRunner(player(clip, max(target, 2)), 12)
+    (first,) = runner.play([Plan(Anchor.PROPOSAL)])
     assert first is not None
     keys = [key for key in first.structure if key is not None]
     plan = Plan(Anchor.FIXED, dict.fromkeys(keys, start))
-    (outcome,) = bench.play([plan])
+    (outcome,) = runner.play([plan])
     assert outcome is not None
     seen: list[Outcome] = []
-    land(bench, plan, outcome, 9, on_shift=lambda _, o: seen.append(o))
+    land(runner, plan, outcome, 9, on_shift=lambda _, o: seen.append(o))
     best = min([outcome, *seen], key=lambda o: abs(o.score.overshoot))
     # One frame's step is a limit of its own in so short a clip.
     assert abs(best.score.overshoot) < 0.02
@@ -241,14 +245,14 @@ def test_landing_gives_up_where_the_target_is_out_of_reach() -> None:
             return dataclasses.replace(outcome, score=score)
 
     inner = player()
-    bench = Bench(Starved(), 30)
-    found = search(bench, start_plans())
+    runner = TrialRunner(Starved(), 30)
+    found = search(runner, start_plans())
     assert not found.on_target
     assert {r.qindex for info, r in found.outcome.frames if info is not None} == {255}
-    assert found.outcome.score.actual_kbps == min(o.score.actual_kbps for _, o in bench.tries)
+    assert found.outcome.score.actual_kbps == min(o.score.actual_kbps for _, o in runner.tries)
 
 
 def test_a_search_needs_a_start_and_a_budget() -> None:
     for starts, budget in (([], 5), (start_plans(), 0)):
         with pytest.raises(ValueError, match="needs a plan"):
-            search(Bench(player(), budget), starts)
+            search(TrialRunner(player(), budget), starts)

@@ -1,4 +1,4 @@
-"""Policies by name and by file: what effort they ask for, and what they decide."""
+"""Policies by name and by file: what speed profile they ask for, and what they decide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from muzero_rc.env.observation.builder import (
     OBSERVATION_VERSION,
 )
 from muzero_rc.errors import CheckpointError
-from muzero_rc.policies.registry import WithEffort, make_policy, prepare
+from muzero_rc.policies.registry import WithSpeedProfile, make_policy, prepare
 from muzero_rc.types import Observation
 
 _SETTINGS = EncoderSettings(target_kbps=100)
@@ -37,7 +37,7 @@ def _prepared(name: str, settings: EncoderSettings = _SETTINGS) -> EncoderSettin
     return prepare(make_policy(name), nothing, settings, nothing)
 
 
-def _observation(rate_step: int) -> Observation:
+def _observation(rate_offset: int) -> Observation:
     return Observation(
         clip=np.zeros((1, CLIP_FEATURES), np.float32),
         history=np.zeros((0, HISTORY_FEATURES), np.float32),
@@ -45,7 +45,7 @@ def _observation(rate_step: int) -> Observation:
         globals=np.zeros(GLOBAL_FEATURES, np.float32),
         show_index=0,
         proposal_qindex=100,
-        rate_step=rate_step,
+        rate_offset=rate_offset,
     )
 
 
@@ -63,11 +63,11 @@ def test_anchor_and_control_have_even_effort(name: str) -> None:
     assert _prepared(name) == _SETTINGS
 
 
-@pytest.mark.parametrize(("name", "passes"), [("layered", 2), ("landed", 3), ("muzero", 3)])
+@pytest.mark.parametrize(("name", "passes"), [("hierarchical", 2), ("landed", 3), ("muzero", 3)])
 def test_the_others_ask_for_layered_effort_and_passes_and_nothing_else(
     name: str, passes: Literal[2, 3]
 ) -> None:
-    assert _prepared(name) == _SETTINGS.replace(effort="layered", passes=passes)
+    assert _prepared(name) == _SETTINGS.replace(speed_profile="hierarchical", passes=passes)
 
 
 @pytest.mark.parametrize("passes", [2, 3])
@@ -77,7 +77,7 @@ def test_settings_have_the_last_word_on_passes(passes: Literal[2, 3]) -> None:
 
 def test_landed_follows_the_feedback_and_layered_does_not() -> None:
     observations = [_observation(0), _observation(7), _observation(-200)]
-    assert make_policy("layered").decide(observations).tolist() == [100, 100, 100]
+    assert make_policy("hierarchical").decide(observations).tolist() == [100, 100, 100]
     # A key frame's own step is the one that is best in the mean.
     key = int(KIND_STEPS[0])
     assert make_policy("landed").decide(observations).tolist() == [100 + key, 107 + key, key]
@@ -85,13 +85,13 @@ def test_landed_follows_the_feedback_and_layered_does_not() -> None:
 
 def test_a_files_effort_is_what_it_was_trained_with(tmp_path: Path) -> None:
     old = make_policy(str(_file(tmp_path)))
-    assert isinstance(old, WithEffort) and old.effort == "even"
-    new = make_policy(str(_file(tmp_path, effort="layered")))
-    assert isinstance(new, WithEffort) and new.effort == "layered"
-    assert new.meta["effort"] == "layered" and new.config == _NETWORK
+    assert isinstance(old, WithSpeedProfile) and old.speed_profile == "uniform"
+    new = make_policy(str(_file(tmp_path, speed_profile="hierarchical")))
+    assert isinstance(new, WithSpeedProfile) and new.speed_profile == "hierarchical"
+    assert new.meta["speed_profile"] == "hierarchical" and new.config == _NETWORK
 
 
-@pytest.mark.parametrize("effort", ["huge", "pilot"])
-def test_an_unknown_effort_is_one_line(tmp_path: Path, effort: str) -> None:
-    with pytest.raises(CheckpointError, match=f"effort that this program does not know: {effort}"):
-        make_policy(str(_file(tmp_path, effort=effort)))
+@pytest.mark.parametrize("speed_profile", ["huge", "probe"])
+def test_an_unknown_effort_is_one_line(tmp_path: Path, speed_profile: str) -> None:
+    with pytest.raises(CheckpointError, match=f"program does not know: {speed_profile}"):
+        make_policy(str(_file(tmp_path, speed_profile=speed_profile)))

@@ -243,7 +243,7 @@ def test_command_of_a_stream(make_results, tmp_path) -> None:
         "muzero-rc encode 'clips/a b.mp4' -o out.webm --bitrate 100k --policy runs/x.npz"
         " --speed 5 --scale 48 --frames 12 --frame-parallel"
     )
-    coded = _changed(results, repeats=False)
+    coded = _changed(results, show_existing=False)
     commands = [e["command"] for e in gather(coded, tmp_path).data["clips"][0]["encodes"]]
     assert all(
         command.endswith(" --frame-parallel --no-repeats") for command in commands if command

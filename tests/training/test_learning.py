@@ -141,12 +141,12 @@ def test_without_the_policys_gradient_nothing_is_learned() -> None:
 
 def test_with_a_broken_mask_the_optimum_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mask that forbids finer qindexes than the anchor's."""
-    whole = muzero_rc.agents.policy.legal_actions
+    whole = muzero_rc.agents.policy.valid_actions
 
     def broken(anchors: np.ndarray, frame: str, reach: np.ndarray) -> np.ndarray:
-        legal = np.array(whole(anchors, frame, reach))
-        legal[..., :128] = False
-        return legal
+        valid = np.array(whole(anchors, frame, reach))
+        valid[..., :128] = False
+        return valid
 
-    monkeypatch.setattr(muzero_rc.agents.policy, "legal_actions", broken)
+    monkeypatch.setattr(muzero_rc.agents.policy, "valid_actions", broken)
     assert _controlled(_reward()) < BROKEN

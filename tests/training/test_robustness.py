@@ -37,7 +37,7 @@ from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.player import Finished
 from muzero_rc.training.progress import ProgressFile
-from muzero_rc.training.scorer import Judge
+from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import ExploreConfig, Study, run_study
 from muzero_rc.training.stages.imitate import lessons_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update, is_one_sided
@@ -83,7 +83,7 @@ def finished(task: Task) -> list[Finished]:
 def test_inline_play_repeats_itself(task: Task, finished: list[Finished]) -> None:
     again = _inline(task, 4, 3)
     for ours, theirs in zip(finished, again, strict=True):
-        assert np.array_equal(ours.lesson.actions, theirs.lesson.actions)
+        assert np.array_equal(ours.trajectory.actions, theirs.trajectory.actions)
         assert ours.score == theirs.score
 
 
@@ -128,32 +128,32 @@ def test_actors_that_only_crash_end_the_run_with_one_line(study: Study, tmp_path
     assert "gone.mp4" in str(error.value)
 
 
-def _filled(finished: list[Finished], judge: Judge, learner: Learner) -> Replay:
+def _filled(finished: list[Finished], scorer: Scorer, learner: Learner) -> Replay:
     replay = Replay(AGENT.network, AGENT.replay, AGENT.loss, 1)
     for one in finished:
-        replay.add(judge(one, learner.params, 0).lesson)
+        replay.add(scorer(one, learner.params, 0).trajectory)
     return replay
 
 
-def _judge(task: Task, kind: str = "self_competition") -> Judge:
+def _scorer(task: Task, kind: str = "self_competition") -> Scorer:
     reward = make_reward(RewardConfig(kind=kind))
-    return Judge(reward, [task], lambda params: AgentPolicy(params, AGENT.network))
+    return Scorer(reward, [task], lambda params: AgentPolicy(params, AGENT.network))
 
 
 def test_the_first_opponent_is_the_base_policy_and_then_the_past(
     task: Task, finished: list[Finished]
 ) -> None:
-    judge, params = _judge(task), initial_params(AGENT.network, 0)
+    scorer, params = _scorer(task), initial_params(AGENT.network, 0)
     one, clip = finished[0], finished[0].score.clip
     base, vbr = task.base_score(clip), task.vbr_score(clip)
     assert (base.psnr_avg, base.actual_kbps) != (vbr.psnr_avg, vbr.actual_kbps)
-    first = judge(one, params, 0)
+    first = scorer(one, params, 0)
     assert first.reward == score_outcome(one.score, base)
-    assert first.lesson.outcome == first.reward
+    assert first.trajectory.outcome == first.reward
     assert first.against_vbr == score_outcome(one.score, vbr)
     assert first.base_gain_db == psnr_gain_at_equal_rate(one.score, base)
     # The same again ties with the past: neither base nor VBR is left in it.
-    assert judge(one, params, 0).reward == 0.0
+    assert scorer(one, params, 0).reward == 0.0
 
 
 def test_a_run_that_ends_does_not_wait_for_its_studies(
@@ -185,7 +185,7 @@ def test_a_run_that_ends_does_not_wait_for_its_studies(
 
 
 def test_a_reward_that_tells_nothing_apart_is_noticed(task: Task, finished: list[Finished]) -> None:
-    played = _judge(task)(finished[0], initial_params(AGENT.network, 0), 0)
+    played = _scorer(task)(finished[0], initial_params(AGENT.network, 0), 0)
     won, lost = (dataclasses.replace(played, reward=reward) for reward in (1.0, -1.0))
     assert is_one_sided([won] * 98 + [lost] * 2)
     assert is_one_sided([lost] * 100)
@@ -197,17 +197,17 @@ def test_without_the_teachers_weight_lessons_teach_all_but_the_policy(
     study: Study, task: Task, finished: list[Finished], tmp_path: Path
 ) -> None:
     config = dataclasses.replace(PRESETS["tiny"], agent=AGENT)
-    lessons = Replay(AGENT.network, AGENT.replay, AGENT.loss, 0)
-    for lesson in lessons_of(study, fit_teacher([study]), AGENT.network.action_frame):
-        lessons.add(lesson)
+    trajectories = Replay(AGENT.network, AGENT.replay, AGENT.loss, 0)
+    for trajectory in lessons_of(study, fit_teacher([study]), AGENT.network.action_frame):
+        trajectories.add(trajectory)
     learner, weights = Learner(AGENT), {}
     for weight in (1.0, 0.0):
         play = dataclasses.replace(config.self_play, teacher_weight=weight, lessons_share=0.5)
         told = dataclasses.replace(config, self_play=play)
         costs = CostLedger(tmp_path / "costs.json")
         with costs.stage("self-play") as meter, RunLog(tmp_path, quiet=True) as log:
-            stage = SelfPlayStage(tmp_path, told, [task], lessons, log, meter)
-            batch = stage._batch(_filled(finished, _judge(task), learner), learner, None)
+            stage = SelfPlayStage(tmp_path, told, [task], trajectories, log, meter)
+            batch = stage._batch(_filled(finished, _scorer(task), learner), learner, None)
         weights[weight] = np.asarray(batch.policy_weight)
         assert (np.asarray(batch.coded_weight) > 0).any(axis=(1, 2)).all()
     half = len(weights[0.0]) // 2
@@ -220,7 +220,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(
     bad: float, task: Task, finished: list[Finished], tmp_path: Path
 ) -> None:
     learner = Learner(AGENT)
-    batch = _filled(finished, _judge(task), learner).sample()
+    batch = _filled(finished, _scorer(task), learner).sample()
     values = np.array(batch.value)
     values[0] = bad
     broken = batch._replace(value=values)
@@ -237,16 +237,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_batch(
 def test_a_checkpoint_brings_back_counters_optimiser_opponents_and_replay(
     kind: str, task: Task, finished: list[Finished], tmp_path: Path
 ) -> None:
-    learner, judge = Learner(AGENT), _judge(task, kind)
-    replay = _filled(finished, judge, learner)
+    learner, scorer = Learner(AGENT), _scorer(task, kind)
+    replay = _filled(finished, scorer, learner)
     learner.update(replay.sample())
     counters = checkpoints.Counters(4, 120, 1, 3.5, 2, 0.5)
-    checkpoints.save(tmp_path, learner, replay, judge, counters)
-    fresh, other = Replay(AGENT.network, AGENT.replay, AGENT.loss, 9), _judge(task, kind)
+    checkpoints.save(tmp_path, learner, replay, scorer, counters)
+    fresh, other = Replay(AGENT.network, AGENT.replay, AGENT.loss, 9), _scorer(task, kind)
     restored, back = checkpoints.restore(tmp_path, AGENT, Learner(AGENT, 5), fresh, other)
     assert back == counters
-    assert other.reward.state_dict() == judge.reward.state_dict()
-    assert (other.opponent is None) == (judge.opponent is None)
+    assert other.reward.state_dict() == scorer.reward.state_dict()
+    assert (other.opponent is None) == (scorer.opponent is None)
     # The same draws and the same optimiser give the same next updates, to the bit; the
     # metrics are from before a step, so that the optimiser shows in the second.
     for _ in range(2):
@@ -256,28 +256,28 @@ def test_a_checkpoint_brings_back_counters_optimiser_opponents_and_replay(
 def test_killed_between_two_renames_the_old_checkpoint_is_found(
     task: Task, finished: list[Finished], tmp_path: Path
 ) -> None:
-    learner, judge = Learner(AGENT), _judge(task)
-    replay = _filled(finished, judge, learner)
-    checkpoints.save(tmp_path, learner, replay, judge, checkpoints.Counters(episodes=4))
+    learner, scorer = Learner(AGENT), _scorer(task)
+    replay = _filled(finished, scorer, learner)
+    checkpoints.save(tmp_path, learner, replay, scorer, checkpoints.Counters(episodes=4))
     os.rename(tmp_path / "checkpoint", tmp_path / "checkpoint.old")
     (tmp_path / "checkpoint.new").mkdir()
-    _, back = checkpoints.restore(tmp_path, AGENT, learner, replay, judge)
+    _, back = checkpoints.restore(tmp_path, AGENT, learner, replay, scorer)
     assert back.episodes == 4
-    checkpoints.save(tmp_path, learner, replay, judge, checkpoints.Counters(episodes=5))
-    assert checkpoints.restore(tmp_path, AGENT, learner, replay, judge)[1].episodes == 5
+    checkpoints.save(tmp_path, learner, replay, scorer, checkpoints.Counters(episodes=5))
+    assert checkpoints.restore(tmp_path, AGENT, learner, replay, scorer)[1].episodes == 5
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_one_line(
     task: Task, finished: list[Finished], tmp_path: Path
 ) -> None:
-    learner, judge = Learner(AGENT), _judge(task)
+    learner, scorer = Learner(AGENT), _scorer(task)
     checkpoints.save(
-        tmp_path, learner, _filled(finished, judge, learner), judge, checkpoints.Counters()
+        tmp_path, learner, _filled(finished, scorer, learner), scorer, checkpoints.Counters()
     )
     other: AgentConfig = dataclasses.replace(AGENT, network=AGENT.network.replace(width=32))
     with pytest.raises(CheckpointError, match="other networks") as error:
         checkpoints.restore(
-            tmp_path, other, Learner(other), Replay(other.network, other.replay, other.loss), judge
+            tmp_path, other, Learner(other), Replay(other.network, other.replay, other.loss), scorer
         )
     assert "\n" not in str(error.value)
 
@@ -298,23 +298,23 @@ def _files_up_to(num_bytes: int) -> Iterator[None]:
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(
     task: Task, finished: list[Finished], tmp_path: Path
 ) -> None:
-    learner, judge = Learner(AGENT), _judge(task)
-    replay = _filled(finished, judge, learner)
-    checkpoints.save(tmp_path, learner, replay, judge, checkpoints.Counters(episodes=1))
+    learner, scorer = Learner(AGENT), _scorer(task)
+    replay = _filled(finished, scorer, learner)
+    checkpoints.save(tmp_path, learner, replay, scorer, checkpoints.Counters(episodes=1))
     with _files_up_to(100_000), pytest.raises(OutputError, match="cannot write") as error:
-        checkpoints.save(tmp_path, learner, replay, judge, checkpoints.Counters(episodes=2))
+        checkpoints.save(tmp_path, learner, replay, scorer, checkpoints.Counters(episodes=2))
     assert "\n" not in str(error.value)
-    assert checkpoints.restore(tmp_path, AGENT, learner, replay, judge)[1].episodes == 1
+    assert checkpoints.restore(tmp_path, AGENT, learner, replay, scorer)[1].episodes == 1
 
 
 def test_progress_loses_the_rows_beyond_the_checkpoint(
     task: Task, finished: list[Finished], tmp_path: Path
 ) -> None:
-    judge, params = _judge(task), initial_params(AGENT.network, 0)
+    scorer, params = _scorer(task), initial_params(AGENT.network, 0)
     path = tmp_path / "progress.csv"
     with ProgressFile(path, 0) as progress:
         for number, one in enumerate(finished, 1):
-            played = judge(one, params, number)
+            played = scorer(one, params, number)
             assert played.staleness == number - one.version
             progress.add(played, checkpoints.Counters(episodes=number))
     with path.open("a") as file:

@@ -272,10 +272,10 @@ NB_MODULE(_native, m) {
                           std::string(partition.c_str(), partition.size()), coarser, finer,
                           repeat, repeat_price, repeat_change});
            },
-           "qindex"_a, "speed"_a = -1, "thorough"_a = 0, "on_plan"_a = false,
+           "qindex"_a, "speed"_a = -1, "features"_a = 0, "on_plan"_a = false,
            "told_qindex"_a = -1, "told_bits"_a = 0, "partition"_a = nb::bytes("", 0),
            "coarser"_a = 0, "finer"_a = 0, "repeat"_a = 0,
-           "repeat_price"_a = 0.0, "repeat_change"_a = 0.0)
+           "show_existing_price"_a = 0.0, "show_existing_change"_a = 0.0)
       .def("result",
            [](Session& self) {
              Result given;

@@ -1,19 +1,19 @@
-"""Landing an encode on its target when a pilot has told what its frames cost.
+"""Landing an encode on its target when a probe has told what its frames cost.
 
-Before each frame the feedback solves for the one step x from the pilot's qindexes that the
+Before each frame the feedback solves for the one step x from the probe's qindexes that the
 frames left can be taken by, all alike, so that the budget is met:
 
     sum(h_t) + sum(kappa_k c_t 2^(-a_k (g(q_t + x) - g(q_t)))) = budget - spent
 
-    h_t      = bits of frame t in the pilot (`env.pilot`) up to those of an empty frame
+    h_t      = bits of frame t in the probe (`env.probe`) up to those of an empty frame
     c_t      = its bits above those, q_t its qindex there
-    kappa_k  = what frames of its kind k cost over what they did in the pilot, so far
+    kappa_k  = what frames of its kind k cost over what they did in the probe, so far
     a_k      = how steeply bits fall with the quantizer's step, by kind
     g(q)     = log2 of that step
 
 All frames that are not yet coded count, hidden ones by themselves. One step for all frames
 to come is the best there is by PSNR, and with the costs known it hardly moves: the quality
-stays even. `PilotShift` is what the pilot itself is shifted by. Ours, not the paper's.
+stays even. `ProbeShift` is what the probe itself is shifted by. Ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.env.control.probe_record import Pilot, PilotFrame
+from muzero_rc.env.control.probe_record import ProbeFrame, ProbeRecord
 from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.types import NUM_QINDEX, EpisodeScore, FrameInfo, FrameResult, UpdateType
 
-__all__ = ["PILOTED_LANDING_VERSION", "PilotShift", "PilotedFeedback", "next_flight", "off_target"]
+__all__ = [
+    "PROBE_RATE_CONTROL_VERSION",
+    "ProbeShift",
+    "ProbeRateController",
+    "next_probe_step",
+    "off_target",
+]
 
 _Array = npt.NDArray[np.float64]
 
-PILOTED_LANDING_VERSION = 9
+PROBE_RATE_CONTROL_VERSION = 9
 """Raised whenever any step changes: results are quoted under it."""
 
 # Octaves of bits per qindex of a whole clip: 1/28 in the middle of the range, less where
@@ -51,7 +57,7 @@ _STEEPNESS = (0.73, 0.95, 1.24)
 _STEEPER_KEY = 0.25  # per octave of the step
 _CHEAPER = (0.95, 0.925, 0.9)  # kappa_k before the first frame: the last pass searches longer
 _PRIOR_FRAMES = 40.0  # frames at that price that kappa starts from, if the first step is 0
-_SURE_STEP = 6.0  # qindexes; at a first step of that from the pilot half of them, and so on
+_SURE_STEP = 6.0  # qindexes; at a first step of that from the probe half of them, and so on
 _KIND_FRAMES = 10.0  # frames at the price of all that the price of a kind starts from
 _MEMORY = 0.98  # per coded frame
 _MOST_COARSER, _MOST_FINER = 96, 90  # qindexes
@@ -62,7 +68,7 @@ _FRAMES_BEFORE = 40.0  # that "before" is the mean of
 _AIM = 0.998  # of the budget: what is left is a smaller miss than what is lacking
 _LEAST_LEFT = 0.02  # floor of the bits left
 _NOT_WORTH = 0.004  # of the budget: no step is taken for the last of what could be saved
-_FAR = 20  # qindexes from where it should have been: such a pilot is flown again
+_FAR = 20  # qindexes from where it should have been: such a probe is run again
 _WAY = 0.75  # of that distance: what came out empty tells less of finer frames than the reverse
 _OVER, _UNDER = 0.01, 0.03  # of the target; an encode that misses by more is made again
 _BIN = 8  # qindexes; frames that near are taken for alike, those at the end apart
@@ -112,23 +118,25 @@ _STEPS = np.arange(-_MOST_FINER, _MOST_COARSER + 1)
 _CHANGE = _changes()
 
 
-def next_flight(pilot: Pilot, frame_budget: float, num_frames: int, pixels: int) -> int | None:
-    """Where to fly a pilot again that was too far from its target to tell much.
+def next_probe_step(
+    probe: ProbeRecord, frame_budget: float, num_frames: int, pixels: int
+) -> int | None:
+    """Where to run a probe again that was too far from its target to tell much.
 
     The law of bits holds in the neighbourhood; frames that were empty say nothing of what
-    they cost where they are not. One pilot in twelve is that far off.
+    they cost where they are not. One probe in twelve is that far off.
 
     Args:
-      pilot: the record of the flight so far.
+      probe: the record of the probe_encode so far.
       frame_budget: target bits per shown frame.
       num_frames: shown frames.
       pixels: of a frame.
 
     Returns:
-      qindexes to add to libvpx's proposals; None if the pilot was near enough.
+      qindexes to add to libvpx's proposals; None if the probe was near enough.
     """
-    off = PilotedFeedback(frame_budget, pilot, num_frames, pixels).first_step() - pilot.shift
-    return pilot.shift + round(_WAY * off) if abs(off) >= _FAR else None
+    off = ProbeRateController(frame_budget, probe, num_frames, pixels).first_step() - probe.shift
+    return probe.shift + round(_WAY * off) if abs(off) >= _FAR else None
 
 
 def off_target(score: EpisodeScore) -> bool:
@@ -136,8 +144,8 @@ def off_target(score: EpisodeScore) -> bool:
     return not -_UNDER <= score.overshoot <= _OVER
 
 
-class PilotShift:
-    """Shifts all of a pilot by what libvpx's plan is expected to be off its target."""
+class ProbeShift:
+    """Shifts all of a probe by what libvpx's plan is expected to be off its target."""
 
     def __init__(self, frame_budget: float, pixels: int) -> None:
         """Takes bits per shown frame and pixels of a frame."""
@@ -155,39 +163,41 @@ class PilotShift:
         """Nothing is learned on the way."""
 
 
-class PilotedFeedback:
-    """Keeps the account of one encode that a pilot went ahead of."""
+class ProbeRateController:
+    """Keeps the account of one encode that a probe went ahead of."""
 
-    def __init__(self, frame_budget: float, pilot: Pilot, num_frames: int, pixels: int) -> None:
+    def __init__(
+        self, frame_budget: float, probe: ProbeRecord, num_frames: int, pixels: int
+    ) -> None:
         """Starts with nothing spent.
 
         Args:
           frame_budget: target bits per shown frame.
-          pilot: the record of the pilot.
+          probe: the record of the probe.
           num_frames: shown frames.
           pixels: of a frame; what an empty frame costs follows from it.
         """
         self._floor = empty_frame(frame_budget, pixels)
-        self._budget = _AIM * frame_budget * num_frames - pilot.binding_bits
+        self._budget = _AIM * frame_budget * num_frames - probe.superframe_index_bits
         self._least_left = _LEAST_LEFT * frame_budget
         self._frames = num_frames
-        self._pilot = pilot
-        self._place = {id(frame): place for place, frame in enumerate(pilot.frames)}
-        self._known_bits: dict[int, float] = {}  # by place
+        self._probe = probe
+        self._place = {id(frame): place for place, frame in enumerate(probe.frames)}
+        self._final_pass_bits: dict[int, float] = {}  # by place
         # What is to come, by kind and bin of qindexes, and its headers.
         self._ahead = np.zeros((_KINDS, _BINS))
         self._headers_ahead = 0.0
-        for frame in pilot.frames:
+        for frame in probe.frames:
             self._count(frame, 1.0)
-        self._shown_before = np.cumsum([frame.shown for frame in pilot.frames])
-        self._cheaper = np.ones(_KINDS) if pilot.informed else np.array(_CHEAPER)
-        self._shift = pilot.shift
-        mean = max(float(self._ahead.sum()) / max(len(pilot.coded), 1), 1.0)
+        self._shown_before = np.cumsum([frame.shown for frame in probe.frames])
+        self._cheaper = np.ones(_KINDS) if probe.refined else np.array(_CHEAPER)
+        self._shift = probe.shift
+        mean = max(float(self._ahead.sum()) / max(len(probe.coded), 1), 1.0)
         self._paid, self._expected = np.zeros(_KINDS), np.zeros(_KINDS)
         self._belief = _PRIOR_FRAMES * mean  # in what was expected, as bits that met it
         self._kind_belief = _KIND_FRAMES * mean
         self._spent = 0.0
-        self._next = 0  # in the pilot's frames
+        self._next = 0  # in the probe's frames
         self._shown = 0
         self._step = self._last = 0
         self._before: float | None = None
@@ -195,20 +205,22 @@ class PilotedFeedback:
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what a frame cost; `info` is None for a buffer shown again."""
         self._spent += result.bits
-        twin = None if info is None else self._pilot.twin(info)
-        if twin is not None:
-            self._compare(twin, result)
-        self._pass(self._next + 1 if twin is None else self._place[id(twin)] + 1)
+        matching_frame = None if info is None else self._probe.matching_frame(info)
+        if matching_frame is not None:
+            self._compare(matching_frame, result)
+        self._pass(
+            self._next + 1 if matching_frame is None else self._place[id(matching_frame)] + 1
+        )
         if info is not None:
             self._before = self._mean_step()
             self._last = self._step
         if result.shown:
             if self._shown == 0:
-                # The further from the pilot, the less is its price to be trusted.
+                # The further from the probe, the less is its price to be trusted.
                 self._belief /= 1.0 + ((self._step - self._shift) / _SURE_STEP) ** 2
             self._shown += 1
-        if twin is None and info is not None:
-            # Another way than the pilot's: what is shown has been coded.
+        if matching_frame is None and info is not None:
+            # Another way than the probe's: what is shown has been coded.
             self._pass(int(np.searchsorted(self._shown_before, self._shown, side="right")))
 
     def first_step(self) -> int:
@@ -227,28 +239,32 @@ class PilotedFeedback:
         self._step = round(step)
         return self._step
 
-    def informed(self) -> Pilot:
-        """The pilot with what its frames cost in this encode, for another last pass."""
+    def refined(self) -> ProbeRecord:
+        """The probe with what its frames cost in this encode, for another last pass."""
         frames = tuple(
-            dataclasses.replace(frame, known_bits=self._known_bits.get(place, frame.known_bits))
-            for place, frame in enumerate(self._pilot.frames)
+            dataclasses.replace(
+                frame, final_pass_bits=self._final_pass_bits.get(place, frame.final_pass_bits)
+            )
+            for place, frame in enumerate(self._probe.frames)
         )
-        coded = {i: frames[self._place[id(frame)]] for i, frame in self._pilot.coded.items()}
-        return dataclasses.replace(self._pilot, frames=frames, coded=coded, informed=True)
+        coded = {i: frames[self._place[id(frame)]] for i, frame in self._probe.coded.items()}
+        return dataclasses.replace(self._probe, frames=frames, coded=coded, refined=True)
 
-    def _compare(self, twin: PilotFrame, result: FrameResult) -> None:
-        """What a frame cost at the pilot's qindex, beside what it did there."""
-        kind = _kind(twin)
+    def _compare(self, matching_frame: ProbeFrame, result: FrameResult) -> None:
+        """What a frame cost at the probe's qindex, beside what it did there."""
+        kind = _kind(matching_frame)
         # As if the policy had not moved it: what it does to all of a kind is in the price.
-        taken = _halvings(twin.proposal_qindex + self._step) - _halvings(twin.qindex)
+        taken = _halvings(matching_frame.proposal_qindex + self._step) - _halvings(
+            matching_frame.qindex
+        )
         cost = max(result.bits - self._floor, 0.0) * 2.0 ** float(taken[kind])
         self._belief *= _MEMORY
         self._paid *= _MEMORY
         self._expected *= _MEMORY
         self._paid[kind] += cost
-        self._expected[kind] += self._cheaper[kind] * max(twin.cost - self._floor, 0.0)
+        self._expected[kind] += self._cheaper[kind] * max(matching_frame.cost - self._floor, 0.0)
         header = min(float(result.bits), self._floor)
-        self._known_bits[self._place[id(twin)]] = header + cost
+        self._final_pass_bits[self._place[id(matching_frame)]] = header + cost
 
     def _price(self) -> _Array:
         """kappa_k. [kinds]."""
@@ -258,7 +274,7 @@ class PilotedFeedback:
         return np.asarray(self._cheaper * known)
 
     def _solve_for(self, left: int) -> float:
-        """The step from the pilot at which the frames left cost what there is."""
+        """The step from the probe at which the frames left cost what there is."""
         have = self._budget - self._spent - self._headers_ahead
         have = max(have, self._least_left * left)
         return self._solve(self._price()[:, None] * np.maximum(self._ahead, 0.0), have)
@@ -282,19 +298,19 @@ class PilotedFeedback:
         return self._before + (self._step - self._before) / frames
 
     def _pass(self, place: int) -> None:
-        """What comes before this place in the pilot is no longer to come."""
-        frames = self._pilot.frames
+        """What comes before this place in the probe is no longer to come."""
+        frames = self._probe.frames
         for frame in frames[self._next : place]:
             self._count(frame, -1.0)
         self._next = max(self._next, min(place, len(frames)))
 
-    def _count(self, frame: PilotFrame, sign: float) -> None:
+    def _count(self, frame: ProbeFrame, sign: float) -> None:
         header = min(frame.cost, self._floor)
         self._headers_ahead += sign * header
         self._ahead[_kind(frame), _bin(frame.qindex)] += sign * (frame.cost - header)
 
 
-def _kind(frame: PilotFrame) -> _Kind:
+def _kind(frame: ProbeFrame) -> _Kind:
     if frame.update_type is UpdateType.KEY:
         return _Kind.KEY
     return _Kind.SHOWN if frame.shown else _Kind.HIDDEN

@@ -36,21 +36,21 @@ import numpy.typing as npt
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
 __all__ = [
-    "LANDING_VERSION",
+    "RATE_CONTROL_VERSION",
     "LONGEST_MOVING_GROUP",
-    "MAX_RATE_STEP",
-    "BudgetFeedback",
+    "MAX_RATE_OFFSET",
+    "TwoPassRateController",
     "empty_frame",
     "reach",
 ]
 
-LANDING_VERSION = 3
+RATE_CONTROL_VERSION = 3
 """Raised whenever any step changes: results are quoted under it."""
 
 LONGEST_MOVING_GROUP = 30
 """Coded frames of a group; libvpx makes longer ones of static pictures only."""
 
-MAX_RATE_STEP = 48
+MAX_RATE_OFFSET = 48
 """Largest step, in qindexes."""
 
 _PER_OCTAVE = 28.0  # qindexes that about halve a frame's bits in the middle of the range
@@ -73,7 +73,7 @@ def empty_frame(frame_budget: float, pixels: int) -> float:
     return min(_HEADER_BITS + _BITS_PER_PIXEL * pixels, 0.5 * frame_budget)
 
 
-class BudgetFeedback:
+class TwoPassRateController:
     """Keeps the account of one encode."""
 
     def __init__(
@@ -128,7 +128,7 @@ class BudgetFeedback:
             self._shown += 1
 
     def step(self, info: FrameInfo | None = None) -> int:
-        """qindexes to add to libvpx's proposal, up to `MAX_RATE_STEP`, few below zero."""
+        """qindexes to add to libvpx's proposal, up to `MAX_RATE_OFFSET`, few below zero."""
         left = self._frames - self._shown
         if left <= 0:
             return self._step
@@ -137,7 +137,7 @@ class BudgetFeedback:
         total = math.log2(self._rest(left) / self._bits_left(left))
         octaves = (1.0 - done) * price + done * total
         gain = _CAUTION + (1.0 - _CAUTION) * done
-        most = MAX_RATE_STEP * (1.0 if left <= _LAST_FRAMES else _PART_OF_STEP)
+        most = MAX_RATE_OFFSET * (1.0 if left <= _LAST_FRAMES else _PART_OF_STEP)
         self._step = round(min(max(gain * _PER_OCTAVE * octaves, -_MOST_FINER), most))
         return self._step
 

@@ -25,7 +25,7 @@ from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS
 from muzero_rc.env.codec.session import EncodedStream
 from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.testing.encoder_model.formulas import (
     EncoderModel,
     FrameKind,
@@ -189,12 +189,12 @@ class ModelBackend:
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         *,
-        pilot: Pilot | None = None,
+        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> ModelSession:
-        """Starts a second pass; its plan never reacts, with or without a pilot."""
+        """Starts a second pass; its plan never reacts, with or without a probe."""
         own = _own(clip)
         logs = self._tables_of_frames(own)
         return ModelSession(own, logs, self.proposal(own, settings), self._model)

@@ -1,7 +1,7 @@
 """All encodes of a search on disk: what it resumes from, and data for training.
 
 A file of JSON lines. The first says what was encoded, each other one is an encode: the
-plan, the score, and the rows of `muzero_rc.frame_rows` for its frames. The pilot, if one
+plan, the score, and the rows of `muzero_rc.frame_rows` for its frames. The probe, if one
 went ahead, has no plan, but its frames' partitions. A line that was cut off by a kill or
 a full disk is left out when the file is read.
 """
@@ -90,7 +90,7 @@ class SearchHeader:
                 str(values["name"]),
                 (width, height, fps_num, fps_den),
                 int(values["frames"]),
-                EncoderSettings(**values["settings"]),
+                EncoderSettings.from_dict(values["settings"]),
                 str(values["build"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -113,14 +113,14 @@ class LoggedSearch:
       header: what was encoded.
       encodes: in the order in which they were finished.
       slope: price of rate in dB of PSNR avg per octave; None if no search was finished.
-      pilot: the encode that went ahead of all others; None if there was none.
+      probe: the encode that went ahead of all others; None if there was none.
       gops: limits of its groups of pictures.
     """
 
     header: SearchHeader
     encodes: list[LoggedEncode]
     slope: float | None
-    pilot: Outcome | None = None
+    probe: Outcome | None = None
     gops: tuple[GopLimits, ...] = ()
 
 
@@ -129,8 +129,8 @@ class SearchLog:
 
     Attributes:
       path: the file.
-      pilot: that the file had when it was opened.
-      gops: likewise, limits of the pilot's groups of pictures.
+      probe: that the file had when it was opened.
+      gops: likewise, limits of the probe's groups of pictures.
     """
 
     def __init__(self, path: Path, header: SearchHeader) -> None:
@@ -142,14 +142,14 @@ class SearchLog:
         """
         self.path = path
         self._known: list[LoggedEncode] = []
-        self.pilot: Outcome | None = None
+        self.probe: Outcome | None = None
         self.gops: tuple[GopLimits, ...] = ()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists() and path.stat().st_size:
                 found = read_log(path)
                 self._known = found.encodes
-                self.pilot, self.gops = found.pilot, found.gops
+                self.probe, self.gops = found.probe, found.gops
                 if found.header.key != header.key:
                     raise InputError(f"{path} is the log of another search; give another name")
                 # What was cut off must not swallow the next line.
@@ -176,7 +176,7 @@ class SearchLog:
             plan = Plan.frozen(outcome.frames)
         self._append({"type": "encode", "plan": plan.as_dict(), **_line_of(outcome)})
 
-    def add_pilot(self, outcome: Outcome, gops: Sequence[GopLimits]) -> None:
+    def add_probe(self, outcome: Outcome, gops: Sequence[GopLimits]) -> None:
         """Appends the encode that goes ahead of the others, and its groups' limits.
 
         Raises:
@@ -184,7 +184,7 @@ class SearchLog:
         """
         partitions = [result.partition.hex() for _, result in outcome.frames]
         self._append(
-            {"type": "pilot", **_line_of(outcome), "partitions": partitions, "gops": list(gops)}
+            {"type": "probe", **_line_of(outcome), "partitions": partitions, "gops": list(gops)}
         )
 
     def finish(self, slope: float) -> None:
@@ -222,21 +222,21 @@ def read_log(path: Path) -> LoggedSearch:
     except (IndexError, ValueError) as error:
         raise InputError(f"{path} is no log of a search") from error
     encodes: list[LoggedEncode] = []
-    slope = pilot = None
+    slope = probe = None
     gops: tuple[GopLimits, ...] = ()
     for line in lines[1:]:
         try:
             values = json.loads(line)
             if values["type"] == "end":
                 slope = float(values["slope"])
-            elif values["type"] == "pilot":
-                pilot = _outcome_of(values)
+            elif values["type"] == "probe":
+                probe = _outcome_of(values)
                 gops = gops_of_rows(values["gops"])
             else:
                 encodes.append(LoggedEncode(Plan.from_dict(values["plan"]), _outcome_of(values)))
         except (KeyError, TypeError, ValueError, IndexError):
             continue
-    return LoggedSearch(header, encodes, slope, pilot, gops)
+    return LoggedSearch(header, encodes, slope, probe, gops)
 
 
 def _line_of(outcome: Outcome) -> dict[str, Any]:

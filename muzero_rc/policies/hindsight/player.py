@@ -7,7 +7,7 @@ import threading
 from muzero_rc.agents.hindsight import Anchor, Cancelled, Outcome, Plan
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.passes.stepper import Episode
 from muzero_rc.errors import InputError
 from muzero_rc.types import KEEP, FrameInfo, Policy
@@ -30,7 +30,7 @@ class PlanPlayer:
         *,
         backend: Backend | None = None,
         policy: Policy | None = None,
-        pilot: Pilot | None = None,
+        probe: ProbeRecord | None = None,
         timeout_s: float = 120.0,
     ) -> None:
         """Takes what to encode.
@@ -41,7 +41,7 @@ class PlanPlayer:
           first_pass: of the clip; with blocks if the policy reads them.
           backend: the encoder; None is libvpx.
           policy: what plans with the anchor `POLICY` start from.
-          pilot: the record of the pilot, if the settings have three passes.
+          probe: the record of the probe, if the settings have three passes.
           timeout_s: longest wait for a frame.
         """
         self._clip = clip
@@ -49,7 +49,7 @@ class PlanPlayer:
         self._first_pass = first_pass
         self._backend: Backend = backend or LibvpxBackend()
         self._policy = policy
-        self._pilot = pilot
+        self._probe = probe
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
 
@@ -63,9 +63,9 @@ class PlanPlayer:
         """
         clip, settings, first_pass = self._clip, self._settings, self._first_pass
         session = self._backend.open(
-            clip, settings, first_pass, pilot=self._pilot, timeout_s=self._timeout_s
+            clip, settings, first_pass, probe=self._probe, timeout_s=self._timeout_s
         )
-        with Episode(clip, settings, first_pass, session, self._pilot) as episode:
+        with Episode(clip, settings, first_pass, session, self._probe) as episode:
             while episode.info is not None:
                 if cancelled.is_set():
                     raise Cancelled
@@ -77,7 +77,7 @@ class PlanPlayer:
             return KEEP
         base = info.proposal_qindex
         if plan.anchor is Anchor.FEEDBACK:
-            base = episode.observe().anchor_qindex
+            base = episode.observe().base_qindex
         elif plan.anchor is Anchor.POLICY:
             if self._policy is None:
                 raise InputError("the plan starts from a policy, and none was given")

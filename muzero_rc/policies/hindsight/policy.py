@@ -9,29 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.hindsight import (
-    Bench,
     Outcome,
     Plan,
     SearchProgress,
     SearchResult,
-    piloted_plans,
+    TrialRunner,
+    probed_plans,
     search,
     start_plans,
 )
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.codec.first_pass import cache_folder
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.frame_speed import Effort
-from muzero_rc.env.control.gop import Flight
-from muzero_rc.env.control.probe_record import Pilot, needs_pilot
-from muzero_rc.env.passes.probe import flight_score, fly_pilot
+from muzero_rc.env.control.frame_speed import SpeedProfile
+from muzero_rc.env.control.gop import ProbeEncode
+from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe
+from muzero_rc.env.passes.probe import probe_score, run_probes
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.identity import build_identity
 from muzero_rc.policies.hindsight.log import SearchHeader, SearchLog
 from muzero_rc.policies.hindsight.player import PlanPlayer
 from muzero_rc.types import KEEP, Observation, Policy, needs_blocks
 
-__all__ = ["DEFAULT_BUDGET", "TeacherPolicy", "search_jobs"]
+__all__ = ["DEFAULT_BUDGET", "HindsightPolicy", "search_jobs"]
 
 DEFAULT_BUDGET = 30
 """Encodes of a search, if nobody says."""
@@ -45,14 +45,14 @@ def search_jobs(threads: int) -> int:
     return max(1, (cores or 1) // threads)
 
 
-class TeacherPolicy:
+class HindsightPolicy:
     """Encodes a clip up to `budget` times, then answers with the best qindexes found.
 
     Every encode is logged in the cache folder; searching the same clip with the same
     settings again goes on from there, and with the same budget costs nothing.
 
     Attributes:
-      name: "teacher".
+      name: "hindsight".
       budget: encodes of a search.
       result: of the last search.
       start: policy whose trajectory is the first to start from.
@@ -60,7 +60,7 @@ class TeacherPolicy:
       on_progress: told how far a search is.
     """
 
-    name = "teacher"
+    name = "hindsight"
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class TeacherPolicy:
         start: Policy | None = None,
         jobs: int = 2,
         width: int | None = None,
-        effort: Effort = "layered",
+        speed_profile: SpeedProfile = "hierarchical",
         log: bool = True,
         backend: Backend | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class TeacherPolicy:
           start: a policy whose trajectory is the first to start from.
           jobs: encodes at a time.
           width: moves tried side by side; `jobs` if not given. What is found depends on it.
-          effort: of all encodes, see `env.effort`.
+          speed_profile: of all encodes, see `env.speed_profile`.
           log: keep the encodes in the cache folder.
           backend: the encoder; None is libvpx.
 
@@ -98,7 +98,7 @@ class TeacherPolicy:
         self.start = start
         self._jobs = jobs
         self._width = width
-        self._effort = effort
+        self._speed_profile = speed_profile
         self._log = log
         self._backend = backend
         self._qindexes: npt.NDArray[np.int32] | None = None
@@ -106,7 +106,7 @@ class TeacherPolicy:
     def prepare(
         self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
     ) -> EncoderSettings:
-        """Searches the clip; the settings with the search's effort.
+        """Searches the clip; the settings with the search's speed profile.
 
         Raises:
           InputError: the clip is too large for memory.
@@ -119,32 +119,32 @@ class TeacherPolicy:
                 "scale it down, take fewer frames, or encode it without a search"
             )
         self.result = self._qindexes = None
-        settings = settings.replace(effort=self._effort, passes=settings.passes or 3)
+        settings = settings.replace(speed_profile=self._speed_profile, passes=settings.passes or 3)
         log = self._open_log(clip, settings)
-        pilot = None
-        if needs_pilot(settings):
-            pilot, log = self._pilot(clip, settings, first_pass, log)
+        probe = None
+        if needs_probe(settings):
+            probe, log = self._probe(clip, settings, first_pass, log)
         player = PlanPlayer(
-            clip, settings, first_pass, backend=self._backend, policy=self.start, pilot=pilot
+            clip, settings, first_pass, backend=self._backend, policy=self.start, probe=probe
         )
 
         def on_encode(plan: Plan, outcome: Outcome) -> None:
             nonlocal log
             log = _noted(log, lambda file: file.add(plan, outcome))
 
-        bench = Bench(
+        runner = TrialRunner(
             player,
             self.budget,
             jobs=self._jobs,
             known=None if log is None else log.known,
             on_encode=on_encode,
         )
-        plans = start_plans if pilot is None else piloted_plans
+        plans = start_plans if probe is None else probed_plans
         self.result = search(
-            bench,
+            runner,
             plans(policy=self.start is not None),
             width=self._width,
-            piloted=pilot is not None,
+            probed=probe is not None,
             on_progress=self.on_progress,
         )
         self._qindexes = self._decisions(self.result)
@@ -161,20 +161,24 @@ class TeacherPolicy:
         places = [min(len(o.history), len(self._qindexes) - 1) for o in observations]
         return self._qindexes[places]
 
-    def _pilot(
+    def _probe(
         self,
         clip: ClipLike,
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         log: SearchLog | None,
-    ) -> tuple[Pilot, SearchLog | None]:
-        """The record of the pilot, from the log if it is there; and the log to go on with."""
-        known = None if log is None else log.pilot
+    ) -> tuple[ProbeRecord, SearchLog | None]:
+        """The record of the probe, from the log if it is there; and the log to go on with."""
+        known = None if log is None else log.probe
         if log is not None and known is not None:
-            return Pilot.of(Flight(known.frames, known.score.bits // 8, log.gops)), log
-        flight = fly_pilot(clip, settings, first_pass, jobs=self._jobs, backend=self._backend)
-        outcome = Outcome(flight_score(clip, settings, flight), tuple(flight.frames))
-        return Pilot.of(flight), _noted(log, lambda file: file.add_pilot(outcome, flight.gops))
+            return ProbeRecord.of(ProbeEncode(known.frames, known.score.bits // 8, log.gops)), log
+        probe_encode = run_probes(
+            clip, settings, first_pass, jobs=self._jobs, backend=self._backend
+        )
+        outcome = Outcome(probe_score(clip, settings, probe_encode), tuple(probe_encode.frames))
+        return ProbeRecord.of(probe_encode), _noted(
+            log, lambda file: file.add_probe(outcome, probe_encode.gops)
+        )
 
     def _open_log(self, clip: ClipLike, settings: EncoderSettings) -> SearchLog | None:
         if not self._log or self._backend is not None:

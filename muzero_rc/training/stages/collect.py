@@ -4,7 +4,7 @@ A *study* takes one clip, one target and one setting, encodes it with libvpx's V
 opponent), with VBR at a somewhat higher target (for the slope of the rate-distortion
 curve), with a base policy, and then several times with random corrections to what the
 base policy chose. Corrections come in pairs of opposite sign, so that the linear part
-of their effect stands out of the noise. With three passes one pilot serves all of a
+of their effect stands out of the noise. With three passes one probe serves all of a
 study's encodes, and they land on the same rate. Every encode is logged frame by frame.
 """
 
@@ -27,11 +27,11 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import VbrPolicy
-from muzero_rc.env.control.frame_speed import Effort
-from muzero_rc.env.control.gop import Flight, GopLimits, gops_of_rows
-from muzero_rc.env.control.probe_record import Pilot, needs_pilot
+from muzero_rc.env.control.frame_speed import SpeedProfile
+from muzero_rc.env.control.gop import GopLimits, ProbeEncode, gops_of_rows
+from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe
 from muzero_rc.env.passes.pipeline import Rollout, rollout
-from muzero_rc.env.passes.probe import flight_score, fly_pilot
+from muzero_rc.env.passes.probe import probe_score, run_probes
 from muzero_rc.errors import CheckpointError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
 from muzero_rc.training.perturbation import PerturbedPolicy
@@ -55,8 +55,8 @@ class ExploreConfig:
       psnr_range: PSNR avg in dB at which VBR's targets are aimed.
       pairs: pairs of opposite corrections in a study.
       scales: sizes of corrections, standard deviation in qindex.
-      effort: of all encodes but VBR's, see `env.effort`.
-      passes: likewise, 2 or 3, see `env.pilot`.
+      speed_profile: of all encodes but VBR's, see `env.speed_profile`.
+      passes: likewise, 2 or 3, see `env.probe`.
     """
 
     heights: tuple[int, ...] = (144, 180)
@@ -67,7 +67,7 @@ class ExploreConfig:
     psnr_range: tuple[float, float] = (30.0, 44.0)
     pairs: int = 4
     scales: tuple[float, ...] = (4.0, 8.0, 14.0)
-    effort: Effort = "layered"
+    speed_profile: SpeedProfile = "hierarchical"
     passes: Literal[2, 3] = 3
 
 
@@ -76,14 +76,14 @@ class Encode:
     """One logged encode.
 
     Attributes:
-      name: "vbr", "vbr_high", "pilot", "base" or "perturbed".
+      name: "vbr", "vbr_high", "probe", "base" or "perturbed".
       psnr_avg: dB.
       psnr_overall: dB.
       psnr_y: dB.
       kbps: actual bitrate.
       infos: [N, fields] float64, `FrameInfo` of each decided frame, flattened.
       results: [M, fields] float64, `FrameResult` of each frame, flattened.
-      partitions: [M] packed, of the frames of a pilot; empty for others.
+      partitions: [M] packed, of the frames of a probe; empty for others.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Study:
       stats: [T, 25] first-pass statistics.
       slope: dB of PSNR avg per doubling of rate on VBR's own curve.
       encodes: the encodes.
-      gops: limits of the pilot's groups of pictures.
+      gops: limits of the probe's groups of pictures.
     """
 
     clip: str
@@ -158,13 +158,13 @@ class Study:
         return next(encode for encode in self.encodes if encode.name == name)
 
     @functools.cached_property
-    def pilot(self) -> Pilot | None:
-        """The record of the pilot that went ahead; None with two passes."""
+    def probe(self) -> ProbeRecord | None:
+        """The record of the probe that went ahead; None with two passes."""
         for encode in self.encodes:
-            if encode.name == "pilot":
+            if encode.name == "probe":
                 seconds = len(self.stats) * self.shape[3] / self.shape[2]
                 size_bytes = round(encode.kbps * 125.0 * seconds)
-                return Pilot.of(Flight(encode.frames(), size_bytes, self.gops))
+                return ProbeRecord.of(ProbeEncode(encode.frames(), size_bytes, self.gops))
         return None
 
     def gain_db(self, encode: Encode, reference: Encode) -> float:
@@ -230,7 +230,7 @@ class Study:
             meta["source"],
             (meta["part"][0], meta["part"][1], meta["part"][2]),
             (meta["shape"][0], meta["shape"][1], meta["shape"][2], meta["shape"][3]),
-            EncoderSettings(**meta["settings"]),
+            EncoderSettings.from_dict(meta["settings"]),
             tree["stats"],
             meta["slope"],
             encodes,
@@ -265,8 +265,10 @@ def run_study(
     )
     stats = first_pass(video, settings, cache=False)
 
-    def encode(settings: EncoderSettings, policy: Policy, pilot: Pilot | None = None) -> Rollout:
-        done = rollout(video, settings, policy, first_pass=stats, pilot=pilot)
+    def encode(
+        settings: EncoderSettings, policy: Policy, probe: ProbeRecord | None = None
+    ) -> Rollout:
+        done = rollout(video, settings, policy, first_pass=stats, probe=probe)
         on_encode(done.score.coded_frames)
         return done
 
@@ -281,27 +283,27 @@ def run_study(
         return None
     slope = (high.score.psnr_avg - vbr.score.psnr_avg) / octaves
     encodes = [_encode_of("vbr", vbr), _encode_of("vbr_high", high)]
-    settings = settings.replace(effort=config.effort, passes=config.passes)
-    pilot = None
-    if needs_pilot(settings):
+    settings = settings.replace(speed_profile=config.speed_profile, passes=config.passes)
+    probe = None
+    if needs_probe(settings):
         coded = 0
 
         def on_frame(result: FrameResult) -> None:
             nonlocal coded
             coded += result.qindex >= 0
 
-        flight = fly_pilot(video, settings, stats, on_frame=on_frame)
+        probe_encode = run_probes(video, settings, stats, on_frame=on_frame)
         on_encode(coded)
-        pilot = Pilot.of(flight)
-        score = flight_score(video, settings, flight)
-        encodes.append(Encode.of("pilot", score, flight.frames))
-    encodes.append(_encode_of("base", encode(settings, base, pilot)))
+        probe = ProbeRecord.of(probe_encode)
+        score = probe_score(video, settings, probe_encode)
+        encodes.append(Encode.of("probe", score, probe_encode.frames))
+    encodes.append(_encode_of("base", encode(settings, base, probe)))
     for _ in range(config.pairs):
         scale = float(rng.choice(config.scales))
         pair_seed = int(rng.integers(2**31))
         for sign in (1, -1):
             policy = PerturbedPolicy(base, scale, sign, pair_seed)
-            encodes.append(_encode_of("perturbed", encode(settings, policy, pilot)))
+            encodes.append(_encode_of("perturbed", encode(settings, policy, probe)))
     shape = (video.width, video.height, video.fps.numerator, video.fps.denominator)
     return Study(
         clip.path.name,
@@ -312,7 +314,7 @@ def run_study(
         stats.stats,
         float(np.clip(slope, 1.0, 8.0)),
         encodes,
-        gops=() if pilot is None else pilot.gops,
+        gops=() if probe is None else probe.gops,
     )
 
 

@@ -1,4 +1,4 @@
-"""From studies to lessons: what the teacher would have done at every frame ever coded."""
+"""From studies to trajectories: what the teacher would have done at every frame ever coded."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def observed(
     """
     width, height, fps_num, fps_den = study.shape
     shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))
-    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks), study.pilot)
+    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks), study.probe)
     seen = []
     for info, result in encode.frames():
         if info is not None:
@@ -88,13 +88,13 @@ def lessons_of(
     beat that, so that a value learned from it could not tell one frame's qindex from another.
     """
     return [
-        _lesson(study, encode, model, action_frame, blocks)
+        _trajectory(study, encode, model, action_frame, blocks)
         for encode in study.encodes
-        if encode.name not in ("vbr_high", "pilot")  # another target, another purpose
+        if encode.name not in ("vbr_high", "probe")  # another target, another purpose
     ]
 
 
-def _lesson(
+def _trajectory(
     study: Study,
     encode: Encode,
     model: AdvantageModel,
@@ -107,7 +107,7 @@ def _lesson(
     steps = model.best_steps(features)
     recorder = EpisodeRecorder(action_frame)
     for (observation, _, result), step in zip(seen, steps, strict=True):
-        anchor = observation.anchor_qindex
+        anchor = observation.base_qindex
         within = min(max(round(float(step)), -observation.reach), observation.reach)
         best = min(max(anchor + within, 0), NUM_QINDEX - 1)
         recorder.step(
@@ -133,5 +133,5 @@ def _features_and_steps(
     seen: Sequence[tuple[Observation, FrameInfo, FrameResult]] = observed(study, encode)
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
     # From the anchor: that the landing answers to them is a part of what they are worth.
-    steps = np.array([result.qindex - o.anchor_qindex for o, _, result in seen])
+    steps = np.array([result.qindex - o.base_qindex for o, _, result in seen])
     return features, steps.astype(np.float32)

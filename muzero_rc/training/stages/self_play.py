@@ -29,7 +29,7 @@ from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import StageMeter
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.progress import ProgressFile
-from muzero_rc.training.scorer import Judge, Played
+from muzero_rc.training.scorer import ScoredEpisode, Scorer
 from muzero_rc.training.tasks import Task
 
 __all__ = ["SelfPlayStage", "checked_update", "is_one_sided"]
@@ -64,7 +64,7 @@ class SelfPlayStage:
         folder: Path,
         config: TrainConfig,
         tasks: Sequence[Task],
-        lessons: Replay,
+        trajectories: Replay,
         log: RunLog,
         meter: StageMeter,
     ) -> None:
@@ -72,7 +72,7 @@ class SelfPlayStage:
         self._folder = folder
         self._config = config
         self._tasks = list(tasks)
-        self._lessons = lessons
+        self._trajectories = trajectories
         self._log = log
         self._meter = meter
 
@@ -84,10 +84,10 @@ class SelfPlayStage:
         """
         config, play, agent = self._config, self._config.self_play, self._config.agent
         replay = Replay(agent.network, agent.replay, agent.loss, config.seed + 1)
-        judge = Judge(make_reward(config.reward), self._tasks, self._greedy, self._meter.encoded)
-        learner, counters = checkpoints.restore(self._folder, agent, learner, replay, judge)
+        scorer = Scorer(make_reward(config.reward), self._tasks, self._greedy, self._meter.encoded)
+        learner, counters = checkpoints.restore(self._folder, agent, learner, replay, scorer)
         reanalyser = Reanalyser(agent, config.seed) if agent.replay.reanalyse else None
-        recent: deque[Played] = deque(maxlen=_WINDOW)
+        recent: deque[ScoredEpisode] = deque(maxlen=_WINDOW)
         metrics: dict[str, float] = {}
         warned = False
         self._log.stage("self-play", play.episodes, counters.episodes)
@@ -109,12 +109,12 @@ class SelfPlayStage:
                 for finished in arrived:
                     if done():
                         break
-                    played = judge(finished, learner.params, counters.updates)
-                    replay.add(played.lesson)
+                    played = scorer(finished, learner.params, counters.updates)
+                    replay.add(played.trajectory)
                     recent.append(played)
                     counters.episodes += 1
-                    counters.frames += len(played.lesson)
-                    self._meter.encoded(len(played.lesson))
+                    counters.frames += len(played.trajectory)
+                    self._meter.encoded(len(played.trajectory))
                     counters.owed += play.updates_per_episode
                     counters.seconds = time.monotonic() - started
                     progress.add(played, counters)
@@ -138,7 +138,7 @@ class SelfPlayStage:
                 late = time.monotonic() - saved_at > 60 * play.checkpoint_minutes
                 if counters.episodes - saved_episodes >= play.checkpoint_every or late:
                     self._meter.save()
-                    checkpoints.save(self._folder, learner, replay, judge, counters)
+                    checkpoints.save(self._folder, learner, replay, scorer, counters)
                     saved_at, saved_episodes = time.monotonic(), counters.episodes
             while counters.owed >= 1 and len(replay):
                 batch = self._batch(replay, learner, reanalyser)
@@ -148,7 +148,7 @@ class SelfPlayStage:
                 counters.owed -= 1
         counters.seconds = time.monotonic() - started
         self._meter.save()
-        checkpoints.save(self._folder, learner, replay, judge, counters)
+        checkpoints.save(self._folder, learner, replay, scorer, counters)
         return learner, counters
 
     def _players(self, params: Params, episodes: int) -> Inline | Actors:
@@ -165,11 +165,13 @@ class SelfPlayStage:
         return AgentPolicy(params, self._config.agent.network, name="opponent")
 
     def _batch(self, replay: Replay, learner: Learner, reanalyser: Reanalyser | None) -> Batch:
-        """A batch of the configured size, part of it from the teacher's lessons."""
+        """A batch of the configured size, part of it from the teacher's trajectories."""
         size = self._config.agent.replay.batch_size
-        taught = round(size * self._config.self_play.lessons_share) if len(self._lessons) else 0
+        taught = (
+            round(size * self._config.self_play.lessons_share) if len(self._trajectories) else 0
+        )
         own, own_weights = replay.draw(size - taught) if taught < size else ([], np.zeros(0))
-        old, old_weights = self._lessons.draw(taught) if taught else ([], np.zeros(0))
+        old, old_weights = self._trajectories.draw(taught) if taught else ([], np.zeros(0))
         if reanalyser is not None:
             reanalyser.refresh(replay, own, learner.target_params)
         batch = replay.batch([*own, *old], np.concatenate([own_weights, old_weights]))
@@ -178,7 +180,7 @@ class SelfPlayStage:
         return batch._replace(policy_weight=weight)
 
 
-def is_one_sided(recent: Sequence[Played]) -> bool:
+def is_one_sided(recent: Sequence[ScoredEpisode]) -> bool:
     """Whether the last episodes, if they are enough, were all but all won or all lost."""
     if len(recent) < _WINDOW:
         return False
@@ -186,7 +188,7 @@ def is_one_sided(recent: Sequence[Played]) -> bool:
 
 
 def _summary(
-    recent: Sequence[Played], counters: checkpoints.Counters, tolerance: float
+    recent: Sequence[ScoredEpisode], counters: checkpoints.Counters, tolerance: float
 ) -> tuple[str, dict[str, float]]:
     wins = float(np.mean([p.reward > 0 for p in recent]))
     vbr = float(np.mean([p.against_vbr > 0 for p in recent]))

@@ -38,10 +38,10 @@ STEERING = [
     {"max_quantizer": 40},
     {"undershoot_pct": 90},
     {"overshoot_pct": 0},
-    {"effort": "layered"},
+    {"speed_profile": "hierarchical"},
     {"passes": 3},
     {"frame_parallel": False},
-    {"repeats": False},
+    {"show_existing": False},
 ]
 
 

@@ -1,4 +1,4 @@
-"""A pilot's partitions: what they say, and what searching near them does."""
+"""A probe's partitions: what they say, and what searching near them does."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import AnchorPolicy
-from muzero_rc.env.control.probe_record import Pilot, pilot_settings
+from muzero_rc.env.control.baselines import BaseQindexPolicy
+from muzero_rc.env.control.probe_record import ProbeRecord, probe_settings
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameResult
 
-THREE = EncoderSettings(target_kbps=80, speed=3, effort="layered", passes=3)
+THREE = EncoderSettings(target_kbps=80, speed=3, speed_profile="hierarchical", passes=3)
 SUPERBLOCKS = 3 * 3  # of 176x144
 WHOLE = (0, 1, 3, 4)  # of those, the ones that no edge of the picture cuts
 
@@ -27,9 +27,9 @@ def _fly(
 ) -> list[FrameResult]:
     """libvpx's proposals at speed 1, near one partition for all frames or one for each.
 
-    Slower than a pilot: from speed 2 on libvpx also stays near the sizes of neighbours.
+    Slower than a probe: from speed 2 on libvpx also stays near the sizes of neighbours.
     """
-    how = pilot_settings(THREE)
+    how = probe_settings(THREE)
     with EncoderSession(clip, how, first_pass=first_pass(clip, THREE)) as session:
         while (info := session.next()) is not None:
             packed = partitions if isinstance(partitions, bytes) else partitions[info.coding_index]
@@ -60,13 +60,13 @@ def _depths(packed: bytes) -> list[list[int]]:
     return found
 
 
-def test_only_a_pilots_frames_have_partitions(carphone: Clip) -> None:
-    pilot = Pilot.of(fly_pilot(carphone, THREE, first_pass(carphone, THREE)))
-    for frame in pilot.frames:
+def test_only_a_probes_frames_have_partitions(carphone: Clip) -> None:
+    probe = ProbeRecord.of(run_probes(carphone, THREE, first_pass(carphone, THREE)))
+    for frame in probe.frames:
         assert bool(frame.partition) == (frame.qindex >= 0)
-    depths = [_depths(frame.partition) for frame in pilot.coded.values()]
+    depths = [_depths(frame.partition) for frame in probe.coded.values()]
     assert {d for frame in depths for superblock in frame for d in superblock} == {0, 1, 2, 3}
-    done = rollout(carphone, THREE, AnchorPolicy(), pilot=pilot)
+    done = rollout(carphone, THREE, BaseQindexPolicy(), probe=probe)
     assert not any(result.partition for _, result in done.frames)
 
 

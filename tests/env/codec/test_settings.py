@@ -32,8 +32,8 @@ RANGES = {
 
 
 def test_every_setting_is_tried_here() -> None:
-    switches = {"tpl", "row_mt", "frame_parallel", "repeats"}
-    assert {*RANGES, *switches, "rc_mode", "effort", "passes"} == set(
+    switches = {"tpl", "row_mt", "frame_parallel", "show_existing"}
+    assert {*RANGES, *switches, "rc_mode", "speed_profile", "passes"} == set(
         EncoderSettings(target_kbps=1).as_dict()
     )
 
@@ -65,9 +65,9 @@ def test_numbers_have_their_range(name: str) -> None:
         {"tpl": 1},
         {"row_mt": None},
         {"frame_parallel": 0},
-        {"repeats": "no"},
+        {"show_existing": "no"},
         {"rc_mode": "cbr"},
-        {"effort": "much"},
+        {"speed_profile": "much"},
         {"rc_mode": 0},
         {"min_quantizer": 40, "max_quantizer": 39},
     ],

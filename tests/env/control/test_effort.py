@@ -1,4 +1,4 @@
-"""Search effort by frame: what a speed for one frame changes, and what it does not."""
+"""Search speed profile by frame: what a speed for one frame changes, and what it does not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.frame_speed import (
     OWN_SPEED,
     Search,
-    Thorough,
+    SpeedFeatures,
     frame_search,
     stream_speed,
 )
@@ -33,11 +33,11 @@ _DEEPEST = dataclasses.replace(_BASE, layer_depth=7)
 _KINDS = (_KEY, _BASE, _SECOND, _DEEP, _DEEPEST, _LEAF)
 
 
-def _bytes(clip: Clip, settings: EncoderSettings, speed: int, thorough: int = 0) -> str:
+def _bytes(clip: Clip, settings: EncoderSettings, speed: int, features: int = 0) -> str:
     """SHA-256 of the proposals fed back with one speed for all frames, asked frame by frame."""
     with EncoderSession(clip, settings) as session:
         while (info := session.next()) is not None:
-            session._native.submit(info.proposal_qindex, speed, thorough)
+            session._native.submit(info.proposal_qindex, speed, features)
             session.result()
         return session.finish().sha256
 
@@ -45,30 +45,30 @@ def _bytes(clip: Clip, settings: EncoderSettings, speed: int, thorough: int = 0)
 @pytest.mark.parametrize("speed", range(10))
 def test_even_effort_leaves_every_frame_at_the_streams_speed(speed: int) -> None:
     for info in _KINDS:
-        assert frame_search("even", speed, info) == Search(OWN_SPEED)
+        assert frame_search("uniform", speed, info) == Search(OWN_SPEED)
 
 
 @pytest.mark.parametrize("speed", range(10))
 def test_between_frames_no_stream_is_worked_at_faster_than_asked(speed: int) -> None:
-    assert stream_speed("even", speed) == speed
-    assert stream_speed("layered", speed) == min(speed, 4)
+    assert stream_speed("uniform", speed) == speed
+    assert stream_speed("hierarchical", speed) == min(speed, 4)
 
 
 @pytest.mark.parametrize("speed", range(10))
 def test_what_others_are_predicted_from_is_never_searched_faster(speed: int) -> None:
-    given = [frame_search("layered", speed, info).speed for info in _KINDS]
+    given = [frame_search("hierarchical", speed, info).speed for info in _KINDS]
     assert given == sorted(given)
     assert 0 <= given[0] and given[-1] <= 5
     golden = dataclasses.replace(_LEAF, update_type=UpdateType.GOLDEN, layer_depth=1)
-    assert frame_search("layered", speed, golden).speed == given[1]
+    assert frame_search("hierarchical", speed, golden).speed == given[1]
 
 
 def test_slower_streams_have_no_faster_frame() -> None:
     for slow, fast in itertools.pairwise(range(10)):
         for info in _KINDS:
-            slower, faster = (frame_search("layered", speed, info) for speed in (slow, fast))
+            slower, faster = (frame_search("hierarchical", speed, info) for speed in (slow, fast))
             assert slower.speed <= faster.speed
-            assert slower.thorough & faster.thorough == faster.thorough
+            assert slower.features & faster.features == faster.features
 
 
 @pytest.mark.parametrize("speed", [1, 3, 5])
@@ -92,14 +92,14 @@ def test_another_speed_changes_the_frame_and_only_from_there_on(carphone: Clip) 
 
 
 def test_layered_encodes_repeat_themselves(carphone: Clip, fast: EncoderSettings) -> None:
-    layered = fast.replace(effort="layered")
+    layered = fast.replace(speed_profile="hierarchical")
     first, second = (rollout(carphone, layered, ProposalPolicy()) for _ in range(2))
     assert first.stream.sha256 == second.stream.sha256
     assert first.stream.sha256 != rollout(carphone, fast, ProposalPolicy()).stream.sha256
 
 
 def test_the_first_pass_does_not_depend_on_effort(fast: EncoderSettings) -> None:
-    assert fast.first_pass_key() == fast.replace(effort="layered").first_pass_key()
+    assert fast.first_pass_key() == fast.replace(speed_profile="hierarchical").first_pass_key()
 
 
 @pytest.mark.parametrize("speed", [3, 5])
@@ -109,15 +109,17 @@ def test_layered_effort_saves_bits(carphone: Clip, speed: int) -> None:
     for target in (40, 80, 160):
         settings = EncoderSettings(target_kbps=target, speed=speed)
         even = rollout(carphone, settings, ProposalPolicy()).score
-        layered = rollout(carphone, settings.replace(effort="layered"), ProposalPolicy()).score
+        layered = rollout(
+            carphone, settings.replace(speed_profile="hierarchical"), ProposalPolicy()
+        ).score
         octaves = math.log2(even.actual_kbps / layered.actual_kbps)
         saved.append(octaves + (layered.psnr_avg - even.psnr_avg) / 5.0)
     assert sum(saved) / 3 > math.log2(1.03)
 
 
-@pytest.mark.parametrize("part", [Thorough.ALL_MODES, Thorough.ALL_TRANSFORMS])
+@pytest.mark.parametrize("part", [SpeedFeatures.ALL_MODES, SpeedFeatures.ALL_TRANSFORMS])
 def test_a_thorough_search_is_another_one_where_the_speed_takes_that_shortcut(
-    carphone: Clip, part: Thorough
+    carphone: Clip, part: SpeedFeatures
 ) -> None:
     fast = EncoderSettings(target_kbps=80, speed=4)
     assert _bytes(carphone, fast, 4) != _bytes(carphone, fast, 4, part)

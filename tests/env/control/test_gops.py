@@ -1,4 +1,4 @@
-"""Groups of pictures: limits that libvpx keeps, and the choice between pilots."""
+"""Groups of pictures: limits that libvpx keeps, and the choice between probes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import AnchorPolicy
-from muzero_rc.env.control.gop import Flight, GopLimits, Survey, better, survey_of
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.baselines import BaseQindexPolicy
+from muzero_rc.env.control.gop import GopLimits, ProbeEncode, ProbePlan, better, probe_plan_of
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 
 FAST = EncoderSettings(target_kbps=80, speed=5)
-SURVEYED = EncoderSettings(target_kbps=80, speed=3, effort="layered", passes=3)
+PROBED = EncoderSettings(target_kbps=80, speed=3, speed_profile="hierarchical", passes=3)
 
 
 def _encode(
@@ -74,7 +74,9 @@ def test_no_limits_change_nothing(carphone: Clip) -> None:
     assert _encode(carphone, FAST, [GopLimits()])[1] == _encode(carphone, FAST)[1]
 
 
-def _flight(psnrs: Sequence[float], bits: int, gops: GopLimits, keys: Sequence[int]) -> Flight:
+def _probe_encode(
+    psnrs: Sequence[float], bits: int, gops: GopLimits, keys: Sequence[int]
+) -> ProbeEncode:
     """One shown frame after the other, with key frames and a buffer shown before each of them."""
     frames: list[tuple[FrameInfo | None, FrameResult]] = []
     coding = 0
@@ -92,27 +94,27 @@ def _flight(psnrs: Sequence[float], bits: int, gops: GopLimits, keys: Sequence[i
         )
         frames.append((info, result))
         coding += 1
-    return Flight(frames, bits * len(psnrs) // 8, (gops,))
+    return ProbeEncode(frames, bits * len(psnrs) // 8, (gops,))
 
 
 SHORT, LONG = GopLimits(frames=15), GopLimits(frames=21)
 
 
-def test_each_section_takes_the_better_flight() -> None:
-    ours = _flight([40.0] * 4 + [40.0] * 4, 8000, SHORT, [0, 4])
-    theirs = _flight([39.0] * 4 + [41.0] * 4, 8000, LONG, [0, 4])
+def test_each_section_takes_the_better_probe_encode() -> None:
+    ours = _probe_encode([40.0] * 4 + [40.0] * 4, 8000, SHORT, [0, 4])
+    theirs = _probe_encode([39.0] * 4 + [41.0] * 4, 8000, LONG, [0, 4])
     joined = better(ours, theirs)
     assert joined.gops == (SHORT, LONG._replace(first=4))
     assert [round(r.psnr) for _, r in joined.frames] == [40] * 4 + [41] * 4
     assert joined.size_bytes == ours.size_bytes
     # Where one of them is better throughout, nothing is put together.
-    assert better(ours, _flight([39.0] * 8, 8000, LONG, [0, 4])) is ours
-    assert better(ours, _flight([41.0] * 8, 8000, LONG, [0, 4])).gops == (LONG,)
+    assert better(ours, _probe_encode([39.0] * 8, 8000, LONG, [0, 4])) is ours
+    assert better(ours, _probe_encode([41.0] * 8, 8000, LONG, [0, 4])).gops == (LONG,)
 
 
 def test_a_joined_flight_is_numbered_like_an_encode() -> None:
-    ours = _flight([40.0, 40.0, 40.0, 39.0, 40.0], 8000, SHORT, [0, 2, 4])
-    theirs = _flight([40.0, 40.0, 40.0, 41.0, 40.0], 8000, LONG, [0, 2, 4])
+    ours = _probe_encode([40.0, 40.0, 40.0, 39.0, 40.0], 8000, SHORT, [0, 2, 4])
+    theirs = _probe_encode([40.0, 40.0, 40.0, 41.0, 40.0], 8000, LONG, [0, 2, 4])
     # As if their first section had taken a frame more.
     moved = [
         (
@@ -135,10 +137,10 @@ def test_a_joined_flight_is_numbered_like_an_encode() -> None:
 
 @given(dear=st.floats(1.0, 1.5), gain=st.floats(-1.0, 2.0))
 def test_what_is_spent_is_charged(dear: float, gain: float) -> None:
-    ours = _flight([40.0] * 6, 8000, SHORT, [0])
-    theirs = _flight([40.0 + gain] * 6, round(8000 * dear), LONG, [0])
+    ours = _probe_encode([40.0] * 6, 8000, SHORT, [0])
+    theirs = _probe_encode([40.0 + gain] * 6, round(8000 * dear), LONG, [0])
     taken = better(ours, theirs)
-    # 3.5 dB for a doubling of the bits, and a bit of it for what pilots cannot tell.
+    # 3.5 dB for a doubling of the bits, and a bit of it for what probes cannot tell.
     price = 3.5 / 0.6931 * (dear - 1.0)
     if gain > price + 0.05:
         assert taken.gops == (LONG,)
@@ -147,59 +149,68 @@ def test_what_is_spent_is_charged(dear: float, gain: float) -> None:
 
 
 def test_flights_of_different_clips_are_not_mixed() -> None:
-    ours = _flight([40.0] * 4, 8000, SHORT, [0])
-    assert better(ours, _flight([50.0] * 4, 8000, LONG, [0, 2])) is ours
+    ours = _probe_encode([40.0] * 4, 8000, SHORT, [0])
+    assert better(ours, _probe_encode([50.0] * 4, 8000, LONG, [0, 2])) is ours
 
 
-def test_who_is_surveyed() -> None:
-    deep = survey_of(SURVEYED)
+def test_who_is_probed() -> None:
+    deep = probe_plan_of(PROBED)
     assert len(deep.lengths) > 1 and deep.layers
-    assert survey_of(SURVEYED.replace(speed=5)) == Survey()
-    assert survey_of(SURVEYED.replace(effort="even")) == Survey()
-    assert survey_of(SURVEYED.replace(auto_alt_ref=0)) == Survey()
-    assert survey_of(SURVEYED.replace(auto_alt_ref=1)).layers == ()
+    assert probe_plan_of(PROBED.replace(speed=5)) == ProbePlan()
+    assert probe_plan_of(PROBED.replace(speed_profile="uniform")) == ProbePlan()
+    assert probe_plan_of(PROBED.replace(auto_alt_ref=0)) == ProbePlan()
+    assert probe_plan_of(PROBED.replace(auto_alt_ref=1)).layers == ()
     # A group as long as the look-ahead would have no alternate reference.
-    short = survey_of(SURVEYED.replace(speed=1, lag_in_frames=17))
+    short = probe_plan_of(PROBED.replace(speed=1, lag_in_frames=17))
     assert short.lengths and max(short.lengths) < 17
-    assert survey_of(SURVEYED.replace(lag_in_frames=9)) == Survey()
+    assert probe_plan_of(PROBED.replace(lag_in_frames=9)) == ProbePlan()
 
 
-def test_the_last_pass_has_the_best_pilots_groups(carphone: Clip) -> None:
-    stats = first_pass(carphone, SURVEYED)
+def test_the_last_pass_has_the_best_probes_groups(carphone: Clip) -> None:
+    stats = first_pass(carphone, PROBED)
     seen: list[FrameResult] = []
-    flight = fly_pilot(carphone, SURVEYED, stats, on_frame=seen.append)
-    survey = survey_of(SURVEYED)
-    flights = sum(r.shown for r in seen) / carphone.num_frames
-    assert flights == len(survey.lengths) + len(survey.layers) == survey.flights
-    pilot = Pilot.of(flight)
-    assert pilot.gops and all(gop.frames in survey.lengths for gop in pilot.gops)
-    with EncoderSession(carphone, SURVEYED, first_pass=stats, pilot=pilot) as session:
+    probe_encode = run_probes(carphone, PROBED, stats, on_frame=seen.append)
+    probe_plan = probe_plan_of(PROBED)
+    probe_encodes = sum(r.shown for r in seen) / carphone.num_frames
+    assert (
+        probe_encodes
+        == len(probe_plan.lengths) + len(probe_plan.layers)
+        == probe_plan.probe_encodes
+    )
+    probe = ProbeRecord.of(probe_encode)
+    assert probe.gops and all(gop.frames in probe_plan.lengths for gop in probe.gops)
+    with EncoderSession(carphone, PROBED, first_pass=stats, probe=probe) as session:
         while (info := session.next()) is not None:
-            assert pilot.twin(info) is not None
+            assert probe.matching_frame(info) is not None
             session.encode(info.proposal_qindex)
         session.finish()
 
 
 @pytest.mark.parametrize("kbps", [30, 150])
-def test_a_surveyed_encode_lands(carphone: Clip, kbps: int) -> None:
-    done = rollout(carphone, SURVEYED.replace(target_kbps=kbps), AnchorPolicy(), insist=True)
+def test_a_probed_encode_lands(carphone: Clip, kbps: int) -> None:
+    done = rollout(
+        carphone, PROBED.replace(target_kbps=kbps), BaseQindexPolicy(), retry_off_target=True
+    )
     assert abs(done.score.overshoot) < 0.015
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_clips_of_few_frames(carphone_path: Path, frames: int) -> None:
     clip = Clip.load(carphone_path, max_frames=frames)
-    assert rollout(clip, SURVEYED, AnchorPolicy(), insist=True).score.shown_frames == frames
+    assert (
+        rollout(clip, PROBED, BaseQindexPolicy(), retry_off_target=True).score.shown_frames
+        == frames
+    )
 
 
-def test_flights_at_a_time_are_the_same_flights(carphone: Clip) -> None:
-    stats = first_pass(carphone, SURVEYED)
-    alone, together = (fly_pilot(carphone, SURVEYED, stats, jobs=jobs) for jobs in (1, 3))
-    assert Pilot.of(alone) == Pilot.of(together)
+def test_flights_at_a_time_are_the_same_probe_encodes(carphone: Clip) -> None:
+    stats = first_pass(carphone, PROBED)
+    alone, together = (run_probes(carphone, PROBED, stats, jobs=jobs) for jobs in (1, 3))
+    assert ProbeRecord.of(alone) == ProbeRecord.of(together)
 
 
-def test_a_failure_stops_all_flights(carphone: Clip) -> None:
-    stats = first_pass(carphone, SURVEYED)
+def test_a_failure_stops_all_probe_encodes(carphone: Clip) -> None:
+    stats = first_pass(carphone, PROBED)
     seen: list[FrameResult] = []
 
     def failing(result: FrameResult) -> None:
@@ -208,5 +219,5 @@ def test_a_failure_stops_all_flights(carphone: Clip) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fly_pilot(carphone, SURVEYED, stats, jobs=3, on_frame=failing)
+        run_probes(carphone, PROBED, stats, jobs=3, on_frame=failing)
     assert sum(r.shown for r in seen) < 1.5 * carphone.num_frames

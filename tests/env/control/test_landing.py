@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy
-from muzero_rc.env.control.rate.two_pass import MAX_RATE_STEP, BudgetFeedback, reach
+from muzero_rc.env.control.rate.two_pass import MAX_RATE_OFFSET, TwoPassRateController, reach
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
 
@@ -24,8 +24,8 @@ def _frame(index: int, bits: int, planned: int, kind: UpdateType) -> tuple[Frame
     return info, result
 
 
-def _feedback(costs: list[int], planned: int, frames: int = 60) -> BudgetFeedback:
-    feedback = BudgetFeedback(1000.0, np.full(frames, 500.0))
+def _feedback(costs: list[int], planned: int, frames: int = 60) -> TwoPassRateController:
+    feedback = TwoPassRateController(1000.0, np.full(frames, 500.0))
     for index, bits in enumerate(costs):
         feedback.record(*_frame(index, bits, planned, UpdateType.LEAF))
     return feedback
@@ -48,7 +48,7 @@ def test_dear_frames_make_later_ones_coarser_and_cheap_ones_finer() -> None:
 def test_step_is_bounded(costs: list[int], planned: int) -> None:
     step = _feedback(costs, planned, frames=40).step()
     assert isinstance(step, int)
-    assert abs(step) <= MAX_RATE_STEP
+    assert abs(step) <= MAX_RATE_OFFSET
 
 
 @given(st.integers(1, 59), st.integers(1100, 10000))
@@ -62,7 +62,7 @@ class _Anchor:
     name = "anchor"
 
     def decide(self, observations: list[Observation]) -> np.ndarray:
-        return np.array([o.anchor_qindex for o in observations], np.int32)
+        return np.array([o.base_qindex for o in observations], np.int32)
 
 
 def test_lands_a_real_clip_that_the_proposals_miss(carphone: Clip) -> None:

@@ -1,4 +1,4 @@
-"""The landing with a pilot's costs in hand, against costs that are made up."""
+"""The landing with a probe's costs in hand, against costs that are made up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muzero_rc.env.control.probe_record import Pilot, PilotFrame
-from muzero_rc.env.control.rate.probe import PilotedFeedback, PilotShift, next_flight
+from muzero_rc.env.control.probe_record import ProbeFrame, ProbeRecord
+from muzero_rc.env.control.rate.probe import ProbeRateController, ProbeShift, next_probe_step
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 
 PIXELS = 176 * 144
@@ -29,16 +29,16 @@ def _kind(index: int) -> UpdateType:
     return UpdateType.LEAF if index else UpdateType.KEY
 
 
-def _pilot(costs: list[int], qindex: int = 100, shift: int = 0) -> Pilot:
+def _probe(costs: list[int], qindex: int = 100, shift: int = 0) -> ProbeRecord:
     frames = [
-        PilotFrame(_kind(i), i, True, qindex, qindex + shift, bits) for i, bits in enumerate(costs)
+        ProbeFrame(_kind(i), i, True, qindex, qindex + shift, bits) for i, bits in enumerate(costs)
     ]
-    return Pilot(tuple(frames), dict(enumerate(frames)), shift, 0)
+    return ProbeRecord(tuple(frames), dict(enumerate(frames)), shift, 0)
 
 
 def _fly(costs: list[int], slope: float, dearer: float) -> tuple[float, list[int]]:
     """Encodes that follow a law of bits: overshoot and the steps."""
-    feedback = PilotedFeedback(BUDGET, _pilot(costs), len(costs), PIXELS)
+    feedback = ProbeRateController(BUDGET, _probe(costs), len(costs), PIXELS)
     spent, steps = 0.0, []
     for index, bits in enumerate(costs):
         info = _info(index, _kind(index))
@@ -64,18 +64,18 @@ def test_it_lands_whatever_the_law_of_bits(factor: float, slope: float) -> None:
         assert np.sign(steps[5]) == np.sign(over)
 
 
-def test_a_pilot_on_target_is_left_alone() -> None:
+def test_a_probe_on_target_is_left_alone() -> None:
     overshoot, steps = _fly([2222] * 100, 1 / 28, 0.9)  # last passes are that much cheaper
     assert abs(overshoot) < 0.01
     assert max(map(abs, steps)) <= 3
 
 
 @given(octaves=st.floats(-2.5, 2.5), shift=st.integers(-20, 20))
-def test_a_pilot_far_from_its_target_is_flown_again_on_it(octaves: float, shift: int) -> None:
+def test_a_probe_far_from_its_target_is_run_again_on_it(octaves: float, shift: int) -> None:
     bits = round(BUDGET * 2**octaves)
-    pilot = _pilot([bits] * 60, shift=shift)
-    step = next_flight(pilot, BUDGET, 60, PIXELS)
-    first = PilotedFeedback(BUDGET, pilot, 60, PIXELS).step(_info(0, UpdateType.KEY))
+    probe = _probe([bits] * 60, shift=shift)
+    step = next_probe_step(probe, BUDGET, 60, PIXELS)
+    first = ProbeRateController(BUDGET, probe, 60, PIXELS).step(_info(0, UpdateType.KEY))
     way = shift + round(0.75 * (first - shift))
     assert step == (way if abs(first - shift) >= 20 else None)
     if abs(octaves) < 0.15:
@@ -84,20 +84,20 @@ def test_a_pilot_far_from_its_target_is_flown_again_on_it(octaves: float, shift:
         assert step is not None and (step > shift) == (octaves > 0)
 
 
-def test_the_step_stays_where_it_was_right_however_far_from_the_pilot() -> None:
-    """Half of the pilot's bits are asked for; hidden frames are paid for before the rest."""
+def test_the_step_stays_where_it_was_right_however_far_from_the_probe() -> None:
+    """Half of the probe's bits are asked for; hidden frames are paid for before the rest."""
     spent, steps = 0.0, []
     kinds = [UpdateType.KEY, *([UpdateType.ARF, *[UpdateType.LEAF] * 9] * 15)]
     bits = [40000 if k is UpdateType.KEY else 12000 if k is UpdateType.ARF else 2500 for k in kinds]
     shown = [k is not UpdateType.ARF for k in kinds]
     shows = np.cumsum([0, *shown])[:-1].tolist()
     frames = [
-        PilotFrame(kind, show, is_shown, 60, 60, cost)
+        ProbeFrame(kind, show, is_shown, 60, 60, cost)
         for kind, show, is_shown, cost in zip(kinds, shows, shown, bits, strict=True)
     ]
-    pilot = Pilot(tuple(frames), dict(enumerate(frames)), 0, 0)
+    probe = ProbeRecord(tuple(frames), dict(enumerate(frames)), 0, 0)
     budget = 0.5 * sum(bits) / sum(shown)
-    feedback = PilotedFeedback(budget, pilot, sum(shown), PIXELS)
+    feedback = ProbeRateController(budget, probe, sum(shown), PIXELS)
     law = {UpdateType.KEY: 0.7, UpdateType.ARF: 0.85, UpdateType.LEAF: 1.35}
     for index, (kind, show) in enumerate(zip(kinds, shows, strict=True)):
         info = FrameInfo(
@@ -127,7 +127,7 @@ def test_dear_frames_to_come_are_paid_for_from_the_start() -> None:
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40), st.integers(0, 255))
 def test_steps_are_bounded_whatever_frames_cost(costs: list[int], qindex: int) -> None:
-    feedback = PilotedFeedback(BUDGET, _pilot(costs, qindex), len(costs), PIXELS)
+    feedback = ProbeRateController(BUDGET, _probe(costs, qindex), len(costs), PIXELS)
     for index, bits in enumerate(costs):
         info = _info(index, _kind(index), qindex)
         step = feedback.step(info)
@@ -137,8 +137,8 @@ def test_steps_are_bounded_whatever_frames_cost(costs: list[int], qindex: int) -
     assert isinstance(feedback.step(info), int)  # after the last frame
 
 
-def test_the_pilots_own_shift_is_one_for_all_frames() -> None:
-    shift = PilotShift(BUDGET, PIXELS)
+def test_the_probes_own_shift_is_one_for_all_frames() -> None:
+    shift = ProbeShift(BUDGET, PIXELS)
     first = shift.step(_info(0, UpdateType.KEY, 150))
-    assert first > 0 > PilotShift(BUDGET, PIXELS).step(_info(0, UpdateType.KEY, 20))
+    assert first > 0 > ProbeShift(BUDGET, PIXELS).step(_info(0, UpdateType.KEY, 20))
     assert shift.step(_info(1, UpdateType.LEAF, 20)) == first

@@ -16,15 +16,15 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import AnchorPolicy, VbrPolicy
-from muzero_rc.env.control.frame_speed import Repeat, repeat_price
-from muzero_rc.env.control.probe_record import Pilot
+from muzero_rc.env.control.baselines import BaseQindexPolicy, VbrPolicy
+from muzero_rc.env.control.frame_speed import ShowExisting, show_existing_price
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.passes.pipeline import Rollout, rollout
-from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.types import SHOW_BITS, FrameInfo, FrameResult, UpdateType
 
 WIDTH, HEIGHT, FRAMES = 176, 144, 60
-THREE = EncoderSettings(target_kbps=40, speed=5, effort="layered", passes=3)
+THREE = EncoderSettings(target_kbps=40, speed=5, speed_profile="hierarchical", passes=3)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def creeping() -> Clip:
 
 def _steps(
     clip: Clip,
-    repeat: Repeat,
+    repeat: ShowExisting,
     of: Container[UpdateType] = tuple(UpdateType),
     price: float = 0.0,
     change: float = 0.0,
@@ -68,8 +68,10 @@ def _steps(
     with EncoderSession(clip, settings, output=output) as encoder:
         steps = []
         while (info := encoder.next()) is not None:
-            how = repeat if info.update_type in of else Repeat.NEVER
-            encoder._native.submit(90, repeat=int(how), repeat_price=price, repeat_change=change)
+            how = repeat if info.update_type in of else ShowExisting.NEVER
+            encoder._native.submit(
+                90, repeat=int(how), show_existing_price=price, show_existing_change=change
+            )
             steps.append((info, encoder.result()))
         encoder.finish()
         return steps, [result for result in encoder.results if result.qindex < 0]
@@ -97,9 +99,9 @@ def test_what_is_decoded_is_what_the_encoder_says(
 ) -> None:
     settings = THREE.replace(auto_alt_ref=auto_alt_ref, frame_parallel=frame_parallel)
     path = tmp_path / "out.ivf"
-    done = rollout(screen, settings, AnchorPolicy(), output=path)
+    done = rollout(screen, settings, BaseQindexPolicy(), output=path)
     results = [result for info, result in done.frames if info is not None]
-    assert sum(result.repeated for result in results) > FRAMES // 3
+    assert sum(result.shows_existing for result in results) > FRAMES // 3
     if auto_alt_ref == 6:
         assert any(not result.shown and result.bits == 0 for result in results)
     source = np.stack([screen.frame(index) for index in range(FRAMES)]).astype(np.int64)
@@ -109,11 +111,11 @@ def test_what_is_decoded_is_what_the_encoder_says(
 
 
 def test_only_leaf_frames_and_references_below_the_base_are_repeated(screen: Clip) -> None:
-    steps, uncoded = _steps(screen, Repeat.ALWAYS)
+    steps, uncoded = _steps(screen, ShowExisting.ALWAYS)
     for info, result in steps:
         below = info.update_type is UpdateType.ARF and info.layer_depth > 1
-        assert result.repeated == (below or info.update_type is UpdateType.LEAF)
-        if result.repeated:
+        assert result.shows_existing == (below or info.update_type is UpdateType.LEAF)
+        if result.shows_existing:
             assert result.bits == (SHOW_BITS if info.shown else 0)
             blocks = result.skip_blocks
             assert blocks == result.inter_blocks > 0 == result.intra_blocks
@@ -123,9 +125,9 @@ def test_only_leaf_frames_and_references_below_the_base_are_repeated(screen: Cli
 
 def test_a_frame_is_repeated_where_it_costs_less(screen: Clip) -> None:
     """Both sides go the same way up to the first frame that is repeated."""
-    coded, _ = _steps(screen, Repeat.NEVER)
-    chosen, _ = _steps(screen, Repeat.CHEAPER, of=[UpdateType.LEAF])
-    first = next(i for i, (_, result) in enumerate(chosen) if result.repeated)
+    coded, _ = _steps(screen, ShowExisting.NEVER)
+    chosen, _ = _steps(screen, ShowExisting.CHEAPER, of=[UpdateType.LEAF])
+    first = next(i for i, (_, result) in enumerate(chosen) if result.shows_existing)
     assert [(r.bits, r.sse) for _, r in coded[:first]] == [
         (r.bits, r.sse) for _, r in chosen[:first]
     ]
@@ -136,19 +138,19 @@ def test_a_frame_is_repeated_where_it_costs_less(screen: Clip) -> None:
     multiplier = 1.25 * (4.15 + 0.001 * 90) * step**2 / (128 * 16)
     saved = own.bits - SHOW_BITS
     assert sum(other.sse) - sum(own.sse) <= multiplier * saved
-    repeated = sum(result.repeated for _, result in chosen)
+    shows_existing = sum(result.shows_existing for _, result in chosen)
     less = sum(r.bits for _, r in coded) - sum(r.bits for _, r in chosen)
-    assert less > 64 * repeated > 0
+    assert less > 64 * shows_existing > 0
 
 
 def test_what_loses_more_than_its_price_is_coded(screen: Clip) -> None:
     """At next to no dB for a bit nothing is repeated but what loses none."""
-    free, _ = _steps(screen, Repeat.CHEAPER)
-    priced, _ = _steps(screen, Repeat.CHEAPER, price=1e-9)
-    never, _ = _steps(screen, Repeat.NEVER)
-    count = [sum(result.repeated for _, result in steps) for steps in (free, priced, never)]
+    free, _ = _steps(screen, ShowExisting.CHEAPER)
+    priced, _ = _steps(screen, ShowExisting.CHEAPER, price=1e-9)
+    never, _ = _steps(screen, ShowExisting.NEVER)
+    count = [sum(result.shows_existing for _, result in steps) for steps in (free, priced, never)]
     assert count[0] > count[1] >= count[2] == 0
-    assert repeat_price(1000.0) * 1000.0 == pytest.approx(3.5 / math.log(2.0))
+    assert show_existing_price(1000.0) * 1000.0 == pytest.approx(3.5 / math.log(2.0))
 
 
 def _largest_change(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
@@ -163,10 +165,10 @@ def test_what_would_be_seen_to_stand_still_is_coded(creeping: Clip, tmp_path: Pa
     limit = 2.0
     leaf = [UpdateType.LEAF]
     paths = [tmp_path / f"{name}.ivf" for name in ("free", "limited", "never")]
-    free, _ = _steps(creeping, Repeat.CHEAPER, of=leaf, output=paths[0])
-    limited, _ = _steps(creeping, Repeat.CHEAPER, of=leaf, change=limit, output=paths[1])
-    never, _ = _steps(creeping, Repeat.NEVER, output=paths[2])
-    count = [sum(result.repeated for _, result in steps) for steps in (free, limited, never)]
+    free, _ = _steps(creeping, ShowExisting.CHEAPER, of=leaf, output=paths[0])
+    limited, _ = _steps(creeping, ShowExisting.CHEAPER, of=leaf, change=limit, output=paths[1])
+    never, _ = _steps(creeping, ShowExisting.NEVER, output=paths[2])
+    count = [sum(result.shows_existing for _, result in steps) for steps in (free, limited, never)]
     assert count[0] > count[1] > count[2] == 0
     shown = [_decoded(path, creeping) for path in paths]
     for one, a, other, b, more in (
@@ -176,7 +178,7 @@ def test_what_would_be_seen_to_stand_still_is_coded(creeping: Clip, tmp_path: Pa
         at = next(
             info.show_index
             for (info, mine), (_, theirs) in zip(one, other, strict=True)
-            if mine.repeated > theirs.repeated
+            if mine.shows_existing > theirs.shows_existing
         )
         assert (_largest_change(a[at], b[at]) > limit) == more
 
@@ -189,42 +191,51 @@ def test_any_size_is_compared(width: int, height: int) -> None:
     chroma = np.full(2 * ((width + 1) // 2) * ((height + 1) // 2), 128, np.uint8)
     frames = np.tile(np.concatenate([luma, chroma]), (FRAMES, 1))
     still = Clip.from_frames(frames, width, height, fps=25)
-    done = rollout(still, THREE.replace(target_kbps=5), AnchorPolicy())
-    assert sum(result.repeated for _, result in done.frames) > FRAMES // 3
+    done = rollout(still, THREE.replace(target_kbps=5), BaseQindexPolicy())
+    assert sum(result.shows_existing for _, result in done.frames) > FRAMES // 3
 
 
 def test_what_moves_is_coded(carphone: Clip) -> None:
-    done = rollout(carphone, THREE.replace(target_kbps=300), AnchorPolicy())
-    assert not any(result.repeated for _, result in done.frames)
+    done = rollout(carphone, THREE.replace(target_kbps=300), BaseQindexPolicy())
+    assert not any(result.shows_existing for _, result in done.frames)
 
 
-def test_what_the_pilot_repeated_is_not_coded_again(screen: Clip) -> None:
-    pilot = Pilot.of(fly_pilot(screen, THREE, first_pass(screen, THREE)))
-    done = rollout(screen, THREE, AnchorPolicy(), pilot=pilot)
-    repeated = {index for index, frame in pilot.coded.items() if frame.repeated}
-    assert len(repeated) > FRAMES // 3
+def test_what_the_probe_repeated_is_not_coded_again(screen: Clip) -> None:
+    probe = ProbeRecord.of(run_probes(screen, THREE, first_pass(screen, THREE)))
+    done = rollout(screen, THREE, BaseQindexPolicy(), probe=probe)
+    shows_existing = {index for index, frame in probe.coded.items() if frame.shows_existing}
+    assert len(shows_existing) > FRAMES // 3
     found = {info.coding_index: result for info, result in done.frames if info is not None}
-    assert all(found[index].repeated for index in repeated)
+    assert all(found[index].shows_existing for index in shows_existing)
     # And with the same plan, though neither encode has learned from those.
     for info, _ in done.frames:
         if info is not None:
-            twin = pilot.twin(info)
-            assert twin is not None and twin.proposal_qindex == info.proposal_qindex
+            matching_frame = probe.matching_frame(info)
+            assert (
+                matching_frame is not None
+                and matching_frame.proposal_qindex == info.proposal_qindex
+            )
 
 
 def test_libvpx_by_itself_repeats_nothing(screen: Clip) -> None:
-    for settings in (THREE, THREE.replace(passes=2), THREE.replace(effort="even", passes=2)):
+    for settings in (
+        THREE,
+        THREE.replace(passes=2),
+        THREE.replace(speed_profile="uniform", passes=2),
+    ):
         done = rollout(screen, settings, VbrPolicy())
-        assert not any(result.repeated for _, result in done.frames)
-    even = rollout(screen, THREE.replace(effort="even", passes=2), AnchorPolicy())
-    assert not any(result.repeated for _, result in even.frames)
+        assert not any(result.shows_existing for _, result in done.frames)
+    even = rollout(screen, THREE.replace(speed_profile="uniform", passes=2), BaseQindexPolicy())
+    assert not any(result.shows_existing for _, result in even.frames)
 
 
 def test_repeats_save_bits_and_land(screen: Clip) -> None:
     tight = THREE.replace(target_kbps=20)
-    done = rollout(screen, tight, AnchorPolicy(), insist=True)
-    without = rollout(screen, tight.replace(repeats=False), AnchorPolicy(), insist=True)
-    assert not any(result.repeated for _, result in without.frames)
+    done = rollout(screen, tight, BaseQindexPolicy(), retry_off_target=True)
+    without = rollout(
+        screen, tight.replace(show_existing=False), BaseQindexPolicy(), retry_off_target=True
+    )
+    assert not any(result.shows_existing for _, result in without.frames)
     assert done.score.psnr_avg > without.score.psnr_avg + 0.5
     assert abs(done.score.overshoot) < 0.03
 
@@ -232,10 +243,10 @@ def test_repeats_save_bits_and_land(screen: Clip) -> None:
 def test_a_rollout_keeps_to_the_visible_change(
     creeping: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def repeated() -> int:
-        done = rollout(creeping, THREE.replace(target_kbps=12), AnchorPolicy())
-        return sum(result.repeated for _, result in done.frames)
+    def shows_existing() -> int:
+        done = rollout(creeping, THREE.replace(target_kbps=12), BaseQindexPolicy())
+        return sum(result.shows_existing for _, result in done.frames)
 
-    as_it_is = repeated()
-    monkeypatch.setattr(session, "REPEAT_CHANGE", 0.5)
-    assert repeated() < as_it_is
+    as_it_is = shows_existing()
+    monkeypatch.setattr(session, "SHOW_EXISTING_CHANGE", 0.5)
+    assert shows_existing() < as_it_is

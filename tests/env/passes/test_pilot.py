@@ -1,4 +1,4 @@
-"""Three passes: a plan that does not react, proposals told by the pilot, and the landing."""
+"""Three passes: a plan that does not react, proposals told by the probe, and the landing."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import AnchorPolicy, ConstantPolicy, VbrPolicy
+from muzero_rc.env.control.baselines import BaseQindexPolicy, ConstantPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import frame_search, stream_speed
-from muzero_rc.env.control.probe_record import Pilot, needs_pilot, pilot_settings
+from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe, probe_settings
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.env.passes.probe import fly_pilot
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
 
-THREE = EncoderSettings(target_kbps=80, speed=5, effort="layered", passes=3)
+THREE = EncoderSettings(target_kbps=80, speed=5, speed_profile="hierarchical", passes=3)
 
 
 class _Shifted:
@@ -46,15 +46,17 @@ class _Splurging:
 
     def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         late = np.array([o.show_index >= 0.8 * len(o.clip) for o in observations])
-        base = np.array([o.anchor_qindex for o in observations])
+        base = np.array([o.base_qindex for o in observations])
         return np.clip(base - 60 * late, 0, 255).astype(np.int32)
 
 
-def _proposals(clip: Clip, settings: EncoderSettings, by: int, pilot: Pilot | None) -> list[int]:
+def _proposals(
+    clip: Clip, settings: EncoderSettings, by: int, probe: ProbeRecord | None
+) -> list[int]:
     """What libvpx proposes while a policy does something else."""
     found = []
     stats = first_pass(clip, settings)
-    with EncoderSession(clip, settings, first_pass=stats, pilot=pilot) as session:
+    with EncoderSession(clip, settings, first_pass=stats, probe=probe) as session:
         while (info := session.next()) is not None:
             found.append(info.proposal_qindex)
             sign = 1 if info.coding_index % 2 else -1
@@ -64,36 +66,36 @@ def _proposals(clip: Clip, settings: EncoderSettings, by: int, pilot: Pilot | No
 
 
 @pytest.mark.parametrize("speed", [1, 5])
-def test_the_last_pass_has_the_pilots_proposals(carphone: Clip, speed: int) -> None:
+def test_the_last_pass_has_the_probes_proposals(carphone: Clip, speed: int) -> None:
     settings = THREE.replace(speed=speed)
-    pilot = Pilot.of(fly_pilot(carphone, settings, first_pass(carphone, settings)))
-    flown = [frame.proposal_qindex for frame in pilot.coded.values()]
+    probe = ProbeRecord.of(run_probes(carphone, settings, first_pass(carphone, settings)))
+    run = [frame.proposal_qindex for frame in probe.coded.values()]
     for by in (0, 30):
-        assert _proposals(carphone, settings, by, pilot) == flown
+        assert _proposals(carphone, settings, by, probe) == run
     # Not so with two passes: there the plan answers to what was done.
     two = settings.replace(passes=2)
     assert _proposals(carphone, two, 0, None) != _proposals(carphone, two, 30, None)
 
 
-def test_every_frame_finds_its_twin(carphone: Clip) -> None:
+def test_every_frame_finds_its_matching_frame(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
-    pilot = Pilot.of(fly_pilot(carphone, THREE, stats))
-    assert sum(frame.shown for frame in pilot.frames) == carphone.num_frames
-    with EncoderSession(carphone, THREE, first_pass=stats, pilot=pilot) as session:
+    probe = ProbeRecord.of(run_probes(carphone, THREE, stats))
+    assert sum(frame.shown for frame in probe.frames) == carphone.num_frames
+    with EncoderSession(carphone, THREE, first_pass=stats, probe=probe) as session:
         while (info := session.next()) is not None:
-            twin = pilot.twin(info)
-            assert twin is not None and twin.update_type is info.update_type
+            matching_frame = probe.matching_frame(info)
+            assert matching_frame is not None and matching_frame.update_type is info.update_type
             session.encode(info.proposal_qindex)
         session.finish()
 
 
-def test_a_pilot_of_something_else_is_told_apart(carphone: Clip) -> None:
+def test_a_probe_of_something_else_is_told_apart(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
-    pilot = Pilot.of(fly_pilot(carphone, THREE.replace(auto_alt_ref=0), stats))
-    with EncoderSession(carphone, THREE, first_pass=stats, pilot=pilot) as session:
+    probe = ProbeRecord.of(run_probes(carphone, THREE.replace(auto_alt_ref=0), stats))
+    with EncoderSession(carphone, THREE, first_pass=stats, probe=probe) as session:
         missing = 0
         while (info := session.next()) is not None:
-            missing += pilot.twin(info) is None
+            missing += probe.matching_frame(info) is None
             session.encode(info.proposal_qindex)
         session.finish()
     assert missing > 10
@@ -104,20 +106,20 @@ def test_three_passes_land_where_two_do_not(carphone: Clip) -> None:
     for passes in (2, 3):
         for kbps in (25, 80, 300):
             settings = THREE.replace(target_kbps=kbps, passes=passes)
-            score = rollout(carphone, settings, AnchorPolicy()).score
+            score = rollout(carphone, settings, BaseQindexPolicy()).score
             missed[passes].append(abs(score.overshoot))
     assert max(missed[3]) < 0.02
     assert np.mean(missed[3]) < 0.5 * np.mean(missed[2])
 
 
-def test_a_pilot_far_off_is_flown_again_nearer(carphone: Clip) -> None:
+def test_a_probe_far_off_is_run_again_nearer(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
     seen: list[FrameResult] = []
     settings = THREE.replace(target_kbps=6)
-    far = Pilot.of(fly_pilot(carphone, settings, stats, on_frame=seen.append))
+    far = ProbeRecord.of(run_probes(carphone, settings, stats, on_frame=seen.append))
     again = [r.show_index for r in seen if r.shown]
     assert again == [*range(carphone.num_frames)] * 2
-    spent = [sum(r.bits for r in flight) for flight in (seen[: len(seen) // 2], seen)]
+    spent = [sum(r.bits for r in probe_encode) for probe_encode in (seen[: len(seen) // 2], seen)]
     budget = settings.target_kbps * 1000.0 * carphone.duration_s
     assert abs(spent[1] - spent[0] - budget) < abs(spent[0] - budget)
     # Each frame is as far from the proposals as all others, where the range allows it.
@@ -130,24 +132,26 @@ def test_an_encode_off_its_target_is_made_again(carphone: Clip, tmp_path: Path) 
     assert once.score.overshoot > 0.03
     seen: list[FrameResult] = []
     output = tmp_path / "out.ivf"
-    again = rollout(carphone, THREE, _Splurging(), insist=True, output=output, on_frame=seen.append)
+    again = rollout(
+        carphone, THREE, _Splurging(), retry_off_target=True, output=output, on_frame=seen.append
+    )
     assert abs(again.score.overshoot) < 0.01
     shown = sum(frame.shown for frame in seen)
     assert shown in (2 * carphone.num_frames, 3 * carphone.num_frames)
     assert [path.name for path in tmp_path.iterdir()] == ["out.ivf"]
     assert again.stream.path == output and again.stream.size_bytes < output.stat().st_size
-    in_memory = rollout(carphone, THREE, _Splurging(), insist=True)
+    in_memory = rollout(carphone, THREE, _Splurging(), retry_off_target=True)
     assert in_memory.stream.sha256 == again.stream.sha256
 
 
-@pytest.mark.parametrize("policy", [AnchorPolicy(), VbrPolicy(), ConstantPolicy(40)])
+@pytest.mark.parametrize("policy", [BaseQindexPolicy(), VbrPolicy(), ConstantPolicy(40)])
 def test_what_cannot_be_mended_is_kept(
-    carphone: Clip, tmp_path: Path, policy: AnchorPolicy | VbrPolicy | ConstantPolicy
+    carphone: Clip, tmp_path: Path, policy: BaseQindexPolicy | VbrPolicy | ConstantPolicy
 ) -> None:
     once = rollout(carphone, THREE, policy)
     output = tmp_path / "out.ivf"
-    insisted = rollout(carphone, THREE, policy, insist=True, output=output)
-    assert insisted.stream.sha256 == once.stream.sha256
+    retried = rollout(carphone, THREE, policy, retry_off_target=True, output=output)
+    assert retried.stream.sha256 == once.stream.sha256
     assert [path.name for path in tmp_path.iterdir()] == ["out.ivf"]
 
 
@@ -160,37 +164,37 @@ def test_vbr_is_the_same_with_three_passes(carphone: Clip) -> None:
 def test_it_repeats_itself(carphone: Clip) -> None:
     first, second = (rollout(carphone, THREE, _Shifted(9)) for _ in range(2))
     assert first.stream.sha256 == second.stream.sha256
-    assert first.pilot_seconds > 0
+    assert first.probe_seconds > 0
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_clips_of_few_frames(carphone_path: Path, frames: int) -> None:
     clip = Clip.load(carphone_path, max_frames=frames)
-    assert rollout(clip, THREE, AnchorPolicy()).score.shown_frames == frames
+    assert rollout(clip, THREE, BaseQindexPolicy()).score.shown_frames == frames
 
 
-def test_the_environment_flies_a_pilot(carphone_path: Path) -> None:
+def test_the_environment_runs_a_probe(carphone_path: Path) -> None:
     env = VP9RateControlEnv([carphone_path], 80, max_frames=20, speed=5, passes=3)
     try:
         observation, _ = env.reset(seed=0)
-        assert env.observation.rate_step != 0  # with two passes there is nothing to know yet
+        assert env.observation.rate_offset != 0  # with two passes there is nothing to know yet
         assert observation["frame"].shape
     finally:
         env.close()
 
 
-def test_who_needs_a_pilot() -> None:
-    assert needs_pilot(THREE)
-    assert not needs_pilot(pilot_settings(THREE))
-    assert not needs_pilot(THREE.replace(passes=2)) and not needs_pilot(THREE.replace(passes=0))
+def test_who_needs_a_probe() -> None:
+    assert needs_probe(THREE)
+    assert not needs_probe(probe_settings(THREE))
+    assert not needs_probe(THREE.replace(passes=2)) and not needs_probe(THREE.replace(passes=0))
     with pytest.raises(InputError, match="passes must be 2, 3"):
         THREE.replace(passes=4)
 
 
-def test_a_pilot_is_quick_but_plans_like_the_last_pass() -> None:
-    assert stream_speed("pilot", 1) == stream_speed("layered", 1) == 1
+def test_a_probe_is_quick_but_plans_like_the_last_pass() -> None:
+    assert stream_speed("probe", 1) == stream_speed("hierarchical", 1) == 1
     info = _some_key()
-    assert frame_search("pilot", 1, info).speed > frame_search("layered", 1, info).speed
+    assert frame_search("probe", 1, info).speed > frame_search("hierarchical", 1, info).speed
 
 
 def _some_key() -> FrameInfo:
@@ -202,13 +206,13 @@ def test_constant_policies_are_untouched_by_the_steps(carphone: Clip) -> None:
     assert set(done.qindexes) == {120}
 
 
-def test_a_pilot_that_was_flown_already_is_not_flown_again(carphone: Clip) -> None:
-    pilot = Pilot.of(fly_pilot(carphone, THREE, first_pass(carphone, THREE)))
+def test_a_probe_that_was_run_already_is_not_run_again(carphone: Clip) -> None:
+    probe = ProbeRecord.of(run_probes(carphone, THREE, first_pass(carphone, THREE)))
     seen: list[object] = []
-    given = rollout(carphone, THREE, AnchorPolicy(), pilot=pilot, on_pilot_frame=seen.append)
-    flown = rollout(carphone, THREE, AnchorPolicy(), on_pilot_frame=seen.append)
-    assert given.stream.sha256 == flown.stream.sha256
-    assert len(seen) == len(pilot.frames)  # of the second alone
+    given = rollout(carphone, THREE, BaseQindexPolicy(), probe=probe, on_probe_frame=seen.append)
+    run = rollout(carphone, THREE, BaseQindexPolicy(), on_probe_frame=seen.append)
+    assert given.stream.sha256 == run.stream.sha256
+    assert len(seen) == len(probe.frames)  # of the second alone
     two = THREE.replace(passes=2)
-    with_two = rollout(carphone, two, AnchorPolicy(), pilot=pilot)
-    assert with_two.stream.sha256 == rollout(carphone, two, AnchorPolicy()).stream.sha256
+    with_two = rollout(carphone, two, BaseQindexPolicy(), probe=probe)
+    assert with_two.stream.sha256 == rollout(carphone, two, BaseQindexPolicy()).stream.sha256
