@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.types import NUM_QINDEX, Observation, UpdateType
+from muzero_rc.types import NUM_QINDEX, Observation, QindexPolicy, UpdateType
 
 __all__ = [
     "KIND_STEPS",
@@ -194,7 +194,7 @@ class AdvantageModel:
         return (moved - side(example.base_features, example.base_steps)) / example.shown_frames
 
 
-class AdvantagePolicy:
+class AdvantagePolicy(QindexPolicy):
     """The teacher: libvpx's proposal, brought back to the budget, plus the best step."""
 
     name = "teacher"
@@ -203,7 +203,7 @@ class AdvantagePolicy:
         """Takes a model; unfitted it knows the steps of kinds."""
         self._model = model
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """qindex for each observation. [B] int32."""
         steps = self._model.best_steps(np.stack([advantage_features(o) for o in observations]))
         anchors = np.array([o.base_qindex for o in observations])

@@ -23,7 +23,7 @@ from muzero_rc.agents.muzero.networks import Params, parameter_shapes
 from muzero_rc.agents.tokens import Tokenizer
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
-from muzero_rc.types import NUM_QINDEX, Observation
+from muzero_rc.types import NUM_QINDEX, Observation, QindexPolicy
 
 __all__ = [
     "POLICY_FORMAT",
@@ -63,7 +63,7 @@ class Decisions:
     priors: npt.NDArray[np.float32]
 
 
-class AgentPolicy:
+class AgentPolicy(QindexPolicy):
     """The networks, with or without search, answering "which qindex".
 
     Batches are padded to a power of two (or to `batch_size`), so that only few sizes
@@ -156,7 +156,7 @@ class AgentPolicy:
         """Takes newer parameters of the same networks; nothing is compiled again."""
         self._params = jax.device_put(params)
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """A qindex 0..255 for each observation; details are in `last`.
 
         Args:

@@ -24,7 +24,7 @@ from common import print_table, sample_clip
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.policies.registry import make_policy, prepare, shipped_policy_path, warm_up
 

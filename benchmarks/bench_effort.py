@@ -22,9 +22,9 @@ from common import clip_parser, of_each_clip, print_table
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control import frame_speed as speed_profile
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.evaluation.measure.bd_rate import bd_rate
 from muzero_rc.types import EpisodeScore, Policy

@@ -30,12 +30,12 @@ from common import print_table, sample_clip
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.codec.session import EncoderSession, encode_plain, wait_any
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.gym.vector_env import VP9RateControlVectorEnv
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.types import EpisodeScore
 
 
@@ -95,7 +95,7 @@ class TrialRunner:
         waiting = []
         for _ in range(count):
             session = EncoderSession(self.clip, self.settings, first_pass=self.stats)
-            waiting.append((session, Episode(self.clip, self.settings, self.stats, session)))
+            waiting.append((session, Stepper(self.clip, self.settings, self.stats, session)))
         decide = ProposalPolicy().decide
         for _, episode in waiting:
             episode.submit(int(decide([episode.observe()])[0]))

@@ -35,11 +35,11 @@ from common import clip_parser, of_each_clip, print_table
 from muzero_rc.env.codec import session
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control import frame_speed as speed_profile
 from muzero_rc.env.control import gop as gops
 from muzero_rc.env.control.baselines import ConstantPolicy, VbrPolicy
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.policies.registry import make_policy

@@ -33,8 +33,8 @@ from muzero_rc.agents.muzero.networks import initial_params, make_networks
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.muzero.support import two_hot
 from muzero_rc.agents.muzero.targets import Batch
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
 from muzero_rc.training.config import PRESETS
 
@@ -45,7 +45,7 @@ def _trajectory(seed: int, config: AgentConfig) -> Trajectory:
     backend, clip = ModelBackend(), ModelClip(seed=seed, num_frames=60)
     settings = EncoderSettings(target_kbps=500)
     stats = backend.first_pass(clip, settings)
-    episode = Episode(clip, settings, stats, backend.open(clip, settings, stats))
+    episode = Stepper.open(backend, clip, settings, stats)
     recorder = EpisodeRecorder(config.network.action_frame)
     while episode.info is not None:
         observation = episode.observe()

@@ -33,7 +33,7 @@ from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.agents.tokens import ClipTokens, Tokenizer
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, BlockWriter, block_grid
 from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -137,12 +137,12 @@ def _cost(policy: AgentPolicy, clip: MadeUpClip, decisions: int) -> Cost:
         tracemalloc.stop()
         del held_tokens
         tokenizer = Tokenizer(config)
-        policy.decide([builder.observe(_info(start))])  # compiles
+        policy.qindexes([builder.observe(_info(start))])  # compiles
         tokenizer.batch([builder.observe(_info(start))])
         whole, tokens = [], []
         for index in range(start, start + decisions):
             begun = time.perf_counter()
-            policy.decide([builder.observe(_info(index))])
+            policy.qindexes([builder.observe(_info(index))])
             decided = time.perf_counter()
             tokenizer.batch([builder.observe(_info(index))])
             tokens.append(time.perf_counter() - decided)

@@ -27,7 +27,7 @@ from pathlib import Path
 from common import print_table, sample_clip
 
 from muzero_rc.encode.film import EncodeReport, Progress, encode
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import MuzeroRcError
 from muzero_rc.evaluation.measure.quality import clip_quality
 from muzero_rc.policies.registry import make_policy

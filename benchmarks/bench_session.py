@@ -21,7 +21,7 @@ from common import print_table, sample_clip
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.codec.session import EncodedStream, EncoderSession, encode_plain
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 
 P = ParamSpec("P")
 

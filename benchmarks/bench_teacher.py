@@ -21,8 +21,8 @@ from common import print_table, sample_clip
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.types import EpisodeScore, Policy

@@ -14,8 +14,8 @@ from typing import TypeVar
 from rich import box
 from rich.table import Table
 
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
 from muzero_rc.evaluation.report.table import make_console
 from muzero_rc.types import Observation
@@ -75,6 +75,6 @@ def observations_of_the_model(count: int) -> list[Observation]:
         clip = ModelClip(seed=seed, num_frames=60)
         settings = EncoderSettings(target_kbps=500)
         stats = backend.first_pass(clip, settings)
-        episode = Episode(clip, settings, stats, backend.open(clip, settings, stats))
+        episode = Stepper.open(backend, clip, settings, stats)
         found.append(episode.observe())
     return found

@@ -18,7 +18,7 @@ import numpy as np
 
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.policy import POLICY_VERSION, read_policy
-from muzero_rc.env.codec.settings import modern_settings
+from muzero_rc.env.control.settings import modern_settings
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.training.command import train_command

@@ -9,23 +9,38 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.errors import InputError
+
 __all__ = [
+    "FROZEN",
     "KEEP",
     "MAX_PSNR_DB",
     "NUM_QINDEX",
     "SHOW_BITS",
+    "STREAM_SPEED",
+    "EncodeLog",
     "EpisodeScore",
+    "FrameDecision",
     "FrameInfo",
+    "FrameRecord",
     "FrameResult",
+    "FrameRole",
+    "GopLimits",
     "Observation",
     "Policy",
+    "PartitionHint",
+    "QindexPolicy",
+    "RateAccount",
+    "ShowExisting",
+    "SpeedFeatures",
     "UpdateType",
     "is_show_existing",
     "needs_blocks",
@@ -37,6 +52,9 @@ NUM_QINDEX = 256
 
 KEEP = -1
 """Decision that leaves the frame to libvpx: its own qindex and its own recode loop."""
+
+STREAM_SPEED = -1
+"""Speed of a frame that is coded at the stream's."""
 
 SHOW_BITS = 8
 """Bits of a frame that only shows an existing buffer; a coded one's header alone takes more."""
@@ -57,6 +75,51 @@ class UpdateType(enum.IntEnum):
     USE_BUF = 6
 
 
+class SpeedFeatures(enum.IntFlag):
+    """Shortcuts of its speed that a frame's search does not take; `vpx_rc_thorough`."""
+
+    NONE = 0
+    ALL_MODES = 1  # none is left out for how rarely it won
+    ALL_TRANSFORMS = 2  # of every size
+
+
+class ShowExisting(enum.IntEnum):
+    """Whether a reference may be shown in the place of a frame; `vpx_rc_repeat`.
+
+    Of a leaf frame or an alternate reference below the base; for others it changes nothing.
+    """
+
+    NEVER = 0
+    CHEAPER = 1  # where that costs less than the coded frame, by rate and distortion
+    ALWAYS = 2  # without coding the frame
+
+
+class FrameRole(enum.IntEnum):
+    """What a coded frame is for, as far as control goes by it."""
+
+    KEY = 0
+    BASE_ARF = 1  # the group's first alternate reference; golden frames too
+    SECOND_ARF = 2  # alternate references a layer below it
+    DEEPER_ARF = 3
+    OVERLAY = 4
+    LEAF = 5
+
+    @classmethod
+    def of(cls, update_type: UpdateType, layer_depth: int) -> FrameRole:
+        """The role of a frame of this type at this depth of the pyramid."""
+        match update_type:
+            case UpdateType.KEY:
+                return cls.KEY
+            case UpdateType.ARF | UpdateType.GOLDEN:
+                return (cls.BASE_ARF, cls.SECOND_ARF, cls.DEEPER_ARF)[
+                    min(max(layer_depth, 1), 3) - 1
+                ]
+            case UpdateType.OVERLAY | UpdateType.MID_OVERLAY:
+                return cls.OVERLAY
+            case _:
+                return cls.LEAF
+
+
 def is_show_existing(qindex: int, bits: int) -> bool:
     """Whether a reference took the place of a frame: nothing coded is as short.
 
@@ -75,6 +138,97 @@ def psnr_db(sse: float, samples: float, peak: float = 255.0) -> float:
     if sse <= 0:
         return MAX_PSNR_DB
     return min(10.0 * math.log10(samples * peak * peak / sse), MAX_PSNR_DB)
+
+
+class GopLimits(NamedTuple):
+    """Decision on groups of pictures: limits of those that start with a shown frame or after it.
+
+    Attributes:
+      first: the shown frame.
+      frames: most frames of a group, the frame that it starts with included; 0 leaves it to
+        libvpx, as does `layers`.
+      layers: most layers of alternate references.
+    """
+
+    first: int = 0
+    frames: int = 0
+    layers: int = 0
+
+
+class PartitionHint(NamedTuple):
+    """How superblocks were split in another encode; only sizes near that are searched.
+
+    Attributes:
+      packed: of all superblocks, as `FrameResult.partition` has it.
+      coarser: levels (64x64, 32x32, 16x16, 8x8) that blocks may be larger than there.
+      finer: and smaller.
+    """
+
+    packed: bytes
+    coarser: int
+    finer: int
+
+
+class RateAccount(NamedTuple):
+    """Libvpx's rate control takes the frame for as dear as planned.
+
+    Attributes:
+      model_qindex: with `model_bits` what its model of bits learns in the place of what the
+        frame really was, 0..255.
+      model_bits: likewise; 0 teaches it nothing.
+    """
+
+    model_qindex: int = -1
+    model_bits: int = 0
+
+
+FROZEN = RateAccount()
+"""The account of a frame that teaches libvpx's model of bits nothing else than it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDecision:
+    """How the encoder codes a frame; field for field the decision of the patched libvpx.
+
+    Attributes:
+      qindex: 0..255, or `KEEP` to leave it to libvpx, its recode loop included.
+      speed: `cpu-used` of this frame alone, 0..9, or `STREAM_SPEED`.
+      features: parts of the search that are done as at speed 0, whatever the speed.
+      show_existing: whether a reference may be shown in the frame's place.
+      show_existing_price: dB of PSNR that the frame may lose for each bit saved; 0 for any.
+      show_existing_change: mean levels of luma by which a 16x16 block may differ from the
+        frame as it was coded; 0 for any.
+      rate_account: None lets libvpx's rate control react to what the frame costs.
+      partition: None searches all block sizes.
+    """
+
+    qindex: int = KEEP
+    speed: int = STREAM_SPEED
+    features: SpeedFeatures = SpeedFeatures.NONE
+    show_existing: ShowExisting = ShowExisting.NEVER
+    show_existing_price: float = 0.0
+    show_existing_change: float = 0.0
+    rate_account: RateAccount | None = None
+    partition: PartitionHint | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.qindex == KEEP or 0 <= self.qindex < NUM_QINDEX):
+            raise InputError(f"qindex must be 0..{NUM_QINDEX - 1} or KEEP, not {self.qindex}")
+        if not STREAM_SPEED <= self.speed <= 9:
+            raise InputError(f"speed must be 0..9 or STREAM_SPEED, not {self.speed}")
+
+    def with_qindex(self, qindex: int) -> FrameDecision:
+        """The decision with another qindex.
+
+        `KEEP` leaves all of rate control to libvpx: its account and whether the frame is coded.
+
+        Raises:
+          InputError: not 0..255 or `KEEP`.
+        """
+        qindex = operator.index(qindex)
+        if qindex == KEEP:
+            return FrameDecision(KEEP, self.speed, self.features)
+        return replace(self, qindex=qindex)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +273,11 @@ class FrameInfo:
     boost: int
     tpl_intra_cost: int = 0
     tpl_mc_dep_cost: int = 0
+
+    @property
+    def role(self) -> FrameRole:
+        """What the frame is for."""
+        return FrameRole.of(self.update_type, self.layer_depth)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +361,75 @@ class EpisodeScore:
         return self.actual_kbps / self.target_kbps - 1.0
 
 
+class FrameRecord(NamedTuple):
+    """A frame of an encode.
+
+    Attributes:
+      info: its description; None for one that only shows an existing buffer.
+      decision: how it was asked to be coded; None likewise.
+      result: what came of it.
+    """
+
+    info: FrameInfo | None
+    decision: FrameDecision | None
+    result: FrameResult
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeLog:
+    """The one record of an encode: all decisions and all results.
+
+    With the clip, libvpx's settings and its first pass it gives the same bytes again.
+
+    Attributes:
+      frames: in coding order, frames that only show an existing buffer included.
+      size_bytes: of the stream's packets.
+      speed: `cpu-used` that libvpx was opened with.
+      gops: limits of groups of pictures, by the shown frame that they start with.
+    """
+
+    frames: Sequence[FrameRecord]
+    size_bytes: int
+    speed: int
+    gops: tuple[GopLimits, ...] = ()
+
+    @classmethod
+    def of_pairs(
+        cls,
+        pairs: Iterable[tuple[FrameInfo | None, FrameResult]],
+        size_bytes: int,
+        gops: tuple[GopLimits, ...] = (),
+    ) -> EncodeLog:
+        """The log of an encode whose decisions are not known."""
+        frames = tuple(FrameRecord(info, None, result) for info, result in pairs)
+        return cls(frames, size_bytes, STREAM_SPEED, gops)
+
+    @property
+    def results(self) -> list[FrameResult]:
+        """Results of all frames, in coding order."""
+        return [frame.result for frame in self.frames]
+
+    @property
+    def decisions(self) -> list[FrameDecision]:
+        """Decisions on the coded frames, in coding order."""
+        return [frame.decision for frame in self.frames if frame.decision is not None]
+
+    @property
+    def pairs(self) -> list[tuple[FrameInfo | None, FrameResult]]:
+        """Description and result of every frame, in coding order."""
+        return [(frame.info, frame.result) for frame in self.frames]
+
+    @property
+    def qindexes(self) -> list[int]:
+        """The qindex used for each coded frame, in coding order."""
+        return [frame.result.qindex for frame in self.frames if frame.info is not None]
+
+    @property
+    def superframe_index_bits(self) -> int:
+        """What the stream has beyond its frames: the indexes that join hidden to shown ones."""
+        return max(8 * self.size_bytes - sum(result.bits for result in self.results), 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What an agent sees before a decision; lengths vary, nothing is padded.
@@ -214,9 +442,9 @@ class Observation:
       globals: [GLOBAL_FEATURES] float32, target, budget and encoder settings.
       show_index: display index of the frame to code, a row of `clip`.
       proposal_qindex: libvpx's own qindex for the frame.
-      rate_offset: qindexes to add to it to come back to the budget, see env.landing.
+      rate_offset: qindexes to add to it to come back to the budget.
       reach: how far from `base_qindex` an agent may go; 0 where it has not learned
-        enough to be trusted, see env.landing.
+        enough to be trusted; masks of actions go by it.
       blocks: [T, rows, columns, BLOCK_FEATURES] float16, normalised first-pass statistics
         of every block; one array per clip; None if nobody asked for them.
     """
@@ -239,13 +467,48 @@ class Observation:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Answers "which qindex" for one or many sessions at a time."""
+    """Decides on frames, of one or of many encodes at a time."""
 
     name: str
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        """qindex 0..255, or `KEEP`, for each observation. [B] int32."""
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        """A decision for each observation.
+
+        Args:
+          observations: B of them.
+          base: the controller's proposals for the same frames; a policy adjusts them.
+        """
         ...
+
+
+class QindexPolicy:
+    """A policy that chooses the quantizer alone; all else is as the controller proposes."""
+
+    name = "qindex"
+
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """qindex 0..255, or `KEEP`, for each observation. [B] int32."""
+        raise NotImplementedError
+
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        """The proposals with these qindexes.
+
+        Raises:
+          InputError: there is not one for each observation, or one is out of range.
+        """
+        qindexes = self.qindexes(observations)
+        if len(qindexes) != len(base):
+            raise InputError(
+                f"policy {self.name} gave {len(qindexes)} qindexes for {len(base)} frames"
+            )
+        return [
+            proposal.with_qindex(int(qindex))
+            for proposal, qindex in zip(base, qindexes, strict=True)
+        ]
 
 
 def needs_blocks(policy: Policy) -> bool:

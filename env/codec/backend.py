@@ -7,22 +7,40 @@ that they can be tested without the compiled encoder.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import ProbeRecord
-from muzero_rc.env.observation.builder import ClipShape
-from muzero_rc.types import FrameInfo, FrameResult
+from muzero_rc.env.codec.settings import CodecSettings
+from muzero_rc.types import FrameDecision, FrameInfo, FrameResult, GopLimits
 
 if TYPE_CHECKING:
     from muzero_rc.env.codec.session import EncodedStream
 
-__all__ = ["Backend", "ClipLike", "FirstPassLike", "LibvpxBackend", "Session"]
+__all__ = ["Backend", "ClipLike", "ClipShape", "FirstPassLike", "LibvpxBackend", "Session"]
+
+
+class ClipShape(Protocol):
+    """What the normalisation needs to know of a clip; `muzero_rc.env.codec.clip.Clip` has it."""
+
+    @property
+    def width(self) -> int:
+        """Pixels per row."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def fps(self) -> Fraction:
+        """Shown frames per second."""
+
+    @property
+    def num_frames(self) -> int:
+        """Shown frames."""
 
 
 class ClipLike(ClipShape, Protocol):
@@ -63,8 +81,8 @@ class Session(Protocol):
     def next(self) -> FrameInfo | None:
         """Waits for the next frame to decide on; None after the last."""
 
-    def submit(self, qindex: int) -> None:
-        """Gives the decision, qindex 0..255 or `KEEP`, without waiting for the frame."""
+    def submit(self, decision: FrameDecision) -> None:
+        """Gives the decision without waiting for the frame."""
 
     def result(self) -> FrameResult:
         """Waits for the frame that was submitted."""
@@ -83,7 +101,7 @@ class Backend(Protocol):
         """Decodes a file, at most `max_frames` of it, scaled down to `height` rows."""
 
     def first_pass(
-        self, clip: ClipLike, settings: EncoderSettings, *, blocks: bool = False
+        self, clip: ClipLike, settings: CodecSettings, *, blocks: bool = False
     ) -> FirstPassLike:
         """The clip's first pass, from the cache where it is there.
 
@@ -96,22 +114,22 @@ class Backend(Protocol):
     def open(
         self,
         clip: ClipLike,
-        settings: EncoderSettings,
+        settings: CodecSettings,
         first_pass: FirstPassLike,
         *,
-        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
+        keep_partitions: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
-        """Starts the last pass, or a probe.
+        """Starts a second pass.
 
         Args:
           clip: what to encode.
           settings: how.
           first_pass: of this clip.
-          probe: the record of the probe that was run before.
-          gops: limits of groups of pictures; with a probe they are its own.
+          gops: limits of groups of pictures.
+          keep_partitions: results have how superblocks were split.
           output: file for the encoded stream; None keeps it in memory.
           timeout_s: longest wait for a frame, seconds.
         """
@@ -127,7 +145,7 @@ class LibvpxBackend:
         return Clip.load(path, height=height, max_frames=max_frames)
 
     def first_pass(
-        self, clip: ClipLike, settings: EncoderSettings, *, blocks: bool = False
+        self, clip: ClipLike, settings: CodecSettings, *, blocks: bool = False
     ) -> FirstPassLike:
         """The clip's first pass, cached on disk by content."""
         from muzero_rc.env.codec.first_pass import first_pass
@@ -137,11 +155,11 @@ class LibvpxBackend:
     def open(
         self,
         clip: ClipLike,
-        settings: EncoderSettings,
+        settings: CodecSettings,
         first_pass: FirstPassLike,
         *,
-        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
+        keep_partitions: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
@@ -152,8 +170,8 @@ class LibvpxBackend:
             cast(Any, clip),
             settings,
             first_pass=cast(Any, first_pass),
-            probe=probe,
             gops=gops,
+            keep_partitions=keep_partitions,
             output=output,
             timeout_s=timeout_s,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,7 +20,8 @@ from muzero_rc import disk_cache
 from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.block_stats import BLOCK_VERSION, BlockWriter, map_blocks
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.settings import SESSION_SETTINGS, EncoderSettings
+from muzero_rc.env.codec.settings import CodecSettings
+from muzero_rc.env.codec.statistics import FIRST_PASS_FIELDS
 from muzero_rc.errors import EncoderError
 
 __all__ = [
@@ -31,15 +33,6 @@ __all__ = [
     "first_pass",
     "native_settings",
 ]
-
-FIRST_PASS_FIELDS = (
-    "frame", "weight", "intra_error", "coded_error", "sr_coded_error",
-    "frame_noise_energy", "pcnt_inter", "pcnt_motion", "pcnt_second_ref", "pcnt_neutral",
-    "pcnt_intra_low", "pcnt_intra_high", "intra_skip_pct", "intra_smooth_pct",
-    "inactive_zone_rows", "inactive_zone_cols", "MVr", "mvr_abs", "MVc", "mvc_abs",
-    "MVrv", "MVcv", "mv_in_out_count", "duration", "count",
-)  # fmt: skip
-"""libvpx's `FIRSTPASS_STATS`, in its order (vp9/encoder/vp9_firstpass.h)."""
 
 CACHE_LIMIT_BYTES = 256 * 2**20
 """Size of the cache on disk above which the entries used longest ago go; the newest stays."""
@@ -81,12 +74,11 @@ class FirstPass:
         return cls(packed, stats, blocks)
 
 
-def native_settings(clip: Clip, settings: EncoderSettings) -> Any:
+def native_settings(clip: Clip, settings: CodecSettings) -> Any:
     """The settings as the native part wants them, with the clip's size and rate."""
     native = _native.Settings()
-    for name, value in settings.as_dict().items():
-        if name in SESSION_SETTINGS:
-            continue
+    for field in dataclasses.fields(CodecSettings):
+        name, value = field.name, getattr(settings, field.name)
         setattr(native, name, _RC_MODES[value] if name == "rc_mode" else int(value))
     native.width, native.height = clip.width, clip.height
     native.fps_num, native.fps_den = clip.fps.numerator, clip.fps.denominator
@@ -101,7 +93,7 @@ def cache_folder() -> Path:
 
 def first_pass(
     clip: Clip,
-    settings: EncoderSettings,
+    settings: CodecSettings,
     *,
     blocks: bool = False,
     cache: bool = True,
@@ -146,7 +138,7 @@ def first_pass(
     return found
 
 
-def block_statistics(clip: Clip, settings: EncoderSettings) -> npt.NDArray[np.int32]:
+def block_statistics(clip: Clip, settings: CodecSettings) -> npt.NDArray[np.int32]:
     """First-pass statistics of every 16x16 block as libvpx has them. [T, rows, columns, 4].
 
     The last axis, int32: intra error, inter error into the last frame (-1 where there is
@@ -158,7 +150,7 @@ def block_statistics(clip: Clip, settings: EncoderSettings) -> npt.NDArray[np.in
     return np.stack(frames)
 
 
-def _key(clip: Clip, settings: EncoderSettings) -> str:
+def _key(clip: Clip, settings: CodecSettings) -> str:
     what = {"clip": clip.sha256, "settings": settings.first_pass_key(), "lib": _native.build_id()}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 

@@ -1,9 +1,10 @@
-"""The second pass, one frame at a time: `next()`, `encode(qindex)`, ..., `finish()`."""
+"""A pass, one frame at a time: `next()`, `encode(decision)`, ..., `finish()`."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +16,9 @@ from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, native_settings
 from muzero_rc.env.codec.first_pass import first_pass as run_first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.frame_speed import (
-    NEAR,
-    OWN_SPEED,
-    SHOW_EXISTING_CHANGE,
-    Search,
-    ShowExisting,
-    frame_search,
-    show_existing_price,
-    stream_speed,
-)
-from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.errors import EncoderTimeoutError, InputError, OutputError
-from muzero_rc.types import KEEP, NUM_QINDEX, FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import FrameDecision, FrameInfo, FrameResult, GopLimits, UpdateType
 
 __all__ = ["EncodedStream", "EncoderSession", "encode_plain", "wait_any"]
 
@@ -78,23 +67,25 @@ class EncodedStream:
 
 
 class EncoderSession:
-    """A second pass that stops before each coded frame and asks for its qindex.
+    """A second pass that stops before each coded frame and asks for its `FrameDecision`.
+
+    It has no opinions: whoever steps it decides everything that libvpx leaves open.
 
     libvpx runs in a native thread without the GIL; frames go to it in C. The session is
     a context manager; closing it at any moment, mid-frame included, frees everything
     within a frame's time.
 
-        with EncoderSession(clip, EncoderSettings(target_kbps=250)) as session:
+        with EncoderSession(clip, CodecSettings(target_kbps=250)) as session:
             while (frame := session.next()) is not None:
-                session.encode(frame.proposal_qindex)
+                session.encode(FrameDecision(frame.proposal_qindex))
             stream = session.finish()
 
     Args:
       clip: what to encode.
       settings: how.
       first_pass: its statistics; run (or taken from the cache) if not given.
-      probe: the record of the probe, in the last of three passes.
-      gops: limits of groups of pictures; with a probe they are its own.
+      gops: limits of groups of pictures, in ascending order.
+      keep_partitions: results have how superblocks were split.
       output: write the IVF file there while encoding, instead of keeping it in memory.
       timeout_s: watchdog: longest time for one frame.
 
@@ -109,11 +100,11 @@ class EncoderSession:
     def __init__(
         self,
         clip: Clip,
-        settings: EncoderSettings,
+        settings: CodecSettings,
         *,
         first_pass: FirstPass | None = None,
-        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
+        keep_partitions: bool = False,
         output: str | os.PathLike[str] | None = None,
         timeout_s: float = 120.0,
     ) -> None:
@@ -125,14 +116,10 @@ class EncoderSession:
                 f"{clip.name}: first pass of {len(self.first_pass.stats)} frames "
                 f"for a clip of {clip.num_frames}"
             )
-        self._probe = probe
         self.results: list[FrameResult] = []
         self._output = None if output is None else Path(output)
-        self._info: FrameInfo | None = None
-        self._repeat_price = show_existing_price(settings.frame_budget(clip.fps))
         self._resources = contextlib.ExitStack()
         native = native_settings(clip, settings)
-        native.speed = stream_speed(settings.speed_profile, settings.speed)
         try:
             reader = self._resources.enter_context(clip.reader())
             self._native = _native.Session(
@@ -141,8 +128,8 @@ class EncoderSession:
                 self.first_pass.packed,
                 str(self._output or ""),
                 timeout_s,
-                keep_partitions=settings.speed_profile == "probe",
-                gops=list(gops if probe is None else probe.gops),
+                keep_partitions=keep_partitions,
+                gops=list(gops),
             )
             self._resources.callback(self._native.close)
         except BaseException:
@@ -158,52 +145,33 @@ class EncoderSession:
         """
         given: Any = self._native.next()
         self._collect_uncoded()
-        self._info = None if given is None else _frame_info(given)
-        return self._info
+        return None if given is None else _frame_info(given)
 
-    def submit(self, qindex: int) -> None:
+    def submit(self, decision: FrameDecision | int) -> None:
         """Answers the waiting frame without waiting for its result.
 
         Args:
-          qindex: 0..255, or `KEEP` to leave the frame to libvpx, its recode loop
-            included.
+          decision: a qindex alone leaves all else to libvpx.
 
         Raises:
-          InputError: the qindex is out of range.
+          InputError: the qindex is not 0..255 or `KEEP`.
         """
-        value = int(qindex)
-        if value != KEEP and not 0 <= value < NUM_QINDEX:
-            raise InputError(f"qindex must be 0..{NUM_QINDEX - 1} or KEEP, not {qindex}")
-        how, info = self.settings, self._info
-        # Without a frame the native session says what is wrong.
-        search = (
-            Search(OWN_SPEED) if info is None else frame_search(how.speed_profile, how.speed, info)
-        )
-        on_plan = how.passes == 3 and value != KEEP
-        matching_frame = (
-            None if info is None or self._probe is None else self._probe.matching_frame(info)
-        )
+        if not isinstance(decision, FrameDecision):
+            decision = FrameDecision(operator.index(decision))
+        account, hint = decision.rate_account, decision.partition
         told: dict[str, Any] = {}
-        repeat = search.repeat if how.show_existing and value != KEEP else ShowExisting.NEVER
-        if on_plan and matching_frame is not None:
-            coarser, finer = NEAR
-            told = {
-                "told_qindex": matching_frame.qindex,
-                "told_bits": 0 if matching_frame.shows_existing else matching_frame.bits,
-                "partition": matching_frame.partition,
-                "coarser": coarser,
-                "finer": finer,
-            }
-            if matching_frame.shows_existing and repeat is ShowExisting.CHEAPER:
-                repeat = ShowExisting.ALWAYS
+        if account is not None:
+            told = {"told_qindex": account.model_qindex, "told_bits": account.model_bits}
+        if hint is not None:
+            told |= {"partition": hint.packed, "coarser": hint.coarser, "finer": hint.finer}
         self._native.submit(
-            value,
-            speed=search.speed,
-            features=int(search.features),
-            on_plan=on_plan,
-            repeat=int(repeat),
-            show_existing_price=self._repeat_price,
-            show_existing_change=SHOW_EXISTING_CHANGE,
+            decision.qindex,
+            speed=decision.speed,
+            features=int(decision.features),
+            on_plan=account is not None,
+            repeat=int(decision.show_existing),
+            show_existing_price=decision.show_existing_price,
+            show_existing_change=decision.show_existing_change,
             **told,
         )
 
@@ -213,9 +181,9 @@ class EncoderSession:
         self.results.append(given)
         return given
 
-    def encode(self, qindex: int) -> FrameResult:
+    def encode(self, decision: FrameDecision | int) -> FrameResult:
         """Codes the waiting frame: `submit` and `result`."""
-        self.submit(qindex)
+        self.submit(decision)
         return self.result()
 
     def ready(self) -> bool:
@@ -267,7 +235,7 @@ def wait_any(sessions: Sequence[EncoderSession], timeout_s: float = 120.0) -> li
 
 
 def encode_plain(
-    clip: Clip, settings: EncoderSettings, stats: FirstPass | None
+    clip: Clip, settings: CodecSettings, stats: FirstPass | None
 ) -> tuple[bytes, float]:
     """Stock encoding in C without any hook, one-pass if `stats` is None: (IVF file, seconds)."""
     packed = None if stats is None else stats.packed

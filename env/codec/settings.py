@@ -1,4 +1,4 @@
-"""Every encoder setting that matters, explicit; stored with each result.
+"""Every setting that libvpx is told, explicit; stored with each result.
 
 Defaults are those of libvpx's `vpxenc --good` two-pass (design: auto-alt-ref 6, TPL
 on, lag 25), one thread, so that a stock `vpxenc` with the same flags writes the same
@@ -8,33 +8,13 @@ bytes.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from muzero_rc.env.control.frame_speed import SPEED_PROFILES, SpeedProfile
 from muzero_rc.errors import InputError
 
-__all__ = ["SESSION_SETTINGS", "EncoderSettings", "modern_settings"]
-
-SESSION_SETTINGS = ("speed_profile", "passes", "show_existing")
-"""Settings that libvpx never sees: what they mean is said frame by frame, by the session."""
-
-_RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
-    "effort": ("speed_profile", {"even": "uniform", "layered": "hierarchical", "pilot": "probe"}),
-    "repeats": ("show_existing", {}),
-}
-
-
-def modern_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by name, with those that had another name before under their present one."""
-    modern = {}
-    for name, value in settings.items():
-        new, values = _RENAMED.get(name, (name, {}))
-        modern[new] = values.get(value, value) if values else value
-    return modern
-
+__all__ = ["CodecSettings"]
 
 _RANGES: dict[str, tuple[int, int]] = {
     "target_kbps": (1, 1_000_000),
@@ -58,7 +38,7 @@ _RANGES: dict[str, tuple[int, int]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncoderSettings:
+class CodecSettings:
     """Settings of a two-pass VP9 encode.
 
     Attributes:
@@ -85,14 +65,6 @@ class EncoderSettings:
       max_quantizer: highest quantizer 0..63 that libvpx itself may take.
       undershoot_pct: libvpx's undershoot tolerance, percent.
       overshoot_pct: libvpx's overshoot tolerance, percent.
-      speed_profile: even codes every frame at `speed`, hierarchical searches longest where it pays,
-        see `env.speed_profile`.
-      passes: 2, or 3 for a quick probe encode before the last pass, so that this one knows
-        what frames will cost; see `env.probe`. 0 leaves it to the policy, 2 if it has no
-        wish.
-      show_existing: with the hierarchical speed profile a reference may take the place of a
-        frame that says next to nothing new; False codes every frame, so that none looks
-        like the one before unless the clip's do.
     """
 
     target_kbps: int
@@ -116,9 +88,6 @@ class EncoderSettings:
     max_quantizer: int = 63
     undershoot_pct: int = 25
     overshoot_pct: int = 25
-    speed_profile: SpeedProfile = "uniform"
-    passes: Literal[0, 2, 3] = 0
-    show_existing: bool = True
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
@@ -127,55 +96,21 @@ class EncoderSettings:
                 raise InputError(f"{name} must be a whole number, not {value!r}")
             if not low <= value <= high:
                 raise InputError(f"{name} must be between {low} and {high}, not {value}")
-        for name in ("tpl", "row_mt", "frame_parallel", "show_existing"):
+        for name in ("tpl", "row_mt", "frame_parallel"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, not {getattr(self, name)!r}")
         if self.rc_mode not in ("vbr", "cq", "q"):
             raise InputError(f"rc_mode must be vbr, cq or q, not {self.rc_mode!r}")
-        if self.speed_profile not in SPEED_PROFILES:
-            raise InputError(
-                f"speed profile must be {' or '.join(SPEED_PROFILES)}, not {self.speed_profile!r}"
-            )
-        if self.passes not in (0, 2, 3) or isinstance(self.passes, bool):
-            raise InputError(
-                f"passes must be 2, 3, or 0 for what the policy wants, not {self.passes!r}"
-            )
         if self.min_quantizer > self.max_quantizer:
             raise InputError(
                 f"min_quantizer {self.min_quantizer} is above max_quantizer {self.max_quantizer}"
             )
 
-    @classmethod
-    def named(cls, target_kbps: int, settings: Mapping[str, Any]) -> EncoderSettings:
-        """Settings by name, from a caller whose names may be wrong.
-
-        Raises:
-          InputError: an unknown name or a value out of range.
-        """
-        names = {field.name for field in dataclasses.fields(cls)} - {"target_kbps"}
-        unknown = sorted(set(settings) - names)
-        if unknown:
-            raise InputError(
-                f"unknown encoder setting {', '.join(unknown)}; "
-                f"there are: {', '.join(sorted(names))}"
-            )
-        return cls(target_kbps=target_kbps, **settings)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EncoderSettings:
-        """Reads what `as_dict` of this version, or of one before, gave.
-
-        Raises:
-          InputError: a value out of range.
-          TypeError: an unknown name, or no target.
-        """
-        return cls(**modern_settings(values))
-
     def frame_budget(self, fps: Fraction) -> float:
         """Target bits per shown frame, at so many frames per second."""
         return self.target_kbps * 1000.0 / float(fps)
 
-    def replace(self, **changes: Any) -> EncoderSettings:
+    def replace(self, **changes: Any) -> Self:
         """A copy with some settings changed."""
         return dataclasses.replace(self, **changes)
 
@@ -187,6 +122,7 @@ class EncoderSettings:
         """The settings on which the first pass depends: it codes nothing, and has no rate."""
         steering = (
             "target_kbps", "rc_mode", "cq_level", "min_quantizer", "max_quantizer",
-            "undershoot_pct", "overshoot_pct", "frame_parallel", *SESSION_SETTINGS,
+            "undershoot_pct", "overshoot_pct", "frame_parallel",
         )  # fmt: skip
-        return {k: v for k, v in self.as_dict().items() if k not in steering}
+        names = [field.name for field in dataclasses.fields(CodecSettings)]
+        return {name: getattr(self, name) for name in names if name not in steering}

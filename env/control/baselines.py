@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.errors import InputError
-from muzero_rc.types import KEEP, NUM_QINDEX, Observation
+from muzero_rc.types import KEEP, NUM_QINDEX, FrameDecision, Observation, QindexPolicy
 
-__all__ = ["BaseQindexPolicy", "ConstantPolicy", "ProposalPolicy", "RandomPolicy", "VbrPolicy"]
+__all__ = [
+    "BasePolicy",
+    "ConstantPolicy",
+    "ProposalPolicy",
+    "RandomPolicy",
+    "ReplayPolicy",
+    "ShiftedPolicy",
+    "VbrPolicy",
+]
 
 
-class VbrPolicy:
+class VbrPolicy(QindexPolicy):
     """libvpx's own two-pass VBR, its recode loop included, byte for byte."""
 
     name = "vbr"
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """`KEEP` for all. [B] int32."""
         return np.full(len(observations), KEEP, np.int32)
 
 
-class ProposalPolicy:
+class ProposalPolicy(QindexPolicy):
     """The control: libvpx's proposal for each frame, applied verbatim, never recoded.
 
     Not a no-op: from speed 3 on it beats plain VBR clearly, so a learned policy has to
@@ -32,25 +40,62 @@ class ProposalPolicy:
 
     name = "proposal"
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """Each observation's proposal. [B] int32."""
         return np.array([o.proposal_qindex for o in observations], np.int32)
 
 
-class BaseQindexPolicy:
-    """The control brought to the budget by the feedback on spending, see `env.landing`.
+class BasePolicy:
+    """The controller's proposals as they are: what an agent without opinions does."""
 
-    What an agent without opinions does.
-    """
+    name = "base"
 
-    name = "anchor"
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        """The proposals."""
+        return base
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        """Each observation's anchor. [B] int32."""
-        return np.array([o.base_qindex for o in observations], np.int32)
+
+class ShiftedPolicy(QindexPolicy):
+    """libvpx's proposals, all shifted alike: what decides in a probe encode that is made again."""
+
+    name = "shifted"
+
+    def __init__(self, step: int) -> None:
+        """Takes the qindexes to add."""
+        self._step = step
+
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The shifted proposals. [B] int32."""
+        qindexes = np.array([o.proposal_qindex for o in observations], np.int32) + self._step
+        return np.clip(qindexes, 0, NUM_QINDEX - 1).astype(np.int32)
 
 
-class ConstantPolicy:
+class ReplayPolicy:
+    """Recorded decisions, one after the other."""
+
+    name = "replay"
+
+    def __init__(self, decisions: Iterable[FrameDecision]) -> None:
+        """Takes them in coding order."""
+        self._decisions = iter(decisions)
+
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        """The next ones.
+
+        Raises:
+          InputError: there are no more.
+        """
+        found = [decision for decision, _ in zip(self._decisions, base, strict=False)]
+        if len(found) < len(base):
+            raise InputError("there are more frames to code than were recorded")
+        return found
+
+
+class ConstantPolicy(QindexPolicy):
     """One qindex for all frames."""
 
     name = "constant"
@@ -65,12 +110,12 @@ class ConstantPolicy:
             raise InputError(f"qindex must be between 0 and {NUM_QINDEX - 1}, not {qindex}")
         self.qindex = qindex
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """The qindex for all. [B] int32."""
         return np.full(len(observations), self.qindex, np.int32)
 
 
-class RandomPolicy:
+class RandomPolicy(QindexPolicy):
     """Uniform over all qindexes; for tests and for exploring."""
 
     name = "random"
@@ -79,6 +124,6 @@ class RandomPolicy:
         """Starts a generator of its own from `seed`."""
         self._rng = np.random.default_rng(seed)
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """A fresh draw for each observation. [B] int32."""
         return self._rng.integers(0, NUM_QINDEX, len(observations), dtype=np.int32)

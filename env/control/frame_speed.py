@@ -19,24 +19,20 @@ The tables were chosen by measuring BD-rate and time of single changes
 
 from __future__ import annotations
 
-import enum
 import math
 from typing import Literal, NamedTuple, get_args
 
-from muzero_rc.types import FrameInfo, UpdateType
+from muzero_rc.types import STREAM_SPEED, FrameInfo, FrameRole, ShowExisting, SpeedFeatures
 
 __all__ = [
     "DB_PER_OCTAVE",
     "SPEED_PROFILES",
     "FRAME_SPEED_VERSION",
     "NEAR",
-    "OWN_SPEED",
     "POLICY_SPEED_PROFILES",
     "SHOW_EXISTING_CHANGE",
     "SpeedProfile",
-    "ShowExisting",
     "Search",
-    "SpeedFeatures",
     "frame_search",
     "show_existing_price",
     "stream_speed",
@@ -46,9 +42,6 @@ SpeedProfile = Literal["uniform", "hierarchical", "probe"]
 SPEED_PROFILES: tuple[str, ...] = get_args(SpeedProfile)
 POLICY_SPEED_PROFILES: tuple[str, ...] = ("uniform", "hierarchical")
 """Those that a policy may want; the other is for what runs ahead of it."""
-
-OWN_SPEED = -1
-"""Speed of a frame that is coded at the stream's."""
 
 FRAME_SPEED_VERSION = 7
 """Raised whenever the search of any frame changes: results are quoted under it."""
@@ -65,37 +58,18 @@ NEAR = (1, 1)
 """Levels (64x64, 32x32, 16x16, 8x8) that blocks may be larger and smaller than the probe's."""
 
 
-class SpeedFeatures(enum.IntFlag):
-    """Shortcuts of its speed that a frame's search does not take; `vpx_rc_thorough`."""
-
-    NOTHING = 0
-    ALL_MODES = 1  # none is left out for how rarely it won
-    ALL_TRANSFORMS = 2  # of every size
-
-
-class ShowExisting(enum.IntEnum):
-    """Whether a reference may take the place of a frame; `vpx_rc_repeat`.
-
-    Of a leaf frame or an alternate reference below the base; for others it changes nothing.
-    """
-
-    NEVER = 0
-    CHEAPER = 1  # where that costs less than what was coded, by rate and distortion
-    ALWAYS = 2  # without coding the frame
-
-
 class Search(NamedTuple):
     """How a frame is searched.
 
     Attributes:
-      speed: libvpx's `cpu-used`, 0..5, or `OWN_SPEED`.
+      speed: libvpx's `cpu-used`, 0..5, or `STREAM_SPEED`.
       features: what is searched as if that were 0.
-      repeat: whether a reference may take its place.
+      show_existing: whether a reference may be shown in its place.
     """
 
     speed: int
-    features: SpeedFeatures = SpeedFeatures.NOTHING
-    repeat: ShowExisting = ShowExisting.NEVER
+    features: SpeedFeatures = SpeedFeatures.NONE
+    show_existing: ShowExisting = ShowExisting.NEVER
 
 
 class _Speeds(NamedTuple):
@@ -124,7 +98,6 @@ _FASTEST = max(_LAYERED)
 _PROBE = 4
 """Speed of all frames of a probe: libvpx's 5 takes longer. Between frames a probe works at
 the speed of what it runs ahead of, as libvpx's plan goes by that."""
-_BASE, _DEEPER = _Speeds._fields.index("base"), _Speeds._fields.index("deeper")
 
 
 def stream_speed(speed_profile: SpeedProfile, speed: int) -> int:
@@ -159,15 +132,18 @@ def frame_search(speed_profile: SpeedProfile, speed: int, info: FrameInfo) -> Se
       info: the frame.
     """
     if speed_profile == "uniform":
-        return Search(OWN_SPEED)
+        return Search(STREAM_SPEED)
     if speed_profile == "probe":
-        return Search(_PROBE, repeat=ShowExisting.CHEAPER)
+        return Search(_PROBE, show_existing=ShowExisting.CHEAPER)
     speeds = _LAYERED[min(speed, _FASTEST)]
-    match info.update_type:
-        case UpdateType.KEY:
+    match info.role:
+        case FrameRole.KEY:
             return Search(speeds.key)
-        case UpdateType.ARF | UpdateType.GOLDEN:
-            speed = speeds[min(max(_BASE + info.layer_depth - 1, _BASE), _DEEPER)]
-            return Search(speed, repeat=ShowExisting.CHEAPER)
+        case FrameRole.BASE_ARF:
+            return Search(speeds.base, show_existing=ShowExisting.CHEAPER)
+        case FrameRole.SECOND_ARF:
+            return Search(speeds.second, show_existing=ShowExisting.CHEAPER)
+        case FrameRole.DEEPER_ARF:
+            return Search(speeds.deeper, show_existing=ShowExisting.CHEAPER)
         case _:
             return Search(speeds.leaf, _LEAF_FEATURES, ShowExisting.CHEAPER)

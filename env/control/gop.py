@@ -15,14 +15,19 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control import frame_speed as speed_profile
-from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.types import (
+    EncodeLog,
+    FrameInfo,
+    FrameRecord,
+    FrameResult,
+    GopLimits,
+    UpdateType,
+)
 
 __all__ = [
     "GOPS_VERSION",
-    "ProbeEncode",
-    "GopLimits",
     "ProbePlan",
     "better",
     "gops_of_rows",
@@ -35,21 +40,6 @@ GOPS_VERSION = 1
 _SLOPE = speed_profile.DB_PER_OCTAVE
 _SURE = 0.004  # of the bits: what probes must promise before another choice is made
 _MOST_DB = 60.0  # a frame without loss has 100 by definition, which says nothing of quality
-
-
-class GopLimits(NamedTuple):
-    """Limits of the groups that start with a shown frame or after it.
-
-    Attributes:
-      first: the shown frame.
-      frames: most frames of a group, the frame that it starts with included; 0 leaves it to
-        libvpx, as does `layers`.
-      layers: most layers of alternate references.
-    """
-
-    first: int = 0
-    frames: int = 0
-    layers: int = 0
 
 
 def gops_of_rows(rows: Iterable[Iterable[float]]) -> tuple[GopLimits, ...]:
@@ -69,7 +59,7 @@ class ProbePlan(NamedTuple):
     layers: tuple[int, ...] = ()
 
     @property
-    def probe_encodes(self) -> int:
+    def encodes(self) -> int:
         """Probes that are run, if the first one is not too far from its target."""
         return max(len(self.lengths) + len(self.layers), 1)
 
@@ -101,31 +91,10 @@ def probe_plan_of(settings: EncoderSettings) -> ProbePlan:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ProbeEncode:
-    """A probe's encode, or one put together from sections of several.
-
-    Attributes:
-      frames: description and result of every frame, in coding order; the description is
-        None for frames that only show an existing buffer.
-      size_bytes: of the stream's packets.
-      gops: limits of its groups, by the shown frame that they start with.
-    """
-
-    frames: Sequence[tuple[FrameInfo | None, FrameResult]]
-    size_bytes: int
-    gops: tuple[GopLimits, ...] = ()
-
-    @property
-    def superframe_index_bits(self) -> int:
-        """What the stream has beyond its frames: the indexes that bind hidden to shown ones."""
-        return max(8 * self.size_bytes - sum(result.bits for _, result in self.frames), 0)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class _Section:
     """The frames from one key frame to the next."""
 
-    frames: Sequence[tuple[FrameInfo | None, FrameResult]]
+    frames: Sequence[FrameRecord]
     first_coded: int
     coded: int  # buffers shown again included, as libvpx counts
     first_shown: int
@@ -133,8 +102,8 @@ class _Section:
     psnr_sum: float
 
 
-def better(best: ProbeEncode, other: ProbeEncode) -> ProbeEncode:
-    """The better one of two probe_encodes, section by section.
+def better(best: EncodeLog, other: EncodeLog) -> EncodeLog:
+    """The better one of two probe encodes, section by section.
 
     By the sum over frames of PSNR, in which what a section spends more is charged at what
     bits are worth for the whole clip: with PSNR = a + s log2(B), s N / (B ln 2) dB for a bit,
@@ -147,7 +116,7 @@ def better(best: ProbeEncode, other: ProbeEncode) -> ProbeEncode:
     ours, theirs = _sections(best), _sections(other)
     if [s.first_shown for s in ours] != [s.first_shown for s in theirs]:
         return best  # key frames go by the first pass, so this is another clip
-    shown = sum(result.shown for _, result in best.frames)
+    shown = sum(result.shown for result in best.results)
     worth = _SLOPE * shown / (8.0 * best.size_bytes * math.log(2.0))
     pairs = list(zip(ours, theirs, strict=True))
     gains = [t.psnr_sum - o.psnr_sum - worth * (t.bits - o.bits) for o, t in pairs]
@@ -160,12 +129,12 @@ def better(best: ProbeEncode, other: ProbeEncode) -> ProbeEncode:
         for s, section in zip(switched, taken, strict=True)
     ]
     size_bytes = round(sum(section.bits for section in taken) / 8.0)
-    return ProbeEncode(_joined(taken), size_bytes, _merged(gops))
+    return EncodeLog(_joined(taken), size_bytes, best.speed, _merged(gops))
 
 
-def _limits(probe_encode: ProbeEncode, first_shown: int) -> GopLimits:
+def _limits(log: EncodeLog, first_shown: int) -> GopLimits:
     """What holds in the section that starts there."""
-    held = [gop for gop in probe_encode.gops if gop.first <= first_shown]
+    held = [gop for gop in log.gops if gop.first <= first_shown]
     return held[-1]._replace(first=first_shown) if held else GopLimits(first_shown)
 
 
@@ -178,13 +147,13 @@ def _merged(gops: Sequence[GopLimits]) -> tuple[GopLimits, ...]:
     return tuple(kept)
 
 
-def _sections(probe_encode: ProbeEncode) -> list[_Section]:
-    frames = probe_encode.frames
-    hidden = sum(not result.shown for _, result in frames)
-    binding = probe_encode.superframe_index_bits / max(hidden, 1)
+def _sections(log: EncodeLog) -> list[_Section]:
+    frames = log.frames
+    hidden = sum(not result.shown for result in log.results)
+    binding = log.superframe_index_bits / max(hidden, 1)
     keys = [
         (place, info)
-        for place, (info, _) in enumerate(frames)
+        for place, (info, _, _) in enumerate(frames)
         if info is not None and info.update_type is UpdateType.KEY
     ]
     sections = []
@@ -197,20 +166,23 @@ def _sections(probe_encode: ProbeEncode) -> list[_Section]:
                 first_coded=key.coding_index,
                 coded=after.coding_index - key.coding_index,
                 first_shown=key.show_index,
-                bits=sum(r.bits if r.shown else r.bits + binding for _, r in part),
-                psnr_sum=sum(min(r.psnr, _MOST_DB) for _, r in part if r.shown),
+                bits=sum(r.bits if r.shown else r.bits + binding for _, _, r in part),
+                psnr_sum=sum(min(r.psnr, _MOST_DB) for _, _, r in part if r.shown),
             )
         )
     return sections
 
 
-def _joined(sections: Sequence[_Section]) -> list[tuple[FrameInfo | None, FrameResult]]:
+def _joined(sections: Sequence[_Section]) -> list[FrameRecord]:
     """The sections one after the other, their frames numbered as in one encode."""
-    joined: list[tuple[FrameInfo | None, FrameResult]] = []
+    joined: list[FrameRecord] = []
     first = 0
     for section in sections:
         by = first - section.first_coded
-        joined += [(_moved_info(info, by), _moved(result, by)) for info, result in section.frames]
+        joined += [
+            FrameRecord(_moved_info(info, by), decision, _moved(result, by))
+            for info, decision, result in section.frames
+        ]
         first += section.coded
     return joined
 

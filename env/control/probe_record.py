@@ -17,46 +17,12 @@ the costs (`env.rollout`). Ours; the paper has two passes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+from muzero_rc.types import EncodeLog, FrameInfo, GopLimits, UpdateType
 
-from muzero_rc.env.control.baselines import BaseQindexPolicy
-from muzero_rc.env.control.gop import GopLimits, ProbeEncode
-from muzero_rc.types import NUM_QINDEX, FrameInfo, Observation, UpdateType
-
-if TYPE_CHECKING:
-    from muzero_rc.env.codec.settings import EncoderSettings
-
-__all__ = [
-    "PROBE_POLICY",
-    "ProbeRecord",
-    "ProbeFrame",
-    "ShiftedPolicy",
-    "needs_probe",
-    "probe_settings",
-]
-
-PROBE_POLICY = BaseQindexPolicy()
-"""What decides in a probe: libvpx's proposals, all shifted alike."""
-
-
-class ShiftedPolicy:
-    """What decides in a probe that is run again: the proposals, shifted by what it told."""
-
-    name = "shifted"
-
-    def __init__(self, step: int) -> None:
-        """Takes the qindexes to add."""
-        self._step = step
-
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        """The shifted proposals. [B] int32."""
-        qindexes = np.array([o.proposal_qindex for o in observations], np.int32) + self._step
-        return np.clip(qindexes, 0, NUM_QINDEX - 1).astype(np.int32)
+__all__ = ["ProbeFrame", "ProbeRecord"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +79,11 @@ class ProbeRecord:
     gops: tuple[GopLimits, ...] = ()
 
     @classmethod
-    def of(cls, probe_encode: ProbeEncode) -> ProbeRecord:
+    def of(cls, log: EncodeLog) -> ProbeRecord:
         """The record of a finished encode, or of what was put together from several."""
         record: list[ProbeFrame] = []
         coded: dict[int, ProbeFrame] = {}
-        for info, result in probe_encode.frames:
+        for info, _, result in log.frames:
             frame = ProbeFrame(
                 update_type=None if info is None else info.update_type,
                 show_index=result.show_index,
@@ -134,9 +100,7 @@ class ProbeRecord:
         # The frame that was furthest from the ends of the range tells it.
         shifts = [frame.qindex - frame.proposal_qindex for frame in coded.values()]
         shift = max(shifts, key=abs, default=0)
-        return cls(
-            tuple(record), coded, shift, probe_encode.superframe_index_bits, gops=probe_encode.gops
-        )
+        return cls(tuple(record), coded, shift, log.superframe_index_bits, gops=log.gops)
 
     def matching_frame(self, info: FrameInfo) -> ProbeFrame | None:
         """The probe's frame of the same place and purpose; None if it went another way."""
@@ -144,13 +108,3 @@ class ProbeRecord:
         if frame is None or frame.show_index != info.show_index:
             return None
         return frame if frame.update_type is info.update_type else None
-
-
-def needs_probe(settings: EncoderSettings) -> bool:
-    """True for settings that ask for a probe and are not a probe's own."""
-    return settings.passes == 3 and settings.speed_profile != "probe"
-
-
-def probe_settings(settings: EncoderSettings) -> EncoderSettings:
-    """The settings of the probe for these."""
-    return settings.replace(speed_profile="probe")

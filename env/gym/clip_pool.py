@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from muzero_rc.env.codec.backend import Backend, ClipLike
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import VbrPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError
 from muzero_rc.types import EpisodeScore

@@ -13,8 +13,8 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, LibvpxBackend
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.actions import ActionKind, make_action_map
 from muzero_rc.env.gym.clip_pool import ClipPool, Targets, VbrReferences
 from muzero_rc.env.gym.spaces import (
@@ -24,7 +24,7 @@ from muzero_rc.env.gym.spaces import (
     pad_observation,
 )
 from muzero_rc.env.passes.probe import run_probes
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.env.rewards import (
     Reward,
     RewardConfig,
@@ -326,7 +326,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         self._actions = make_action_map(action)
         self._clip_rows = self.clips.max_num_frames
         self._history_rows = history_rows or default_history_rows(self._clip_rows)
-        self._episode: Episode | None = None
+        self._episode: Stepper | None = None
         self.action_space = cast(
             "spaces.Space[np.int64]", spaces.Discrete(self._actions.num_actions)
         )
@@ -366,15 +366,14 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         settings = self._settings.replace(target_kbps=target_kbps)
         first_pass = self._backend.first_pass(clip, settings, blocks=self._blocks)
         probe = None
-        if needs_probe(settings):
-            probe_encode = run_probes(
+        if settings.needs_probe:
+            log = run_probes(
                 clip, settings, first_pass, timeout_s=self._timeout_s, backend=self._backend
             )
-            probe = ProbeRecord.of(probe_encode)
-        session = self._backend.open(
-            clip, settings, first_pass, probe=probe, timeout_s=self._timeout_s
+            probe = ProbeRecord.of(log)
+        self._episode = Stepper.open(
+            self._backend, clip, settings, first_pass, probe=probe, timeout_s=self._timeout_s
         )
-        self._episode = Episode(clip, settings, first_pass, session, probe)
         info = {"clip": index, "clip_name": clip.name, "target_kbps": target_kbps}
         return self._arrays(), info | self._frame_info(self._episode)
 
@@ -432,7 +431,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         if getattr(self, "_episode", None) is not None:
             self._drop()
 
-    def _running(self) -> Episode:
+    def _running(self) -> Stepper:
         if self._episode is None:
             raise ResetNeeded("there is no episode: call reset()")
         return self._episode
@@ -460,7 +459,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     def _arrays(self) -> ObservationArrays:
         return pad_observation(self._running().observe(), self._clip_rows, self._history_rows)
 
-    def _frame_info(self, episode: Episode) -> dict[str, Any]:
+    def _frame_info(self, episode: Stepper) -> dict[str, Any]:
         frame = episode.info
         if frame is None:
             return {"action_mask": np.ones(self._actions.num_actions, np.int8)}

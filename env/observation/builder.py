@@ -14,18 +14,15 @@ the paper's are not known.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.probe_record import ProbeRecord
-from muzero_rc.env.control.rate.probe import ProbeRateController, ProbeShift
-from muzero_rc.env.control.rate.two_pass import MAX_RATE_OFFSET, TwoPassRateController, reach
+from muzero_rc.env.codec.backend import ClipShape, FirstPassLike
+from muzero_rc.env.codec.settings import CodecSettings
+from muzero_rc.env.codec.statistics import FIRST_PASS_FIELDS, finite
 from muzero_rc.errors import InputError
-from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
+from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, UpdateType
 
 __all__ = [
     "BOUND",
@@ -69,17 +66,10 @@ _FPS = 30.0
 _BIAS_START_FRAMES = 4.0  # frames of budget that damp the running deviation at the start
 _NEUTRAL_LEFT = 1e-2  # floor of "budget left", relative to its plan, before the logarithm
 _VBR_BIAS = 0.5  # two_pass_vbrbias / 100, libvpx's default (vp9_cx_iface.c)
+_RATE_OFFSET_SCALE = 48.0  # qindexes
 _TINY = 1e-6
 
-# The columns of libvpx 1.12's FIRSTPASS_STATS, in its order (vp9_firstpass.h).
-_FIELDS = (
-    "frame", "weight", "intra_error", "coded_error", "sr_coded_error", "frame_noise_energy",
-    "pcnt_inter", "pcnt_motion", "pcnt_second_ref", "pcnt_neutral", "pcnt_intra_low",
-    "pcnt_intra_high", "intra_skip_pct", "intra_smooth_pct", "inactive_zone_rows",
-    "inactive_zone_cols", "MVr", "mvr_abs", "MVc", "mvc_abs", "MVrv", "MVcv",
-    "mv_in_out_count", "duration", "count",
-)  # fmt: skip
-_FIELD = {name: index for index, name in enumerate(_FIELDS)}
+_FIELD = {name: index for index, name in enumerate(FIRST_PASS_FIELDS)}
 
 _TYPES = tuple(f"type_{t.name.lower()}" for t in UpdateType)
 _REFERENCES = ("last", "golden", "altref")
@@ -144,31 +134,6 @@ _NO_REFERENCE = (0.0, 0.0, 0.0, 0.0)
 _FRAME_OWN = FRAME_FEATURES - len(FRAME_CLIP_COLUMNS)
 
 
-class ClipShape(Protocol):
-    """What the normalisation needs to know of a clip; `muzero_rc.env.codec.clip.Clip` has it."""
-
-    @property
-    def width(self) -> int:
-        """Pixels per row."""
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-
-    @property
-    def fps(self) -> Fraction:
-        """Shown frames per second."""
-
-    @property
-    def num_frames(self) -> int:
-        """Shown frames."""
-
-
-class _FirstPassStats(Protocol):
-    @property
-    def stats(self) -> npt.NDArray[np.float64]: ...
-
-
 def _clip(value: float) -> float:
     return -BOUND if value < -BOUND else BOUND if value > BOUND else value
 
@@ -179,11 +144,6 @@ def _log_bpp(bits_per_pixel: float) -> float:
 
 def _psnr(db: float) -> float:
     return _clip((db - _PSNR_SHIFT) / _PSNR_SCALE)
-
-
-def _finite(stats: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The statistics within limits that no arithmetic here overflows; NaN becomes 0."""
-    return np.clip(np.nan_to_num(np.asarray(stats, np.float64)), -1e12, 1e12)
 
 
 def _error_floor(width: int, height: int) -> float:
@@ -207,11 +167,12 @@ def clip_features(
     Raises:
       InputError: the statistics are not [T, 25] with T > 0.
     """
-    if stats.ndim != 2 or stats.shape[0] < 1 or stats.shape[1] != len(_FIELDS):
+    if stats.ndim != 2 or stats.shape[0] < 1 or stats.shape[1] != len(FIRST_PASS_FIELDS):
         raise InputError(
-            f"first-pass statistics must be [T, {len(_FIELDS)}] with T > 0, not {stats.shape}"
+            f"first-pass statistics must be [T, {len(FIRST_PASS_FIELDS)}] with T > 0, "
+            f"not {stats.shape}"
         )
-    raw = _finite(stats)
+    raw = finite(stats)
     mb_rows, mb_cols = (height + 15) // 16, (width + 15) // 16
     floor = _error_floor(width, height)
 
@@ -274,7 +235,7 @@ def clip_features(
 class ObservationBuilder:
     """Builds the observations of one encode, one frame at a time.
 
-    `observe(info)` before each decision, `record(info, result)` after each coded
+    `observe(info, ...)` before each decision, `record(info, result)` after each coded
     frame. Arrays handed out are read-only and stay valid: the history only grows.
 
     Attributes:
@@ -284,9 +245,8 @@ class ObservationBuilder:
     def __init__(
         self,
         clip: ClipShape,
-        settings: EncoderSettings,
-        first_pass: _FirstPassStats,
-        probe: ProbeRecord | None = None,
+        settings: CodecSettings,
+        first_pass: FirstPassLike,
     ) -> None:
         """Normalises the clip's statistics, once.
 
@@ -294,7 +254,6 @@ class ObservationBuilder:
           clip: size, frame rate and length of what is encoded.
           settings: the encoder's settings; the target bitrate is one of them.
           first_pass: its `stats` are [T, 25], T the clip's number of frames.
-          probe: the record of the probe, in the last of three passes.
 
         Raises:
           InputError: the statistics do not belong to the clip.
@@ -315,17 +274,6 @@ class ObservationBuilder:
         self._budget = self._frame_budget * clip.num_frames
         self._fixed, self._complexity_left = self._fixed_globals(clip, settings, stats)
 
-        self._feedback: TwoPassRateController | ProbeShift | ProbeRateController
-        if probe is not None:
-            self._feedback = ProbeRateController(
-                self._frame_budget, probe, clip.num_frames, self._pixels
-            )
-        elif settings.speed_profile == "probe":
-            self._feedback = ProbeShift(self._frame_budget, self._pixels)
-        else:
-            coded_error = _finite(stats)[:, _FIELD["coded_error"]]
-            self._feedback = TwoPassRateController(self._frame_budget, coded_error, self._pixels)
-
         self._rows = np.zeros((64, HISTORY_FEATURES), np.float32)
         self._num_rows = 0
         self._references: dict[int, tuple[float, float, int]] = {}
@@ -336,10 +284,10 @@ class ObservationBuilder:
         self._offset_sum = 0
 
     def _fixed_globals(
-        self, clip: ClipShape, settings: EncoderSettings, stats: npt.NDArray[np.float64]
+        self, clip: ClipShape, settings: CodecSettings, stats: npt.NDArray[np.float64]
     ) -> tuple[list[float], list[float]]:
         """The globals that never change, and the complexity left after n shown frames."""
-        raw = _finite(stats)[:, _FIELD["coded_error"]]
+        raw = finite(stats)[:, _FIELD["coded_error"]]
         error = np.maximum(raw - _error_floor(clip.width, clip.height), _TINY)
         counts = np.arange(len(error), 0, -1)
         left = np.log(np.cumsum(error[::-1])[::-1] / counts / error.mean())
@@ -366,12 +314,19 @@ class ObservationBuilder:
         """Rows in the history."""
         return self._num_rows
 
-    def observe(self, info: FrameInfo) -> Observation:
-        """The observation before the decision on `info`."""
+    def observe(
+        self, info: FrameInfo, rate_offset: int = 0, reach: int = NUM_QINDEX
+    ) -> Observation:
+        """The observation before the decision on `info`; changes nothing.
+
+        Args:
+          info: the frame.
+          rate_offset: qindexes that the rate controller adds to libvpx's proposal.
+          reach: how far from there a policy may go.
+        """
         show_index = min(max(info.show_index, 0), self._num_frames - 1)
         history = self._rows[: self._num_rows]
         history.flags.writeable = False
-        rate_offset = self._feedback.step(info)
         return Observation(
             clip=self.clip,
             history=history,
@@ -380,13 +335,9 @@ class ObservationBuilder:
             show_index=show_index,
             proposal_qindex=info.proposal_qindex,
             rate_offset=rate_offset,
-            reach=reach(info),
+            reach=reach,
             blocks=self._blocks,
         )
-
-    def refined_probe(self) -> ProbeRecord | None:
-        """The probe with what its frames cost in this encode; None if there was none."""
-        return self._feedback.refined() if isinstance(self._feedback, ProbeRateController) else None
 
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what coding a frame gave.
@@ -397,7 +348,6 @@ class ObservationBuilder:
           result: what came of it.
         """
         psnr = result.psnr
-        self._feedback.record(info, result)
         self._bits += result.bits
         if result.shown:
             self._shown += 1
@@ -495,7 +445,7 @@ class ObservationBuilder:
                 self._qindex_sum / (255.0 * rows),
                 _clip(self._offset_sum / (64.0 * rows)),
                 self._complexity_left[done],
-                rate_offset / MAX_RATE_OFFSET,
+                rate_offset / _RATE_OFFSET_SCALE,
             ),
             np.float32,
         )

@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.gop import GopLimits
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import off_target
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import InputError
-from muzero_rc.types import KEEP, EpisodeScore, FrameInfo, FrameResult, Policy
+from muzero_rc.types import (
+    KEEP,
+    EncodeLog,
+    EpisodeScore,
+    FrameInfo,
+    FrameResult,
+    GopLimits,
+    Policy,
+)
 
 if TYPE_CHECKING:
     from muzero_rc.env.codec.session import EncodedStream
@@ -29,9 +36,7 @@ class Rollout:
 
     Attributes:
       score: the raw score.
-      qindexes: the qindex used for each coded frame, in coding order.
-      frames: description and result of every frame; the description is None for
-        frames that only show an existing buffer.
+      log: all decisions and results.
       stream: the encoded stream.
       seconds: wall time of the whole second pass, the policy's and the probe's included, and
         of encodes made again.
@@ -42,13 +47,22 @@ class Rollout:
     """
 
     score: EpisodeScore
-    qindexes: list[int]
-    frames: list[tuple[FrameInfo | None, FrameResult]]
+    log: EncodeLog
     stream: EncodedStream
     seconds: float
     decision_seconds: float
     probe_seconds: float = 0.0
     refined: ProbeRecord | None = None
+
+    @property
+    def qindexes(self) -> list[int]:
+        """The qindex used for each coded frame, in coding order."""
+        return self.log.qindexes
+
+    @property
+    def frames(self) -> list[tuple[FrameInfo | None, FrameResult]]:
+        """Description and result of every frame; no description if it only shows a buffer."""
+        return self.log.pairs
 
 
 def encode_once(
@@ -69,7 +83,7 @@ def encode_once(
     Args:
       clip: what to encode.
       settings: how.
-      policy: answers which qindex.
+      policy: decides on each frame.
       first_pass: of this clip.
       probe: of this clip and settings, in the last of three passes.
       gops: limits of groups of pictures; with a probe they are its own.
@@ -83,38 +97,37 @@ def encode_once(
       InputError: settings, or what the policy answered, cannot be used.
     """
     start = time.perf_counter()
-    session = backend.open(
-        clip, settings, first_pass, probe=probe, gops=gops, output=output, timeout_s=timeout_s
-    )
     decision_seconds = 0.0
     reported = 0
-    landed = True
-    with Episode(clip, settings, first_pass, session, probe) as episode:
-        while episode.info is not None:
+    controlled = True
+    with Stepper.open(
+        backend, clip, settings, first_pass,
+        probe=probe, gops=gops, output=output, timeout_s=timeout_s,
+    ) as stepper:  # fmt: skip
+        while stepper.info is not None:
             asked = time.perf_counter()
-            decisions = policy.decide([episode.observe()])
+            decisions = policy.decide([stepper.observe()], [stepper.base])
             if len(decisions) != 1:
                 raise InputError(
                     f"policy {policy.name} gave {len(decisions)} decisions for one frame"
                 )
-            qindex = int(decisions[0])
-            landed = landed and qindex != KEEP
+            decision = decisions[0]
+            controlled = controlled and decision.qindex != KEEP
             decision_seconds += time.perf_counter() - asked
-            episode.step(qindex)
+            stepper.step(decision)
             if on_frame is not None:
-                for _, result in episode.frames[reported:]:
-                    on_frame(result)
-                reported = len(episode.frames)
-        stream = episode.finish()
+                for frame in stepper.frames[reported:]:
+                    on_frame(frame.result)
+                reported = len(stepper.frames)
+        stream = stepper.finish()
         seconds = time.perf_counter() - start
-        score = episode.score()
+        score = stepper.score()
         return Rollout(
             score=score,
-            qindexes=[result.qindex for info, result in episode.frames if info is not None],
-            frames=episode.frames,
+            log=stepper.log(),
             stream=stream,
             seconds=seconds,
             decision_seconds=decision_seconds,
             # What libvpx decided by itself, it would decide again.
-            refined=episode.refined_probe() if landed and off_target(score) else None,
+            refined=stepper.refined_probe() if controlled and off_target(score) else None,
         )

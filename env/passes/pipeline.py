@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import Rollout, encode_once
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.types import FrameResult, Policy, needs_blocks
@@ -67,7 +67,7 @@ def rollout(
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
-    if not needs_probe(settings):
+    if not settings.needs_probe:
         probe = None
     elif probe is None:
         probe_encode = run_probes(

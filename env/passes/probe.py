@@ -1,4 +1,4 @@
-"""Flying a probe: near its target, and with the groups of pictures that suit the clip."""
+"""Probe encodes: near its target, and with the groups of pictures that suit the clip."""
 
 from __future__ import annotations
 
@@ -9,24 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.gop import GopLimits, ProbeEncode, better, probe_plan_of
-from muzero_rc.env.control.probe_record import (
-    PROBE_POLICY,
-    ProbeRecord,
-    ShiftedPolicy,
-    probe_settings,
-)
+from muzero_rc.env.control.baselines import BasePolicy, ShiftedPolicy
+from muzero_rc.env.control.gop import better, probe_plan_of
+from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import next_probe_step
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import encode_once
 from muzero_rc.env.passes.stepper import episode_score
-from muzero_rc.types import EpisodeScore, FrameResult, Policy
+from muzero_rc.types import EncodeLog, EpisodeScore, FrameResult, GopLimits, Policy
 
 __all__ = ["probe_score", "run_probes"]
 
 
 class _Stopped(Exception):
-    """Another probe_encode has failed, or somebody pressed Ctrl-C."""
+    """Another probe encode has failed, or somebody pressed Ctrl-C."""
 
 
 def run_probes(
@@ -38,23 +34,23 @@ def run_probes(
     on_frame: Callable[[FrameResult], None] | None = None,
     timeout_s: float = 120.0,
     backend: Backend | None = None,
-) -> ProbeEncode:
-    """Encodes a clip as fast as libvpx can, for the costs of its frames; see `env.probe`.
+) -> EncodeLog:
+    """Encodes a clip as fast as libvpx can, for the costs of its frames.
 
-    At the slower speeds several times, for the choice of its groups; see `env.gops`.
+    At the slower speeds several times, for the choice of its groups; see `env.control.gop`.
 
     Args:
       clip: what is to be encoded.
       settings: of the encode that follows.
       first_pass: of this clip.
-      jobs: probe_encodes at a time; the outcome is the same.
+      jobs: probe encodes at a time; the outcome is the same.
       on_frame: called with each frame's result, for a progress display; from the first
-        frame again with every probe_encode, and from as many threads as there are jobs.
+        frame again with every probe encode, and from as many threads as there are jobs.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
 
     Returns:
-      The best probe_encode; its stream is not kept, only its size.
+      The best probe encode; its stream is not kept, only its size.
 
     Raises:
       EncoderError: the encoder failed or did not answer in time.
@@ -68,16 +64,16 @@ def run_probes(
         if on_frame is not None:
             on_frame(result)
 
-    def probe_encode(policy: Policy, gops: tuple[GopLimits, ...]) -> ProbeEncode:
+    def probe_encode(policy: Policy, gops: tuple[GopLimits, ...]) -> EncodeLog:
         done = encode_once(
-            clip, probe_settings(settings), policy, first_pass,
+            clip, settings.of_probe, policy, first_pass,
             gops=gops,
             output=Path(os.devnull),  # a film's probe would be hundreds of megabytes of memory
             on_frame=watch, timeout_s=timeout_s, backend=backend,
         )  # fmt: skip
-        return ProbeEncode(done.frames, done.stream.size_bytes, gops)
+        return done.log
 
-    def probe_encodes(choices: Sequence[tuple[GopLimits, ...]]) -> Iterator[ProbeEncode]:
+    def probe_encodes(choices: Sequence[tuple[GopLimits, ...]]) -> Iterator[EncodeLog]:
         if jobs == 1 or len(choices) < 2:
             yield from (probe_encode(policy, gops) for gops in choices)
             return
@@ -90,7 +86,7 @@ def run_probes(
 
     probe_plan = probe_plan_of(settings)
     gops = tuple(GopLimits(frames=length) for length in probe_plan.lengths[:1])
-    best = probe_encode(PROBE_POLICY, gops)
+    best = probe_encode(BasePolicy(), gops)
     probe = ProbeRecord.of(best)
     step = next_probe_step(
         probe,
@@ -110,9 +106,6 @@ def run_probes(
     return best
 
 
-def probe_score(
-    clip: ClipLike, settings: EncoderSettings, probe_encode: ProbeEncode
-) -> EpisodeScore:
-    """The raw score of a probe_encode, as of any other encode."""
-    results = (result for _, result in probe_encode.frames)
-    return episode_score(clip, settings.target_kbps, results, probe_encode.size_bytes)
+def probe_score(clip: ClipLike, settings: EncoderSettings, log: EncodeLog) -> EpisodeScore:
+    """The raw score of a probe encode, as of any other encode."""
+    return episode_score(clip, settings.target_kbps, log.results, log.size_bytes)

@@ -1,22 +1,27 @@
-"""One encode, stepped: a session, what was observed of it, and its raw score."""
+"""One encode, stepped: a session, its controller, what is observed of it, and its log."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from muzero_rc.env.codec.backend import ClipLike, FirstPassLike, Session
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, Session
+from muzero_rc.env.control.controller import Controller, Proposal
+from muzero_rc.env.control.frame_speed import stream_speed
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import ObservationBuilder
-from muzero_rc.errors import EncoderError, InputError
+from muzero_rc.errors import EncoderError
 from muzero_rc.types import (
-    KEEP,
-    NUM_QINDEX,
+    EncodeLog,
     EpisodeScore,
+    FrameDecision,
     FrameInfo,
+    FrameRecord,
     FrameResult,
+    GopLimits,
     Observation,
     psnr_db,
 )
@@ -24,7 +29,7 @@ from muzero_rc.types import (
 if TYPE_CHECKING:
     from muzero_rc.env.codec.session import EncodedStream
 
-__all__ = ["Episode", "episode_score"]
+__all__ = ["Stepper", "episode_score"]
 
 
 def episode_score(
@@ -68,21 +73,21 @@ def episode_score(
     )
 
 
-class Episode:
-    """Steps a session and keeps its observations and results.
+class Stepper:
+    """Steps an encode: training, the environment, `encode` and `evaluate` all step this.
 
-    `info` is the frame to decide on, None when the encode is over. A context manager:
-    leaving it closes the session.
+    `info` is the frame to decide on, None when the encode is over; `base` is the controller's
+    proposal for it. A context manager: leaving it closes the session.
 
     Attributes:
       clip: what is encoded.
-      settings: the encoder's settings.
+      settings: of the encode.
       info: the frame to decide on; None before the start and after the end.
-      frames: description and result of every frame so far, in coding order; the
-        description is None for frames that only show an existing buffer.
+      frames: all frames so far, in coding order.
     """
 
     _last_info: FrameInfo
+    _proposal: Proposal
 
     def __init__(
         self,
@@ -91,17 +96,21 @@ class Episode:
         first_pass: FirstPassLike,
         session: Session,
         probe: ProbeRecord | None = None,
+        gops: Sequence[GopLimits] = (),
     ) -> None:
-        """Waits for the first frame. Owns `session` from here on; `probe` as it was given."""
+        """Waits for the first frame. Owns `session` from here on; see `open`."""
         self.clip = clip
         self.settings = settings
         self.info: FrameInfo | None = None
-        self.frames: list[tuple[FrameInfo | None, FrameResult]] = []
+        self.frames: list[FrameRecord] = []
         self._session = session
+        self._gops = tuple(gops)
         self._stream: EncodedStream | None = None
         self._seen = 0
+        self._decision: FrameDecision | None = None
         try:
-            self._builder = ObservationBuilder(clip, settings, first_pass, probe)
+            self._builder = ObservationBuilder(clip, settings, first_pass)
+            self._controller = Controller(clip, settings, first_pass, probe)
             self._advance()
             if self.info is None:
                 raise EncoderError(f"the encoder found no frame to code in {clip.name}")
@@ -109,27 +118,82 @@ class Episode:
             session.close()
             raise
 
+    @classmethod
+    def open(
+        cls,
+        backend: Backend,
+        clip: ClipLike,
+        settings: EncoderSettings,
+        first_pass: FirstPassLike,
+        *,
+        probe: ProbeRecord | None = None,
+        gops: Sequence[GopLimits] = (),
+        output: Path | None = None,
+        timeout_s: float = 120.0,
+    ) -> Self:
+        """Opens a session and waits for its first frame.
+
+        Args:
+          backend: the encoder.
+          clip: what to encode.
+          settings: how.
+          first_pass: of this clip.
+          probe: what the probe encode told, in the final one of three passes.
+          gops: limits of groups of pictures; with a probe they are its own.
+          output: file for the encoded stream as it is made; None keeps it in memory.
+          timeout_s: longest wait for the encoder, seconds.
+
+        Raises:
+          EncoderError: the encoder failed or did not answer in time.
+        """
+        gops = tuple(gops if probe is None else probe.gops)
+        session = backend.open(
+            clip,
+            settings.replace(speed=stream_speed(settings.speed_profile, settings.speed)),
+            first_pass,
+            gops=gops,
+            keep_partitions=settings.speed_profile == "probe",
+            output=output,
+            timeout_s=timeout_s,
+        )
+        return cls(clip, settings, first_pass, session, probe, gops)
+
     @property
     def session(self) -> Session:
         """The encode itself, to wait for several at once."""
         return self._session
 
+    @property
+    def base(self) -> FrameDecision:
+        """The controller's proposal for `info`; after the end, for the last frame."""
+        return self._proposal.decision
+
+    @property
+    def reach(self) -> int:
+        """How far from the proposal's qindex a policy may go."""
+        return self._proposal.reach
+
     def observe(self) -> Observation:
         """The observation now; after the end, of the last frame with the full history."""
-        return self._builder.observe(self._last_info)
+        proposal = self._proposal
+        return self._builder.observe(self._last_info, proposal.rate_offset, proposal.reach)
 
-    def submit(self, qindex: int) -> None:
+    def submit(self, decision: FrameDecision | int) -> None:
         """Gives the decision for `info` without waiting for the frame.
 
+        Args:
+          decision: a qindex alone stands for the proposal with that qindex.
+
         Raises:
-          InputError: not 0..255 or `KEEP`.
+          InputError: the qindex is not 0..255 or `KEEP`.
           EncoderError: the encode is over.
         """
-        if not KEEP <= qindex < NUM_QINDEX:
-            raise InputError(f"qindex must be 0 to {NUM_QINDEX - 1}, or {KEEP}, not {qindex}")
+        if not isinstance(decision, FrameDecision):
+            decision = self.base.with_qindex(decision)
         if self.info is None:
             raise EncoderError("the encode is over: there is no frame left to decide on")
-        self._session.submit(qindex)
+        self._session.submit(decision)
+        self._decision = decision
 
     def collect(self) -> FrameResult:
         """Waits for the submitted frame, then for the next one to decide on."""
@@ -138,34 +202,23 @@ class Episode:
         self._advance()
         return result
 
-    def step(self, qindex: int) -> FrameResult:
+    def step(self, decision: FrameDecision | int) -> FrameResult:
         """`submit`, then `collect`."""
-        self.submit(qindex)
+        self.submit(decision)
         return self.collect()
 
-    def _advance(self) -> None:
-        self.info = self._session.next()
-        self._take(None)
-        if self.info is not None:
-            self._last_info = self.info
-
-    def _take(self, info: FrameInfo | None) -> None:
-        """Records the new results; `info` belongs to the one that was decided on."""
-        results = self._session.results
-        while self._seen < len(results):
-            result = results[self._seen]
-            owner = info if result.qindex >= 0 else None
-            self._builder.record(owner, result)
-            self.frames.append((owner, result))
-            self._seen += 1
-
     def refined_probe(self) -> ProbeRecord | None:
-        """The probe with what its frames cost in this encode; None if there was none."""
-        return self._builder.refined_probe()
+        """The probe's record with what its frames cost here, for another final pass."""
+        return self._controller.refined_probe()
+
+    def log(self) -> EncodeLog:
+        """The record of the encode, once `info` is None."""
+        speed = stream_speed(self.settings.speed_profile, self.settings.speed)
+        return EncodeLog(tuple(self.frames), self.finish().size_bytes, speed, self._gops)
 
     def score(self) -> EpisodeScore:
         """The raw score, once `info` is None."""
-        results = (result for _, result in self.frames)
+        results = (frame.result for frame in self.frames)
         size_bytes = self.finish().size_bytes
         return episode_score(self.clip, self.settings.target_kbps, results, size_bytes)
 
@@ -191,3 +244,22 @@ class Episode:
     ) -> None:
         """Closes the session."""
         self.close()
+
+    def _advance(self) -> None:
+        self.info = self._session.next()
+        self._take(None)
+        if self.info is not None:
+            self._last_info = self.info
+            self._proposal = self._controller.propose(self.info)
+
+    def _take(self, info: FrameInfo | None) -> None:
+        """Records the new results; `info` belongs to the one that was decided on."""
+        results = self._session.results
+        while self._seen < len(results):
+            result = results[self._seen]
+            coded = result.qindex >= 0
+            owner = info if coded else None
+            self._controller.update(owner, result)
+            self._builder.record(owner, result)
+            self.frames.append(FrameRecord(owner, self._decision if coded else None, result))
+            self._seen += 1

@@ -17,11 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import ProbeRecord
-from muzero_rc.env.observation.builder import ClipShape
-from muzero_rc.types import KEEP, FrameInfo, FrameResult, UpdateType
+from muzero_rc.env.codec.backend import ClipShape
+from muzero_rc.env.codec.settings import CodecSettings
+from muzero_rc.types import KEEP, FrameDecision, FrameInfo, FrameResult, GopLimits, UpdateType
 
 GROUP = 8
 BOOST = 50  # qindex by which references are finer in the fake's own proposal
@@ -122,7 +120,7 @@ def _plan(clip: ClipShape, stats: npt.NDArray[np.float64]) -> list[Planned]:
 class FakeSession:
     """Steps through the plan; calls out of order are errors, as in the real one."""
 
-    def __init__(self, clip: ClipShape, settings: EncoderSettings, first_pass: Any) -> None:
+    def __init__(self, clip: ClipShape, settings: CodecSettings, first_pass: Any) -> None:
         self.results: list[FrameResult] = []
         self.closed = False
         self.finished = False
@@ -179,10 +177,10 @@ class FakeSession:
         )  # fmt: skip
         return self._waiting
 
-    def submit(self, qindex: int) -> None:
+    def submit(self, decision: FrameDecision) -> None:
         assert not self.closed, "submit() after close()"
         assert self._waiting is not None, "submit() before next()"
-        assert KEEP <= qindex <= 255
+        qindex = decision.qindex
         self._submitted = self._waiting.proposal_qindex if qindex == KEEP else qindex
 
     def result(self) -> FrameResult:
@@ -232,18 +230,18 @@ class FakeBackend:
         return FakeClip(clip.width, height or clip.height, clip.fps, frames, clip.name)
 
     def first_pass(
-        self, clip: ClipShape, settings: EncoderSettings, *, blocks: bool = False
+        self, clip: ClipShape, settings: CodecSettings, *, blocks: bool = False
     ) -> FakeFirstPass:
         return FakeFirstPass(fake_stats(clip))
 
     def open(
         self,
         clip: ClipShape,
-        settings: EncoderSettings,
+        settings: CodecSettings,
         first_pass: Any,
         *,
-        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
+        keep_partitions: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> FakeSession:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from muzero_rc.corpus import Corpus, find_videos
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.results import EncodeRecord
 

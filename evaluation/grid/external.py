@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc import video
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import EncoderError, InputError, ToolMissingError
 from muzero_rc.evaluation.grid.encoder import EXTERNAL, ClipInfo, ClipSource, Method
 from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from muzero_rc import video
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import EncoderError
 from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource, Method
 from muzero_rc.evaluation.measure.buffer import buffer_report
@@ -178,9 +178,8 @@ class PolicyEncoder:
         self, clip: ClipLike, settings: EncoderSettings, statistics: FirstPassLike, policy: Policy
     ) -> None:
         """One decision that is thrown away: the first one compiles, none of the rest do."""
-        session = self._backend.open(clip, settings, statistics)
-        with Episode(clip, settings, statistics, session) as episode:
-            policy.decide([episode.observe()])
+        with Stepper.open(self._backend, clip, settings, statistics) as stepper:
+            policy.decide([stepper.observe()], [stepper.base])
 
 
 def _measure(

@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from muzero_rc.compute.local import TaskFailure, WorkerPool
 from muzero_rc.env.codec.backend import Backend, ClipLike, LibvpxBackend
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import VbrPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.grid.encoder import EXTERNAL, ClipSource, find_sources
 from muzero_rc.evaluation.results import EncodeRecord, Results
-from muzero_rc.types import Observation, Policy
+from muzero_rc.types import Observation, Policy, QindexPolicy
 
 __all__ = ["Replay", "Replayed", "Replayer", "plan_replays", "run_replays"]
 
@@ -60,17 +60,17 @@ class Replayed:
     problem: str
 
 
-class _Recorded:
-    """The recorded decisions, one after the other."""
+class _RecordedQindexes(QindexPolicy):
+    """Qindexes of a record that lacks decisions: the controller proposes all else again."""
 
     name = "replay"
 
     def __init__(self, qindexes: Iterable[int]) -> None:
-        self._qindexes = iter(qindexes)
+        self._recorded = iter(qindexes)
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         try:
-            return np.array([next(self._qindexes) for _ in observations], np.int32)
+            return np.array([next(self._recorded) for _ in observations], np.int32)
         except (StopIteration, RuntimeError):
             raise InputError("there are more frames to code than were recorded") from None
 
@@ -112,7 +112,7 @@ class Replayer:
             settings = EncoderSettings.from_dict(record.settings)
         except TypeError as error:
             raise InputError(f"the recorded settings are of another version: {error}") from None
-        policy: Policy = VbrPolicy() if task.left_to_libvpx else _Recorded(record.qindex)
+        policy: Policy = VbrPolicy() if task.left_to_libvpx else _RecordedQindexes(record.qindex)
         result = rollout(clip, settings, policy, backend=self._backend)
         sha256 = result.stream.sha256
         if sha256 == record.sha256:

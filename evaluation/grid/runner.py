@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc.compute.local import TaskFailure, WorkerPool
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.grid.encoder import ClipEncoder, ClipSource, Method, encode_key, jittered
 from muzero_rc.evaluation.grid.store import EncodeStore

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from muzero_rc import video
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.evaluation.grid.encoder import ClipEncoder, ClipInfo, ClipSource, Method, encode_key
 from muzero_rc.evaluation.grid.store import EncodeStore
 from muzero_rc.evaluation.measure.targets import AutoTargets, Probe, auto_targets, first_guess

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from muzero_rc.env.codec.settings import EncoderSettings, modern_settings
+from muzero_rc.env.control.settings import EncoderSettings, modern_settings
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.measure.frame_trace import FrameTrace
 from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL

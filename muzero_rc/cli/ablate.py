@@ -131,7 +131,7 @@ def run(args: AblateArgs) -> int:
 
 def _evaluate(args: AblateArgs, ablation: Ablation, clips: Sequence[Path]) -> Results:
     from muzero_rc.cli.methods import methods_of
-    from muzero_rc.env.codec.settings import EncoderSettings
+    from muzero_rc.env.control.settings import EncoderSettings
     from muzero_rc.evaluation.grid.encoder import find_sources
     from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder
     from muzero_rc.evaluation.grid.runner import EvaluationPlan, run_evaluation

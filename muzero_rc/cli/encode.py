@@ -21,7 +21,7 @@ from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
     from muzero_rc.encode.film import EncodeReport
-    from muzero_rc.env.codec.settings import EncoderSettings
+    from muzero_rc.env.control.settings import EncoderSettings
 
 __all__ = ["EncodeArgs", "encoder_settings", "result_line", "run"]
 
@@ -100,7 +100,7 @@ def encoder_settings(
     Raises:
       InputError: one of them is out of range.
     """
-    from muzero_rc.env.codec.settings import EncoderSettings
+    from muzero_rc.env.control.settings import EncoderSettings
 
     return EncoderSettings(
         target_kbps=target_kbps,

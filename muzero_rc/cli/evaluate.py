@@ -17,7 +17,7 @@ from muzero_rc.cli.methods import methods_of
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
-    from muzero_rc.env.codec.settings import EncoderSettings
+    from muzero_rc.env.control.settings import EncoderSettings
     from muzero_rc.evaluation.grid.runner import EvaluationPlan, Progress
 
 __all__ = ["EvaluateArgs", "parse_metrics", "run"]
@@ -216,7 +216,7 @@ def _plan(args: EvaluateArgs) -> EvaluationPlan:
 
 
 def _settings(args: EvaluateArgs) -> EncoderSettings:
-    from muzero_rc.env.codec.settings import EncoderSettings
+    from muzero_rc.env.control.settings import EncoderSettings
 
     return EncoderSettings(
         target_kbps=1,  # the plan sets each

@@ -84,7 +84,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
     Raises:
       InputError: there is no such setting, or it cannot have that value.
     """
-    from muzero_rc.env.codec.settings import EncoderSettings
+    from muzero_rc.env.control.settings import EncoderSettings
 
     base, at, tail = spec.rpartition("@")
     if not at or "=" not in tail or Path(spec).is_file():

@@ -22,9 +22,8 @@ from muzero_rc import video
 from muzero_rc.agents.hindsight import SearchProgress
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.gop import probe_plan_of
-from muzero_rc.env.control.probe_record import needs_probe
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies.hindsight.policy import HindsightPolicy, search_jobs
@@ -335,7 +334,7 @@ def _second_pass(
         if frame.shown:
             progress("second pass", frame.show_index + 1, total)
 
-    probes = total * probe_plan_of(settings).probe_encodes
+    probes = total * probe_plan_of(settings).encodes
     run = 0
     counting = threading.Lock()
 
@@ -348,7 +347,7 @@ def _second_pass(
                     probes += total
                 progress("probe", run, probes)
 
-    if needs_probe(settings):
+    if settings.needs_probe:
         progress("probe", 0, probes)
     else:
         progress("second pass", 0, total)

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, block_grid
-from muzero_rc.env.codec.settings import EncoderSettings, modern_settings
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES, SpeedProfile
+from muzero_rc.env.control.settings import EncoderSettings, modern_settings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -35,7 +35,16 @@ from muzero_rc.env.observation.builder import (
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
 from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, HindsightPolicy, search_jobs
-from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy, UpdateType, needs_blocks
+from muzero_rc.types import (
+    KEEP,
+    NUM_QINDEX,
+    FrameDecision,
+    Observation,
+    Policy,
+    QindexPolicy,
+    UpdateType,
+    needs_blocks,
+)
 
 __all__ = [
     "ENTRY_POINTS",
@@ -91,7 +100,7 @@ class Prepared(Protocol):
         ...
 
 
-class ConstrainedQuality:
+class ConstrainedQuality(QindexPolicy):
     """libvpx's constrained quality: VBR that never spends more than a quality needs."""
 
     name = "cq"
@@ -112,12 +121,12 @@ class ConstrainedQuality:
         """The same settings with libvpx's constrained quality switched on."""
         return settings.replace(rc_mode="cq", cq_level=self.level)
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """`KEEP` for all. [B] int32."""
         return np.full(len(observations), KEEP, np.int32)
 
 
-class ConstantForTarget:
+class ConstantForTarget(QindexPolicy):
     """One qindex for all frames, the lowest that keeps the clip at or under its target.
 
     Found by bisection on whole encodes: eight of them, each as long as the last one.
@@ -137,14 +146,14 @@ class ConstantForTarget:
         self.qindex = _finest(ConstantPolicy, clip, settings, first_pass, self._backend)
         return settings
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """The qindex that `prepare` found. [B] int32."""
         if self.qindex is None:
             raise InputError("the policy constant must be prepared for a clip before it decides")
         return np.full(len(observations), self.qindex, np.int32)
 
 
-class _Offsets:
+class _Offsets(QindexPolicy):
     """Frames of a type at a fixed distance from one qindex."""
 
     name = "offsets"
@@ -156,13 +165,13 @@ class _Offsets:
         for kind in (UpdateType.OVERLAY, UpdateType.MID_OVERLAY):
             self._qindex[kind] = min(qindex + offset // _OVERLAY_SHARE, NUM_QINDEX - 1)
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         # An observation's first columns are the one-hot type of the frame.
         kinds = [UpdateType(int(o.frame[: len(UpdateType)].argmax())) for o in observations]
         return np.array([self._qindex[kind] for kind in kinds], np.int32)
 
 
-class OffsetsForTarget:
+class OffsetsForTarget(QindexPolicy):
     """Offsets by frame type, as encoders do without rate control, landed by bisection.
 
     Leaf frames at q; key, golden and alternate reference frames finer by the offset,
@@ -198,11 +207,11 @@ class OffsetsForTarget:
         self._found = _Offsets(qindex, self.offset)
         return settings
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """The qindex of each frame's type. [B] int32."""
         if self._found is None:
             raise InputError("the policy offsets must be prepared for a clip before it decides")
-        return self._found.decide(observations)
+        return self._found.qindexes(observations)
 
 
 def _finest(
@@ -225,7 +234,7 @@ def _finest(
     return high
 
 
-class WithSpeedProfile:
+class WithSpeedProfile(QindexPolicy):
     """A policy whose encodes distribute search speed in their own way, see `env.speed_profile`.
 
     It may also want a third pass, see `env.probe`; settings that say how many have the last
@@ -269,9 +278,11 @@ class WithSpeedProfile:
         settings = settings.replace(speed_profile=self.speed_profile, passes=passes)
         return prepare(self.policy, clip, settings, first_pass)
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        """The policy's decisions. [B] int32."""
-        return self.policy.decide(observations)
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        """The policy's decisions."""
+        return self.policy.decide(observations, base)
 
 
 def shipped_policy_path() -> Path:
@@ -395,7 +406,7 @@ def warm_up(policy: Policy, size: tuple[int, int] | None = None) -> None:
         proposal_qindex=128,
         blocks=blocks,
     )
-    policy.decide([observation])
+    policy.decide([observation], [FrameDecision(qindex=128)])
 
 
 def policy_package(name: str) -> str:

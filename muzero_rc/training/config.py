@@ -20,7 +20,7 @@ from muzero_rc.agents.config import (
     SearchConfig,
 )
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES
-from muzero_rc.env.codec.settings import modern_settings
+from muzero_rc.env.control.settings import modern_settings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,

@@ -20,8 +20,8 @@ from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.env.rewards import GreedyOpponentReward, Reward
 from muzero_rc.env.testing.encoder_model import (
     ModelBackend,
@@ -169,13 +169,12 @@ class ModelTraining:
         for task in tasks:
             settings = EncoderSettings(target_kbps=task.target_kbps)
             stats = self._backend.first_pass(task.clip, settings)
-            session = self._backend.open(task.clip, settings, stats)
-            episodes.append(Episode(task.clip, settings, stats, session))
+            episodes.append(Stepper.open(self._backend, task.clip, settings, stats))
             recorders.append(EpisodeRecorder(self._config.network.action_frame))
         live = list(range(len(tasks)))
         while live:
             observations = [episodes[n].observe() for n in live]
-            policy.decide(observations)
+            policy.qindexes(observations)
             thought = policy.last
             assert thought is not None
             for row, n in enumerate(live):

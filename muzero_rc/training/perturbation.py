@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from muzero_rc.agents.advantage import advantage_features
 from muzero_rc.env.observation.builder import FRAME_COLUMNS, GLOBAL_COLUMNS
-from muzero_rc.types import NUM_QINDEX, Observation, Policy
+from muzero_rc.types import NUM_QINDEX, FrameDecision, Observation, Policy
 
 __all__ = ["MODEL_COLUMNS", "PerturbedPolicy"]
 
@@ -59,17 +59,19 @@ class PerturbedPolicy:
         self._rng = np.random.default_rng(seed)
         self._kinds: dict[bytes, _KindNoise] = {}
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        """qindex for each observation. [B] int32."""
-        chosen = np.asarray(self._base.decide(observations), np.int32)
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        """The policy's decisions with corrected qindexes."""
+        decided = list(self._base.decide(observations, base))
         for row, observation in enumerate(observations):
             name = np.asarray(observation.frame[:_KIND_COLUMNS], np.float32).tobytes()
             if name not in self._kinds:
                 self._kinds[name] = _KindNoise(self._rng)
             noise = self._kinds[name].draw(advantage_features(observation)[list(MODEL_COLUMNS)])
-            shift = self._sign * round(self._scale * noise)
-            chosen[row] = np.clip(chosen[row] + shift, 0, NUM_QINDEX - 1)
-        return chosen
+            qindex = decided[row].qindex + self._sign * round(self._scale * noise)
+            decided[row] = decided[row].with_qindex(min(max(qindex, 0), NUM_QINDEX - 1))
+        return decided
 
 
 class _KindNoise:

@@ -19,7 +19,7 @@ from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.codec.session import EncoderSession, wait_any
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.training.tasks import Task, TaskClips
 from muzero_rc.types import EpisodeScore, Observation
 
@@ -61,7 +61,7 @@ class _Slot:
 
     task: Task
     version: int
-    episode: Episode
+    stepper: Stepper
     recorder: EpisodeRecorder
     decision: _Decision | None = None
 
@@ -119,7 +119,7 @@ class SelfPlay:
     def _answered(self, slots: Sequence[_Slot]) -> list[int]:
         if self._in_step:
             return list(range(len(slots)))
-        return wait_any([cast(EncoderSession, slot.episode.session) for slot in slots])
+        return wait_any([cast(EncoderSession, slot.stepper.session) for slot in slots])
 
     def _start(self) -> _Slot:
         newer = self._renew()
@@ -134,8 +134,8 @@ class SelfPlay:
         waiting = [slot for slot in slots if slot.decision is None]
         if not waiting:
             return
-        observations = [slot.episode.observe() for slot in waiting]
-        self._policy.decide(observations)
+        observations = [slot.stepper.observe() for slot in waiting]
+        self._policy.qindexes(observations)
         thought = self._policy.last
         assert thought is not None
         for row, (slot, observation) in enumerate(zip(waiting, observations, strict=True)):
@@ -143,14 +143,14 @@ class SelfPlay:
             slot.decision = _Decision(
                 observation, qindex, thought.policies[row], float(thought.values[row])
             )
-            slot.episode.submit(qindex)
+            slot.stepper.submit(qindex)
 
     def _collect(self, slot: _Slot) -> bool:
         """Takes the result of the frame in work; True at the end of the encode."""
         decision = slot.decision
         if decision is None:
             return False
-        result = slot.episode.collect()
+        result = slot.stepper.collect()
         slot.recorder.step(
             decision.observation,
             decision.qindex,
@@ -160,14 +160,14 @@ class SelfPlay:
             value=decision.value,
         )
         slot.decision = None
-        return slot.episode.info is None
+        return slot.stepper.info is None
 
     def _finish(self, slot: _Slot) -> Finished:
-        slot.episode.finish()
-        score = slot.episode.score()
+        slot.stepper.finish()
+        score = slot.stepper.score()
         return Finished(slot.task.number, slot.recorder.finish(), score, slot.version)
 
 
 def _close(slots: Sequence[_Slot]) -> None:
     for slot in slots:
-        slot.episode.close()
+        slot.stepper.close()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from muzero_rc.env.codec.backend import LibvpxBackend
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
-from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import EncoderError
 from muzero_rc.training.stages.collect import Encode, Study, load_part
 from muzero_rc.types import EpisodeScore
@@ -97,15 +97,14 @@ class TaskClips:
         self._blocks = blocks
         self._held: dict[int, tuple[Clip, FirstPass, int]] = {}
 
-    def open(self, task: Task) -> Episode:
+    def open(self, task: Task) -> Stepper:
         """Starts an encode of a task, decoding its part if it is not held.
 
         Raises:
           EncoderError: the file is not what it was when the study was made.
         """
         clip, stats = self.get(task)
-        session = EncoderSession(clip, task.settings, first_pass=stats, probe=task.probe)
-        return Episode(clip, task.settings, stats, session, task.probe)
+        return Stepper.open(LibvpxBackend(), clip, task.settings, stats, probe=task.probe)
 
     def get(self, task: Task) -> tuple[Clip, FirstPass]:
         """A task's part and its first pass."""

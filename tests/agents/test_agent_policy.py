@@ -42,7 +42,7 @@ def test_untrained_and_greedy_it_is_libvpx_own_proposal(
     observations = make_observations(0, 12)
     policy = AgentPolicy(params, tiny)
     assert isinstance(policy, Policy)
-    qindexes = policy.decide(observations)
+    qindexes = policy.qindexes(observations)
     assert qindexes.dtype == np.int32
     assert qindexes.tolist() == [o.proposal_qindex for o in observations]
 
@@ -55,9 +55,9 @@ def test_decisions_are_valid_reported_and_padded_away(
     policy = AgentPolicy(
         trained, tiny, simulations=simulations, search=SearchConfig(depth=3), batch_size=4
     )
-    policy.decide(observations[:4])
+    policy.qindexes(observations[:4])
     compiled = policy._plan._cache_size()  # type: ignore[attr-defined]
-    qindexes = policy.decide(observations)
+    qindexes = policy.qindexes(observations)
     last = policy.last
     assert last is not None and qindexes.shape == (11,)
     assert ((qindexes >= 0) & (qindexes <= 255)).all()
@@ -68,7 +68,7 @@ def test_decisions_are_valid_reported_and_padded_away(
     assert (last.policies[~valid] == 0).all()
     np.testing.assert_allclose(last.policies.sum(-1), 1.0, atol=1e-5)
     assert policy._plan._cache_size() == compiled  # type: ignore[attr-defined]
-    assert policy.decide([]).shape == (0,)
+    assert policy.qindexes([]).shape == (0,)
 
 
 def test_a_greedy_decision_does_not_depend_on_its_batch(
@@ -76,12 +76,12 @@ def test_a_greedy_decision_does_not_depend_on_its_batch(
 ) -> None:
     observations = make_observations(0, 12) + make_observations(1, 3)
     policy = AgentPolicy(trained, tiny)
-    together = policy.decide(observations)
+    together = policy.qindexes(observations)
     assert policy.last is not None
     priors = policy.last.priors
     assert any(together != [o.proposal_qindex for o in observations])
     for row, observation in enumerate(observations):
-        policy.decide([observation])
+        policy.qindexes([observation])
         np.testing.assert_allclose(policy.last.priors[0], priors[row], rtol=1e-3, atol=1e-5)
 
 
@@ -92,7 +92,7 @@ def test_sampling_repeats_with_its_seed_and_varies_without(
 
     def play(seed: int) -> list[list[int]]:
         policy = AgentPolicy(params, tiny, temperature=1.0, seed=seed)
-        return [policy.decide(observations).tolist() for _ in range(2)]
+        return [policy.qindexes(observations).tolist() for _ in range(2)]
 
     assert play(1) == play(1) != play(2)
     assert play(1)[0] != play(1)[1]
@@ -103,12 +103,12 @@ def test_new_parameters_are_used_without_compiling(
 ) -> None:
     observations = make_observations(0, 8)
     policy = AgentPolicy(params, tiny)
-    before = policy.decide(observations)
+    before = policy.qindexes(observations)
     compiled = policy._plan._cache_size()  # type: ignore[attr-defined]
     policy.set_params(trained)
-    after = policy.decide(observations)
+    after = policy.qindexes(observations)
     assert (after != before).any()
-    np.testing.assert_array_equal(after, AgentPolicy(trained, tiny).decide(observations))
+    np.testing.assert_array_equal(after, AgentPolicy(trained, tiny).qindexes(observations))
     assert policy._plan._cache_size() == compiled  # type: ignore[attr-defined]
 
 
@@ -135,10 +135,10 @@ def test_a_saved_policy_decides_as_before(
     assert policy.meta["training"] == {"updates": 7, "clips": ["a", "b"]}
     assert policy.meta["env_id"] == "muzero_rc/VP9RateControl-v0"
     np.testing.assert_array_equal(
-        policy.decide(observations), AgentPolicy(trained, tiny).decide(observations)
+        policy.qindexes(observations), AgentPolicy(trained, tiny).qindexes(observations)
     )
     searching = load_policy(tmp_path / "p.npz", simulations=2, name="other")
-    assert searching.name == "other" and searching.decide(observations[:2]).shape == (2,)
+    assert searching.name == "other" and searching.qindexes(observations[:2]).shape == (2,)
 
 
 def test_files_that_do_not_fit_are_refused_in_one_line(
@@ -180,10 +180,10 @@ def test_a_decision_of_the_default_size_vanishes_beside_a_frame() -> None:
         rng.normal(size=26).astype(np.float32), 150, 99,
     )  # fmt: skip
     policy = AgentPolicy(initial_params(config, 0), config)
-    policy.decide([observation])
+    policy.qindexes([observation])
     seconds = []
     for _ in range(200):
         start = time.perf_counter()
-        policy.decide([observation])
+        policy.qindexes([observation])
         seconds.append(time.perf_counter() - start)
     assert np.quantile(seconds, 0.1) < 2e-3, "measured 0.4 ms; the limit allows for a busy machine"

@@ -74,7 +74,7 @@ def _accuracy(params: Params, tiny: NetworkConfig, make_episode: MakeEpisode) ->
         episode = make_episode(seed, 12)
         observations = [episode.observation(step) for step in range(12)]
         wanted = np.array([o.proposal_qindex + teacher(o) for o in observations])
-        right += int((np.abs(policy.decide(observations) - wanted) <= 2).sum())
+        right += int((np.abs(policy.qindexes(observations) - wanted) <= 2).sum())
         total += 12
     return right / total
 

@@ -77,7 +77,7 @@ def test_what_is_found_is_what_the_agent_would_do_there(
     Reanalyser(config).refresh(replay, samples, params)
     episode, step = samples[0]
     agent = AgentPolicy(params, tiny, simulations=4, search=config.search, gumbel_scale=0.0)
-    agent.decide([episode.observation(step)])
+    agent.qindexes([episode.observation(step)])
     assert agent.last is not None
     np.testing.assert_allclose(episode.policies[step], agent.last.policies[0], atol=2e-3)
     np.testing.assert_allclose(episode.values[step], agent.last.values[0], atol=1e-3)

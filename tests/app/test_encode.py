@@ -28,8 +28,8 @@ from muzero_rc.encode.film import film as encode_module
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -40,7 +40,7 @@ from muzero_rc.env.observation.builder import (
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies.registry import ConstantForTarget, ConstrainedQuality, make_policy, prepare
-from muzero_rc.types import Observation, Policy
+from muzero_rc.types import Observation, Policy, QindexPolicy
 
 MakeVideo = Callable[..., Path]
 FAST = EncoderSettings(target_kbps=100, speed=8)
@@ -343,7 +343,7 @@ def test_memory_stays_bounded_on_a_long_video(make_video: MakeVideo, tmp_path: P
         "from muzero_rc.env import clip\n"
         "clip.default_memory_limit = lambda: 10_000_000\n"
         "from muzero_rc.encode.film import encode\n"
-        "from muzero_rc.env.codec.settings import EncoderSettings\n"
+        "from muzero_rc.env.control.settings import EncoderSettings\n"
         "from muzero_rc.policies.registry import make_policy\n"
         "base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "encode(sys.argv[1], sys.argv[2], EncoderSettings(target_kbps=60, speed=8),"
@@ -361,7 +361,7 @@ def test_memory_stays_bounded_on_a_long_video(make_video: MakeVideo, tmp_path: P
     assert video.probe(tmp_path / "out.webm").expected_frames == 225
 
 
-class Learned:
+class Learned(QindexPolicy):
     """Stands for a policy with networks: it has a configuration, and fails as told."""
 
     name = "learned"
@@ -371,7 +371,7 @@ class Learned:
         self.calls = 0
         self.error = error
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         self.calls += 1
         if self.error is not None:
             raise self.error
@@ -401,9 +401,9 @@ class ReadsBlocks(Learned):
         super().__init__()
         self.shapes: list[tuple[int, ...] | None] = []
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         self.shapes += [None if o.blocks is None else o.blocks.shape for o in observations]
-        return super().decide(observations)
+        return super().qindexes(observations)
 
 
 def test_a_policy_that_needs_blocks_gets_them(clip_file: Path, tmp_path: Path) -> None:
@@ -414,7 +414,7 @@ def test_a_policy_that_needs_blocks_gets_them(clip_file: Path, tmp_path: Path) -
     assert set(policy.shapes[1:]) == {(25, 2, 3, 4)}
 
 
-class Blindfolded:
+class Blindfolded(QindexPolicy):
     """A policy that is not shown blocks."""
 
     name = "blindfolded"
@@ -422,8 +422,8 @@ class Blindfolded:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        return self.policy.decide([dataclasses.replace(o, blocks=None) for o in observations])
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        return self.policy.qindexes([dataclasses.replace(o, blocks=None) for o in observations])
 
 
 def test_a_hip_policy_file_encodes_and_reads_its_blocks(clip_file: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from muzero_rc.agents.policy import load_policy
 from muzero_rc.cli.main import main
 from muzero_rc.corpus import Corpus, CorpusClip, find_videos
-from muzero_rc.env.control.baselines import BaseQindexPolicy
+from muzero_rc.env.control.baselines import BasePolicy
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.errors import InputError
@@ -45,7 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample_clips: dict[str, Pat
 @pytest.fixture(scope="module")
 def study(corpus: Path) -> Study:
     clip = next(c for c in Corpus.open(corpus).training() if c.source == "street")
-    made = run_study(clip, BaseQindexPolicy(), PRESETS["tiny"].explore, seed=3)
+    made = run_study(clip, BasePolicy(), PRESETS["tiny"].explore, seed=3)
     assert made is not None
     return made
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import EncoderError, InputError
 from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource, Method
 from muzero_rc.evaluation.results import EncodeRecord

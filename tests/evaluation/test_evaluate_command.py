@@ -10,7 +10,7 @@ import pytest
 from muzero_rc.cli.main import main
 from muzero_rc.cli.methods import methods_of
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.results import Results

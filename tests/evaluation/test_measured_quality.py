@@ -17,7 +17,7 @@ import pytest
 from muzero_rc import video
 from muzero_rc.cli.evaluate import parse_metrics
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.errors import EncoderError, InputError, ToolMissingError
 from muzero_rc.evaluation.grid.encoder import ClipSource, Method

@@ -19,11 +19,11 @@ from muzero_rc import video
 from muzero_rc.cli.main import main
 from muzero_rc.cli.methods import methods_of, split_spec
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control import frame_speed as speed_profile
 from muzero_rc.env.control import gop as gops
 from muzero_rc.env.control.rate import probe as probed_landing
 from muzero_rc.env.control.rate import two_pass as landing
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import EncoderError, InputError, ToolMissingError
 from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource
@@ -31,7 +31,7 @@ from muzero_rc.evaluation.grid.external import encode_external, external_method,
 from muzero_rc.evaluation.results import Results
 from muzero_rc.policies.registry import OffsetsForTarget, make_policy, policy_package
 from muzero_rc.policies.registry import registry as policies
-from muzero_rc.types import FrameInfo, UpdateType
+from muzero_rc.types import FrameInfo, QindexPolicy, UpdateType
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -121,7 +121,7 @@ def test_offsets_are_kept_and_the_size_is_met(clip) -> None:
     policy = make_policy("offsets:40")
     assert isinstance(policy, OffsetsForTarget)
     with pytest.raises(InputError, match="must be prepared"):
-        policy.decide([])
+        policy.qindexes([])
     policy.prepare(clip, settings, policies.rollout.__globals__["LibvpxBackend"]().first_pass(
         clip, settings))  # fmt: skip
     done = rollout(clip, settings, policy)
@@ -140,10 +140,10 @@ def test_offsets_are_kept_and_the_size_is_met(clip) -> None:
         make_policy("offsets:256")
 
 
-class _Mine:
+class _Mine(QindexPolicy):
     name = "mine"
 
-    def decide(self, observations):
+    def qindexes(self, observations):
         return np.full(len(observations), 99, np.int32)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fake_rd import FakeEncoder
 
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.grid.encoder import ClipSource, Method
 from muzero_rc.evaluation.grid.store import EncodeStore

@@ -17,7 +17,7 @@ import pytest
 from fake_rd import FakeEncoder, square
 
 from muzero_rc.compute.local import TaskFailure, WorkerPool
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.grid.encoder import ClipSource, Method, encode_key, find_sources, jittered
 from muzero_rc.evaluation.grid.runner import EvaluationPlan, Progress, run_evaluation
@@ -352,7 +352,7 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path) -> None:
             from pathlib import Path
             sys.path.insert(0, {str(Path(__file__).parent)!r})
             from fake_rd import FakeEncoder
-            from muzero_rc.env.codec.settings import EncoderSettings
+            from muzero_rc.env.control.settings import EncoderSettings
             from muzero_rc.evaluation.grid.encoder import ClipSource, Method
             from muzero_rc.evaluation.grid.runner import EvaluationPlan, run_evaluation
 

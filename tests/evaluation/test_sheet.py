@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.grid.encoder import ClipSource, Method
 from muzero_rc.evaluation.measure.summary import compare, mark_targets, summarize

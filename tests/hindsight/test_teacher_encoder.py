@@ -16,15 +16,14 @@ from muzero_rc.agents.hindsight import Anchor, Cancelled, Plan, SearchProgress, 
 from muzero_rc.cli.evaluate import methods_of
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import cache_folder, first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import (
-    BaseQindexPolicy,
+    BasePolicy,
     ConstantPolicy,
     ProposalPolicy,
     VbrPolicy,
 )
-from muzero_rc.env.control.gop import ProbeEncode
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
@@ -35,9 +34,10 @@ from muzero_rc.policies.registry import make_policy, prepare, searching
 from muzero_rc.training.searched import study_of_search
 from muzero_rc.training.stages.collect import Study
 from muzero_rc.training.stages.imitate import examples_of
+from muzero_rc.types import EncodeLog
 
 FAST = EncoderSettings(target_kbps=60, speed=5, speed_profile="hierarchical")
-LANDED = BaseQindexPolicy()
+LANDED = BasePolicy()
 
 
 def player(clip: Clip) -> PlanPlayer:
@@ -108,7 +108,7 @@ def test_a_probe_is_run_once_for_a_search(
     stats = first_pass(moving_clip, FAST)
     run: list[EncoderSettings] = []
 
-    def counting(clip: Clip, settings: EncoderSettings, *args: Any, **more: Any) -> ProbeEncode:
+    def counting(clip: Clip, settings: EncoderSettings, *args: Any, **more: Any) -> EncodeLog:
         run.append(settings)
         return run_probes(clip, settings, *args, **more)
 
@@ -255,7 +255,7 @@ def test_what_a_search_starts_from() -> None:
 def test_it_decides_nothing_unprepared_and_takes_no_streamed_clip(moving_clip: Clip) -> None:
     observation: Any = SimpleNamespace(history=np.zeros((0, 3)))
     with pytest.raises(InputError, match="prepared"):
-        HindsightPolicy().decide([observation])
+        HindsightPolicy().qindexes([observation])
     streamed: Any = SimpleNamespace(in_memory=False, name="film.mkv")
     with pytest.raises(InputError, match="film.mkv is too long"):
         HindsightPolicy().prepare(streamed, FAST, first_pass(moving_clip, FAST))

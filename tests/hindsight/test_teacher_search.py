@@ -22,7 +22,7 @@ from muzero_rc.agents.hindsight import (
     start_plans,
 )
 from muzero_rc.agents.hindsight.rate_accuracy import land
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip, best_constant, optimum
 from muzero_rc.policies.hindsight.player import PlanPlayer
 

@@ -12,7 +12,7 @@ from muzero_rc.agents.advantage import KIND_STEPS
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.policy import save_policy
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
     FRAME_FEATURES,
@@ -77,10 +77,10 @@ def test_settings_have_the_last_word_on_passes(passes: Literal[2, 3]) -> None:
 
 def test_landed_follows_the_feedback_and_layered_does_not() -> None:
     observations = [_observation(0), _observation(7), _observation(-200)]
-    assert make_policy("hierarchical").decide(observations).tolist() == [100, 100, 100]
+    assert make_policy("hierarchical").qindexes(observations).tolist() == [100, 100, 100]
     # A key frame's own step is the one that is best in the mean.
     key = int(KIND_STEPS[0])
-    assert make_policy("landed").decide(observations).tolist() == [100 + key, 107 + key, key]
+    assert make_policy("landed").qindexes(observations).tolist() == [100 + key, 107 + key, key]
 
 
 def test_a_files_effort_is_what_it_was_trained_with(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from muzero_rc.cli.main import main
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.evaluation.measure.summary import compare, mark_targets, summarize
 from muzero_rc.evaluation.results import EncodeRecord, Failure, Results
 from muzero_rc.types import UpdateType

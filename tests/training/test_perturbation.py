@@ -39,7 +39,7 @@ def _observations(count: int, kind: UpdateType, spread: float) -> list[Observati
 
 def _shifts(seed: int, sign: int, observations: list[Observation]) -> npt.NDArray[np.int32]:
     policy = PerturbedPolicy(ConstantPolicy(_BASE), _SCALE, sign, seed)
-    return np.concatenate([policy.decide([o]) for o in observations]) - _BASE
+    return np.concatenate([policy.qindexes([o]) for o in observations]) - _BASE
 
 
 def test_a_pair_is_opposite_and_a_seed_repeats_itself() -> None:

@@ -23,9 +23,7 @@ import numpy.typing as npt
 from muzero_rc.env.codec.backend import ClipLike, FirstPassLike
 from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS
 from muzero_rc.env.codec.session import EncodedStream
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.gop import GopLimits
-from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.env.testing.encoder_model.formulas import (
     EncoderModel,
     FrameKind,
@@ -34,7 +32,15 @@ from muzero_rc.env.testing.encoder_model.formulas import (
 )
 from muzero_rc.env.testing.encoder_model.optimum import Tables, best_constant
 from muzero_rc.errors import EncoderError, InputError, SessionClosedError
-from muzero_rc.types import KEEP, SHOW_BITS, FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import (
+    KEEP,
+    SHOW_BITS,
+    FrameDecision,
+    FrameInfo,
+    FrameResult,
+    GopLimits,
+    UpdateType,
+)
 
 __all__ = ["ModelBackend", "ModelClip", "ModelSession"]
 
@@ -178,7 +184,7 @@ class ModelBackend:
         return dataclasses.replace(clip, num_frames=min(clip.num_frames, max_frames or 10**9))
 
     def first_pass(
-        self, clip: ClipLike, settings: EncoderSettings, *, blocks: bool = False
+        self, clip: ClipLike, settings: CodecSettings, *, blocks: bool = False
     ) -> FirstPassLike:
         """The clip's statistics; the model has no blocks."""
         return cast(FirstPassLike, _FirstPass(_stats(_own(clip))))
@@ -186,11 +192,11 @@ class ModelBackend:
     def open(
         self,
         clip: ClipLike,
-        settings: EncoderSettings,
+        settings: CodecSettings,
         first_pass: FirstPassLike,
         *,
-        probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
+        keep_partitions: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> ModelSession:
@@ -199,7 +205,7 @@ class ModelBackend:
         logs = self._tables_of_frames(own)
         return ModelSession(own, logs, self.proposal(own, settings), self._model)
 
-    def proposal(self, clip: ModelClip, settings: EncoderSettings) -> int:
+    def proposal(self, clip: ModelClip, settings: CodecSettings) -> int:
         """The one qindex that meets the target."""
         key = (clip, settings.target_kbps)
         if key not in self._proposals:
@@ -292,9 +298,10 @@ class ModelSession:
         )
         return self._waiting
 
-    def submit(self, qindex: int) -> None:
+    def submit(self, decision: FrameDecision) -> None:
         """The decision for the frame."""
         self._check(self._waiting is not None, "submit() before next()")
+        qindex = decision.qindex
         self._submitted = self._proposal if qindex == KEEP else qindex
 
     def result(self) -> FrameResult:

@@ -18,11 +18,11 @@ from typing import Any
 
 from muzero_rc.agents.hindsight import Anchor, Outcome, Plan
 from muzero_rc.env.codec.backend import ClipLike
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.gop import GopLimits, gops_of_rows
+from muzero_rc.env.control.gop import gops_of_rows
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
-from muzero_rc.types import EpisodeScore
+from muzero_rc.types import EpisodeScore, GopLimits
 
 __all__ = ["LoggedEncode", "LoggedSearch", "SearchHeader", "SearchLog", "read_log"]
 

@@ -6,11 +6,11 @@ import threading
 
 from muzero_rc.agents.hindsight import Anchor, Cancelled, Outcome, Plan
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.probe_record import ProbeRecord
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import InputError
-from muzero_rc.types import KEEP, FrameInfo, Policy
+from muzero_rc.types import KEEP, FrameDecision, FrameInfo, Policy
 
 __all__ = ["PlanPlayer"]
 
@@ -62,25 +62,27 @@ class PlanPlayer:
           InputError: the plan starts from a policy and there is none.
         """
         clip, settings, first_pass = self._clip, self._settings, self._first_pass
-        session = self._backend.open(
-            clip, settings, first_pass, probe=self._probe, timeout_s=self._timeout_s
-        )
-        with Episode(clip, settings, first_pass, session, self._probe) as episode:
-            while episode.info is not None:
+        with Stepper.open(
+            self._backend, clip, settings, first_pass,
+            probe=self._probe, timeout_s=self._timeout_s,
+        ) as stepper:  # fmt: skip
+            while stepper.info is not None:
                 if cancelled.is_set():
                     raise Cancelled
-                episode.step(self._qindex(plan, episode, episode.info))
-            return Outcome(episode.score(), tuple(episode.frames))
+                stepper.step(self._decision(plan, stepper, stepper.info))
+            return Outcome(stepper.score(), tuple(stepper.log().pairs))
 
-    def _qindex(self, plan: Plan, episode: Episode, info: FrameInfo) -> int:
+    def _decision(self, plan: Plan, stepper: Stepper, info: FrameInfo) -> FrameDecision:
+        proposal = stepper.base
         if plan.anchor is Anchor.VBR:
-            return KEEP
+            return proposal.with_qindex(KEEP)
         base = info.proposal_qindex
         if plan.anchor is Anchor.FEEDBACK:
-            base = episode.observe().base_qindex
+            base = proposal.qindex
         elif plan.anchor is Anchor.POLICY:
             if self._policy is None:
                 raise InputError("the plan starts from a policy, and none was given")
             with self._lock:
-                base = int(self._policy.decide([episode.observe()])[0])
-        return plan.qindex(info, base)
+                proposal = self._policy.decide([stepper.observe()], [proposal])[0]
+            base = proposal.qindex
+        return proposal.with_qindex(plan.qindex(info, base))

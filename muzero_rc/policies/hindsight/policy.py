@@ -20,16 +20,15 @@ from muzero_rc.agents.hindsight import (
 )
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.codec.first_pass import cache_folder
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.frame_speed import SpeedProfile
-from muzero_rc.env.control.gop import ProbeEncode
-from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.probe import probe_score, run_probes
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.identity import build_identity
 from muzero_rc.policies.hindsight.log import SearchHeader, SearchLog
 from muzero_rc.policies.hindsight.player import PlanPlayer
-from muzero_rc.types import KEEP, Observation, Policy, needs_blocks
+from muzero_rc.types import KEEP, EncodeLog, Observation, Policy, QindexPolicy, needs_blocks
 
 __all__ = ["DEFAULT_BUDGET", "HindsightPolicy", "search_jobs"]
 
@@ -45,7 +44,7 @@ def search_jobs(threads: int) -> int:
     return max(1, (cores or 1) // threads)
 
 
-class HindsightPolicy:
+class HindsightPolicy(QindexPolicy):
     """Encodes a clip up to `budget` times, then answers with the best qindexes found.
 
     Every encode is logged in the cache folder; searching the same clip with the same
@@ -122,7 +121,7 @@ class HindsightPolicy:
         settings = settings.replace(speed_profile=self._speed_profile, passes=settings.passes or 3)
         log = self._open_log(clip, settings)
         probe = None
-        if needs_probe(settings):
+        if settings.needs_probe:
             probe, log = self._probe(clip, settings, first_pass, log)
         player = PlanPlayer(
             clip, settings, first_pass, backend=self._backend, policy=self.start, probe=probe
@@ -153,10 +152,10 @@ class HindsightPolicy:
             _noted(log, lambda file: file.finish(slope))
         return settings
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """The qindexes that `prepare` found. [B] int32."""
         if self._qindexes is None:
-            raise InputError("the policy teacher must be prepared for a clip before it decides")
+            raise InputError("the policy hindsight must be prepared for a clip before it decides")
         # The history has a row for every frame coded so far.
         places = [min(len(o.history), len(self._qindexes) - 1) for o in observations]
         return self._qindexes[places]
@@ -171,11 +170,12 @@ class HindsightPolicy:
         """The record of the probe, from the log if it is there; and the log to go on with."""
         known = None if log is None else log.probe
         if log is not None and known is not None:
-            return ProbeRecord.of(ProbeEncode(known.frames, known.score.bits // 8, log.gops)), log
+            found = EncodeLog.of_pairs(known.frames, known.score.bits // 8, log.gops)
+            return ProbeRecord.of(found), log
         probe_encode = run_probes(
             clip, settings, first_pass, jobs=self._jobs, backend=self._backend
         )
-        outcome = Outcome(probe_score(clip, settings, probe_encode), tuple(probe_encode.frames))
+        outcome = Outcome(probe_score(clip, settings, probe_encode), tuple(probe_encode.pairs))
         return ProbeRecord.of(probe_encode), _noted(
             log, lambda file: file.add_probe(outcome, probe_encode.gops)
         )

@@ -25,17 +25,17 @@ from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import VbrPolicy
 from muzero_rc.env.control.frame_speed import SpeedProfile
-from muzero_rc.env.control.gop import GopLimits, ProbeEncode, gops_of_rows
-from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe
+from muzero_rc.env.control.gop import gops_of_rows
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.env.passes.probe import probe_score, run_probes
 from muzero_rc.errors import CheckpointError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
 from muzero_rc.training.perturbation import PerturbedPolicy
-from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult, Policy
+from muzero_rc.types import EncodeLog, EpisodeScore, FrameInfo, FrameResult, GopLimits, Policy
 
 __all__ = ["Encode", "ExploreConfig", "Study", "load_part", "run_study"]
 
@@ -164,7 +164,7 @@ class Study:
             if encode.name == "probe":
                 seconds = len(self.stats) * self.shape[3] / self.shape[2]
                 size_bytes = round(encode.kbps * 125.0 * seconds)
-                return ProbeRecord.of(ProbeEncode(encode.frames(), size_bytes, self.gops))
+                return ProbeRecord.of(EncodeLog.of_pairs(encode.frames(), size_bytes, self.gops))
         return None
 
     def gain_db(self, encode: Encode, reference: Encode) -> float:
@@ -285,7 +285,7 @@ def run_study(
     encodes = [_encode_of("vbr", vbr), _encode_of("vbr_high", high)]
     settings = settings.replace(speed_profile=config.speed_profile, passes=config.passes)
     probe = None
-    if needs_probe(settings):
+    if settings.needs_probe:
         coded = 0
 
         def on_frame(result: FrameResult) -> None:
@@ -296,7 +296,7 @@ def run_study(
         on_encode(coded)
         probe = ProbeRecord.of(probe_encode)
         score = probe_score(video, settings, probe_encode)
-        encodes.append(Encode.of("probe", score, probe_encode.frames))
+        encodes.append(Encode.of("probe", score, probe_encode.pairs))
     encodes.append(_encode_of("base", encode(settings, base, probe)))
     for _ in range(config.pairs):
         scale = float(rng.choice(config.scales))

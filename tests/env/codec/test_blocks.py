@@ -16,15 +16,15 @@ from muzero_rc.env.codec.block_stats import (
     block_grid,
 )
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.observation.builder import ObservationBuilder
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.testing.fakes import FakeBackend, FakeClip
-from muzero_rc.types import Observation
+from muzero_rc.types import Observation, QindexPolicy
 
 
-class Watcher:
+class Watcher(QindexPolicy):
     """Follows the proposal and keeps the blocks it is shown."""
 
     name = "watcher"
@@ -33,7 +33,7 @@ class Watcher:
         self.needs_blocks = needs_blocks
         self.seen: list[npt.NDArray[np.float16] | None] = []
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         self.seen += [o.blocks for o in observations]
         return np.array([o.proposal_qindex for o in observations], np.int32)
 

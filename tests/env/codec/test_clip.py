@@ -19,8 +19,8 @@ from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError
 
@@ -239,7 +239,7 @@ def test_streaming_bounds_the_memory(make_file: Callable[..., Path], tmp_path: P
         from muzero_rc.env.codec.clip import Clip
         from muzero_rc.env.codec.first_pass import first_pass
         from muzero_rc.env.codec.session import EncoderSession
-        from muzero_rc.env.codec.settings import EncoderSettings
+        from muzero_rc.env.control.settings import EncoderSettings
         def peak():
             status = Path("/proc/self/status").read_text()
             return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status)[1])

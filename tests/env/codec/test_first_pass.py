@@ -25,7 +25,7 @@ from muzero_rc.env.codec.first_pass import (
     cache_folder,
     first_pass,
 )
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import EncoderError, OutputError
 
 SETTINGS = EncoderSettings(target_kbps=80, speed=5)

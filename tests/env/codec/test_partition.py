@@ -9,9 +9,9 @@ import pytest
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import BaseQindexPolicy
-from muzero_rc.env.control.probe_record import ProbeRecord, probe_settings
+from muzero_rc.env.control.baselines import BasePolicy
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
@@ -29,7 +29,7 @@ def _fly(
 
     Slower than a probe: from speed 2 on libvpx also stays near the sizes of neighbours.
     """
-    how = probe_settings(THREE)
+    how = THREE.of_probe
     with EncoderSession(clip, how, first_pass=first_pass(clip, THREE)) as session:
         while (info := session.next()) is not None:
             packed = partitions if isinstance(partitions, bytes) else partitions[info.coding_index]
@@ -66,7 +66,7 @@ def test_only_a_probes_frames_have_partitions(carphone: Clip) -> None:
         assert bool(frame.partition) == (frame.qindex >= 0)
     depths = [_depths(frame.partition) for frame in probe.coded.values()]
     assert {d for frame in depths for superblock in frame for d in superblock} == {0, 1, 2, 3}
-    done = rollout(carphone, THREE, BaseQindexPolicy(), probe=probe)
+    done = rollout(carphone, THREE, BasePolicy(), probe=probe)
     assert not any(result.partition for _, result in done.frames)
 
 

@@ -20,7 +20,7 @@ from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass, native_settings
 from muzero_rc.env.codec.session import EncoderSession, wait_any
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import (
     EncoderError,
     EncoderTimeoutError,
@@ -279,7 +279,7 @@ def test_ctrl_c_ends_a_wait(tmp_path: Path) -> None:
         import numpy as np
         from muzero_rc.env.codec.clip import Clip
         from muzero_rc.env.codec.session import EncoderSession
-        from muzero_rc.env.codec.settings import EncoderSettings
+        from muzero_rc.env.control.settings import EncoderSettings
         rng = np.random.default_rng(0)
         size = 640 * 360 * 3 // 2
         clip = Clip.from_frames(rng.integers(0, 255, (40, size), np.uint8), 640, 360, 25)

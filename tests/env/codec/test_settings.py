@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
 
 RANGES = {

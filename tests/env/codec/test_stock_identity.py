@@ -13,8 +13,8 @@ import pytest
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.codec.session import EncoderSession, encode_plain
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.evaluation.measure.quality import clip_quality
 from muzero_rc.types import KEEP

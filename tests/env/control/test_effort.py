@@ -10,7 +10,6 @@ import pytest
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.frame_speed import (
     OWN_SPEED,
@@ -19,6 +18,7 @@ from muzero_rc.env.control.frame_speed import (
     frame_search,
     stream_speed,
 )
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.types import FrameInfo, UpdateType
 

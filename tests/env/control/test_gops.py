@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import BaseQindexPolicy
-from muzero_rc.env.control.gop import GopLimits, ProbeEncode, ProbePlan, better, probe_plan_of
+from muzero_rc.env.control.baselines import BasePolicy
+from muzero_rc.env.control.gop import ProbePlan, better, probe_plan_of
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
-from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import EncodeLog, FrameInfo, FrameResult, GopLimits, UpdateType
 
 FAST = EncoderSettings(target_kbps=80, speed=5)
 PROBED = EncoderSettings(target_kbps=80, speed=3, speed_profile="hierarchical", passes=3)
@@ -76,7 +76,7 @@ def test_no_limits_change_nothing(carphone: Clip) -> None:
 
 def _probe_encode(
     psnrs: Sequence[float], bits: int, gops: GopLimits, keys: Sequence[int]
-) -> ProbeEncode:
+) -> EncodeLog:
     """One shown frame after the other, with key frames and a buffer shown before each of them."""
     frames: list[tuple[FrameInfo | None, FrameResult]] = []
     coding = 0
@@ -94,7 +94,7 @@ def _probe_encode(
         )
         frames.append((info, result))
         coding += 1
-    return ProbeEncode(frames, bits * len(psnrs) // 8, (gops,))
+    return EncodeLog.of_pairs(frames, bits * len(psnrs) // 8, (gops,))
 
 
 SHORT, LONG = GopLimits(frames=15), GopLimits(frames=21)
@@ -172,11 +172,7 @@ def test_the_last_pass_has_the_best_probes_groups(carphone: Clip) -> None:
     probe_encode = run_probes(carphone, PROBED, stats, on_frame=seen.append)
     probe_plan = probe_plan_of(PROBED)
     probe_encodes = sum(r.shown for r in seen) / carphone.num_frames
-    assert (
-        probe_encodes
-        == len(probe_plan.lengths) + len(probe_plan.layers)
-        == probe_plan.probe_encodes
-    )
+    assert probe_encodes == len(probe_plan.lengths) + len(probe_plan.layers) == probe_plan.encodes
     probe = ProbeRecord.of(probe_encode)
     assert probe.gops and all(gop.frames in probe_plan.lengths for gop in probe.gops)
     with EncoderSession(carphone, PROBED, first_pass=stats, probe=probe) as session:
@@ -188,19 +184,14 @@ def test_the_last_pass_has_the_best_probes_groups(carphone: Clip) -> None:
 
 @pytest.mark.parametrize("kbps", [30, 150])
 def test_a_probed_encode_lands(carphone: Clip, kbps: int) -> None:
-    done = rollout(
-        carphone, PROBED.replace(target_kbps=kbps), BaseQindexPolicy(), retry_off_target=True
-    )
+    done = rollout(carphone, PROBED.replace(target_kbps=kbps), BasePolicy(), retry_off_target=True)
     assert abs(done.score.overshoot) < 0.015
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_clips_of_few_frames(carphone_path: Path, frames: int) -> None:
     clip = Clip.load(carphone_path, max_frames=frames)
-    assert (
-        rollout(clip, PROBED, BaseQindexPolicy(), retry_off_target=True).score.shown_frames
-        == frames
-    )
+    assert rollout(clip, PROBED, BasePolicy(), retry_off_target=True).score.shown_frames == frames
 
 
 def test_flights_at_a_time_are_the_same_probe_encodes(carphone: Clip) -> None:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.rate.two_pass import MAX_RATE_OFFSET, TwoPassRateController, reach
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
+from muzero_rc.types import FrameInfo, FrameResult, Observation, QindexPolicy, UpdateType
 
 
 def _frame(index: int, bits: int, planned: int, kind: UpdateType) -> tuple[FrameInfo, FrameResult]:
@@ -56,12 +56,12 @@ def test_paying_more_never_asks_for_finer_frames(count: int, bits: int) -> None:
     assert _feedback([bits] * count, 1000).step() >= _feedback([1000] * count, 1000).step()
 
 
-class _Anchor:
+class _Anchor(QindexPolicy):
     """The feedback alone."""
 
     name = "anchor"
 
-    def decide(self, observations: list[Observation]) -> np.ndarray:
+    def qindexes(self, observations: list[Observation]) -> np.ndarray:
         return np.array([o.base_qindex for o in observations], np.int32)
 
 

@@ -15,10 +15,10 @@ from muzero_rc.env.codec import session
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import BaseQindexPolicy, VbrPolicy
+from muzero_rc.env.control.baselines import BasePolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import ShowExisting, show_existing_price
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.types import SHOW_BITS, FrameInfo, FrameResult, UpdateType
@@ -99,7 +99,7 @@ def test_what_is_decoded_is_what_the_encoder_says(
 ) -> None:
     settings = THREE.replace(auto_alt_ref=auto_alt_ref, frame_parallel=frame_parallel)
     path = tmp_path / "out.ivf"
-    done = rollout(screen, settings, BaseQindexPolicy(), output=path)
+    done = rollout(screen, settings, BasePolicy(), output=path)
     results = [result for info, result in done.frames if info is not None]
     assert sum(result.shows_existing for result in results) > FRAMES // 3
     if auto_alt_ref == 6:
@@ -191,18 +191,18 @@ def test_any_size_is_compared(width: int, height: int) -> None:
     chroma = np.full(2 * ((width + 1) // 2) * ((height + 1) // 2), 128, np.uint8)
     frames = np.tile(np.concatenate([luma, chroma]), (FRAMES, 1))
     still = Clip.from_frames(frames, width, height, fps=25)
-    done = rollout(still, THREE.replace(target_kbps=5), BaseQindexPolicy())
+    done = rollout(still, THREE.replace(target_kbps=5), BasePolicy())
     assert sum(result.shows_existing for _, result in done.frames) > FRAMES // 3
 
 
 def test_what_moves_is_coded(carphone: Clip) -> None:
-    done = rollout(carphone, THREE.replace(target_kbps=300), BaseQindexPolicy())
+    done = rollout(carphone, THREE.replace(target_kbps=300), BasePolicy())
     assert not any(result.shows_existing for _, result in done.frames)
 
 
 def test_what_the_probe_repeated_is_not_coded_again(screen: Clip) -> None:
     probe = ProbeRecord.of(run_probes(screen, THREE, first_pass(screen, THREE)))
-    done = rollout(screen, THREE, BaseQindexPolicy(), probe=probe)
+    done = rollout(screen, THREE, BasePolicy(), probe=probe)
     shows_existing = {index for index, frame in probe.coded.items() if frame.shows_existing}
     assert len(shows_existing) > FRAMES // 3
     found = {info.coding_index: result for info, result in done.frames if info is not None}
@@ -225,15 +225,15 @@ def test_libvpx_by_itself_repeats_nothing(screen: Clip) -> None:
     ):
         done = rollout(screen, settings, VbrPolicy())
         assert not any(result.shows_existing for _, result in done.frames)
-    even = rollout(screen, THREE.replace(speed_profile="uniform", passes=2), BaseQindexPolicy())
+    even = rollout(screen, THREE.replace(speed_profile="uniform", passes=2), BasePolicy())
     assert not any(result.shows_existing for _, result in even.frames)
 
 
 def test_repeats_save_bits_and_land(screen: Clip) -> None:
     tight = THREE.replace(target_kbps=20)
-    done = rollout(screen, tight, BaseQindexPolicy(), retry_off_target=True)
+    done = rollout(screen, tight, BasePolicy(), retry_off_target=True)
     without = rollout(
-        screen, tight.replace(show_existing=False), BaseQindexPolicy(), retry_off_target=True
+        screen, tight.replace(show_existing=False), BasePolicy(), retry_off_target=True
     )
     assert not any(result.shows_existing for _, result in without.frames)
     assert done.score.psnr_avg > without.score.psnr_avg + 0.5
@@ -244,7 +244,7 @@ def test_a_rollout_keeps_to_the_visible_change(
     creeping: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def shows_existing() -> int:
-        done = rollout(creeping, THREE.replace(target_kbps=12), BaseQindexPolicy())
+        done = rollout(creeping, THREE.replace(target_kbps=12), BasePolicy())
         return sum(result.shows_existing for _, result in done.frames)
 
     as_it_is = shows_existing()

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import (
     BOUND,
     CLIP_COLUMNS,
@@ -35,7 +35,7 @@ from muzero_rc.env.observation.builder import (
     clip_features,
 )
 from muzero_rc.env.observation.builder import builder as module
-from muzero_rc.env.passes.stepper import Episode
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.env.testing.fakes import FakeBackend, FakeClip, FakeFirstPass, fake_stats
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameInfo, FrameResult, Observation, Policy, UpdateType
@@ -120,14 +120,14 @@ def test_whole_episodes_stay_in_bounds(policy: Policy, frames: int) -> None:
     clip = FakeClip(num_frames=frames)
     backend = FakeBackend()
     first_pass = backend.first_pass(clip, SETTINGS)
-    with Episode(clip, SETTINGS, first_pass, backend.open(clip, SETTINGS, first_pass)) as episode:
+    with Stepper.open(backend, clip, SETTINGS, first_pass) as episode:
         coded = 0
         while episode.info is not None:
             observation = episode.observe()
             _check(observation)
             assert len(observation.history) == coded
             assert observation.clip is episode.observe().clip
-            episode.step(int(policy.decide([observation])[0]))
+            episode.step(int(policy.qindexes([observation])[0]))
             coded += 1
         _check(episode.observe())
         assert _named(GLOBAL_COLUMNS, episode.observe().globals)["frames_done"] == 1.0

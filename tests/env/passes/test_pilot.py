@@ -12,20 +12,20 @@ import pytest
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.codec.settings import EncoderSettings
-from muzero_rc.env.control.baselines import BaseQindexPolicy, ConstantPolicy, VbrPolicy
+from muzero_rc.env.control.baselines import BasePolicy, ConstantPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import frame_search, stream_speed
-from muzero_rc.env.control.probe_record import ProbeRecord, needs_probe, probe_settings
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
-from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
+from muzero_rc.types import FrameInfo, FrameResult, Observation, QindexPolicy, UpdateType
 
 THREE = EncoderSettings(target_kbps=80, speed=5, speed_profile="hierarchical", passes=3)
 
 
-class _Shifted:
+class _Shifted(QindexPolicy):
     """Proposals that every other frame is far from."""
 
     name = "shifted"
@@ -33,18 +33,18 @@ class _Shifted:
     def __init__(self, by: int) -> None:
         self._by = by
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         signs = [1 if len(o.history) % 2 else -1 for o in observations]
         base = [o.proposal_qindex for o in observations]
         return np.clip(np.array(base) + self._by * np.array(signs), 0, 255).astype(np.int32)
 
 
-class _Splurging:
+class _Splurging(QindexPolicy):
     """The anchor, but for the last frames, which nobody expects to be so dear."""
 
     name = "splurging"
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         late = np.array([o.show_index >= 0.8 * len(o.clip) for o in observations])
         base = np.array([o.base_qindex for o in observations])
         return np.clip(base - 60 * late, 0, 255).astype(np.int32)
@@ -106,7 +106,7 @@ def test_three_passes_land_where_two_do_not(carphone: Clip) -> None:
     for passes in (2, 3):
         for kbps in (25, 80, 300):
             settings = THREE.replace(target_kbps=kbps, passes=passes)
-            score = rollout(carphone, settings, BaseQindexPolicy()).score
+            score = rollout(carphone, settings, BasePolicy()).score
             missed[passes].append(abs(score.overshoot))
     assert max(missed[3]) < 0.02
     assert np.mean(missed[3]) < 0.5 * np.mean(missed[2])
@@ -144,9 +144,9 @@ def test_an_encode_off_its_target_is_made_again(carphone: Clip, tmp_path: Path) 
     assert in_memory.stream.sha256 == again.stream.sha256
 
 
-@pytest.mark.parametrize("policy", [BaseQindexPolicy(), VbrPolicy(), ConstantPolicy(40)])
+@pytest.mark.parametrize("policy", [BasePolicy(), VbrPolicy(), ConstantPolicy(40)])
 def test_what_cannot_be_mended_is_kept(
-    carphone: Clip, tmp_path: Path, policy: BaseQindexPolicy | VbrPolicy | ConstantPolicy
+    carphone: Clip, tmp_path: Path, policy: BasePolicy | VbrPolicy | ConstantPolicy
 ) -> None:
     once = rollout(carphone, THREE, policy)
     output = tmp_path / "out.ivf"
@@ -170,7 +170,7 @@ def test_it_repeats_itself(carphone: Clip) -> None:
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_clips_of_few_frames(carphone_path: Path, frames: int) -> None:
     clip = Clip.load(carphone_path, max_frames=frames)
-    assert rollout(clip, THREE, BaseQindexPolicy()).score.shown_frames == frames
+    assert rollout(clip, THREE, BasePolicy()).score.shown_frames == frames
 
 
 def test_the_environment_runs_a_probe(carphone_path: Path) -> None:
@@ -184,9 +184,9 @@ def test_the_environment_runs_a_probe(carphone_path: Path) -> None:
 
 
 def test_who_needs_a_probe() -> None:
-    assert needs_probe(THREE)
-    assert not needs_probe(probe_settings(THREE))
-    assert not needs_probe(THREE.replace(passes=2)) and not needs_probe(THREE.replace(passes=0))
+    assert THREE.needs_probe
+    assert not THREE.of_probe.needs_probe
+    assert not THREE.replace(passes=2).needs_probe and not THREE.replace(passes=0).needs_probe
     with pytest.raises(InputError, match="passes must be 2, 3"):
         THREE.replace(passes=4)
 
@@ -209,10 +209,10 @@ def test_constant_policies_are_untouched_by_the_steps(carphone: Clip) -> None:
 def test_a_probe_that_was_run_already_is_not_run_again(carphone: Clip) -> None:
     probe = ProbeRecord.of(run_probes(carphone, THREE, first_pass(carphone, THREE)))
     seen: list[object] = []
-    given = rollout(carphone, THREE, BaseQindexPolicy(), probe=probe, on_probe_frame=seen.append)
-    run = rollout(carphone, THREE, BaseQindexPolicy(), on_probe_frame=seen.append)
+    given = rollout(carphone, THREE, BasePolicy(), probe=probe, on_probe_frame=seen.append)
+    run = rollout(carphone, THREE, BasePolicy(), on_probe_frame=seen.append)
     assert given.stream.sha256 == run.stream.sha256
     assert len(seen) == len(probe.frames)  # of the second alone
     two = THREE.replace(passes=2)
-    with_two = rollout(carphone, two, BaseQindexPolicy(), probe=probe)
-    assert with_two.stream.sha256 == rollout(carphone, two, BaseQindexPolicy()).stream.sha256
+    with_two = rollout(carphone, two, BasePolicy(), probe=probe)
+    assert with_two.stream.sha256 == rollout(carphone, two, BasePolicy()).stream.sha256

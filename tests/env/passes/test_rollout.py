@@ -13,25 +13,25 @@ import pytest
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, RandomPolicy, VbrPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.env.passes.stepper import Episode, episode_score
+from muzero_rc.env.passes.stepper import Stepper, episode_score
 from muzero_rc.env.testing.fakes import FakeBackend, FakeClip
 from muzero_rc.errors import EncoderError, InputError
-from muzero_rc.types import KEEP, FrameResult, Observation, Policy
+from muzero_rc.types import KEEP, FrameResult, Observation, Policy, QindexPolicy
 
 SETTINGS = EncoderSettings(target_kbps=100, speed=5)
 POLICIES = [VbrPolicy(), ProposalPolicy(), ConstantPolicy(77), RandomPolicy(3)]
 
 
-class _Answers:
+class _Answers(QindexPolicy):
     name = "answers"
 
     def __init__(self, *answers: int) -> None:
         self.answers = answers
 
-    def decide(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         return np.array(self.answers, np.int32)
 
 
@@ -40,18 +40,18 @@ def test_baselines_have_their_names_and_answer_for_a_batch() -> None:
     assert {policy.name for policy in POLICIES} == names
     backend, clip = FakeBackend(), FakeClip()
     first_pass = backend.first_pass(clip, SETTINGS)
-    with Episode(clip, SETTINGS, first_pass, backend.open(clip, SETTINGS, first_pass)) as episode:
+    with Stepper.open(backend, clip, SETTINGS, first_pass) as episode:
         observation = episode.observe()
     for policy in POLICIES:
         assert isinstance(policy, Policy)
-        decisions = policy.decide([observation] * 3)
+        decisions = policy.qindexes([observation] * 3)
         assert decisions.dtype == np.int32 and decisions.shape == (3,)
-    assert VbrPolicy().decide([observation])[0] == KEEP
-    assert ProposalPolicy().decide([observation])[0] == observation.proposal_qindex
-    assert set(ConstantPolicy(9).decide([observation] * 2)) == {9}
-    draws = RandomPolicy(1).decide([observation] * 2000)
+    assert VbrPolicy().qindexes([observation])[0] == KEEP
+    assert ProposalPolicy().qindexes([observation])[0] == observation.proposal_qindex
+    assert set(ConstantPolicy(9).qindexes([observation] * 2)) == {9}
+    draws = RandomPolicy(1).qindexes([observation] * 2000)
     assert draws.min() < 5 and draws.max() > 250
-    np.testing.assert_array_equal(draws, RandomPolicy(1).decide([observation] * 2000))
+    np.testing.assert_array_equal(draws, RandomPolicy(1).qindexes([observation] * 2000))
 
 
 @pytest.mark.parametrize("qindex", [-1, 256])

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.testing.encoder_model import (
     EncoderModel,
@@ -23,12 +23,12 @@ from muzero_rc.env.testing.encoder_model import (
 )
 from muzero_rc.env.testing.encoder_model.optimum import Tables
 from muzero_rc.errors import EncoderError, InputError, SessionClosedError
-from muzero_rc.types import Observation, UpdateType
+from muzero_rc.types import Observation, QindexPolicy, UpdateType
 
 SETTINGS = EncoderSettings(target_kbps=400)
 
 
-class _Fixed:
+class _Fixed(QindexPolicy):
     """Answers a list of qindexes."""
 
     name = "fixed"
@@ -36,7 +36,7 @@ class _Fixed:
     def __init__(self, qindexes: list[int]) -> None:
         self._next = iter(qindexes)
 
-    def decide(self, observations: list[Observation]) -> np.ndarray:
+    def qindexes(self, observations: list[Observation]) -> np.ndarray:
         return np.array([next(self._next) for _ in observations], np.int32)
 
 

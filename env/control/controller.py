@@ -1,0 +1,123 @@
+"""The controller: it proposes a decision for each frame of an encode, and learns what came of it.
+
+It knows the target and keeps the encode on it (`env.control.rate`), how long each kind of frame
+is searched (`env.control.frame_speed`), and what the probe encode told. It learns nothing from
+one encode to the next. A policy adjusts its proposals.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from muzero_rc.env.codec.backend import ClipShape, FirstPassLike
+from muzero_rc.env.codec.statistics import column, finite
+from muzero_rc.env.control.frame_speed import (
+    NEAR,
+    SHOW_EXISTING_CHANGE,
+    frame_search,
+    show_existing_price,
+)
+from muzero_rc.env.control.probe_record import ProbeFrame, ProbeRecord
+from muzero_rc.env.control.rate.probe import ProbeRateController, ProbeShift
+from muzero_rc.env.control.rate.two_pass import TwoPassRateController, reach
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.types import (
+    FROZEN,
+    NUM_QINDEX,
+    FrameDecision,
+    FrameInfo,
+    FrameResult,
+    PartitionHint,
+    RateAccount,
+    ShowExisting,
+)
+
+__all__ = ["Controller", "Proposal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the controller proposes for a frame.
+
+    Attributes:
+      decision: libvpx's proposal for the quantizer with the rate offset, and all else.
+      rate_offset: qindexes that the rate controller adds to libvpx's proposal.
+      reach: how far from the decision's qindex a policy may go.
+    """
+
+    decision: FrameDecision
+    rate_offset: int
+    reach: int
+
+
+class Controller:
+    """Controls one encode: `propose(info)` before each decision, `update` after each frame."""
+
+    def __init__(
+        self,
+        clip: ClipShape,
+        settings: EncoderSettings,
+        first_pass: FirstPassLike,
+        probe: ProbeRecord | None = None,
+    ) -> None:
+        """Starts with nothing spent.
+
+        Args:
+          clip: size, frame rate and length of what is encoded.
+          settings: of the encode.
+          first_pass: of the clip.
+          probe: what the probe encode told, in the final one of three passes.
+        """
+        self._settings = settings
+        self._probe = probe
+        budget, pixels = settings.frame_budget(clip.fps), clip.width * clip.height
+        self._show_existing_price = show_existing_price(budget)
+        self._rate: TwoPassRateController | ProbeShift | ProbeRateController
+        if probe is not None:
+            self._rate = ProbeRateController(budget, probe, clip.num_frames, pixels)
+        elif settings.speed_profile == "probe":
+            self._rate = ProbeShift(budget, pixels)
+        else:
+            coded_error = finite(first_pass.stats)[:, column("coded_error")]
+            self._rate = TwoPassRateController(budget, coded_error, pixels)
+
+    def propose(self, info: FrameInfo) -> Proposal:
+        """The decision for a frame; asked once for each, in coding order."""
+        settings = self._settings
+        offset = self._rate.step(info)
+        search = frame_search(settings.speed_profile, settings.speed, info)
+        decision = FrameDecision(
+            qindex=min(max(info.proposal_qindex + offset, 0), NUM_QINDEX - 1),
+            speed=search.speed,
+            features=search.features,
+            show_existing=search.show_existing if settings.show_existing else ShowExisting.NEVER,
+            show_existing_price=self._show_existing_price,
+            show_existing_change=SHOW_EXISTING_CHANGE,
+            rate_account=FROZEN if settings.passes == 3 else None,
+        )
+        frame = None if self._probe is None else self._probe.matching_frame(info)
+        if frame is not None and settings.passes == 3:
+            decision = _with_probe(decision, frame)
+        return Proposal(decision, offset, reach(info))
+
+    def update(self, info: FrameInfo | None, result: FrameResult) -> None:
+        """Takes in what a frame cost; `info` is None for a buffer that is shown again."""
+        self._rate.record(info, result)
+
+    def refined_probe(self) -> ProbeRecord | None:
+        """The probe's record with what its frames cost in this encode; None if there was none."""
+        return self._rate.refined() if isinstance(self._rate, ProbeRateController) else None
+
+
+def _with_probe(decision: FrameDecision, frame: ProbeFrame) -> FrameDecision:
+    """The decision with what the probe tells of the same frame."""
+    shown = decision.show_existing
+    if frame.shows_existing and shown is ShowExisting.CHEAPER:
+        shown = ShowExisting.ALWAYS
+    return dataclasses.replace(
+        decision,
+        show_existing=shown,
+        rate_account=RateAccount(frame.qindex, 0 if frame.shows_existing else frame.bits),
+        partition=PartitionHint(frame.partition, *NEAR),
+    )

@@ -1,0 +1,97 @@
+"""Settings of an encode: libvpx's, and how its passes are controlled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from muzero_rc.env.codec.settings import CodecSettings
+from muzero_rc.env.control.frame_speed import SPEED_PROFILES, SpeedProfile
+from muzero_rc.errors import InputError
+
+__all__ = ["EncoderSettings", "modern_settings"]
+
+_RENAMED: dict[str, tuple[str, dict[Any, Any]]] = {
+    "effort": ("speed_profile", {"even": "uniform", "layered": "hierarchical", "pilot": "probe"}),
+    "repeats": ("show_existing", {}),
+}
+
+
+def modern_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, with those that had another name before under their present one."""
+    modern = {}
+    for name, value in settings.items():
+        new, values = _RENAMED.get(name, (name, {}))
+        modern[new] = values.get(value, value) if values else value
+    return modern
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSettings(CodecSettings):
+    """Settings of an encode in two or three passes.
+
+    Attributes:
+      speed_profile: uniform codes every frame at `speed`, hierarchical searches longest where
+        it pays, see `env.control.frame_speed`.
+      passes: 2, or 3 for a quick probe encode before the final pass, so that its rate control
+        knows what frames cost. 0 leaves it to the policy, 2 if it has no wish.
+      show_existing: with the hierarchical speed profile a reference may be shown in the place
+        of a frame that says next to nothing new; False codes every frame, so that none looks
+        like the one before unless the clip's do.
+    """
+
+    speed_profile: SpeedProfile = "uniform"
+    passes: Literal[0, 2, 3] = 0
+    show_existing: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.show_existing, bool):
+            raise InputError(f"show_existing must be True or False, not {self.show_existing!r}")
+        if self.speed_profile not in SPEED_PROFILES:
+            raise InputError(
+                f"speed_profile must be {' or '.join(SPEED_PROFILES)}, not {self.speed_profile!r}"
+            )
+        if self.passes not in (0, 2, 3) or isinstance(self.passes, bool):
+            raise InputError(
+                f"passes must be 2, 3, or 0 for what the policy wants, not {self.passes!r}"
+            )
+
+    @classmethod
+    def named(cls, target_kbps: int, settings: Mapping[str, Any]) -> EncoderSettings:
+        """Settings by name, from a caller whose names may be wrong.
+
+        Raises:
+          InputError: an unknown name or a value out of range.
+        """
+        settings = modern_settings(settings)
+        names = {field.name for field in dataclasses.fields(cls)} - {"target_kbps"}
+        unknown = sorted(set(settings) - names)
+        if unknown:
+            raise InputError(
+                f"unknown encoder setting {', '.join(unknown)}; "
+                f"there are: {', '.join(sorted(names))}"
+            )
+        return cls(target_kbps=target_kbps, **settings)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EncoderSettings:
+        """Reads what `as_dict` of this version, or of one before, gave.
+
+        Raises:
+          InputError: a value out of range.
+          TypeError: an unknown name, or no target.
+        """
+        return cls(**modern_settings(values))
+
+    @property
+    def needs_probe(self) -> bool:
+        """True if probe encodes go before the encode; they have none of their own."""
+        return self.passes == 3 and self.speed_profile != "probe"
+
+    @property
+    def of_probe(self) -> EncoderSettings:
+        """The settings of the probe encodes for these."""
+        return self.replace(speed_profile="probe")
