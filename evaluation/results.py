@@ -132,6 +132,8 @@ class EncodeRecord(_Record):
       buffer: `needed_s`, and `sizes` by seconds of buffer (`evaluation.buffer`); empty in
         older files.
       trace: every coded frame, as `FrameTrace.as_dict` gives it; None in older files.
+      decisions: on every coded frame, as `columns_of_log` gives them: what `replay` encodes
+        by; None in older files.
     """
 
     clip: str
@@ -161,6 +163,7 @@ class EncodeRecord(_Record):
     quality: dict[str, Any] = field(default_factory=dict)
     buffer: dict[str, Any] = field(default_factory=dict)
     trace: dict[str, Any] | None = None
+    decisions: dict[str, Any] | None = None
 
     @property
     def asked_kbps(self) -> float:

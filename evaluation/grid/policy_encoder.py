@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from muzero_rc import video
+from muzero_rc.decision_columns import columns_of_log
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
@@ -162,6 +163,7 @@ class PolicyEncoder:
             quality=_measure(result, source, clip, metrics) if metrics else {},
             buffer=buffer_report(frames, settings.target_kbps, clip.fps),
             trace=FrameTrace.of(result.frames).as_dict(),
+            decisions=columns_of_log(result.log),
         )
 
     def _load(self, source: ClipSource) -> ClipLike:

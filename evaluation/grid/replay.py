@@ -1,8 +1,8 @@
 """Encoding again from what an evaluation recorded, to see the same bytes.
 
-The qindex of every frame is in `results.json`, so an encode can be checked without the
-policy that made it. Where libvpx decides itself (`vbr`, `cq`) it decides again: the
-qindexes of a frame that was coded twice do not give its bytes (docs/differences.md).
+All decisions on every frame are in `results.json`, so an encode is made again without the
+policy and the controller that made it, also after a constant of control has changed. Where
+libvpx decides itself (`vbr`, `cq`) it decides again.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.compute.local import TaskFailure, WorkerPool
+from muzero_rc.decision_columns import log_settings_of_columns
 from muzero_rc.env.codec.backend import Backend, ClipLike, LibvpxBackend
 from muzero_rc.env.control.baselines import VbrPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.replay import replay_decisions
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.grid.encoder import EXTERNAL, ClipSource, find_sources
 from muzero_rc.evaluation.results import EncodeRecord, Results
 from muzero_rc.types import Observation, Policy, QindexPolicy
+
+if TYPE_CHECKING:
+    from muzero_rc.env.codec.session import EncodedStream
 
 __all__ = ["Replay", "Replayed", "Replayer", "plan_replays", "run_replays"]
 
@@ -112,16 +117,25 @@ class Replayer:
             settings = EncoderSettings.from_dict(record.settings)
         except TypeError as error:
             raise InputError(f"the recorded settings are of another version: {error}") from None
-        policy: Policy = VbrPolicy() if task.left_to_libvpx else _RecordedQindexes(record.qindex)
-        result = rollout(clip, settings, policy, backend=self._backend)
-        sha256 = result.stream.sha256
+        stream = self._encode(task, clip, settings)
+        sha256 = stream.sha256
         if sha256 == record.sha256:
             return Replayed(record, sha256, "")
-        size = result.stream.size_bytes
+        size = stream.size_bytes
         return Replayed(
             record, sha256,
             f"{size} bytes, SHA-256 {sha256[:12]}; recorded {record.bytes}, {record.sha256[:12]}",
         )  # fmt: skip
+
+    def _encode(self, task: Replay, clip: ClipLike, settings: EncoderSettings) -> EncodedStream:
+        record = task.record
+        if record.decisions is not None:
+            speed, gops, decisions = log_settings_of_columns(record.decisions)
+            told = settings.replace(speed=speed)
+            return replay_decisions(clip, told, decisions, gops=gops, backend=self._backend)
+        # An older file has qindexes alone.
+        policy: Policy = VbrPolicy() if task.left_to_libvpx else _RecordedQindexes(record.qindex)
+        return rollout(clip, settings, policy, backend=self._backend).stream
 
 
 def plan_replays(
