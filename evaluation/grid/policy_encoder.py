@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from muzero_rc import video
 from muzero_rc.decision_columns import columns_of_log
+from muzero_rc.encode.clip import encode_clip
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.passes.pipeline import Rollout, rollout
+from muzero_rc.env.passes.one_pass import Rollout
 from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import EncoderError
 from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource, Method
@@ -30,15 +30,6 @@ __all__ = ["PolicyEncoder"]
 
 _PSNR_TOLERANCE_DB = 0.006
 """ffmpeg prints a frame's PSNR with two decimals."""
-
-
-@runtime_checkable
-class _Preparing(Protocol):
-    """A policy that sees the clip first; it may change settings or encode by itself."""
-
-    def prepare(
-        self, clip: ClipLike, settings: EncoderSettings, first_pass: FirstPassLike
-    ) -> EncoderSettings: ...
 
 
 class PolicyEncoder:
@@ -117,19 +108,19 @@ class PolicyEncoder:
         if policy is None:
             policy = self._policies[method.spec] = self._make_policy(method.spec)
         statistics = self._backend.first_pass(clip, settings, blocks=needs_blocks(policy))
-        start = time.perf_counter()
-        used = settings
-        if isinstance(policy, _Preparing):
-            used = policy.prepare(clip, settings, statistics)
-        preparation_seconds = time.perf_counter() - start
         # Networks that read blocks are compiled for each size of frame, others once.
         compiled = (method.spec, *((clip.width, clip.height) if needs_blocks(policy) else ()))
-        if compiled not in self._warm:
-            self._warm.add(compiled)
-            self._warm_up(clip, used, statistics, policy)
-        result = rollout(
-            clip, used, policy, first_pass=statistics, retry_off_target=True, backend=self._backend
-        )
+
+        def warm_up(used: EncoderSettings) -> None:
+            if compiled not in self._warm:
+                self._warm.add(compiled)
+                self._warm_up(clip, used, statistics, policy)
+
+        done = encode_clip(
+            clip, settings, policy,
+            first_pass=statistics, on_settings=warm_up, backend=self._backend,
+        )  # fmt: skip
+        result = done.rollout
         if stream is not None:
             _write_webm(result.stream, source.path, stream)
         score = result.score
@@ -150,13 +141,13 @@ class PolicyEncoder:
             psnr_last_second=quality.last_second,
             seconds=result.seconds,
             decision_seconds=result.decision_seconds,
-            preparation_seconds=preparation_seconds,
+            preparation_seconds=done.preparation_seconds,
             frames=score.shown_frames,
             coded_frames=score.coded_frames,
             qindex=[int(q) for q in result.qindexes],
             sha256=result.stream.sha256,
             clip_sha256=clip.sha256,
-            settings=used.as_dict(),
+            settings=done.settings.as_dict(),
             key=key,
             psnr_u=quality.u,
             psnr_v=quality.v,

@@ -20,14 +20,15 @@ from typing import Any
 
 from muzero_rc import video
 from muzero_rc.agents.hindsight import SearchProgress
+from muzero_rc.encode.clip import encode_clip
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.gop import probe_plan_of
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.passes.pipeline import Rollout, rollout
+from muzero_rc.env.passes.one_pass import Rollout
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies.hindsight.policy import HindsightPolicy, search_jobs
-from muzero_rc.policies.registry import prepare, warm_up
+from muzero_rc.policies.registry import warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
@@ -327,41 +328,37 @@ def _second_pass(
     progress("search", 0, None)
     if isinstance(policy, HindsightPolicy):
         policy.on_progress = on_search
-    settings = prepare(policy, clip, settings, statistics)
+    probe_frames = run = 0
+    counting = threading.Lock()
+
+    def on_settings(used: EncoderSettings) -> None:
+        nonlocal probe_frames
+        probe_frames = total * probe_plan_of(used).encodes
+        if used.needs_probe:
+            progress("probe", 0, probe_frames)
+        else:
+            progress("second pass", 0, total)
 
     def on_frame(frame: FrameResult) -> None:
         # Not counted: an encode that missed starts again.
         if frame.shown:
             progress("second pass", frame.show_index + 1, total)
 
-    probes = total * probe_plan_of(settings).encodes
-    run = 0
-    counting = threading.Lock()
-
     def on_probe_frame(frame: FrameResult) -> None:
-        nonlocal run, probes
+        nonlocal run, probe_frames
         if frame.shown:
             with counting:
                 run += 1
-                if run > probes:  # the first one was too far from the target, and ran again
-                    probes += total
-                progress("probe", run, probes)
+                if run > probe_frames:  # the first was too far from the target: one more
+                    probe_frames += total
+                progress("probe", run, probe_frames)
 
-    if settings.needs_probe:
-        progress("probe", 0, probes)
-    else:
-        progress("second pass", 0, total)
-    result = rollout(
-        clip,
-        settings,
-        policy,
-        first_pass=statistics,
-        output=ivf,
-        retry_off_target=True,
-        jobs=search_jobs(settings.threads),
-        on_frame=on_frame,
-        on_probe_frame=on_probe_frame,
-    )
+    done = encode_clip(
+        clip, settings, policy,
+        first_pass=statistics, output=ivf, jobs=search_jobs(settings.threads),
+        on_settings=on_settings, on_frame=on_frame, on_probe_frame=on_probe_frame,
+    )  # fmt: skip
+    result, settings = done.rollout, done.settings
     if result.score.shown_frames != total:
         raise InputError(
             f"{clip.name} gave {result.score.shown_frames} frames in the second pass, "
