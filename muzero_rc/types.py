@@ -12,7 +12,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -229,6 +229,10 @@ class FrameDecision:
         if qindex == KEEP:
             return FrameDecision(KEEP, self.speed, self.features)
         return replace(self, qindex=qindex)
+
+    def replace(self, **changes: Any) -> FrameDecision:
+        """A copy with some parts changed."""
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True, slots=True)

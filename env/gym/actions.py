@@ -1,88 +1,133 @@
-"""What an action of the environment means: a qindex, an offset, or a coarse level."""
+"""What an action of the environment means: a decision on the frame, as near as it may be.
+
+The controller proposes a `FrameDecision`; an action changes its quantizer, or all of it. The
+safety rule of the controller, its `reach`, is part of every mask.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
 
 from muzero_rc.errors import InputError
-from muzero_rc.types import NUM_QINDEX, FrameInfo
+from muzero_rc.types import NUM_QINDEX, FrameDecision, FrameInfo, ShowExisting
 
 __all__ = [
-    "LEVELS",
     "ActionKind",
     "ActionMap",
-    "LevelAction",
+    "FullAction",
     "ProposalOffsetAction",
     "QindexAction",
     "make_action_map",
 ]
 
-ActionKind = Literal["qindex", "proposal_offset", "levels64"]
-
-LEVELS: tuple[int, ...] = (*range(0, 248, 4), 249, 255)
-"""qindex of each of the 64 quantizer levels of VP9's command line."""
+ActionKind = Literal["qindex", "proposal_offset", "full"]
 
 _MIDDLE = NUM_QINDEX // 2
+_SPEEDS = 10  # cpu-used 0..9
 
 
 class ActionMap(Protocol):
-    """From an action to a qindex, and which actions are allowed."""
+    """From an action to a decision, and which actions are allowed."""
 
     @property
-    def num_actions(self) -> int:
-        """Actions are 0 to this - 1."""
+    def space(self) -> spaces.Space[Any]:
+        """The action space."""
 
-    def qindex(self, action: int, info: FrameInfo) -> int:
-        """The qindex, 0..255, that an action means for a frame."""
+    def decision(self, action: Any, info: FrameInfo, base: FrameDecision) -> FrameDecision:
+        """The decision that an action means for a frame, before the mask.
 
-    def mask(self, info: FrameInfo) -> npt.NDArray[np.int8]:
-        """[num_actions] 1 where allowed; every reachable qindex exactly once. A new array."""
+        Raises:
+          InputError: the action is not in the space.
+        """
+
+    def mask(self, info: FrameInfo, base: FrameDecision, reach: int) -> npt.NDArray[np.int8]:
+        """1 where allowed: [n] of `Discrete(n)`, of `MultiDiscrete` its parts joined."""
+
+
+def _whole(action: Any, count: int) -> int:
+    """An action of `Discrete(count)`; 3.7 is none."""
+    array = np.asarray(action)
+    if array.shape != () or array.dtype.kind not in "iu" or not 0 <= int(array) < count:
+        raise InputError(f"action must be a whole number from 0 to {count - 1}, not {action!r}")
+    return int(array)
+
+
+def _near(qindexes: npt.NDArray[np.int64], base: FrameDecision, reach: int) -> npt.NDArray[np.int8]:
+    inside = (qindexes >= 0) & (qindexes < NUM_QINDEX)
+    near = inside & (np.abs(qindexes - base.qindex) <= reach)
+    return near.astype(np.int8)
 
 
 class QindexAction:
-    """The action is the qindex."""
+    """The action is the qindex; all else is as the controller proposes."""
 
-    num_actions = NUM_QINDEX
+    def __init__(self) -> None:
+        """Makes the space."""
+        self.space = spaces.Discrete(NUM_QINDEX)
 
-    def qindex(self, action: int, info: FrameInfo) -> int:
-        """The action itself."""
-        return action
+    def decision(self, action: Any, info: FrameInfo, base: FrameDecision) -> FrameDecision:
+        """The proposal with that qindex."""
+        return base.with_qindex(_whole(action, NUM_QINDEX))
 
-    def mask(self, info: FrameInfo) -> npt.NDArray[np.int8]:
-        """All allowed."""
-        return np.ones(NUM_QINDEX, np.int8)
+    def mask(self, info: FrameInfo, base: FrameDecision, reach: int) -> npt.NDArray[np.int8]:
+        """Allows the qindexes within reach. [256]."""
+        return _near(np.arange(NUM_QINDEX), base, reach)
 
 
 class ProposalOffsetAction:
     """The action is an offset to libvpx's proposal: 128 is the proposal itself."""
 
-    num_actions = NUM_QINDEX
+    def __init__(self) -> None:
+        """Makes the space."""
+        self.space = spaces.Discrete(NUM_QINDEX)
 
-    def qindex(self, action: int, info: FrameInfo) -> int:
+    def decision(self, action: Any, info: FrameInfo, base: FrameDecision) -> FrameDecision:
         """Proposal + action - 128, clipped to 0..255."""
-        return min(max(info.proposal_qindex + action - _MIDDLE, 0), NUM_QINDEX - 1)
+        qindex = info.proposal_qindex + _whole(action, NUM_QINDEX) - _MIDDLE
+        return base.with_qindex(min(max(qindex, 0), NUM_QINDEX - 1))
 
-    def mask(self, info: FrameInfo) -> npt.NDArray[np.int8]:
-        """Allows the offsets that stay within 0..255."""
-        reached = info.proposal_qindex + np.arange(NUM_QINDEX) - _MIDDLE
-        return ((reached >= 0) & (reached < NUM_QINDEX)).astype(np.int8)
+    def mask(self, info: FrameInfo, base: FrameDecision, reach: int) -> npt.NDArray[np.int8]:
+        """Allows the offsets to a qindex within 0..255 and within reach. [256]."""
+        return _near(info.proposal_qindex + np.arange(NUM_QINDEX) - _MIDDLE, base, reach)
 
 
-class LevelAction:
-    """The action is one of the 64 quantizer levels of VP9's command line."""
+class FullAction:
+    """The action is (qindex offset, speed, show-existing), `MultiDiscrete([256, 11, 4])`.
 
-    num_actions = len(LEVELS)
+    The first part minus 128 is added to the controller's qindex. The second is 0 for the
+    controller's speed of the frame, else `cpu-used` plus 1. The third is 0 for what the
+    controller proposes, else `ShowExisting` plus 1.
+    """
 
-    def qindex(self, action: int, info: FrameInfo) -> int:
-        """The level's qindex."""
-        return LEVELS[action]
+    _PARTS = (NUM_QINDEX, _SPEEDS + 1, len(ShowExisting) + 1)
 
-    def mask(self, info: FrameInfo) -> npt.NDArray[np.int8]:
-        """All allowed."""
-        return np.ones(len(LEVELS), np.int8)
+    def __init__(self) -> None:
+        """Makes the space."""
+        self.space = spaces.MultiDiscrete(list(self._PARTS))
+
+    def decision(self, action: Any, info: FrameInfo, base: FrameDecision) -> FrameDecision:
+        """The proposal with these changes; the qindex is clipped to 0..255."""
+        parts = np.asarray(action)
+        if parts.shape != (len(self._PARTS),):
+            raise InputError(f"action must be {len(self._PARTS)} whole numbers, not {action!r}")
+        offset, speed, shown = (_whole(p, n) for p, n in zip(parts, self._PARTS, strict=True))
+        qindex = base.qindex + offset - _MIDDLE
+        decision = base.with_qindex(min(max(qindex, 0), NUM_QINDEX - 1))
+        changes: dict[str, Any] = {}
+        if speed:
+            changes["speed"] = speed - 1
+        if shown:
+            changes["show_existing"] = ShowExisting(shown - 1)
+        return decision.replace(**changes)
+
+    def mask(self, info: FrameInfo, base: FrameDecision, reach: int) -> npt.NDArray[np.int8]:
+        """Allows offsets within reach; every speed and show-existing. [256 + 11 + 4]."""
+        near = _near(base.qindex + np.arange(NUM_QINDEX) - _MIDDLE, base, reach)
+        return np.concatenate([near, np.ones(sum(self._PARTS[1:]), np.int8)])
 
 
 def make_action_map(kind: ActionKind) -> ActionMap:
@@ -91,10 +136,10 @@ def make_action_map(kind: ActionKind) -> ActionMap:
     Raises:
       InputError: unknown name.
     """
-    kinds: dict[str, type[QindexAction | ProposalOffsetAction | LevelAction]] = {
+    kinds: dict[str, type[QindexAction | ProposalOffsetAction | FullAction]] = {
         "qindex": QindexAction,
         "proposal_offset": ProposalOffsetAction,
-        "levels64": LevelAction,
+        "full": FullAction,
     }
     if kind not in kinds:
         raise InputError(f"action must be one of {', '.join(kinds)}, not {kind!r}")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
@@ -32,14 +31,14 @@ from muzero_rc.env.rewards import (
     psnr_gain_at_equal_rate,
 )
 from muzero_rc.errors import InputError
-from muzero_rc.types import EpisodeScore, Observation
+from muzero_rc.types import NUM_QINDEX, EpisodeScore, FrameInfo, Observation
 
 __all__ = ["VP9RateControlEnv"]
 
 StepResult = tuple[ObservationArrays, float, bool, bool, dict[str, Any]]
 
 
-class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
+class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     """Choose the quantizer of every frame of a two-pass VP9 encode.
 
     ## Description
@@ -59,9 +58,12 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
 
     With `action="qindex"` it is `Discrete(256)`: the qindex, 0 the finest (lossless),
     255 the coarsest. `"proposal_offset"` is `Discrete(256)`: action - 128 is added to
-    libvpx's own proposal for the frame. `"levels64"` is `Discrete(64)`: the quantizer
-    levels of VP9's command line. `info["action_mask"]` (int8) is 1 for the allowed
-    actions; one that is not allowed is taken as the nearest that is.
+    libvpx's own proposal for the frame. `"full"` is `MultiDiscrete([256, 11, 4])`: action -
+    128 is added to the controller's qindex; 0 or `cpu-used` + 1 of the frame; 0 or
+    `ShowExisting` + 1 (never, where it is cheaper, always). 0 is what the controller
+    proposes, and so is what an action does not name. `info["action_mask"]` (int8) is 1 for
+    the allowed actions, of `"full"` the three parts joined; a qindex that is not allowed is
+    taken as the nearest that is.
 
     ## Observation Space
 
@@ -259,7 +261,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     | max_frames | None | use at most this many frames of a file; also T |
     | height | None | scale files down to this many rows |
     | reward | "self_competition" | lagrangian, rd_gain, ranked, or a callable |
-    | action | "qindex" | or "proposal_offset", "levels64" |
+    | action | "qindex" | or "proposal_offset", "full" |
     | history_rows | 2 T + 16, at most 1024 | H |
     | blocks | False | `env.unwrapped.observation.blocks` has every block's first pass |
     | score_key | "episode" | key of the raw score in the last `info` |
@@ -272,8 +274,9 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
 
     ## Version History
 
-    * v0: first version (observation version 1). The setting `speed_profile` came later; its
-      default, even, is how it was.
+    * v1: the mask holds the controller's safety rule, so that in static groups its qindex is
+      the only one; `action="full"`; 3.7 is no action; `"levels64"` is gone.
+    * v0: first version. Its name is kept for one release and makes a v1.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
@@ -327,9 +330,8 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         self._clip_rows = self.clips.max_num_frames
         self._history_rows = history_rows or default_history_rows(self._clip_rows)
         self._episode: Stepper | None = None
-        self.action_space = cast(
-            "spaces.Space[np.int64]", spaces.Discrete(self._actions.num_actions)
-        )
+        self._last_frame: FrameInfo | None = None
+        self.action_space = self._actions.space
         self.observation_space = cast(
             "spaces.Space[ObservationArrays]",
             observation_space(self._clip_rows, self._history_rows),
@@ -377,7 +379,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         info = {"clip": index, "clip_name": clip.name, "target_kbps": target_kbps}
         return self._arrays(), info | self._frame_info(self._episode)
 
-    def step(self, action: np.int64 | int) -> StepResult:
+    def step(self, action: Any) -> StepResult:
         """Codes the frame with the action's qindex and goes on to the next decision.
 
         Raises:
@@ -388,16 +390,15 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
         self.submit(action)
         return self.collect()
 
-    def submit(self, action: np.int64 | int) -> None:
+    def submit(self, action: Any) -> None:
         """First half of `step`: gives the action and returns while the frame is coded."""
         episode = self._running()
         if episode.info is None:
             raise ResetNeeded("the episode is over: call reset()")
-        if not 0 <= int(action) < self._actions.num_actions:
-            raise InputError(
-                f"action must be between 0 and {self._actions.num_actions - 1}, not {action}"
-            )
-        episode.submit(self._actions.qindex(int(action), episode.info))
+        decision = self._actions.decision(action, episode.info, episode.base)
+        qindex, base = decision.qindex, episode.base.qindex
+        near = min(max(qindex, base - episode.reach), base + episode.reach)
+        episode.submit(decision.with_qindex(min(max(near, 0), NUM_QINDEX - 1)))
 
     def collect(self) -> StepResult:
         """Second half of `step`: waits for the frame and the next decision."""
@@ -462,7 +463,10 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     def _frame_info(self, episode: Stepper) -> dict[str, Any]:
         frame = episode.info
         if frame is None:
-            return {"action_mask": np.ones(self._actions.num_actions, np.int8)}
+            assert self._last_frame is not None
+            mask = self._actions.mask(self._last_frame, episode.base, episode.reach)
+            return {"action_mask": mask}
+        self._last_frame = frame
         return {
             "coding_index": frame.coding_index,
             "show_index": frame.show_index,
@@ -471,7 +475,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
             "proposal_qindex": frame.proposal_qindex,
             "min_qindex": frame.min_qindex,
             "max_qindex": frame.max_qindex,
-            "action_mask": self._actions.mask(frame),
+            "action_mask": self._actions.mask(frame, episode.base, episode.reach),
         }
 
     def _reference(self, rate: float = 1.0) -> EpisodeScore:

@@ -6,15 +6,19 @@ import gymnasium
 
 __all__ = ["ENV_ID", "register"]
 
-ENV_ID = "muzero_rc/VP9RateControl-v0"
+ENV_ID = "muzero_rc/VP9RateControl-v1"
 """For `gymnasium.make` and `gymnasium.make_vec`; the version is in the class's docstring."""
+
+_BEFORE = "muzero_rc/VP9RateControl-v0"
+"""Kept for one release; it makes a v1."""
 
 
 def register() -> None:
-    """Makes `ENV_ID` known to Gymnasium; again is harmless."""
-    if ENV_ID not in gymnasium.registry:
-        gymnasium.register(
-            id=ENV_ID,
-            entry_point="muzero_rc.env.gym.env:VP9RateControlEnv",
-            vector_entry_point="muzero_rc.env.gym.vector_env:VP9RateControlVectorEnv",
-        )
+    """Makes the environment known to Gymnasium; again is harmless."""
+    for name in (ENV_ID, _BEFORE):
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                id=name,
+                entry_point="muzero_rc.env.gym.env:VP9RateControlEnv",
+                vector_entry_point="muzero_rc.env.gym.vector_env:VP9RateControlVectorEnv",
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import enum
 import functools
 import os
 import time
@@ -17,10 +18,32 @@ from muzero_rc.env.passes.one_pass import Rollout, encode_once
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
-__all__ = ["Rollout", "rollout"]
+__all__ = ["Pass", "Rollout", "pipeline", "rollout"]
 
 _MOST_AGAIN = 2
 """Encodes that are made again for their target's sake."""
+
+
+class Pass(enum.Enum):
+    """A step of the pipeline."""
+
+    FIRST_PASS = "first pass"  # libvpx's statistics of every frame
+    PROBE = "probe"  # quick encodes that tell what frames cost, see `env.passes.probe`
+    FINAL = "final"
+    RETRY = "retry"  # the final pass again by what frames cost, if it ended off its target
+
+
+def pipeline(settings: EncoderSettings, *, retry_off_target: bool = False) -> tuple[Pass, ...]:
+    """The passes of an encode, in order.
+
+    Args:
+      settings: of the encode.
+      retry_off_target: make it again while it ends off its target.
+    """
+    if not settings.needs_probe:
+        return Pass.FIRST_PASS, Pass.FINAL
+    retries = (Pass.RETRY,) * (_MOST_AGAIN if retry_off_target else 0)
+    return Pass.FIRST_PASS, Pass.PROBE, Pass.FINAL, *retries
 
 
 def rollout(
@@ -64,29 +87,30 @@ def rollout(
       InputError: settings, or what the policy answered, cannot be used.
     """
     backend = backend or LibvpxBackend()
+    passes = pipeline(settings, retry_off_target=retry_off_target)
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
-    if not settings.needs_probe:
+    if Pass.PROBE not in passes:
         probe = None
     elif probe is None:
-        probe_encode = run_probes(
+        log = run_probes(
             clip, settings, first_pass,
             jobs=jobs, on_frame=on_probe_frame, timeout_s=timeout_s, backend=backend,
         )  # fmt: skip
-        probe = ProbeRecord.of(probe_encode)
+        probe = ProbeRecord.of(log)
     probe_seconds = time.perf_counter() - start
-    last_pass = functools.partial(
+    final_pass = functools.partial(
         encode_once, clip, settings, policy, first_pass,
         on_frame=on_frame, timeout_s=timeout_s, backend=backend,
     )  # fmt: skip
-    done = last_pass(probe=probe, output=output)
+    done = final_pass(probe=probe, output=output)
     decision_seconds = done.decision_seconds
-    for _ in range(_MOST_AGAIN if retry_off_target else 0):
+    for _ in range(passes.count(Pass.RETRY)):
         if done.refined is None:
             break
         with _beside(output) as path:
-            again = last_pass(probe=done.refined, output=path)
+            again = final_pass(probe=done.refined, output=path)
             decision_seconds += again.decision_seconds
             if abs(again.score.overshoot) >= abs(done.score.overshoot):
                 break

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from muzero_rc.agents.actions import imitation_target
 from muzero_rc.agents.advantage import AdvantageExample, AdvantageModel, advantage_features
 from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
+from muzero_rc.env.control.controller import Controller
 from muzero_rc.env.observation.builder import ObservationBuilder
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.training.stages.collect import Encode, Study
@@ -47,11 +48,16 @@ def observed(
     """
     width, height, fps_num, fps_den = study.shape
     shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))
-    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks), study.probe)
+    stats = _Stats(study.stats, blocks)
+    builder = ObservationBuilder(shape, study.settings, stats)
+    controller = Controller(shape, study.settings, stats, study.probe)
     seen = []
     for info, result in encode.frames():
         if info is not None:
-            seen.append((builder.observe(info), info, result))
+            proposal = controller.propose(info)
+            observation = builder.observe(info, proposal.rate_offset, proposal.reach)
+            seen.append((observation, info, result))
+        controller.update(info, result)
         builder.record(info, result)
     return seen
 

@@ -17,7 +17,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.gym.actions import LEVELS
+from muzero_rc.env.gym.actions import FullAction
 from muzero_rc.env.gym.clip_pool import ClipPool, Targets
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.gym.registration import ENV_ID, register
@@ -31,7 +31,7 @@ from muzero_rc.env.observation.builder import (
 from muzero_rc.env.rewards import SelfCompetitionReward
 from muzero_rc.env.testing.fakes import FakeBackend, FakeClip
 from muzero_rc.errors import InputError
-from muzero_rc.types import EpisodeScore
+from muzero_rc.types import EpisodeScore, FrameDecision, FrameInfo, ShowExisting, UpdateType
 
 register()
 
@@ -71,7 +71,7 @@ def _proposal(info: dict[str, Any]) -> int:
     return int(info["proposal_qindex"])
 
 
-@pytest.mark.parametrize("action", ["qindex", "proposal_offset", "levels64"])
+@pytest.mark.parametrize("action", ["qindex", "proposal_offset", "full"])
 def test_gymnasiums_checker_has_nothing_to_say(action: str) -> None:
     # Warnings are errors here.
     env = gymnasium.make(
@@ -220,8 +220,8 @@ def test_steps_out_of_order_are_refused(env: VP9RateControlEnv) -> None:
         env.step(1)
 
 
-@pytest.mark.parametrize("action", [-1, 256])
-def test_actions_outside_the_space_are_refused(env: VP9RateControlEnv, action: int) -> None:
+@pytest.mark.parametrize("action", [-1, 256, 3.7, "7", None, [3]])
+def test_actions_outside_the_space_are_refused(env: VP9RateControlEnv, action: Any) -> None:
     env.reset()
     with pytest.raises(InputError):
         env.step(action)
@@ -315,11 +315,59 @@ def test_offsets_to_the_proposal() -> None:
     assert info["qindex"] == max(proposal - 128, 0)
 
 
-def test_levels_are_those_of_the_command_line() -> None:
-    assert (len(LEVELS), LEVELS[0], LEVELS[1], LEVELS[61:]) == (64, 0, 4, (244, 249, 255))
-    env = _fake(action="levels64")
-    env.reset()
-    assert env.step(62)[-1]["qindex"] == 249
+def test_a_full_action_names_every_part_of_the_decision() -> None:
+    info = FrameInfo(0, 0, UpdateType.LEAF, True, 0, 1, 1, 1, 9, (-1, -1, -1), 90, 1, 0, 255, 0)
+    base = FrameDecision(100, speed=2, show_existing=ShowExisting.CHEAPER)
+    full = FullAction()
+    assert full.decision([128, 0, 0], info, base) == base
+    changed = full.decision(np.array([130, 6, 1]), info, base)
+    assert changed == base.replace(qindex=102, speed=5, show_existing=ShowExisting.NEVER)
+    assert full.decision([0, 0, 3], info, base).show_existing is ShowExisting.ALWAYS
+    assert full.decision([0, 0, 0], info, base).qindex == 0
+    for action in ([256, 0, 0], [0, 11, 0], [0, 0, 4], [128.5, 0, 0], [128, 0], 128):
+        with pytest.raises(InputError):
+            full.decision(action, info, base)
+    mask = full.mask(info, base, 5)
+    assert np.flatnonzero(mask[:256]).tolist() == list(range(123, 134))
+    assert mask.shape == (256 + 11 + 4,) and mask[256:].all()
+
+
+def test_the_speed_of_a_frame_reaches_the_encoder(moving_square: Callable[..., Clip]) -> None:
+    clip = moving_square(6, 96, 64)
+    sizes = set()
+    for part in (1, 10):  # cpu-used 0 and 9
+        env = VP9RateControlEnv([clip], 60, speed=5, action="full")
+        steps = _play(env, lambda _, part=part: [128, part, 0])
+        sizes.add(steps[-1][4]["episode"]["bits"])
+        env.close()
+    assert len(sizes) == 2
+
+
+def test_the_mask_holds_the_safety_rule(moving_square: Callable[..., Clip]) -> None:
+    """In a static group the controller's qindex is the only one, whatever the action."""
+    still = moving_square(1, 64, 64)
+    clip = Clip.from_frames(np.repeat(still.frame(0)[None], 60, axis=0), 64, 64, 25, "still")
+    env = VP9RateControlEnv([clip], 60, speed=5)
+    _, info = env.reset(seed=0)
+    held = 0
+    over = False
+    while not over:
+        allowed = np.flatnonzero(info["action_mask"])
+        _, _, over, _, after = env.step(255)
+        if len(allowed) == 1:
+            held += 1
+            assert after["qindex"] == allowed[0] < 255
+        info = after
+    assert held > 10
+    env.close()
+
+
+def test_the_name_of_before_still_makes_an_environment() -> None:
+    env = gymnasium.make(
+        "muzero_rc/VP9RateControl-v0", clips=[FakeClip()], targets_kbps=50, backend=FakeBackend()
+    )
+    assert env.reset(seed=1)[1]["target_kbps"] == 50
+    env.close()
 
 
 def test_infos_tell_what_was_and_what_comes(env: VP9RateControlEnv) -> None:
