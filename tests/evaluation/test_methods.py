@@ -29,8 +29,8 @@ from muzero_rc.errors import EncoderError, InputError, ToolMissingError
 from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource
 from muzero_rc.evaluation.grid.external import encode_external, external_method, split_command
 from muzero_rc.evaluation.results import Results
+from muzero_rc.policies import registry as policies
 from muzero_rc.policies.registry import OffsetsForTarget, make_policy, policy_package
-from muzero_rc.policies.registry import registry as policies
 from muzero_rc.types import FrameInfo, QindexPolicy, UpdateType
 
 pytestmark = pytest.mark.usefixtures("own_cache")

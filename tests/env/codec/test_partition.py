@@ -10,12 +10,13 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.control.baselines import BasePolicy
+from muzero_rc.env.control.frame_speed import stream_speed
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
-from muzero_rc.types import FrameResult
+from muzero_rc.types import FROZEN, FrameDecision, FrameResult, PartitionHint
 
 THREE = EncoderSettings(target_kbps=80, speed=3, speed_profile="hierarchical", passes=3)
 SUPERBLOCKS = 3 * 3  # of 176x144
@@ -29,11 +30,15 @@ def _fly(
 
     Slower than a probe: from speed 2 on libvpx also stays near the sizes of neighbours.
     """
-    how = THREE.of_probe
-    with EncoderSession(clip, how, first_pass=first_pass(clip, THREE)) as session:
+    how = THREE.replace(speed=stream_speed(THREE.speed_profile, THREE.speed))
+    stats = first_pass(clip, THREE)
+    with EncoderSession(clip, how, first_pass=stats, keep_partitions=True) as session:
         while (info := session.next()) is not None:
             packed = partitions if isinstance(partitions, bytes) else partitions[info.coding_index]
-            session._native.submit(info.proposal_qindex, 1, 0, True, -1, 0, packed, *near)
+            hint = PartitionHint(packed, *near)
+            session.submit(
+                FrameDecision(info.proposal_qindex, 1, rate_account=FROZEN, partition=hint)
+            )
             session.result()
         session.finish()
         return [result for result in session.results if result.qindex >= 0]

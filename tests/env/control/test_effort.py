@@ -12,15 +12,13 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.frame_speed import (
-    OWN_SPEED,
     Search,
-    SpeedFeatures,
     frame_search,
     stream_speed,
 )
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.types import FrameInfo, UpdateType
+from muzero_rc.types import STREAM_SPEED, FrameDecision, FrameInfo, SpeedFeatures, UpdateType
 
 _LEAF = FrameInfo(
     5, 3, UpdateType.LEAF, True, 5, 17, 3, 3, 99, (-1, -1, -1), 100, 1000, 0, 255, 0
@@ -37,7 +35,7 @@ def _bytes(clip: Clip, settings: EncoderSettings, speed: int, features: int = 0)
     """SHA-256 of the proposals fed back with one speed for all frames, asked frame by frame."""
     with EncoderSession(clip, settings) as session:
         while (info := session.next()) is not None:
-            session._native.submit(info.proposal_qindex, speed, features)
+            session.submit(FrameDecision(info.proposal_qindex, speed, SpeedFeatures(features)))
             session.result()
         return session.finish().sha256
 
@@ -45,7 +43,7 @@ def _bytes(clip: Clip, settings: EncoderSettings, speed: int, features: int = 0)
 @pytest.mark.parametrize("speed", range(10))
 def test_even_effort_leaves_every_frame_at_the_streams_speed(speed: int) -> None:
     for info in _KINDS:
-        assert frame_search("uniform", speed, info) == Search(OWN_SPEED)
+        assert frame_search("uniform", speed, info) == Search(STREAM_SPEED)
 
 
 @pytest.mark.parametrize("speed", range(10))
@@ -74,17 +72,17 @@ def test_slower_streams_have_no_faster_frame() -> None:
 @pytest.mark.parametrize("speed", [1, 3, 5])
 def test_a_frames_own_speed_given_back_changes_no_byte(carphone: Clip, speed: int) -> None:
     settings = EncoderSettings(target_kbps=80, speed=speed)
-    assert _bytes(carphone, settings, speed) == _bytes(carphone, settings, OWN_SPEED)
+    assert _bytes(carphone, settings, speed) == _bytes(carphone, settings, STREAM_SPEED)
 
 
 def test_another_speed_changes_the_frame_and_only_from_there_on(carphone: Clip) -> None:
     settings = EncoderSettings(target_kbps=80, speed=5)
     coded = []
-    for chosen in (OWN_SPEED, 1):
+    for chosen in (STREAM_SPEED, 1):
         with EncoderSession(carphone, settings) as session:
             while (info := session.next()) is not None:
-                later = chosen if info.coding_index == 3 else OWN_SPEED
-                session._native.submit(info.proposal_qindex, later)
+                later = chosen if info.coding_index == 3 else STREAM_SPEED
+                session.submit(FrameDecision(info.proposal_qindex, speed=later))
                 session.result()
             coded.append([(r.bits, r.sse) for r in session.results if r.qindex >= 0])
     assert coded[0][:3] == coded[1][:3]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muzero_rc.env.codec.backend import LibvpxBackend
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
@@ -20,7 +21,8 @@ from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
-from muzero_rc.types import EncodeLog, FrameInfo, FrameResult, GopLimits, UpdateType
+from muzero_rc.env.passes.stepper import Stepper
+from muzero_rc.types import EncodeLog, FrameInfo, FrameRecord, FrameResult, GopLimits, UpdateType
 
 FAST = EncoderSettings(target_kbps=80, speed=5)
 PROBED = EncoderSettings(target_kbps=80, speed=3, speed_profile="hierarchical", passes=3)
@@ -105,7 +107,7 @@ def test_each_section_takes_the_better_probe_encode() -> None:
     theirs = _probe_encode([39.0] * 4 + [41.0] * 4, 8000, LONG, [0, 4])
     joined = better(ours, theirs)
     assert joined.gops == (SHORT, LONG._replace(first=4))
-    assert [round(r.psnr) for _, r in joined.frames] == [40] * 4 + [41] * 4
+    assert [round(r.psnr) for r in joined.results] == [40] * 4 + [41] * 4
     assert joined.size_bytes == ours.size_bytes
     # Where one of them is better throughout, nothing is put together.
     assert better(ours, _probe_encode([39.0] * 8, 8000, LONG, [0, 4])) is ours
@@ -117,20 +119,21 @@ def test_a_joined_flight_is_numbered_like_an_encode() -> None:
     theirs = _probe_encode([40.0, 40.0, 40.0, 41.0, 40.0], 8000, LONG, [0, 2, 4])
     # As if their first section had taken a frame more.
     moved = [
-        (
+        FrameRecord(
             dataclasses.replace(
                 info,
                 coding_index=info.coding_index + (place > 1),
                 ref_coding_indexes=tuple(r + (place > 1) for r in info.ref_coding_indexes),
             ),
+            None,
             dataclasses.replace(result, coding_index=result.coding_index + (place > 1)),
         )
-        for place, (info, result) in enumerate(theirs.frames)
+        for place, (info, result) in enumerate(theirs.pairs)
         if info is not None
     ]
     joined = better(ours, dataclasses.replace(theirs, frames=moved))
     assert joined.gops == (SHORT, LONG._replace(first=2), SHORT._replace(first=4))
-    for (info, result), (before, _) in zip(joined.frames, ours.frames, strict=True):
+    for (info, result), (before, _) in zip(joined.pairs, ours.pairs, strict=True):
         assert info == before and info is not None
         assert result.coding_index == info.coding_index
 
@@ -175,11 +178,10 @@ def test_the_last_pass_has_the_best_probes_groups(carphone: Clip) -> None:
     assert probe_encodes == len(probe_plan.lengths) + len(probe_plan.layers) == probe_plan.encodes
     probe = ProbeRecord.of(probe_encode)
     assert probe.gops and all(gop.frames in probe_plan.lengths for gop in probe.gops)
-    with EncoderSession(carphone, PROBED, first_pass=stats, probe=probe) as session:
-        while (info := session.next()) is not None:
-            assert probe.matching_frame(info) is not None
-            session.encode(info.proposal_qindex)
-        session.finish()
+    with Stepper.open(LibvpxBackend(), carphone, PROBED, stats, probe=probe) as stepper:
+        while stepper.info is not None:
+            assert probe.matching_frame(stepper.info) is not None
+            stepper.step(stepper.info.proposal_qindex)
 
 
 @pytest.mark.parametrize("kbps", [30, 150])

@@ -11,17 +11,24 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from muzero_rc.env.codec import session
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
+from muzero_rc.env.control import controller
 from muzero_rc.env.control.baselines import BasePolicy, VbrPolicy
-from muzero_rc.env.control.frame_speed import ShowExisting, show_existing_price
+from muzero_rc.env.control.frame_speed import show_existing_price
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.env.passes.probe import run_probes
-from muzero_rc.types import SHOW_BITS, FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import (
+    SHOW_BITS,
+    FrameDecision,
+    FrameInfo,
+    FrameResult,
+    ShowExisting,
+    UpdateType,
+)
 
 WIDTH, HEIGHT, FRAMES = 176, 144, 60
 THREE = EncoderSettings(target_kbps=40, speed=5, speed_profile="hierarchical", passes=3)
@@ -69,8 +76,13 @@ def _steps(
         steps = []
         while (info := encoder.next()) is not None:
             how = repeat if info.update_type in of else ShowExisting.NEVER
-            encoder._native.submit(
-                90, repeat=int(how), show_existing_price=price, show_existing_change=change
+            encoder.submit(
+                FrameDecision(
+                    90,
+                    show_existing=how,
+                    show_existing_price=price,
+                    show_existing_change=change,
+                )
             )
             steps.append((info, encoder.result()))
         encoder.finish()
@@ -248,5 +260,5 @@ def test_a_rollout_keeps_to_the_visible_change(
         return sum(result.shows_existing for _, result in done.frames)
 
     as_it_is = shows_existing()
-    monkeypatch.setattr(session, "SHOW_EXISTING_CHANGE", 0.5)
+    monkeypatch.setattr(controller, "SHOW_EXISTING_CHANGE", 0.5)
     assert shows_existing() < as_it_is

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from muzero_rc.env.codec.backend import LibvpxBackend
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.control.baselines import BasePolicy, ConstantPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import frame_search, stream_speed
 from muzero_rc.env.control.probe_record import ProbeRecord
@@ -19,6 +19,7 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
+from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameInfo, FrameResult, Observation, QindexPolicy, UpdateType
 
@@ -56,12 +57,11 @@ def _proposals(
     """What libvpx proposes while a policy does something else."""
     found = []
     stats = first_pass(clip, settings)
-    with EncoderSession(clip, settings, first_pass=stats, probe=probe) as session:
-        while (info := session.next()) is not None:
+    with Stepper.open(LibvpxBackend(), clip, settings, stats, probe=probe) as stepper:
+        while (info := stepper.info) is not None:
             found.append(info.proposal_qindex)
             sign = 1 if info.coding_index % 2 else -1
-            session.encode(min(max(info.proposal_qindex + sign * by, 0), 255))
-        session.finish()
+            stepper.step(min(max(info.proposal_qindex + sign * by, 0), 255))
     return found
 
 
@@ -81,23 +81,21 @@ def test_every_frame_finds_its_matching_frame(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
     probe = ProbeRecord.of(run_probes(carphone, THREE, stats))
     assert sum(frame.shown for frame in probe.frames) == carphone.num_frames
-    with EncoderSession(carphone, THREE, first_pass=stats, probe=probe) as session:
-        while (info := session.next()) is not None:
+    with Stepper.open(LibvpxBackend(), carphone, THREE, stats, probe=probe) as stepper:
+        while (info := stepper.info) is not None:
             matching_frame = probe.matching_frame(info)
             assert matching_frame is not None and matching_frame.update_type is info.update_type
-            session.encode(info.proposal_qindex)
-        session.finish()
+            stepper.step(info.proposal_qindex)
 
 
 def test_a_probe_of_something_else_is_told_apart(carphone: Clip) -> None:
     stats = first_pass(carphone, THREE)
     probe = ProbeRecord.of(run_probes(carphone, THREE.replace(auto_alt_ref=0), stats))
-    with EncoderSession(carphone, THREE, first_pass=stats, probe=probe) as session:
+    with Stepper.open(LibvpxBackend(), carphone, THREE, stats, probe=probe) as stepper:
         missing = 0
-        while (info := session.next()) is not None:
+        while (info := stepper.info) is not None:
             missing += probe.matching_frame(info) is None
-            session.encode(info.proposal_qindex)
-        session.finish()
+            stepper.step(info.proposal_qindex)
     assert missing > 10
 
 

@@ -23,7 +23,7 @@ from muzero_rc.env.testing.encoder_model import (
 )
 from muzero_rc.env.testing.encoder_model.optimum import Tables
 from muzero_rc.errors import EncoderError, InputError, SessionClosedError
-from muzero_rc.types import Observation, QindexPolicy, UpdateType
+from muzero_rc.types import FrameDecision, Observation, QindexPolicy, UpdateType
 
 SETTINGS = EncoderSettings(target_kbps=400)
 
@@ -147,7 +147,7 @@ def test_structure_and_protocol() -> None:
     kinds = []
     while (info := session.next()) is not None:
         kinds.append(info.update_type)
-        session.submit(info.proposal_qindex)
+        session.submit(FrameDecision(info.proposal_qindex))
         session.result()
     group = [UpdateType.ARF, *[UpdateType.LEAF] * 3]
     assert kinds == [UpdateType.KEY, *group, *group]
@@ -157,7 +157,7 @@ def test_structure_and_protocol() -> None:
         session.next()
     other = backend.open(clip, SETTINGS, backend.first_pass(clip, SETTINGS))
     with pytest.raises(EncoderError, match="out of order"):
-        other.submit(3)
+        other.submit(FrameDecision(3))
     assert backend.load("7", height=None, max_frames=5) == ModelClip(seed=7, num_frames=5)
     with pytest.raises(InputError, match="numbers"):
         backend.load("film.mp4", height=None, max_frames=None)
