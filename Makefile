@@ -18,7 +18,7 @@ libvpx: ## build the patched libvpx alone
 
 build: setup
 
-lint: setup ## ruff, mypy and import-linter
+lint: setup ## ruff, spelling, English of the docs, mypy and import-linter
 	@scripts/lint.sh
 
 format: setup ## let ruff format and sort the sources

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# ruff on the sources; mypy and import-linter on the package as it is installed. The
-# sources lie in folders that only the build puts together as muzero_rc.env and so on, so
-# a real (not editable) copy of the package is installed into build/installed first.
+# ruff and codespell on the sources, scripts/prose.py on README and docs; mypy and
+# import-linter on the package as it is installed. The sources lie in folders that only the
+# build puts together as muzero_rc.env and so on, so a real (not editable) copy of the
+# package is installed into build/installed first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=$PWD/.venv/bin
@@ -13,6 +14,13 @@ failed=0
   echo "lint: these files are not formatted: run make format" >&2
   failed=1
 }
+
+"$bin/codespell" README.md CONTRIBUTING.md CHANGELOG.md CITATION.cff NOTICE docs .github \
+  third_party/libvpx/*.md muzero_rc env agents evaluation tests benchmarks scripts pyproject.toml || {
+  echo "lint: codespell: correct the words above, or name them in pyproject.toml" >&2
+  failed=1
+}
+"$bin/python" scripts/prose.py >&2 || failed=1
 
 # Not while a set-up builds in the same folder.
 mkdir -p build

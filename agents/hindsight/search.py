@@ -119,7 +119,7 @@ def search(
       probed: a probe went ahead, so that plans with feedback land by themselves and
         libvpx's plan does not react to what was spent: kinds of frames are searched
         first, then fixed qindexes. Else moves are steps from libvpx's proposals, which
-        come back to the budget by that; see docs/teacher.md for what each gained.
+        come back to the budget by that; see docs/reference/hindsight-search.md.
       on_progress: called after each round, in this thread.
 
     Raises:

@@ -16,8 +16,9 @@ __all__ = ["PolicyArgs", "run"]
 # Seen from the folder of the committed card.
 _SHIPPED_RESULTS = (
     "[docs/results.md](../../docs/results.md) has what the shipped policy achieves against "
-    "two-pass VBR and the control, with the commands that measured it, and what is not reached; "
-    "[docs/results-odd-clips.md](../../docs/results-odd-clips.md) has clips unlike the corpus."
+    "two-pass VBR and the control, with the commands that measured it; "
+    "[docs/notes](../../docs/notes/README.md) has out-of-distribution clips, and what is not "
+    "reached."
 )
 
 

@@ -27,7 +27,7 @@ class TrainArgs:
     """Train a policy on a folder of videos; an interrupted run goes on with --resume.
 
     Every setting has a name of its own, such as --network.representation hip,
-    --search.algorithm puct or --reward.kind lagrangian; docs/training.md lists them.
+    --search.algorithm puct or --reward.kind lagrangian; docs/guide/train.md lists them.
     """
 
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")]

@@ -347,7 +347,7 @@ def apply_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
         known = setting_names()
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "see docs/training.md for all"
+            hint = f"did you mean {near[0]}?" if near else "see docs/guide/train.md for all"
             raise InputError(f"unknown setting {key}; {hint}")
         if not separator:
             raise InputError(f"setting {key} needs a value: {key}=VALUE")

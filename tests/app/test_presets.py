@@ -20,7 +20,7 @@ from muzero_rc.training.command import train_command
 from muzero_rc.training.config import PRESET_NEEDS, PRESETS, TrainConfig, configure
 from muzero_rc.training.costs import CostLedger
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "guide" / "train.md"
 
 
 def _parsed(command: str) -> TrainConfig:
