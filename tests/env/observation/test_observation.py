@@ -15,10 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.observation import builder as module
 from muzero_rc.env.observation.builder import (
     BOUND,
     CLIP_COLUMNS,
@@ -103,10 +101,6 @@ def _check(observation: Observation) -> None:
         assert array.dtype == np.float32
         assert np.isfinite(array).all()
         assert np.abs(array).max(initial=0.0) <= BOUND
-
-
-def test_first_pass_columns_are_those_of_libvpx() -> None:
-    assert module._FIELDS == FIRST_PASS_FIELDS
 
 
 @pytest.mark.parametrize("columns", [CLIP_COLUMNS, HISTORY_COLUMNS, FRAME_COLUMNS, GLOBAL_COLUMNS])
