@@ -20,8 +20,6 @@ from muzero_rc.agents.tokens import Tokenizer, Tokens
 
 __all__ = [
     "Batch",
-    "denormalise_coded",
-    "denormalise_final",
     "make_batch",
     "normalise_coded",
     "normalise_final",
@@ -82,20 +80,10 @@ def normalise_coded(coded: npt.ArrayLike) -> _Array:
     return np.asarray((np.asarray(coded, np.float32) - _CODED_CENTRE) / _CODED_SCALE)
 
 
-def denormalise_coded(coded: npt.ArrayLike) -> _Array:
-    """[..., 2] the network's scale -> (log2 bits per pixel, PSNR dB)."""
-    return np.asarray(np.asarray(coded, np.float32) * _CODED_SCALE + _CODED_CENTRE)
-
-
 def normalise_final(final: npt.ArrayLike) -> _Array:
     """[..., 2] (overshoot, PSNR gain dB) -> the network's scale, limited to +-5."""
     scaled = np.asarray(final, np.float32) / _FINAL_SCALE
     return np.asarray(np.clip(scaled, -_FINAL_LIMIT, _FINAL_LIMIT))
-
-
-def denormalise_final(final: npt.ArrayLike) -> _Array:
-    """[..., 2] the network's scale -> (overshoot, PSNR gain dB)."""
-    return np.asarray(np.asarray(final, np.float32) * _FINAL_SCALE)
 
 
 def value_targets(

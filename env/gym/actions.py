@@ -1,4 +1,4 @@
-"""What an action of the environment means: a qindex, an offset, or a coarse level."""
+"""What an action of the environment means: a qindex, or an offset to libvpx's proposal."""
 
 from __future__ import annotations
 
@@ -11,19 +11,14 @@ from muzero_rc.errors import InputError
 from muzero_rc.types import NUM_QINDEX, FrameInfo
 
 __all__ = [
-    "LEVELS",
     "ActionKind",
     "ActionMap",
-    "LevelAction",
     "ProposalOffsetAction",
     "QindexAction",
     "make_action_map",
 ]
 
-ActionKind = Literal["qindex", "proposal_offset", "levels64"]
-
-LEVELS: tuple[int, ...] = (*range(0, 248, 4), 249, 255)
-"""qindex of each of the 64 quantizer levels of VP9's command line."""
+ActionKind = Literal["qindex", "proposal_offset"]
 
 _MIDDLE = NUM_QINDEX // 2
 
@@ -71,30 +66,15 @@ class ProposalOffsetAction:
         return ((reached >= 0) & (reached < NUM_QINDEX)).astype(np.int8)
 
 
-class LevelAction:
-    """The action is one of the 64 quantizer levels of VP9's command line."""
-
-    num_actions = len(LEVELS)
-
-    def qindex(self, action: int, info: FrameInfo) -> int:
-        """The level's qindex."""
-        return LEVELS[action]
-
-    def mask(self, info: FrameInfo) -> npt.NDArray[np.int8]:
-        """All allowed."""
-        return np.ones(len(LEVELS), np.int8)
-
-
 def make_action_map(kind: ActionKind) -> ActionMap:
     """The action map of that name.
 
     Raises:
       InputError: unknown name.
     """
-    kinds: dict[str, type[QindexAction | ProposalOffsetAction | LevelAction]] = {
+    kinds: dict[str, type[QindexAction | ProposalOffsetAction]] = {
         "qindex": QindexAction,
         "proposal_offset": ProposalOffsetAction,
-        "levels64": LevelAction,
     }
     if kind not in kinds:
         raise InputError(f"action must be one of {', '.join(kinds)}, not {kind!r}")

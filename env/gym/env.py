@@ -59,9 +59,9 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
 
     With `action="qindex"` it is `Discrete(256)`: the qindex, 0 the finest (lossless),
     255 the coarsest. `"proposal_offset"` is `Discrete(256)`: action - 128 is added to
-    libvpx's own proposal for the frame. `"levels64"` is `Discrete(64)`: the quantizer
-    levels of VP9's command line. `info["action_mask"]` (int8) is 1 for the allowed
-    actions; one that is not allowed is taken as the nearest that is.
+    libvpx's own proposal for the frame, as the agent's own actions are by default.
+    `info["action_mask"]` (int8) is 1 for the allowed actions; one that is not allowed is
+    taken as the nearest that is.
 
     ## Observation Space
 
@@ -259,7 +259,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, np.int64]):
     | max_frames | None | use at most this many frames of a file; also T |
     | height | None | scale files down to this many rows |
     | reward | "self_competition" | lagrangian, rd_gain, ranked, or a callable |
-    | action | "qindex" | or "proposal_offset", "levels64" |
+    | action | "qindex" | or "proposal_offset" |
     | history_rows | 2 T + 16, at most 1024 | H |
     | blocks | False | `env.unwrapped.observation.blocks` has every block's first pass |
     | score_key | "episode" | key of the raw score in the last `info` |

@@ -24,7 +24,6 @@ from muzero_rc.env.control.baselines import (
     VbrPolicy,
 )
 from muzero_rc.env.control.gop import ProbeEncode
-from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
@@ -32,9 +31,6 @@ from muzero_rc.policies.hindsight.log import SearchHeader, SearchLog, read_log
 from muzero_rc.policies.hindsight.player import PlanPlayer
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import make_policy, prepare, searching
-from muzero_rc.training.searched import study_of_search
-from muzero_rc.training.stages.collect import Study
-from muzero_rc.training.stages.imitate import examples_of
 
 FAST = EncoderSettings(target_kbps=60, speed=5, speed_profile="hierarchical")
 LANDED = BaseQindexPolicy()
@@ -154,26 +150,6 @@ def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) 
             assert info == old_info
             assert dataclasses.replace(result, seconds=0.0) == dataclasses.replace(old, seconds=0.0)
     assert SearchLog(log.path, header).known.keys() == {e.plan.identity for e in encodes}
-
-
-def test_a_search_is_data_for_training(moving_clip: Clip, tmp_path: Path) -> None:
-    stats = first_pass(moving_clip, FAST)
-    HindsightPolicy(8).prepare(moving_clip, FAST, stats)
-    logged = read_log(log_file())
-    study = study_of_search(logged, stats.stats, source="somewhere", part=(64, 0, 24))
-    assert study is not None and study.slope == logged.slope
-    assert len(study.encodes) == len(logged.encodes) + 1
-    assert study.probe == ProbeRecord.of(run_probes(moving_clip, FAST.replace(passes=3), stats))
-    three = FAST.replace(passes=3)
-    for name, policy in (("vbr", VbrPolicy()), ("base", LANDED)):
-        score = rollout(moving_clip, three, policy, first_pass=stats).score
-        assert study.encode(name).psnr_avg == score.psnr_avg
-        assert study.encode(name).kbps == score.actual_kbps
-    study.save(tmp_path / "study.npz")
-    again = Study.load(tmp_path / "study.npz")
-    examples = examples_of(again)
-    assert examples and all(len(e.steps) >= 24 for e in examples)
-    assert study_of_search(dataclasses.replace(logged, encodes=[]), stats.stats) is None
 
 
 def test_what_is_no_log_of_this_search_is_refused(moving_clip: Clip, tmp_path: Path) -> None:

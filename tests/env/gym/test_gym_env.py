@@ -17,7 +17,6 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.gym.actions import LEVELS
 from muzero_rc.env.gym.clip_pool import ClipPool, Targets
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.gym.registration import ENV_ID, register
@@ -71,7 +70,7 @@ def _proposal(info: dict[str, Any]) -> int:
     return int(info["proposal_qindex"])
 
 
-@pytest.mark.parametrize("action", ["qindex", "proposal_offset", "levels64"])
+@pytest.mark.parametrize("action", ["qindex", "proposal_offset"])
 def test_gymnasiums_checker_has_nothing_to_say(action: str) -> None:
     # Warnings are errors here.
     env = gymnasium.make(
@@ -313,13 +312,6 @@ def test_offsets_to_the_proposal() -> None:
     proposal = _proposal(info)
     *_, info = env.step(0)
     assert info["qindex"] == max(proposal - 128, 0)
-
-
-def test_levels_are_those_of_the_command_line() -> None:
-    assert (len(LEVELS), LEVELS[0], LEVELS[1], LEVELS[61:]) == (64, 0, 4, (244, 249, 255))
-    env = _fake(action="levels64")
-    env.reset()
-    assert env.step(62)[-1]["qindex"] == 249
 
 
 def test_infos_tell_what_was_and_what_comes(env: VP9RateControlEnv) -> None:
