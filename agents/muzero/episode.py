@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.actions import NUM_ACTIONS, action_of_qindex
-from muzero_rc.types import NUM_QINDEX, Observation
+from muzero_rc.types import NUM_QINDEX, KnownBlocks, Observation
 
 __all__ = ["Episode", "EpisodeRecorder"]
 
@@ -90,7 +90,7 @@ class Episode:
             proposal_qindex=int(self.proposals[step]),
             rate_offset=int(self.rate_offsets[step]),
             reach=int(self.reaches[step]),
-            blocks=self.blocks,
+            first_pass=None if self.blocks is None else KnownBlocks(self.blocks),
         )
 
 
@@ -100,12 +100,14 @@ class EpisodeRecorder:
     Call `step` once per decided frame, after it was coded, then `finish`.
     """
 
-    def __init__(self, action_frame: str) -> None:
+    def __init__(self, action_frame: str, *, blocks: bool = False) -> None:
         """Starts an empty episode.
 
         Args:
           action_frame: the agent's, "proposal" or "absolute".
+          blocks: the episode keeps the observations' blocks, for a network that reads them.
         """
+        self._blocks = blocks
         self._action_frame = action_frame
         self._observations: list[Observation] = []
         self._actions: list[int] = []
@@ -221,5 +223,5 @@ class EpisodeRecorder:
             outcome=float(outcome),
             overshoot=float(overshoot),
             psnr_gain=float(psnr_gain_db),
-            blocks=seen[0].blocks,
+            blocks=seen[0].blocks if self._blocks else None,
         )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import ProbeRateController, ProbeShift
 from muzero_rc.env.control.rate.two_pass import MAX_RATE_OFFSET, TwoPassRateController, reach
 from muzero_rc.errors import InputError
-from muzero_rc.types import FrameInfo, FrameResult, Observation, UpdateType
+from muzero_rc.types import FrameInfo, FrameResult, HasBlocks, Observation, UpdateType
 
 __all__ = [
     "BOUND",
@@ -301,7 +301,7 @@ class ObservationBuilder:
         """
         stats = first_pass.stats
         self.clip = clip_features(stats, clip.width, clip.height)
-        self._blocks: npt.NDArray[np.float16] | None = getattr(first_pass, "blocks", None)
+        self._first_pass = cast(HasBlocks, first_pass)  # if it has no blocks, there are none
         if len(stats) != clip.num_frames:
             raise InputError(
                 f"first pass has {len(stats)} frames but the clip {clip.num_frames}; "
@@ -381,7 +381,7 @@ class ObservationBuilder:
             proposal_qindex=info.proposal_qindex,
             rate_offset=rate_offset,
             reach=reach(info),
-            blocks=self._blocks,
+            first_pass=self._first_pass,
         )
 
     def refined_probe(self) -> ProbeRecord | None:

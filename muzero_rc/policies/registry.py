@@ -35,7 +35,15 @@ from muzero_rc.env.observation.builder import (
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
 from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, HindsightPolicy, search_jobs
-from muzero_rc.types import KEEP, NUM_QINDEX, Observation, Policy, UpdateType, needs_blocks
+from muzero_rc.types import (
+    KEEP,
+    NUM_QINDEX,
+    KnownBlocks,
+    Observation,
+    Policy,
+    UpdateType,
+    needs_blocks,
+)
 
 __all__ = [
     "ENTRY_POINTS",
@@ -395,7 +403,7 @@ def warm_up(policy: Policy, size: tuple[int, int] | None = None) -> None:
         globals=np.zeros(GLOBAL_FEATURES, np.float32),
         show_index=0,
         proposal_qindex=128,
-        blocks=blocks,
+        first_pass=KnownBlocks(blocks),
     )
     policy.decide([observation])
 

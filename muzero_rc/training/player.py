@@ -101,7 +101,7 @@ class SelfPlay:
         self._renew = renew
         self._in_step = in_step
         self._version = 0
-        self._clips = TaskClips(policy.config.block_columns > 0)
+        self._clips = TaskClips()
 
     def episodes(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Plays on and gives each episode as it ends, until `stopped()` or closed."""
@@ -127,7 +127,8 @@ class SelfPlay:
             params, self._version = newer
             self._policy.set_params(params)
         task = self._tasks[int(self._rng.integers(len(self._tasks)))]
-        recorder = EpisodeRecorder(self._policy.config.action_frame)
+        config = self._policy.config
+        recorder = EpisodeRecorder(config.action_frame, blocks=config.block_columns > 0)
         return _Slot(task, self._version, self._clips.open(task), recorder)
 
     def _decide(self, slots: Sequence[_Slot]) -> None:

@@ -121,7 +121,7 @@ class Scorer:
         if reward.needs_opponent(score.clip, score.target_kbps) and self.opponent is not None:
             if self._greedy is None:
                 self._greedy = self._make_greedy(self.opponent)
-                self._clips = TaskClips(self._greedy.config.block_columns > 0)
+                self._clips = TaskClips()
             assert self._clips is not None
             clip, stats = self._clips.get(task)
             opposed = rollout(clip, task.settings, self._greedy, first_pass=stats).score

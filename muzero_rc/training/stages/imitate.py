@@ -35,19 +35,16 @@ class _Shape:
 @dataclass(frozen=True)
 class _Stats:
     stats: npt.NDArray[np.float64]
-    blocks: npt.NDArray[np.float16] | None = None
 
 
-def observed(
-    study: Study, encode: Encode, blocks: npt.NDArray[np.float16] | None = None
-) -> list[tuple[Observation, FrameInfo, FrameResult]]:
+def observed(study: Study, encode: Encode) -> list[tuple[Observation, FrameInfo, FrameResult]]:
     """The observations of a logged encode's decided frames, made again from the log.
 
-    The log has no `blocks`; they come from a first pass of the clip.
+    Without `blocks`, which the log does not have.
     """
     width, height, fps_num, fps_den = study.shape
     shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))
-    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats, blocks), study.probe)
+    builder = ObservationBuilder(shape, study.settings, _Stats(study.stats), study.probe)
     seen = []
     for info, result in encode.frames():
         if info is not None:
@@ -80,7 +77,6 @@ def lessons_of(
     study: Study,
     model: AdvantageModel,
     action_frame: str,
-    blocks: npt.NDArray[np.float16] | None = None,
 ) -> list[Episode]:
     """All encodes of a study at its target, with the teacher's choice at every frame.
 
@@ -88,7 +84,7 @@ def lessons_of(
     beat that, so that a value learned from it could not tell one frame's qindex from another.
     """
     return [
-        _trajectory(study, encode, model, action_frame, blocks)
+        _trajectory(study, encode, model, action_frame)
         for encode in study.encodes
         if encode.name not in ("vbr_high", "probe")  # another target, another purpose
     ]
@@ -99,10 +95,9 @@ def _trajectory(
     encode: Encode,
     model: AdvantageModel,
     action_frame: str,
-    blocks: npt.NDArray[np.float16] | None,
 ) -> Episode:
     base, vbr = study.encode("base"), study.encode("vbr")
-    seen = observed(study, encode, blocks)
+    seen = observed(study, encode)
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
     steps = model.best_steps(features)
     recorder = EpisodeRecorder(action_frame)

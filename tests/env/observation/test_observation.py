@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS
 from muzero_rc.env.codec.settings import EncoderSettings
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy
+from muzero_rc.env.observation import builder as module
 from muzero_rc.env.observation.builder import (
     BOUND,
     CLIP_COLUMNS,
@@ -34,7 +35,6 @@ from muzero_rc.env.observation.builder import (
     ObservationBuilder,
     clip_features,
 )
-from muzero_rc.env.observation.builder import builder as module
 from muzero_rc.env.passes.stepper import Episode
 from muzero_rc.env.testing.fakes import FakeBackend, FakeClip, FakeFirstPass, fake_stats
 from muzero_rc.errors import InputError
