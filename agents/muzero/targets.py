@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.actions import NUM_ACTIONS
-from muzero_rc.agents.muzero.episode import Episode
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.tokens import Tokenizer, Tokens
 
 __all__ = [
@@ -87,7 +87,7 @@ def normalise_final(final: npt.ArrayLike) -> _Array:
 
 
 def value_targets(
-    episode: Episode, step: int, unroll_steps: int, *, n_step: int, reward: bool
+    episode: Trajectory, step: int, unroll_steps: int, *, n_step: int, reward: bool
 ) -> _Array:
     """z_t .. z_{t+K}: what the value is trained towards.
 
@@ -120,7 +120,7 @@ def value_targets(
 
 
 def make_batch(
-    samples: Sequence[tuple[Episode, int]],
+    samples: Sequence[tuple[Trajectory, int]],
     tokenizer: Tokenizer,
     unroll_steps: int,
     rng: np.random.Generator,

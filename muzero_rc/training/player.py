@@ -14,9 +14,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.muzero.episode import Episode as Trajectory
-from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.networks import Params
+from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.codec.session import EncoderSession, wait_any
 from muzero_rc.env.passes.stepper import Episode
@@ -62,7 +61,7 @@ class _Slot:
     task: Task
     version: int
     episode: Episode
-    recorder: EpisodeRecorder
+    recorder: TrajectoryRecorder
     decision: _Decision | None = None
 
 
@@ -128,7 +127,7 @@ class SelfPlay:
             self._policy.set_params(params)
         task = self._tasks[int(self._rng.integers(len(self._tasks)))]
         config = self._policy.config
-        recorder = EpisodeRecorder(config.action_frame, blocks=config.block_columns > 0)
+        recorder = TrajectoryRecorder(config.action_frame, blocks=config.block_columns > 0)
         return _Slot(task, self._version, self._clips.open(task), recorder)
 
     def _decide(self, slots: Sequence[_Slot]) -> None:

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from muzero_rc.agents.muzero.episode import Episode as Trajectory
 from muzero_rc.agents.muzero.networks import Params
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.rewards import (

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muzero_rc.agents.config import LossConfig, NetworkConfig
-from muzero_rc.agents.muzero.episode import Episode
 from muzero_rc.agents.muzero.losses import (
     Unrolled,
     loss,
@@ -30,6 +29,7 @@ from muzero_rc.agents.muzero.targets import (
     normalise_coded,
     normalise_final,
 )
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.tokens import Tokenizer
 
 B, K, BINS = 3, 2, 11
@@ -148,7 +148,7 @@ def test_the_loss_equals_its_formula_in_numpy(seed: int) -> None:
 
 
 def test_the_scan_equals_a_loop_over_the_networks(
-    tiny: NetworkConfig, make_episode: Callable[..., Episode]
+    tiny: NetworkConfig, make_episode: Callable[..., Trajectory]
 ) -> None:
     networks, params = make_networks(tiny), initial_params(tiny, 0)
     rng = np.random.default_rng(0)
@@ -192,7 +192,7 @@ def test_the_gradient_is_scaled_once_per_dynamics_step(tiny: NetworkConfig) -> N
 
 
 def test_gradients_match_finite_differences(
-    tiny: NetworkConfig, make_episode: Callable[..., Episode]
+    tiny: NetworkConfig, make_episode: Callable[..., Trajectory]
 ) -> None:
     networks, params = make_networks(tiny), initial_params(tiny, 0)
     rng = np.random.default_rng(2)
@@ -236,7 +236,7 @@ def test_step_weights() -> None:
 
 
 def test_targets_inside_an_episode(
-    tiny: NetworkConfig, make_episode: Callable[..., Episode]
+    tiny: NetworkConfig, make_episode: Callable[..., Trajectory]
 ) -> None:
     episode = make_episode(0, 12, outcome=-1.0, sigma=2.0)
     batch = make_batch([(episode, 4)], Tokenizer(tiny), 3, np.random.default_rng(0))
@@ -254,7 +254,7 @@ def test_targets_inside_an_episode(
 
 
 def test_past_the_end_states_absorb(
-    tiny: NetworkConfig, make_episode: Callable[..., Episode]
+    tiny: NetworkConfig, make_episode: Callable[..., Trajectory]
 ) -> None:
     episode = make_episode(0, 12)
     batch = make_batch([(episode, 10)], Tokenizer(tiny), 5, np.random.default_rng(0))
@@ -266,7 +266,7 @@ def test_past_the_end_states_absorb(
 
 
 def test_what_an_episode_does_not_know_has_no_weight(
-    tiny: NetworkConfig, make_episode: Callable[..., Episode]
+    tiny: NetworkConfig, make_episode: Callable[..., Trajectory]
 ) -> None:
     import dataclasses
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from muzero_rc.agents.actions import imitation_target
 from muzero_rc.agents.advantage import AdvantageExample, AdvantageModel, advantage_features
-from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
+from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.env.observation.builder import ObservationBuilder
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.training.stages.collect import Encode, Study
@@ -77,7 +77,7 @@ def lessons_of(
     study: Study,
     model: AdvantageModel,
     action_frame: str,
-) -> list[Episode]:
+) -> list[Trajectory]:
     """All encodes of a study at its target, with the teacher's choice at every frame.
 
     Their outcome is against the base policy's encode, not against libvpx's VBR: nearly all
@@ -95,12 +95,12 @@ def _trajectory(
     encode: Encode,
     model: AdvantageModel,
     action_frame: str,
-) -> Episode:
+) -> Trajectory:
     base, vbr = study.encode("base"), study.encode("vbr")
     seen = observed(study, encode)
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
     steps = model.best_steps(features)
-    recorder = EpisodeRecorder(action_frame)
+    recorder = TrajectoryRecorder(action_frame)
     for (observation, _, result), step in zip(seen, steps, strict=True):
         anchor = observation.base_qindex
         within = min(max(round(float(step)), -observation.reach), observation.reach)

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from muzero_rc.agents.actions import NUM_ACTIONS, action_of_qindex
 from muzero_rc.types import NUM_QINDEX, KnownBlocks, Observation
 
-__all__ = ["Episode", "EpisodeRecorder"]
+__all__ = ["Trajectory", "TrajectoryRecorder"]
 
 
 @dataclass(frozen=True, eq=False)
-class Episode:
+class Trajectory:
     """A finished episode of N decisions. Arrays are not to be changed.
 
     Attributes:
@@ -94,7 +94,7 @@ class Episode:
         )
 
 
-class EpisodeRecorder:
+class TrajectoryRecorder:
     """Collects the steps of one running episode.
 
     Call `step` once per decided frame, after it was coded, then `finish`.
@@ -185,7 +185,7 @@ class EpisodeRecorder:
         outcome: float = math.nan,
         overshoot: float = math.nan,
         psnr_gain_db: float = math.nan,
-    ) -> Episode:
+    ) -> Trajectory:
         """Closes the episode.
 
         Args:
@@ -204,7 +204,7 @@ class EpisodeRecorder:
         if abs(outcome) > 1.0:
             raise ValueError(f"outcome must be between -1 and 1, not {outcome}")
         seen = self._observations
-        return Episode(
+        return Trajectory(
             clip=seen[0].clip,
             history=np.array(seen[-1].history, np.float32),
             history_lengths=np.array([len(o.history) for o in seen], np.int32),
