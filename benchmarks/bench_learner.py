@@ -25,14 +25,13 @@ import optax
 from common import print_table
 
 from muzero_rc.agents.config import AgentConfig
-from muzero_rc.agents.muzero.episode import Episode as Trajectory
-from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.losses import scale_gradient
 from muzero_rc.agents.muzero.networks import initial_params, make_networks
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.muzero.support import two_hot
 from muzero_rc.agents.muzero.targets import Batch
+from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
@@ -46,7 +45,7 @@ def _trajectory(seed: int, config: AgentConfig) -> Trajectory:
     settings = EncoderSettings(target_kbps=500)
     stats = backend.first_pass(clip, settings)
     episode = Stepper.open(backend, clip, settings, stats)
-    recorder = EpisodeRecorder(config.network.action_frame)
+    recorder = TrajectoryRecorder(config.network.action_frame)
     while episode.info is not None:
         observation = episode.observe()
         qindex = int(np.clip(observation.base_qindex + rng.integers(-20, 21), 0, 255))

@@ -43,6 +43,8 @@ __all__ = [
     "SpeedFeatures",
     "UpdateType",
     "is_show_existing",
+    "HasBlocks",
+    "KnownBlocks",
     "needs_blocks",
     "psnr_db",
 ]
@@ -434,6 +436,21 @@ class EncodeLog:
         return max(8 * self.size_bytes - sum(result.bits for result in self.results), 0)
 
 
+class HasBlocks(Protocol):
+    """A first pass that may know the statistics of every block."""
+
+    @property
+    def blocks(self) -> npt.NDArray[np.float16] | None:
+        """[T, rows, columns, BLOCK_FEATURES] float16, normalised; None if it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBlocks:
+    """Blocks without their first pass."""
+
+    blocks: npt.NDArray[np.float16] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What an agent sees before a decision; lengths vary, nothing is padded.
@@ -449,8 +466,7 @@ class Observation:
       rate_offset: qindexes to add to it to come back to the budget.
       reach: how far from `base_qindex` an agent may go; 0 where it has not learned
         enough to be trusted; masks of actions go by it.
-      blocks: [T, rows, columns, BLOCK_FEATURES] float16, normalised first-pass statistics
-        of every block; one array per clip; None if nobody asked for them.
+      first_pass: of the clip; `blocks` come from it.
     """
 
     clip: npt.NDArray[np.float32]
@@ -461,7 +477,16 @@ class Observation:
     proposal_qindex: int
     rate_offset: int = 0
     reach: int = NUM_QINDEX
-    blocks: npt.NDArray[np.float16] | None = None
+    first_pass: HasBlocks | None = None
+
+    @property
+    def blocks(self) -> npt.NDArray[np.float16] | None:
+        """[T, rows, columns, BLOCK_FEATURES] float16, first-pass statistics of every block.
+
+        One array per clip. The first access may run another first pass, see
+        `muzero_rc.env.codec.first_pass.FirstPass`. None where nothing has them.
+        """
+        return getattr(self.first_pass, "blocks", None)
 
     @property
     def base_qindex(self) -> int:
@@ -516,5 +541,8 @@ class QindexPolicy:
 
 
 def needs_blocks(policy: Policy) -> bool:
-    """Whether a policy reads `Observation.blocks`: it says so by an attribute `needs_blocks`."""
+    """Whether a policy says by an attribute `needs_blocks` that it reads `Observation.blocks`.
+
+    Who runs the first pass for it then keeps the blocks at once instead of at first access.
+    """
     return bool(getattr(policy, "needs_blocks", False))

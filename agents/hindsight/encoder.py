@@ -1,4 +1,4 @@
-"""What the search asks of an encoder: play this plan, and say what came of it."""
+"""What the search asks of an encoder: encode this plan, and say what came of it."""
 
 from __future__ import annotations
 

@@ -39,11 +39,11 @@ _APART = 0.3  # steps that another try must be from those made
 _FLAT = 1e-4  # dB
 
 Pair = tuple[Plan, Outcome]
-Play = Callable[[Sequence[Plan]], Sequence[Outcome | None]]
+RunPlans = Callable[[Sequence[Plan]], Sequence[Outcome | None]]
 
 
 def descend(
-    play: Play,
+    run: RunPlans,
     value: Callable[[Outcome], float],
     start: Pair,
     more: Callable[[], bool],
@@ -52,11 +52,11 @@ def descend(
     """Moves kind after kind to where the value is highest.
 
     Args:
-      play: outcomes of plans; None for those that were not played.
+      run: outcomes of plans; None for those that were not run.
       value: what is to be high.
       start: plan and outcome to go on from.
-      more: whether another plan may be played.
-      width: plans that are played side by side: with 4 and more several kinds at once.
+      more: whether another plan may be run.
+      width: plans that are run side by side: with 4 and more several kinds at once.
 
     Returns:
       The best plan and its outcome.
@@ -70,7 +70,7 @@ def descend(
                 return best
             places = range(first, min(first + at_once, len(_FAMILIES)))
             lines = [(_FAMILIES[place][0], steps[place]) for place in places]
-            after, tops = _round(play, value, best, lines, more)
+            after, tops = _round(run, value, best, lines, more)
             for place, top in zip(places, tops, strict=True):
                 if top == 0 or after[1] is best[1]:
                     steps[place] *= _SMALLER
@@ -79,7 +79,7 @@ def descend(
 
 
 def _round(
-    play: Play,
+    run: RunPlans,
     value: Callable[[Outcome], float],
     here: Pair,
     lines: Sequence[tuple[Sequence[Kind], float]],
@@ -92,7 +92,7 @@ def _round(
     """
     plan, outcome = here
     plans = [plan.stepped(kinds, step * sign) for kinds, step in lines for sign in (1.0, -1.0)]
-    outcomes = play(plans)
+    outcomes = run(plans)
     pairs = [(p, o) for p, o in zip(plans, outcomes, strict=True) if o is not None]
     tops = [
         0.0 if up is None or down is None else _top(value(outcome), value(up), value(down))
@@ -103,7 +103,7 @@ def _round(
         if top != 0:
             aim = aim.stepped(kinds, round(top * step))
     if aim not in (plan, *plans) and more():
-        (there,) = play([aim])
+        (there,) = run([aim])
         if there is not None:
             pairs.append((aim, there))
     return max((here, *pairs), key=lambda pair: value(pair[1])), tops

@@ -42,7 +42,7 @@ class Unit:
       group: number of their group of pictures.
       alone: its effects reach through the whole clip: nothing else shares its encode.
       importance: at least 1; by libvpx's TPL and boost.
-      tries: moves tried.
+      trials: moves tried.
       measured: gain in dB by signed step from where the unit is now.
     """
 
@@ -50,7 +50,7 @@ class Unit:
     group: int
     alone: bool
     importance: float
-    tries: int = 0
+    trials: int = 0
     measured: dict[int, float] = field(default_factory=dict)
 
     def candidates(self) -> list[tuple[int, float | None]]:
@@ -79,7 +79,7 @@ class Unit:
 
     def settle(self, step: int, gain: float, adopted: bool) -> None:
         """Learns what a step gained; if adopted, that is where the unit is from now on."""
-        self.tries += 1
+        self.trials += 1
         self.measured[step] = gain
         if adopted:
             self.measured = {s - step: g - gain for s, g in self.measured.items() if s != step}
@@ -216,7 +216,7 @@ class Moves:
         frames = [worth[key] for key in unit.keys if key in worth]
         expected = sum(frame.gain(move.step) for frame in frames)
         stake = sum(frame.price * frame.rate for frame in frames) * _FIRST_STEP
-        curiosity = _CURIOSITY * unit.importance * stake / (1 + unit.tries)
+        curiosity = _CURIOSITY * unit.importance * stake / (1 + unit.trials)
         return _TRUST_MODEL * expected + curiosity
 
     def settle(self, moves: Sequence[Move], gains: Sequence[float], adopted: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult
 
-__all__ = ["Anchor", "Frames", "FrameKey", "Kind", "Plan", "frame_key", "kind_of"]
+__all__ = ["FrameKey", "Frames", "Kind", "Plan", "PlanBase", "frame_key", "kind_of"]
 
 FrameKey = tuple[int, int]
 """Show index and update type of a coded frame: stays right when groups change."""
@@ -25,7 +25,7 @@ Frames = Iterable[tuple[FrameInfo | None, FrameResult]]
 _GOLDEN_RATIO = 0.6180339887498949
 
 
-class Anchor(enum.Enum):
+class PlanBase(enum.Enum):
     """What a plan's numbers are relative to."""
 
     VBR = "vbr"
@@ -54,15 +54,15 @@ def kind_of(info: FrameInfo) -> Kind:
 class Plan:
     """The qindex of every frame, as far as it does not depend on the encode itself.
 
-        qindex = pivot + stretch (base - pivot) + by_kind + values + shift
+        qindex = pivot + stretch (base qindex - pivot) + by_kind + values + shift
 
-    base is what the anchor says, for `FIXED` the frame's own value. Fractions are
+    the base qindex is what `base` says, for `FIXED` the frame's own value. Fractions are
     dithered: of all frames, the fraction's share gets one more. A frame that a fixed plan
     does not know, because its groups have changed, takes the value of the nearest frame
     of its type.
 
     Attributes:
-      anchor: what base is.
+      base: what the numbers are relative to.
       values: for `FIXED` qindexes, else steps added.
       by_kind: steps added by update type and depth.
       stretch: of the distance from `pivot`.
@@ -70,7 +70,7 @@ class Plan:
       shift: qindexes added to all frames.
     """
 
-    anchor: Anchor
+    base: PlanBase
     values: Mapping[FrameKey, int] = field(default_factory=dict)
     by_kind: Mapping[Kind, float] = field(default_factory=dict)
     stretch: float = 1.0
@@ -81,19 +81,19 @@ class Plan:
     def frozen(cls, frames: Frames) -> Plan:
         """The plan that repeats an encode."""
         values = {frame_key(info): result.qindex for info, result in frames if info is not None}
-        return cls(Anchor.FIXED, values)
+        return cls(PlanBase.FIXED, values)
 
     def qindex(self, info: FrameInfo, base: int) -> int:
         """The qindex of a frame, 0..255.
 
         Args:
           info: the frame.
-          base: what the anchor says; a fixed plan does not look at it.
+          base: what the plan's base says; a fixed plan does not look at it.
         """
         key = frame_key(info)
         start: float = base
         extra = 0
-        if self.anchor is Anchor.FIXED:
+        if self.base is PlanBase.FIXED:
             start = self._value(key, base)
         else:
             extra = self.values.get(key, 0)
@@ -108,7 +108,7 @@ class Plan:
           step: qindexes.
           keys: only these frames of a fixed plan.
         """
-        if self.anchor is not Anchor.FIXED:
+        if self.base is not PlanBase.FIXED:
             return replace(self, shift=self.shift + step)
         return replace(
             self,
@@ -122,7 +122,7 @@ class Plan:
         """Some frames' values changed by steps."""
         values = dict(self.values)
         for key, step in steps.items():
-            if self.anchor is Anchor.FIXED:
+            if self.base is PlanBase.FIXED:
                 if key in values:
                     values[key] = min(max(values[key] + step, 0), NUM_QINDEX - 1)
             else:
@@ -134,14 +134,14 @@ class Plan:
         changed = {kind: self.by_kind.get(kind, 0.0) + step for kind in kinds}
         return replace(self, by_kind={**self.by_kind, **changed})
 
-    def show_existing(self, frames: Frames) -> bool:
+    def repeats(self, frames: Frames) -> bool:
         """Whether an encode by this plan is certain to be the given one.
 
         The encoder is deterministic, so that it is if all decisions are the same. It
         cannot be said of plans that depend on more than libvpx's proposals, nor of frames
         that libvpx codes several times.
         """
-        if self.anchor not in (Anchor.FIXED, Anchor.PROPOSAL):
+        if self.base not in (PlanBase.FIXED, PlanBase.PROPOSAL):
             return False
         return all(
             info is None or self.qindex(info, info.proposal_qindex) == result.qindex
@@ -151,7 +151,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; equal plans give equal values."""
         return {
-            "anchor": self.anchor.value,
+            "base": self.base.value,
             "values": [[*key, value] for key, value in sorted(self.values.items())],
             "by_kind": [[*kind, value] for kind, value in sorted(self.by_kind.items())],
             "stretch": self.stretch,
@@ -167,7 +167,7 @@ class Plan:
           KeyError, TypeError, ValueError: it is something else.
         """
         return cls(
-            Anchor(values["anchor"]),
+            PlanBase(values["base"] if "base" in values else values["anchor"]),
             {(int(s), int(t)): int(v) for s, t, v in values["values"]},
             {(int(t), int(d)): float(v) for t, d, v in values["by_kind"]},
             float(values["stretch"]),

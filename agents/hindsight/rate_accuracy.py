@@ -8,7 +8,7 @@ from muzero_rc.agents.hindsight.encoder import Outcome
 from muzero_rc.agents.hindsight.plan import FrameKey, Plan
 from muzero_rc.agents.hindsight.trial_runner import TrialRunner
 
-__all__ = ["OCTAVES_PER_QINDEX", "TOLERANCE", "land", "on_target"]
+__all__ = ["OCTAVES_PER_QINDEX", "TOLERANCE", "meet_target", "on_target"]
 
 OCTAVES_PER_QINDEX = 1.0 / 28.0
 """By how much a clip's bits shrink for a step of one, about, until it is measured."""
@@ -29,11 +29,11 @@ def _close(outcome: Outcome) -> bool:
     return -_CLOSE <= outcome.score.overshoot <= TOLERANCE
 
 
-def land(
+def meet_target(
     runner: TrialRunner,
     plan: Plan,
     outcome: Outcome,
-    tries: int,
+    trials: int,
     *,
     rate: float = OCTAVES_PER_QINDEX,
     keys: Collection[FrameKey] | None = None,
@@ -49,7 +49,7 @@ def land(
       runner: runs the shifted plans.
       plan: what to shift.
       outcome: of the plan as it is.
-      tries: most encodes.
+      trials: most encodes.
       rate: octaves per qindex to begin with.
       keys: frames of a fixed plan that are shifted; all if not given.
       on_shift: told of every shifted plan.
@@ -61,7 +61,7 @@ def land(
     under: tuple[float, float] | None = None
     shift, found = 0.0, outcome
     last: tuple[float, float] | None = None
-    for _ in range(tries):
+    for _ in range(trials):
         if _close(found):
             return True
         here = (shift, found.octaves)
@@ -83,7 +83,7 @@ def land(
             shift = here[0] + here[1] / rate
         shift = min(max(shift, -_WIDEST), _WIDEST)
         shifted = plan.shifted(shift, keys)
-        answer = runner.play([shifted])[0]
+        answer = runner.run([shifted])[0]
         if answer is None:
             return False
         if on_shift is not None:

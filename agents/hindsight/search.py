@@ -1,10 +1,10 @@
 """Hindsight search: the qindexes of a clip that give the highest PSNR at its target.
 
-Encodes are spent on, in this order: families of trajectories to start from; where a probe
-went ahead, steps of whole kinds of frames (`families`); a shift of the best of them, which
-tells the price of rate and lands it; steps of all frames at once along measured slopes
-(`response`); single moves, several in an encode (`moves`); a last landing. What is compared
-is PSNR avg less the price of the rate,
+Encodes are spent in this order: on families of trajectories to start from; where a probe
+went ahead, on steps of whole kinds of frames (`families`); on a shift of the best of them,
+which tells the price of rate and brings it to its target; on steps of all frames at once
+along measured slopes (`response`); on single moves, several in an encode (`moves`); on a
+last correction of the rate. Compared is PSNR avg less the price of the rate,
 
     J = psnr_avg - slope (d + CURVE d^2),   d = log2(actual / target)
 
@@ -23,8 +23,13 @@ import numpy as np
 from muzero_rc.agents.hindsight.encoder import Outcome
 from muzero_rc.agents.hindsight.families import descend
 from muzero_rc.agents.hindsight.moves import Move, Moves, credits
-from muzero_rc.agents.hindsight.plan import Anchor, FrameKey, Plan, frame_key
-from muzero_rc.agents.hindsight.rate_accuracy import OCTAVES_PER_QINDEX, TOLERANCE, land, on_target
+from muzero_rc.agents.hindsight.plan import FrameKey, Plan, PlanBase, frame_key
+from muzero_rc.agents.hindsight.rate_accuracy import (
+    OCTAVES_PER_QINDEX,
+    TOLERANCE,
+    meet_target,
+    on_target,
+)
 from muzero_rc.agents.hindsight.response import FrameWorth, ResponseModel
 from muzero_rc.agents.hindsight.trial_runner import TrialRunner
 
@@ -45,7 +50,7 @@ _LANDING_TRIES = 3
 _SEVERAL_LINES = 50  # budget from which two starts are followed before one is chosen
 _KINDS_FROM = 20  # encodes of the budget; with fewer the starts and single moves are worth more
 _KINDS_SHARE = 0.5  # of the budget, the starts included
-_RESERVE = 3  # encodes for the last landing
+_RESERVE = 3  # encodes for the last correction of the rate
 _TRUSTS = (0.4, 0.8)  # shares of the model's steps
 _FIRST_LIMIT = 24.0  # qindexes that the model may move a frame by
 _LEAST_GAIN = 1e-3  # dB
@@ -116,8 +121,8 @@ def search(
         least, if not given.
       width: moves that are tried side by side; as many as the runner has threads if not
         given. The way that is taken depends on it.
-      probed: a probe went ahead, so that plans with feedback land by themselves and
-        libvpx's plan does not react to what was spent: kinds of frames are searched
+      probed: a probe went ahead. Then plans with feedback meet their target by themselves
+        and libvpx's plan does not react to what was spent: kinds of frames are searched
         first, then fixed qindexes. Else moves are steps from libvpx's proposals, which
         come back to the budget by that; see docs/reference/hindsight-search.md.
       on_progress: called after each round, in this thread.
@@ -133,7 +138,7 @@ def search(
     try:
         run.run()
     except KeyboardInterrupt:
-        if not runner.tries:
+        if not runner.trials:
             raise
         interrupted = True
     return run.result(interrupted)
@@ -184,14 +189,14 @@ class _Search:
         lines = self._start()[: 1 + (budget >= _SEVERAL_LINES)]
         ends = []
         for self._plan, self._outcome in lines:
-            self._land(_LANDING_TRIES)
+            self._meet_target(_LANDING_TRIES)
             self._follow_slopes(max(2, budget // 8) // len(lines))
             ends.append((self._plan, self._outcome))
         self._plan, self._outcome = max(ends, key=lambda pair: self._value(pair[1]))
         self._move(_RESERVE)
         self._freeze()
-        self._land(self._runner.left, tail=True)
-        # What the last landing did not need.
+        self._meet_target(self._runner.left, tail=True)
+        # What the last correction did not need.
         self._move(0)
 
     def _start(self) -> list[tuple[Plan, Outcome]]:
@@ -203,20 +208,20 @@ class _Search:
         budget = self._runner.budget
         count = min(max(round(0.2 * budget) + 1, 1), len(self._starts))
         starts = list(self._starts[:count])
-        played = self._finished(starts, self._play(starts))
-        for (_, before), (_, after) in zip(played, played[1:], strict=False):
+        ran = self._finished(starts, self._run_plans(starts))
+        for (_, before), (_, after) in zip(ran, ran[1:], strict=False):
             self._response.learn(before, after)
         if self._probed and budget >= _KINDS_FROM:
-            found = self._descend(played)
-            played = [found, *(pair for pair in played if pair[0] is not found[0])]
+            found = self._descend(ran)
+            ran = [found, *(pair for pair in ran if pair[0] is not found[0])]
         # How much rate is worth is not known yet, so what is far off the target is doubted.
-        played.sort(key=lambda p: self._plain(p[1]) - _DOUBT * abs(p[1].octaves), reverse=True)
-        bases = [self._base(*pair) for pair in played[: 1 + (budget >= 20) + (budget >= 50)]]
+        ran.sort(key=lambda p: self._plain(p[1]) - _DOUBT * abs(p[1].octaves), reverse=True)
+        bases = [self._base(*pair) for pair in ran[: 1 + (budget >= 20) + (budget >= 50)]]
         shifts = [outcome.octaves / self._rate for _, outcome in bases]
         if abs(shifts[0]) < _PROBE:
             shifts[0] = math.copysign(_PROBE, shifts[0] or 1.0)
         plans = [base.shifted(shift) for (base, _), shift in zip(bases, shifts, strict=True)]
-        outcomes = self._play(plans)
+        outcomes = self._run_plans(plans)
         self._measure_price(bases, shifts, outcomes)
         lines = []
         for base, plan, outcome in zip(bases, plans, outcomes, strict=True):
@@ -224,16 +229,16 @@ class _Search:
             lines.append(max(pairs, key=lambda pair: self._value(pair[1])))
         return sorted(lines, key=lambda pair: self._value(pair[1]), reverse=True)
 
-    def _descend(self, played: Sequence[tuple[Plan, Outcome]]) -> tuple[Plan, Outcome]:
+    def _descend(self, ran: Sequence[tuple[Plan, Outcome]]) -> tuple[Plan, Outcome]:
         """The best of the plans so far, with the steps of kinds that this clip wants."""
         limit = round(_KINDS_SHARE * self._runner.budget)
-        landing = [pair for pair in played if pair[0].anchor is not Anchor.VBR]
-        start = max(landing or played, key=lambda pair: self._value(pair[1]))
+        controlled = [pair for pair in ran if pair[0].base is not PlanBase.VBR]
+        start = max(controlled or ran, key=lambda pair: self._value(pair[1]))
 
         def more() -> bool:
             return self._runner.spent < limit
 
-        return descend(self._play, self._value, start, more, self._width)
+        return descend(self._run_plans, self._value, start, more, self._width)
 
     def _freeze(self) -> bool:
         """Goes on from the qindexes of the best encode: as they are, they cost nothing.
@@ -241,10 +246,10 @@ class _Search:
         Returns:
           Whether that is a change.
         """
-        if self._outcome is None or self._plan.anchor is Anchor.FIXED:
+        if self._outcome is None or self._plan.base is PlanBase.FIXED:
             return False
         self._plan = Plan.frozen(self._outcome.frames)
-        self._outcome = self._play([self._plan])[0]
+        self._outcome = self._run_plans([self._plan])[0]
         return True
 
     @staticmethod
@@ -255,7 +260,7 @@ class _Search:
 
     def _base(self, plan: Plan, outcome: Outcome) -> tuple[Plan, Outcome]:
         """The plan to move frames in, with what it gives, of libvpx's own encode about."""
-        if not self._probed and plan.anchor in (Anchor.PROPOSAL, Anchor.FEEDBACK):
+        if not self._probed and plan.base in (PlanBase.PROPOSAL, PlanBase.FEEDBACK):
             return plan, outcome
         return Plan.frozen(outcome.frames), outcome
 
@@ -279,11 +284,11 @@ class _Search:
             self._slope = min(max(float(np.median(slopes)), _LEAST_SLOPE), _LARGEST_SLOPE)
             self._rate = min(max(float(np.median(rates)), 0.008), 0.12)
 
-    def _land(self, tries: int, *, tail: bool = False) -> None:
+    def _meet_target(self, trials: int, *, tail: bool = False) -> None:
         """Brings the plan onto its target; goes on from there.
 
         Args:
-          tries: most encodes.
+          trials: most encodes.
           tail: shift the end of the clip only. What is before it stays as it was found,
             as coding is causal; a shift of all frames by one costs more than it seems,
             because moves were chosen for what they gave to the last bit.
@@ -301,7 +306,9 @@ class _Search:
             found.append((plan, outcome))
             self._report()
 
-        land(self._runner, self._plan, before, tries, rate=rate, keys=keys, on_shift=on_shift)
+        meet_target(
+            self._runner, self._plan, before, trials, rate=rate, keys=keys, on_shift=on_shift
+        )
         if not tail:
             self._refine_price([before, *(outcome for _, outcome in found)])
         if found:
@@ -320,9 +327,9 @@ class _Search:
         slope = float((weight * off * psnr).sum() / (weight * off * off).sum())
         self._slope = min(max(slope, _LEAST_SLOPE), _LARGEST_SLOPE)
 
-    def _follow_slopes(self, tries: int) -> None:
+    def _follow_slopes(self, trials: int) -> None:
         """Steps of all frames at once, as far as the model of responses is trusted."""
-        limit, end = _FIRST_LIMIT, self._runner.spent + tries
+        limit, end = _FIRST_LIMIT, self._runner.spent + trials
         while self._runner.spent < end and self._runner.left > _RESERVE and limit >= 8.0:
             assert self._outcome is not None
             before = self._outcome
@@ -330,7 +337,7 @@ class _Search:
             plans = [self._model_plan(trust, limit) for trust in trusts]
             spent = self._runner.spent
             improved = False
-            for plan, outcome in zip(plans, self._play(plans), strict=True):
+            for plan, outcome in zip(plans, self._run_plans(plans), strict=True):
                 if outcome is not None:
                     self._response.learn(before, outcome)
                     improved |= self._offer(plan, outcome, self._value)
@@ -381,7 +388,7 @@ class _Search:
                 self._stopped_early = left > 0
                 return
             plans = [self._with(moves) for moves in sets]
-            outcomes = self._play(plans)
+            outcomes = self._run_plans(plans)
             for plan, outcome in zip(plans, outcomes, strict=True):
                 if outcome is not None:
                     self._response.learn(before, outcome)
@@ -411,7 +418,7 @@ class _Search:
         if self._plain(outcome) <= self._plain(self._outcome) + _WORTH_A_SHIFT:
             return None
         shifted = plan.shifted(outcome.octaves / self._rate)
-        found = self._play([shifted])[0]
+        found = self._run_plans([shifted])[0]
         if found is None:
             return None
         self._response.learn(outcome, found)
@@ -450,13 +457,13 @@ class _Search:
         self._plan, self._outcome = plan, outcome
         return True
 
-    def _play(self, plans: Sequence[Plan]) -> list[Outcome | None]:
-        outcomes = self._runner.play(plans)
+    def _run_plans(self, plans: Sequence[Plan]) -> list[Outcome | None]:
+        outcomes = self._runner.run(plans)
         self._report()
         return outcomes
 
     def _report(self) -> None:
-        if self._on_progress is None or not self._runner.tries:
+        if self._on_progress is None or not self._runner.trials:
             return
         _, best, good = self._best()
         psnr = best.score.psnr_avg if good else float("nan")
@@ -464,14 +471,14 @@ class _Search:
         self._on_progress(SearchProgress(spent, budget, psnr, self._saved(best)))
 
     def _best(self) -> tuple[Plan, Outcome, bool]:
-        tries = self._runner.tries
-        good = [pair for pair in tries if on_target(pair[1])]
+        trials = self._runner.trials
+        good = [pair for pair in trials if on_target(pair[1])]
         if good:
             return (*max(good, key=lambda pair: pair[1].score.psnr_avg), True)
-        return (*min(tries, key=lambda pair: pair[1].score.actual_kbps), False)
+        return (*min(trials, key=lambda pair: pair[1].score.actual_kbps), False)
 
     def _saved(self, outcome: Outcome) -> float:
-        first = self._runner.tries[0][1]
+        first = self._runner.trials[0][1]
         return 1.0 - 2.0 ** (-(self._plain(outcome) - self._plain(first)) / self._slope)
 
     def result(self, interrupted: bool) -> SearchResult:
@@ -479,7 +486,7 @@ class _Search:
         return SearchResult(
             plan=plan,
             outcome=outcome,
-            first=self._runner.tries[0][1],
+            first=self._runner.trials[0][1],
             on_target=good,
             slope=self._slope,
             gain=self._saved(outcome),

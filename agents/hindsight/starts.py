@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from muzero_rc.agents.hindsight.families import BASE_REFERENCES, DEEP_REFERENCES, KEYS
-from muzero_rc.agents.hindsight.plan import Anchor, Kind, Plan
+from muzero_rc.agents.hindsight.plan import Kind, Plan, PlanBase
 
 __all__ = ["probed_plans", "start_plans"]
 
@@ -22,13 +22,13 @@ def start_plans(*, policy: bool = False) -> list[Plan]:
     Args:
       policy: begin with what a given policy chooses.
     """
-    plans = [Plan(Anchor.POLICY)] if policy else []
-    plans += [Plan(Anchor.PROPOSAL), Plan(Anchor.VBR), Plan(Anchor.FEEDBACK)]
+    plans = [Plan(PlanBase.POLICY)] if policy else []
+    plans += [Plan(PlanBase.PROPOSAL), Plan(PlanBase.VBR), Plan(PlanBase.FEEDBACK)]
     plans += [
         _feedback(references, deep)
         for references, deep in ((-8.0, 0.0), (8.0, 0.0), (-12.0, -8.0), (0.0, 8.0))
     ]
-    return [*plans, Plan(Anchor.FEEDBACK, stretch=1.2), Plan(Anchor.FEEDBACK, stretch=0.8)]
+    return [*plans, Plan(PlanBase.FEEDBACK, stretch=1.2), Plan(PlanBase.FEEDBACK, stretch=0.8)]
 
 
 def probed_plans(*, policy: bool = False) -> list[Plan]:
@@ -41,10 +41,10 @@ def probed_plans(*, policy: bool = False) -> list[Plan]:
     Args:
       policy: begin with what a given policy chooses.
     """
-    plans = [Plan(Anchor.POLICY)] if policy else []
-    return [*plans, _feedback(6.0, -8.0), Plan(Anchor.FEEDBACK), Plan(Anchor.VBR)]
+    plans = [Plan(PlanBase.POLICY)] if policy else []
+    return [*plans, _feedback(6.0, -8.0), Plan(PlanBase.FEEDBACK), Plan(PlanBase.VBR)]
 
 
 def _feedback(references: float, deep: float) -> Plan:
     by_kind = dict.fromkeys(_REFERENCES, references) | dict.fromkeys(DEEP_REFERENCES, deep)
-    return Plan(Anchor.FEEDBACK, by_kind=by_kind)
+    return Plan(PlanBase.FEEDBACK, by_kind=by_kind)

@@ -1,4 +1,4 @@
-"""Plays plans within a budget: several at a time, none twice."""
+"""Encodes plans within a budget: several at a time, none twice."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 
 from muzero_rc.agents.hindsight.encoder import Outcome, PlanEncoder
-from muzero_rc.agents.hindsight.plan import Anchor, Plan
+from muzero_rc.agents.hindsight.plan import Plan, PlanBase
 
 __all__ = ["TrialRunner"]
 
 
 class TrialRunner:
-    """Plays plans and remembers them.
+    """Encodes plans and remembers their outcomes.
 
     A plan costs one of the budget the first time that it is asked for, also if its
     outcome is known from an earlier run: so a run that goes on takes the same way, and
@@ -22,7 +22,7 @@ class TrialRunner:
     common at their beginning is encoded again.
 
     Attributes:
-      spent: plans played.
+      spent: plans that were run.
       encodes: those of them that had to be encoded.
       budget: most plans.
     """
@@ -39,7 +39,7 @@ class TrialRunner:
         """Starts with the whole budget.
 
         Args:
-          encoder: plays plans.
+          encoder: encodes plans.
           budget: most plans.
           jobs: threads.
           known: outcomes by `Plan.identity`, from earlier runs.
@@ -52,30 +52,30 @@ class TrialRunner:
         self._encoder = encoder
         self._known = dict(known or {})
         self._on_encode = on_encode
-        self._played: dict[str, tuple[Plan, Outcome]] = {}
+        self._ran: dict[str, tuple[Plan, Outcome]] = {}
 
     @property
     def left(self) -> int:
-        """Plans that can still be played."""
+        """Plans that can still be run."""
         return self.budget - self.spent
 
     @property
-    def tries(self) -> list[tuple[Plan, Outcome]]:
-        """All plans played, in order."""
-        return list(self._played.values())
+    def trials(self) -> list[tuple[Plan, Outcome]]:
+        """All plans that were run, in order."""
+        return list(self._ran.values())
 
-    def play(self, plans: Sequence[Plan]) -> list[Outcome | None]:
+    def run(self, plans: Sequence[Plan]) -> list[Outcome | None]:
         """Outcomes of plans; None for those that the budget does not reach."""
         new: dict[str, Plan] = {}
         for plan in plans:
             name = plan.identity
-            if name in self._played or name in new or len(new) >= self.left:
+            if name in self._ran or name in new or len(new) >= self.left:
                 continue
             same = self._same_decisions(plan)
             if same is None:
                 new[name] = plan
             else:
-                self._played[name] = (plan, same)
+                self._ran[name] = (plan, same)
         try:
             self._encode({name: p for name, p in new.items() if name not in self._known})
         finally:
@@ -83,16 +83,15 @@ class TrialRunner:
             for name, plan in new.items():
                 if name in self._known:
                     self.spent += 1
-                    self._played[name] = (plan, self._known[name])
+                    self._ran[name] = (plan, self._known[name])
         return [
-            self._played[plan.identity][1] if plan.identity in self._played else None
-            for plan in plans
+            self._ran[plan.identity][1] if plan.identity in self._ran else None for plan in plans
         ]
 
     def _same_decisions(self, plan: Plan) -> Outcome | None:
-        for played, outcome in self._played.values():
+        for ran, outcome in self._ran.values():
             # A frame that libvpx coded twice leaves traces: its qindexes do not repeat it.
-            if played.anchor is not Anchor.VBR and plan.show_existing(outcome.frames):
+            if ran.base is not PlanBase.VBR and plan.repeats(outcome.frames):
                 return outcome
         return None
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from muzero_rc.agents.actions import valid_actions
 from muzero_rc.agents.config import AgentConfig
-from muzero_rc.agents.muzero.episode import Episode
 from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.muzero.search import make_search
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.tokens import Tokenizer
 
 __all__ = ["Reanalyser"]
@@ -48,7 +48,7 @@ class Reanalyser:
         self._rng = jax.random.key(seed)
 
     def refresh(
-        self, replay: Replay, samples: Sequence[tuple[Episode, int]], params: Params
+        self, replay: Replay, samples: Sequence[tuple[Trajectory, int]], params: Params
     ) -> None:
         """Renews the policies and root values of the first of the samples.
 
@@ -71,7 +71,7 @@ class Reanalyser:
         replay.refresh(steps, plan.policy, plan.value)
         self.searched += len(steps)
 
-    def _reached(self, episode: Episode, step: int) -> list[tuple[Episode, int]]:
+    def _reached(self, episode: Trajectory, step: int) -> list[tuple[Trajectory, int]]:
         """The steps whose targets a sample needs; always as many, for one compiled shape."""
         last = len(episode) - 1
         reached = [step + n for n in range(self._steps)]

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.config import LossConfig, NetworkConfig, ReplayConfig
-from muzero_rc.agents.muzero.episode import Episode
 from muzero_rc.agents.muzero.targets import Batch, make_batch
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.tokens import Tokenizer
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError
@@ -64,7 +64,7 @@ class Replay:
         self._rng = np.random.default_rng(seed)
         self._tokenizer = Tokenizer(network)
         self._lock = threading.RLock()
-        self._episodes: deque[Episode] = deque()
+        self._episodes: deque[Trajectory] = deque()
         self._clips: dict[bytes, _HeldClip] = {}
         self._bytes = 0
         self._weights: deque[npt.NDArray[np.float64]] = deque()  # cumulative, per episode
@@ -90,12 +90,12 @@ class Replay:
         """Memory held, clips counted once."""
         return self._bytes
 
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[Trajectory]:
         """The episodes held, oldest first."""
         with self._lock:
             return list(self._episodes)
 
-    def add(self, episode: Episode) -> None:
+    def add(self, episode: Trajectory) -> None:
         """Adds an episode and forgets the oldest while over capacity.
 
         The newest is always kept, whatever its size.
@@ -128,7 +128,7 @@ class Replay:
             while self._bytes > self.config.capacity_bytes and len(self._episodes) > 1:
                 self._forget_oldest()
 
-    def _append(self, episode: Episode) -> None:
+    def _append(self, episode: Trajectory) -> None:
         self._episodes.append(episode)
         self._weights.append(_step_weights(episode, self.config.priority))
         self._table = None
@@ -147,7 +147,7 @@ class Replay:
 
     def refresh(
         self,
-        samples: Sequence[tuple[Episode, int]],
+        samples: Sequence[tuple[Trajectory, int]],
         policies: npt.ArrayLike,
         values: npt.ArrayLike,
     ) -> None:
@@ -175,7 +175,7 @@ class Replay:
                         self._weights[index] = _step_weights(held, self.config.priority)
                 self._table = None
 
-    def draw(self, size: int) -> tuple[list[tuple[Episode, int]], npt.NDArray[np.float32]]:
+    def draw(self, size: int) -> tuple[list[tuple[Trajectory, int]], npt.NDArray[np.float32]]:
         """Draws steps, with replacement.
 
         A step's probability is uniform, or proportional to |root value - outcome|^alpha
@@ -208,7 +208,7 @@ class Replay:
         return self.batch(samples, weights)
 
     def batch(
-        self, samples: Sequence[tuple[Episode, int]], weights: npt.ArrayLike | None = None
+        self, samples: Sequence[tuple[Trajectory, int]], weights: npt.ArrayLike | None = None
     ) -> Batch:
         """The batch of chosen steps, for mixing draws of several replays.
 
@@ -311,7 +311,7 @@ class _HeldClip:
         return self.clip.nbytes + (0 if self.blocks is None else self.blocks.nbytes)
 
 
-def _step_weights(episode: Episode, alpha: float) -> npt.NDArray[np.float64]:
+def _step_weights(episode: Trajectory, alpha: float) -> npt.NDArray[np.float64]:
     """Cumulative unnormalised probabilities of an episode's steps. [N]."""
     if alpha <= 0:
         return np.arange(1.0, len(episode) + 1.0)
@@ -325,7 +325,7 @@ def _step_weights(episode: Episode, alpha: float) -> npt.NDArray[np.float64]:
 class _Table:
     """Where each episode's share of the probability ends."""
 
-    def __init__(self, episodes: list[Episode], weights: list[npt.NDArray[np.float64]]) -> None:
+    def __init__(self, episodes: list[Trajectory], weights: list[npt.NDArray[np.float64]]) -> None:
         self._episodes = episodes
         self._weights = weights
         self._ends = np.cumsum([cumulative[-1] for cumulative in weights])
@@ -333,7 +333,7 @@ class _Table:
 
     def draw(
         self, size: int, beta: float, rng: np.random.Generator
-    ) -> tuple[list[tuple[Episode, int]], npt.NDArray[np.float32]]:
+    ) -> tuple[list[tuple[Trajectory, int]], npt.NDArray[np.float32]]:
         total = self._ends[-1]
         marks = rng.random(size) * total
         rows = np.minimum(np.searchsorted(self._ends, marks, side="right"), len(self._ends) - 1)
@@ -370,7 +370,7 @@ def _split(array: npt.NDArray[Any], lengths: npt.NDArray[np.int64]) -> list[npt.
     return [part.copy() for part in parts]
 
 
-def _episodes_of(tree: dict[str, Any]) -> list[Episode]:
+def _episodes_of(tree: dict[str, Any]) -> list[Trajectory]:
     clips = _split(tree["clips"], tree["clip_lengths"])
     histories = _split(tree["histories"], tree["histories_lengths"])
     blocks = tree.get("blocks", {})
@@ -379,7 +379,7 @@ def _episodes_of(tree: dict[str, Any]) -> list[Episode]:
     }
     single: dict[str, Any] = {name: tree[name].tolist() for name in _PER_EPISODE}
     return [
-        Episode(
+        Trajectory(
             clip=clips[int(clip)],
             history=histories[row],
             blocks=blocks.get(str(int(clip))),

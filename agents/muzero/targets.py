@@ -15,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.actions import NUM_ACTIONS
-from muzero_rc.agents.muzero.episode import Episode
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.tokens import Tokenizer, Tokens
 
 __all__ = [
     "Batch",
-    "denormalise_coded",
-    "denormalise_final",
     "make_batch",
     "normalise_coded",
     "normalise_final",
@@ -82,24 +80,14 @@ def normalise_coded(coded: npt.ArrayLike) -> _Array:
     return np.asarray((np.asarray(coded, np.float32) - _CODED_CENTRE) / _CODED_SCALE)
 
 
-def denormalise_coded(coded: npt.ArrayLike) -> _Array:
-    """[..., 2] the network's scale -> (log2 bits per pixel, PSNR dB)."""
-    return np.asarray(np.asarray(coded, np.float32) * _CODED_SCALE + _CODED_CENTRE)
-
-
 def normalise_final(final: npt.ArrayLike) -> _Array:
     """[..., 2] (overshoot, PSNR gain dB) -> the network's scale, limited to +-5."""
     scaled = np.asarray(final, np.float32) / _FINAL_SCALE
     return np.asarray(np.clip(scaled, -_FINAL_LIMIT, _FINAL_LIMIT))
 
 
-def denormalise_final(final: npt.ArrayLike) -> _Array:
-    """[..., 2] the network's scale -> (overshoot, PSNR gain dB)."""
-    return np.asarray(np.asarray(final, np.float32) * _FINAL_SCALE)
-
-
 def value_targets(
-    episode: Episode, step: int, unroll_steps: int, *, n_step: int, reward: bool
+    episode: Trajectory, step: int, unroll_steps: int, *, n_step: int, reward: bool
 ) -> _Array:
     """z_t .. z_{t+K}: what the value is trained towards.
 
@@ -132,7 +120,7 @@ def value_targets(
 
 
 def make_batch(
-    samples: Sequence[tuple[Episode, int]],
+    samples: Sequence[tuple[Trajectory, int]],
     tokenizer: Tokenizer,
     unroll_steps: int,
     rng: np.random.Generator,

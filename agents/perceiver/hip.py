@@ -35,6 +35,7 @@ class HiPBlockConfig:
       cross_heads: heads of the cross-attention; divides the input's channels.
       cross_widening: widening of the cross-attention's MLP.
       self_widening: widening of the self-attention's MLPs.
+      shared: all groups have the same latents, so that parameters fit any number of groups.
     """
 
     groups: int
@@ -45,6 +46,7 @@ class HiPBlockConfig:
     cross_heads: int = 1
     cross_widening: int = 1
     self_widening: int = 4
+    shared: bool = False
 
 
 class HiPOutput(NamedTuple):
@@ -112,12 +114,12 @@ class HiPBlock(hk.Module):
         batch, groups, rows, channels = x.shape
         if groups != c.groups:
             raise ValueError(f"{groups} groups, the block is made for {c.groups}")
+        own = 1 if c.shared else c.groups
         table = hk.get_parameter(
-            "latents", (c.groups * c.latents, c.channels), init=hk.initializers.VarianceScaling()
+            "latents", (own * c.latents, c.channels), init=hk.initializers.VarianceScaling()
         )
         latents = jnp.broadcast_to(
-            table.reshape(1, c.groups, c.latents, c.channels),
-            (batch, c.groups, c.latents, c.channels),
+            table.reshape(1, own, c.latents, c.channels), (batch, groups, c.latents, c.channels)
         )
         if skip is not None:
             if skip.shape[-1] != c.channels:

@@ -2,8 +2,8 @@
 
 The first pass leaves four numbers for every 16x16 block of every frame; at 1080 lines and
 26 frames that is 212,160 rows, too many for a decision to look at one by one. Here each
-stretch of a frame's blocks is a group with few latents, the groups of a frame are one
-group of the next level, and the frames' latents join the other tokens in the middle: the
+stretch of a frame's blocks is a group with few latents (`HiPBlock`), the groups of a frame
+are one group of the next level, and the frames' latents join the other tokens in the middle: the
 encoder half of HiP (arXiv 2202.10890); nothing is reconstructed when it decides.
 """
 
@@ -16,12 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from muzero_rc.agents.config import NetworkConfig
-from muzero_rc.agents.perceiver import (
-    CrossAttention,
-    PerceiverEncoder,
-    PositionTable,
-    squared_relu,
-)
+from muzero_rc.agents.perceiver import PerceiverEncoder, PositionTable
+from muzero_rc.agents.perceiver.hip import HiPBlock, HiPBlockConfig, regroup
 from muzero_rc.agents.representation.inputs import embed
 from muzero_rc.agents.representation.perceiver_io import read_state, token_rows
 
@@ -65,27 +61,18 @@ class HiPRepresentation(hk.Module):
         """Latents of each frame's blocks [B, frames x latents, width], and their mask."""
         c = self._config
         blocks, mask = tokens["blocks"], tokens["block_mask"]
-        batch, frames, groups, size, columns = blocks.shape
-        small = embed(blocks, _BLOCK_WIDTH, "blocks").reshape(-1, size, _BLOCK_WIDTH)
+        batch, frames, groups, size, _ = blocks.shape
+        small = embed(blocks, _BLOCK_WIDTH, "blocks").reshape(batch, -1, size, _BLOCK_WIDTH)
         # All groups share their latents: a policy must carry over to frames of any size.
-        small = _look(small, mask.reshape(-1, size), _GROUP_LATENTS, _BLOCK_WIDTH, "group")
-        there = mask.any(axis=-1)  # [B, frames, groups]
-        wide = embed(small, c.width, "groups").reshape(
-            batch * frames, groups * _GROUP_LATENTS, c.width
+        level = HiPBlockConfig(
+            frames * groups, _GROUP_LATENTS, _BLOCK_WIDTH, 0, cross_widening=2, shared=True
         )
-        seen = jnp.repeat(there.reshape(batch * frames, groups), _GROUP_LATENTS, axis=1)
-        found = _look(wide, seen, _FRAME_LATENTS, c.width, "frame_blocks")
-        at = PositionTable(frames, c.width, name="block_frame_at")()
-        found = found.reshape(batch, frames, _FRAME_LATENTS, c.width) + at[:, None]
+        small = HiPBlock(level, name="group_block")(small, mask.reshape(batch, -1, size))
+        there = mask.any(axis=-1)  # [B, frames, groups]
+        seen = jnp.repeat(there, _GROUP_LATENTS, axis=-1)
+        level = HiPBlockConfig(frames, _FRAME_LATENTS, c.width, 0, cross_widening=2, shared=True)
+        wide = regroup(embed(small, c.width, "groups"), frames)
+        found = HiPBlock(level, name="frame_block")(wide, seen)
+        found = found + PositionTable(frames, c.width, name="block_frame_at")()[:, None]
         present = jnp.repeat(there.any(axis=-1), _FRAME_LATENTS, axis=1)
-        return found.reshape(batch, frames * _FRAME_LATENTS, c.width), present
-
-
-def _look(rows: jax.Array, mask: jax.Array, latents: int, channels: int, name: str) -> jax.Array:
-    """A few latents look at masked rows. [B, K, C], [B, K] -> [B, latents, channels]."""
-    table = PositionTable(latents, channels, name=f"{name}_latents")()
-    queries = jnp.broadcast_to(table, (rows.shape[0], latents, channels))
-    pairs = jnp.broadcast_to(mask[:, None], (rows.shape[0], latents, rows.shape[1]))
-    return CrossAttention(1, widening=2, activation=squared_relu, name=f"{name}_cross")(
-        queries, rows, pairs
-    )
+        return found.reshape(batch, -1, c.width), present

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +47,32 @@ class FirstPass:
     Attributes:
       packed: libvpx's own bytes, as it wants them back in the second pass.
       stats: [T, 25] float64, a row per shown frame, columns `FIRST_PASS_FIELDS`.
-      blocks: [T, rows, columns, BLOCK_FEATURES] float16, normalised statistics of every
-        block; None if nobody asked for them.
+      find_blocks: gets `blocks`; None if nothing can.
     """
 
     packed: bytes
     stats: npt.NDArray[np.float64]
-    blocks: npt.NDArray[np.float16] | None = None
+    find_blocks: Callable[[], npt.NDArray[np.float16]] | None = field(
+        default=None, repr=False, compare=False
+    )
+
+    @functools.cached_property
+    def blocks(self) -> npt.NDArray[np.float16] | None:
+        """[T, rows, columns, BLOCK_FEATURES] float16, normalised statistics of every block.
+
+        They are large: 8 bytes for a block, 65 kB for a frame of 1080 lines; so they stay on
+        disk, mapped into memory. Where neither this pass nor one before it kept them, the
+        first access runs the pass again and keeps them in the cache.
+
+        Raises:
+          EncoderError: libvpx failed.
+          OutputError: the disk does not take them.
+        """
+        return None if self.find_blocks is None else self.find_blocks()
 
     @classmethod
-    def unpack(cls, packed: bytes, blocks: npt.NDArray[np.float16] | None = None) -> FirstPass:
-        """Reads libvpx's bytes; `blocks` are taken as they are.
+    def unpack(cls, packed: bytes) -> FirstPass:
+        """Reads libvpx's bytes.
 
         Raises:
           EncoderError: they are not whole records of statistics.
@@ -71,14 +86,14 @@ class FirstPass:
         # The last record sums up the clip.
         stats = rows[:-1, : _native.FIRST_PASS_FIELDS].copy()
         stats.setflags(write=False)
-        return cls(packed, stats, blocks)
+        return cls(packed, stats)
 
 
 def native_settings(clip: Clip, settings: CodecSettings) -> Any:
     """The settings as the native part wants them, with the clip's size and rate."""
     native = _native.Settings()
-    for field in dataclasses.fields(CodecSettings):
-        name, value = field.name, getattr(settings, field.name)
+    for entry in dataclasses.fields(CodecSettings):
+        name, value = entry.name, getattr(settings, entry.name)
         setattr(native, name, _RC_MODES[value] if name == "rc_mode" else int(value))
     native.width, native.height = clip.width, clip.height
     native.fps_num, native.fps_den = clip.fps.numerator, clip.fps.denominator
@@ -104,9 +119,8 @@ def first_pass(
     Args:
       clip: the clip; a streamed one learns its number of frames.
       settings: all but what steers the rate matters, see `first_pass_key`.
-      blocks: keep the statistics of every block, too, from the same pass. They are large:
-        8 bytes for a block, 65 kB for a frame of 1080 lines; so they stay on disk, mapped
-        into memory.
+      blocks: if the pass must be run, keep its `blocks` at once, for somebody who is known
+        to read them.
       cache: look into the cache on disk and add to it.
       on_frames: told now and then how many frames are done.
 
@@ -114,28 +128,43 @@ def first_pass(
       EncoderError: libvpx failed.
       OutputError: the disk does not take the blocks.
     """
-    path = cache_folder() / f"{_key(clip, settings)}.stats"
-    found = _read(path, clip, blocks) if cache else None
+    path = cache_folder() / f"{_key(clip, settings)}.stats" if cache else None
+    found = None if path is None else _read(path)
+    features = None
     if found is None:
-        with contextlib.ExitStack() as stack:
-            writer = None
-            if blocks:
-                folder = path.parent if cache else None
-                writer = stack.enter_context(BlockWriter(folder, clip.width, clip.height))
-            reader = stack.enter_context(clip.reader())
-            packed = _native.first_pass(
-                native_settings(clip, settings),
-                reader,
-                on_blocks=writer.add if writer else None,
-                on_frames=on_frames,
-            )
-            features = writer.finish(_blocks_path(path) if cache else None) if writer else None
-        found = FirstPass.unpack(packed, features)
-        if cache:
+        if blocks:
+            packed, features = _run_with_blocks(clip, settings, path, on_frames)
+        else:
+            with clip.reader() as reader:
+                packed = _native.first_pass(
+                    native_settings(clip, settings), reader, on_frames=on_frames
+                )
+        found = FirstPass.unpack(packed)
+        if path is not None:
             _write(path, hashlib.sha256(packed).digest() + packed)
     if not clip.in_memory:
         clip.note_num_frames(len(found.stats))
-    return found
+
+    def find_blocks() -> npt.NDArray[np.float16]:
+        known = features if features is not None else _read_blocks(path, clip, len(found.stats))
+        return known if known is not None else _run_with_blocks(clip, settings, path)[1]
+
+    return dataclasses.replace(found, find_blocks=find_blocks)
+
+
+def _run_with_blocks(
+    clip: Clip,
+    settings: CodecSettings,
+    path: Path | None,
+    on_frames: Callable[[int], None] | None = None,
+) -> tuple[bytes, npt.NDArray[np.float16]]:
+    """libvpx's bytes, and the blocks, kept beside `path`, the file of statistics in the cache."""
+    folder, keep_as = (None, None) if path is None else (path.parent, _blocks_path(path))
+    with BlockWriter(folder, clip.width, clip.height) as writer, clip.reader() as reader:
+        packed = _native.first_pass(
+            native_settings(clip, settings), reader, on_blocks=writer.add, on_frames=on_frames
+        )
+        return packed, writer.finish(keep_as)
 
 
 def block_statistics(clip: Clip, settings: CodecSettings) -> npt.NDArray[np.int32]:
@@ -159,21 +188,27 @@ def _blocks_path(path: Path) -> Path:
     return path.with_suffix(f".blocks{BLOCK_VERSION}")
 
 
-def _read(path: Path, clip: Clip, blocks: bool) -> FirstPass | None:
+def _read(path: Path) -> FirstPass | None:
     try:
         packed = path.read_bytes()
         os.utime(path)  # used now: goes last
         # The digest in front tells a damaged file from a good one.
         if hashlib.sha256(packed[32:]).digest() != packed[:32]:
             return None
-        found = FirstPass.unpack(packed[32:])
-        if not blocks:
-            return found
-        with _blocks_path(path).open("rb") as file:
-            features = map_blocks(file, len(found.stats), clip.width, clip.height)
-            os.utime(file.fileno())
-        return FirstPass(found.packed, found.stats, features)
+        return FirstPass.unpack(packed[32:])
     except (OSError, EncoderError, ValueError):
+        return None
+
+
+def _read_blocks(path: Path | None, clip: Clip, frames: int) -> npt.NDArray[np.float16] | None:
+    if path is None:
+        return None
+    try:
+        with _blocks_path(path).open("rb") as file:
+            features = map_blocks(file, frames, clip.width, clip.height)
+            os.utime(file.fileno())
+        return features
+    except (OSError, ValueError):
         return None
 
 

@@ -263,7 +263,6 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | reward | "self_competition" | lagrangian, rd_gain, ranked, or a callable |
     | action | "qindex" | or "proposal_offset", "full" |
     | history_rows | 2 T + 16, at most 1024 | H |
-    | blocks | False | `env.unwrapped.observation.blocks` has every block's first pass |
     | score_key | "episode" | key of the raw score in the last `info` |
     | timeout_s | 120 | longest wait for the encoder, seconds |
     | render_mode | None | there is nothing to render |
@@ -291,7 +290,6 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         reward: str | Reward = "self_competition",
         action: ActionKind = "qindex",
         history_rows: int | None = None,
-        blocks: bool = False,
         score_key: str = "episode",
         timeout_s: float = 120.0,
         render_mode: None = None,
@@ -325,7 +323,6 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         self._settings = EncoderSettings.named(1, settings)
         self._references = references or VbrReferences(self._backend, timeout_s)
         self._timeout_s = timeout_s
-        self._blocks = blocks
         self._actions = make_action_map(action)
         self._clip_rows = self.clips.max_num_frames
         self._history_rows = history_rows or default_history_rows(self._clip_rows)
@@ -366,7 +363,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         index, target_kbps = self._apply(options or {}, index, target_kbps)
         clip = self.clips[index]
         settings = self._settings.replace(target_kbps=target_kbps)
-        first_pass = self._backend.first_pass(clip, settings, blocks=self._blocks)
+        first_pass = self._backend.first_pass(clip, settings)
         probe = None
         if settings.needs_probe:
             log = run_probes(

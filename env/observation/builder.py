@@ -14,6 +14,7 @@ the paper's are not known.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from muzero_rc.env.codec.backend import ClipShape, FirstPassLike
 from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.env.codec.statistics import FIRST_PASS_FIELDS, finite
 from muzero_rc.errors import InputError
-from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation, UpdateType
+from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, HasBlocks, Observation, UpdateType
 
 __all__ = [
     "BOUND",
@@ -260,7 +261,7 @@ class ObservationBuilder:
         """
         stats = first_pass.stats
         self.clip = clip_features(stats, clip.width, clip.height)
-        self._blocks: npt.NDArray[np.float16] | None = getattr(first_pass, "blocks", None)
+        self._first_pass = cast(HasBlocks, first_pass)  # if it has no blocks, there are none
         if len(stats) != clip.num_frames:
             raise InputError(
                 f"first pass has {len(stats)} frames but the clip {clip.num_frames}; "
@@ -336,7 +337,7 @@ class ObservationBuilder:
             proposal_qindex=info.proposal_qindex,
             rate_offset=rate_offset,
             reach=reach,
-            blocks=self._blocks,
+            first_pass=self._first_pass,
         )
 
     def record(self, info: FrameInfo | None, result: FrameResult) -> None:

@@ -1,4 +1,4 @@
-"""A number of dB, measured by how far it lies from what the agent did of late.
+"""Rewards of a number of dB, measured by how far it lies from the agent's recent episodes.
 
     R      = tanh((L - mean) / max(spread, least))
     mean   <- decay mean + (1 - decay) L
@@ -14,87 +14,91 @@ that use it, none has it.
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.env.rewards.base import BaseReward, require
+from muzero_rc.env.rewards.outcome import Reference
+from muzero_rc.types import EpisodeScore
 
-__all__ = ["Centred"]
+__all__ = ["Centre", "CentredReward", "centred"]
 
 _LEAST_SPREAD = 0.02  # dB; what differs by less is the same
 
 
 @dataclass(frozen=True, slots=True)
-class _Past:
+class Centre:
+    """Moving averages of the episodes on one clip and target.
+
+    Attributes:
+      mean: dB.
+      spread: mean distance from the mean, dB.
+    """
+
     mean: float
     spread: float
 
 
-class Centred:
-    """Remembers mean and spread of each (clip, target).
+def centred(
+    value: float, past: Centre | None, *, scale: float, decay: float
+) -> tuple[float, Centre]:
+    """The reward of a value in dB, in (-1, 1), and the averages that include it.
 
-    Attributes:
+    On the first visit the mean is 0, VBR, and afterwards the value itself.
+
+    Args:
+      value: dB.
+      past: the averages so far; None on the first visit.
       scale: spread before the first episode, dB.
       decay: weight of the past.
     """
+    mean, spread = (0.0, scale) if past is None else (past.mean, past.spread)
+    off = value - mean
+    keep, take = decay, 1.0 - decay
+    moved = Centre(
+        mean=value if past is None else keep * mean + take * value,
+        spread=keep * spread + take * abs(off),
+    )
+    return math.tanh(off / max(spread, _LEAST_SPREAD)), moved
 
-    def __init__(self, scale: float, decay: float) -> None:
-        """Starts without a past.
 
-        Raises:
-          InputError: a value out of range.
-        """
-        if not 0.0 < scale < math.inf:
-            raise InputError(f"scale must be above 0, not {scale}")
-        if not 0.0 <= decay < 1.0:
-            raise InputError(f"decay must be in [0, 1), not {decay}")
-        self.scale = scale
-        self.decay = decay
-        self._past: dict[tuple[str, float], _Past] = {}
+@dataclass(kw_only=True, eq=False)
+class CentredReward(BaseReward[Centre]):
+    """A graded reward: a subclass says what an episode is worth in dB.
 
-    def __call__(self, clip: str, target_kbps: float, value: float) -> float:
-        """The reward of a value in dB, in (-1, 1); then the past moves on.
+    Attributes:
+      scale: spread before the first episode, dB.
+      decay: weight of the past in the moving averages.
+    """
 
-        On the first visit the mean is 0, VBR, and afterwards the value itself.
-        """
-        key = (clip, float(target_kbps))
-        past = self._past.get(key)
-        mean, spread = (0.0, self.scale) if past is None else (past.mean, past.spread)
-        off = value - mean
-        keep, take = self.decay, 1.0 - self.decay
-        self._past[key] = _Past(
-            mean=value if past is None else keep * mean + take * value,
-            spread=keep * spread + take * abs(off),
-        )
-        return math.tanh(off / max(spread, _LEAST_SPREAD))
+    version: ClassVar[int] = 2
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        """The past as plain JSON values."""
-        return [
-            {"clip": clip, "target_kbps": target, "mean": past.mean, "spread": past.spread}
-            for (clip, target), past in self._past.items()
-        ]
+    scale: float = 0.1
+    decay: float = 0.9
 
-    def load_state_dict(self, state: object) -> None:
-        """Replaces the past.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0.0 < self.scale < math.inf, "scale", "above 0", self.scale)
+        require(0.0 <= self.decay < 1.0, "decay", "in [0, 1)", self.decay)
 
-        Raises:
-          CheckpointError: damaged.
-        """
-        if not isinstance(state, list):
-            raise CheckpointError("damaged memory of a reward: its past is no list")
-        found: dict[tuple[str, float], _Past] = {}
-        for entry in state:
-            try:
-                self._read(entry, found)
-            except (KeyError, TypeError, ValueError) as error:
-                raise CheckpointError(f"damaged memory of a reward: {error!r}") from error
-        self._past = found
+    @abc.abstractmethod
+    def _value(self, score: EpisodeScore, reference: Reference) -> float:
+        """What the episode is worth, dB."""
 
-    def _read(self, entry: Mapping[str, Any], into: dict[tuple[str, float], _Past]) -> None:
-        past = _Past(float(entry["mean"]), float(entry["spread"]))
-        if not (math.isfinite(past.mean) and 0.0 <= past.spread < math.inf):
-            raise ValueError(f"mean {past.mean}, spread {past.spread}")
-        into[str(entry["clip"]), float(entry["target_kbps"])] = past
+    def _judge(
+        self, score: EpisodeScore, past: Centre | None, reference: Reference
+    ) -> tuple[float, Centre]:
+        value = self._value(score, reference)
+        return centred(value, past, scale=self.scale, decay=self.decay)
+
+    def _row(self, memory: Centre) -> dict[str, Any]:
+        return {"mean": memory.mean, "spread": memory.spread}
+
+    def _memory(self, row: Mapping[str, Any]) -> Centre:
+        found = Centre(float(row["mean"]), float(row["spread"]))
+        if not (math.isfinite(found.mean) and 0.0 <= found.spread < math.inf):
+            raise ValueError(f"{found} cannot be")
+        return found

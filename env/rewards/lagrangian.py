@@ -17,99 +17,56 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from muzero_rc.env.rewards.centred import Centred
-from muzero_rc.env.rewards.outcome import (
-    DEFAULT_TOLERANCE,
-    PsnrKind,
-    Reference,
-    check_state,
-    check_tolerance,
-    excess,
-)
-from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.env.rewards.base import require
+from muzero_rc.env.rewards.centred import CentredReward
+from muzero_rc.env.rewards.outcome import Reference, excess
 from muzero_rc.types import EpisodeScore
 
 __all__ = ["LagrangianReward"]
 
-_STATE_VERSION = 2
 
-
-class LagrangianReward:
+@dataclass(kw_only=True, eq=False)
+class LagrangianReward(CentredReward):
     """PSNR over VBR's, less the price of overshooting.
 
     Attributes:
-      multiplier: lambda, dB per 100% of overshoot.
+      multiplier: lambda, dB per 100% of overshoot; moves after each episode.
       rate: of its ascent, dB per 100% of overshoot, an episode.
       allowed: mean overshoot beyond the tolerance at which the multiplier rests.
       limit: the largest multiplier; by default one percent over costs one dB, twenty times
         what that percent is worth as bits.
-      tolerance: overshoot up to this counts as none.
-      metric: the PSNR that is meant.
     """
 
-    def __init__(
-        self,
-        *,
-        multiplier: float = 20.0,
-        rate: float = 5.0,
-        allowed: float = 0.001,
-        limit: float = 100.0,
-        scale: float = 0.1,
-        decay: float = 0.9,
-        tolerance: float = DEFAULT_TOLERANCE,
-        metric: PsnrKind = "psnr_avg",
-    ) -> None:
-        """Starts with a multiplier; `scale` and `decay` are those of `Centred`.
+    kind: ClassVar[str] = "lagrangian"
 
-        Raises:
-          InputError: a value out of range.
-        """
-        check_tolerance(tolerance, metric)
-        for name, value in (
-            ("multiplier", multiplier), ("rate", rate), ("allowed", allowed), ("limit", limit)
-        ):  # fmt: skip
-            if not 0.0 <= value < math.inf:
-                raise InputError(f"{name} must be 0 or more, not {value}")
-        self.multiplier = min(multiplier, limit)
-        self.rate = rate
-        self.allowed = allowed
-        self.limit = limit
-        self.tolerance = tolerance
-        self.metric: PsnrKind = metric
-        self._centred = Centred(scale, decay)
+    multiplier: float = 20.0
+    rate: float = 5.0
+    allowed: float = 0.001
+    limit: float = 100.0
 
-    def __call__(self, score: EpisodeScore, reference: Reference) -> float:
-        """In (-1, 1); then the multiplier moves."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("multiplier", "rate", "allowed", "limit"):
+            value = getattr(self, name)
+            require(0.0 <= value < math.inf, name, "0 or more", value)
+        self.multiplier = min(self.multiplier, self.limit)
+
+    def _value(self, score: EpisodeScore, reference: Reference) -> float:
         over = excess(score.overshoot, self.tolerance)
         gain = getattr(score, self.metric) - getattr(reference(), self.metric)
         value = gain - self.multiplier * over
         moved = self.multiplier + self.rate * (over - self.allowed)
         self.multiplier = min(self.limit, max(0.0, moved))
-        return self._centred(score.clip, score.target_kbps, value)
+        return float(value)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The multiplier, and what episodes were worth of late."""
-        return {
-            "kind": "lagrangian",
-            "version": _STATE_VERSION,
-            "multiplier": self.multiplier,
-            "past": self._centred.state_dict(),
-        }
+    def _extra(self) -> dict[str, Any]:
+        return {"multiplier": self.multiplier}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the memory over.
-
-        Raises:
-          CheckpointError: of another reward or version, or damaged.
-        """
-        check_state(state, "lagrangian", _STATE_VERSION)
-        try:
-            multiplier = float(state["multiplier"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"damaged memory of lagrangian: {error!r}") from error
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        multiplier = float(state["multiplier"])
         if not 0.0 <= multiplier < math.inf:
-            raise CheckpointError(f"damaged memory of lagrangian: multiplier {multiplier}")
-        self._centred.load_state_dict(state.get("past"))
+            raise ValueError(f"multiplier {multiplier}")
         self.multiplier = min(multiplier, self.limit)

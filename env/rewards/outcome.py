@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.types import EpisodeScore
 
 __all__ = [
@@ -21,8 +20,6 @@ __all__ = [
     "PsnrKind",
     "Reference",
     "Reward",
-    "check_state",
-    "check_tolerance",
     "excess",
     "lexicographic_outcome",
     "psnr_gain_at_equal_rate",
@@ -80,35 +77,6 @@ class Reward(Protocol):
           CheckpointError: of another reward or version, or damaged.
         """
         ...
-
-
-def check_tolerance(tolerance: float, metric: str) -> None:
-    """Refuses a tolerance or a PSNR that no reward can use.
-
-    Raises:
-      InputError: the tolerance is negative or infinite, or the metric is unknown.
-    """
-    if not 0.0 <= tolerance < math.inf:
-        raise InputError(f"tolerance must be 0 or more, not {tolerance}")
-    if metric not in PSNR_KINDS:
-        raise InputError(f"metric must be psnr_avg, psnr_overall or psnr_y, not {metric!r}")
-
-
-def check_state(state: Mapping[str, Any], kind: str, version: int) -> None:
-    """Refuses the memory of another reward.
-
-    Raises:
-      CheckpointError: it is of another kind or version.
-    """
-    if not isinstance(state, Mapping):
-        raise CheckpointError(f"the memory of {kind} is damaged: it is no table")
-    # The first memories, of self-competition alone, did not say their kind.
-    if state.get("kind", "self_competition") != kind:
-        raise CheckpointError(f"the reward's memory is of {state.get('kind')}, not of {kind}")
-    if state.get("version") != version:
-        raise CheckpointError(
-            f"the memory of {kind} has version {state.get('version')}, this program reads {version}"
-        )
 
 
 def excess(overshoot: float, tolerance: float = DEFAULT_TOLERANCE) -> float:

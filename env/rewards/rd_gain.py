@@ -13,28 +13,20 @@ the curve forgives bits, without it an agent goes to whatever rate it gains most
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from muzero_rc.env.rewards.centred import Centred
-from muzero_rc.env.rewards.outcome import (
-    DB_PER_DOUBLING,
-    DEFAULT_TOLERANCE,
-    PsnrKind,
-    Reference,
-    check_state,
-    check_tolerance,
-    excess,
-)
-from muzero_rc.errors import InputError
+from muzero_rc.env.rewards.base import require
+from muzero_rc.env.rewards.centred import CentredReward
+from muzero_rc.env.rewards.outcome import DB_PER_DOUBLING, Reference, excess
 from muzero_rc.types import EpisodeScore
 
 __all__ = ["RdGainReward", "curve_psnr"]
 
-_STATE_VERSION = 2
 _LEAST_OCTAVES = 0.05  # points that are closer say nothing about a slope
 
 
@@ -65,63 +57,36 @@ def curve_psnr(points: Sequence[tuple[float, float]], kbps: float) -> float:
     return float(PchipInterpolator(x, y)(at))
 
 
-class RdGainReward:
+@dataclass(kw_only=True, eq=False)
+class RdGainReward(CentredReward):
     """PSNR over VBR's at equal rate, less a price for missing the target.
+
+    VBR's curves are not part of the state: they can be measured again.
 
     Attributes:
       rates: multiples of the target at which VBR's curve is taken.
-      price: of missing the target by 100%, dB.
-      tolerance: a deviation from the target up to this counts as none.
-      metric: the PSNR that is meant.
+      price: of missing the target by 100%, dB, beyond the tolerance on either side.
     """
 
-    def __init__(
-        self,
-        *,
-        rates: Sequence[float] = (1.0, 1.25),
-        scale: float = 0.1,
-        decay: float = 0.9,
-        price: float = 20.0,
-        tolerance: float = DEFAULT_TOLERANCE,
-        metric: PsnrKind = "psnr_avg",
-    ) -> None:
-        """Keeps VBR's points for each clip and target; `scale` and `decay` as of `Centred`.
+    kind: ClassVar[str] = "rd_gain"
 
-        Raises:
-          InputError: a value out of range.
-        """
-        check_tolerance(tolerance, metric)
-        if not rates or not all(0.0 < rate < math.inf for rate in rates):
-            raise InputError(f"rates must be above 0 and at least one, not {tuple(rates)}")
-        if not 0.0 <= price < math.inf:
-            raise InputError(f"price must be 0 or more, not {price}")
-        self.rates = tuple(rates)
-        self.price = price
-        self.tolerance = tolerance
-        self.metric: PsnrKind = metric
-        self._centred = Centred(scale, decay)
-        self._curves: dict[tuple[str, float], list[tuple[float, float]]] = {}
+    rates: Sequence[float] = (1.0, 1.25)
+    price: float = 20.0
+    _curves: dict[tuple[str, float], list[tuple[float, float]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
-    def __call__(self, score: EpisodeScore, reference: Reference) -> float:
-        """In (-1, 1)."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.rates = tuple(self.rates)
+        usable = bool(self.rates) and all(0.0 < rate < math.inf for rate in self.rates)
+        require(usable, "rates", "above 0 and at least one", self.rates)
+        require(0.0 <= self.price < math.inf, "price", "0 or more", self.price)
+
+    def _value(self, score: EpisodeScore, reference: Reference) -> float:
         key = (score.clip, float(score.target_kbps))
         if key not in self._curves:
             found = [reference(rate) for rate in self.rates]
-            self._curves[key] = [(s.actual_kbps, float(getattr(s, self.metric))) for s in found]
+            self._curves[key] = [(s.actual_kbps, self._result(s)[0]) for s in found]
         gain = getattr(score, self.metric) - curve_psnr(self._curves[key], score.actual_kbps)
-        missed = excess(abs(score.overshoot), self.tolerance)
-        return self._centred(score.clip, score.target_kbps, gain - self.price * missed)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What episodes were worth of late; VBR's curves can be measured again."""
-        past = self._centred.state_dict()
-        return {"kind": "rd_gain", "version": _STATE_VERSION, "past": past}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes the memory over.
-
-        Raises:
-          CheckpointError: of another reward or version, or damaged.
-        """
-        check_state(state, "rd_gain", _STATE_VERSION)
-        self._centred.load_state_dict(state.get("past"))
+        return float(gain - self.price * excess(abs(score.overshoot), self.tolerance))

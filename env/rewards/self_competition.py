@@ -25,25 +25,16 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from muzero_rc.env.rewards.outcome import (
-    DEFAULT_TOLERANCE,
-    PsnrKind,
-    Reference,
-    check_state,
-    check_tolerance,
-    lexicographic_outcome,
-)
-from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.env.rewards.base import BaseReward, require
+from muzero_rc.env.rewards.outcome import Reference
 from muzero_rc.types import EpisodeScore
 
 __all__ = ["DEFAULT_DECAY", "PastScore", "SelfCompetitionReward"]
 
 DEFAULT_DECAY = 0.9
 """Weight of the past in the moving averages: about ten episodes. Ours, not the paper's."""
-
-_STATE_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,106 +67,50 @@ def _toward(average: float, value: float, weight: float) -> float:
     return min(max(moved, min(average, value)), max(average, value))
 
 
-class SelfCompetitionReward:
-    """Reward against the policy's own past, kept per clip and target.
+@dataclass(kw_only=True, eq=False)
+class SelfCompetitionReward(BaseReward[PastScore]):
+    """-1, 0 or 1 against the policy's own past, kept per clip and target.
 
     On the first visit of a clip and target the opponent is the reference, on the second
-    that first visit. The object is the history: `state_dict` goes into checkpoints.
+    that first visit. The object is the history: `state_dict` goes into checkpoints, and
+    `load_state_dict` takes the settings over, too.
 
     Attributes:
       decay: weight of the past in the moving averages, in [0, 1).
-      tolerance: overshoot up to this counts as none.
-      metric: the PSNR that is compared.
     """
 
-    def __init__(
-        self,
-        *,
-        decay: float = DEFAULT_DECAY,
-        tolerance: float = DEFAULT_TOLERANCE,
-        metric: PsnrKind = "psnr_avg",
-    ) -> None:
-        """Starts without a past.
+    kind: ClassVar[str] = "self_competition"
 
-        Raises:
-          InputError: decay is not in [0, 1), tolerance is negative, or the metric
-            is unknown.
-        """
-        if not 0.0 <= decay < 1.0:
-            raise InputError(f"decay must be in [0, 1), not {decay}")
-        check_tolerance(tolerance, metric)
-        self.decay = decay
-        self.tolerance = tolerance
-        self.metric: PsnrKind = metric
-        self._past: dict[tuple[str, float], PastScore] = {}
+    decay: float = DEFAULT_DECAY
 
-    def __len__(self) -> int:
-        """Pairs of clip and target that have a past."""
-        return len(self._past)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0.0 <= self.decay < 1.0, "decay", "in [0, 1)", self.decay)
 
-    def past(self, clip: str, target_kbps: float) -> PastScore | None:
-        """The opponent on a clip and target, None before the first visit."""
-        return self._past.get((clip, float(target_kbps)))
-
-    def __call__(self, score: EpisodeScore, reference: Reference) -> float:
-        """-1, 0 or 1 against the past; then the episode becomes part of the past.
-
-        Args:
-          score: raw score of the episode.
-          reference: gives the first opponent's score; called on the first visit only.
-        """
-        key = (score.clip, float(score.target_kbps))
-        past = self._past.get(key)
+    def _judge(
+        self, score: EpisodeScore, past: PastScore | None, reference: Reference
+    ) -> tuple[float, PastScore]:
         if past is None:
-            first = reference()
-            past = PastScore(getattr(first, self.metric), max(0.0, first.overshoot))
-        psnr = getattr(score, self.metric)
-        outcome = lexicographic_outcome(
-            psnr, score.overshoot, past.psnr, past.overshoot, tolerance=self.tolerance
-        )
-        self._past[key] = past.updated(psnr, score.overshoot, self.decay)
-        return float(outcome)
+            psnr, overshoot = self._result(reference())
+            past = PastScore(psnr, max(0.0, overshoot))
+        own = self._result(score)
+        outcome = self._outcome(own, (past.psnr, past.overshoot))
+        return float(outcome), past.updated(*own, self.decay)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The whole history as plain JSON values."""
-        return {
-            "kind": "self_competition",
-            "version": _STATE_VERSION,
-            "decay": self.decay,
-            "tolerance": self.tolerance,
-            "metric": self.metric,
-            "past": [
-                {"clip": clip, "target_kbps": target, **dataclasses.asdict(past)}
-                for (clip, target), past in self._past.items()
-            ],
-        }
+    def _row(self, memory: PastScore) -> dict[str, Any]:
+        return dataclasses.asdict(memory)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Replaces history and parameters by those of `state_dict`.
+    def _memory(self, row: Mapping[str, Any]) -> PastScore:
+        found = PastScore(float(row["psnr"]), float(row["overshoot"]), int(row["episodes"]))
+        sane = math.isfinite(found.psnr) and 0.0 <= found.overshoot < math.inf
+        if not sane or found.episodes < 0:
+            raise ValueError(f"{found} cannot be")
+        return found
 
-        Raises:
-          CheckpointError: not a state of this version, or damaged.
-        """
-        try:
-            check_state(state, "self_competition", _STATE_VERSION)
-            fresh = SelfCompetitionReward(
-                decay=float(state["decay"]),
-                tolerance=float(state["tolerance"]),
-                metric=state["metric"],
-            )
-            past = {
-                (str(row["clip"]), float(row["target_kbps"])): PastScore(
-                    float(row["psnr"]), float(row["overshoot"]), int(row["episodes"])
-                )
-                for row in state["past"]
-            }
-            for known in past.values():
-                sane = math.isfinite(known.psnr) and 0.0 <= known.overshoot < math.inf
-                if not sane or known.episodes < 0:
-                    raise ValueError(f"{known} cannot be")
-        except CheckpointError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"damaged self-competition history: {error!r}") from error
+    def _extra(self) -> dict[str, Any]:
+        return {"decay": self.decay, "tolerance": self.tolerance, "metric": self.metric}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        settings = {name: state[name] for name in ("metric", "decay", "tolerance")}
+        fresh = SelfCompetitionReward(**settings)  # checks them
         self.decay, self.tolerance, self.metric = fresh.decay, fresh.tolerance, fresh.metric
-        self._past = past

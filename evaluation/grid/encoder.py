@@ -92,6 +92,7 @@ class Method:
       jitter: most that each target is moved up or down before it is asked for, 0.01 is 1 %;
         only A/A runs do that (see `jittered`).
       changes: encoder settings in which it differs from the evaluation's.
+      simulations: of a learned policy's search before each decision; 0 for none.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Method:
     fingerprint: str
     jitter: float = 0.0
     changes: dict[str, Any] = field(default_factory=dict)
+    simulations: int = 0
 
     @property
     def is_external(self) -> bool:

@@ -40,21 +40,19 @@ class PolicyEncoder:
     on its episode only, not on the encodes before.
     """
 
-    def __init__(
-        self, make_policy: Callable[[str], Policy], backend: Backend | None = None
-    ) -> None:
+    def __init__(self, make_policy: Callable[..., Policy], backend: Backend | None = None) -> None:
         """Takes what makes policies.
 
         Args:
-          make_policy: from a method's spec to its policy; a module's function, so that
-            it can be sent to worker processes.
+          make_policy: from a method's spec, and `simulations` if it has any, to its policy;
+            a module's function, so that it can be sent to worker processes.
           backend: the encoder; None is libvpx. Picklable.
         """
         self._make_policy = make_policy
         self._backend: Backend = backend or LibvpxBackend()
         self._source: ClipSource | None = None
         self._clip: ClipLike | None = None
-        self._policies: dict[str, Policy] = {}
+        self._policies: dict[tuple[str, int], Policy] = {}
         self._warm: set[tuple[str | int, ...]] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -104,12 +102,14 @@ class PolicyEncoder:
           OutputError: `stream` cannot be written.
         """
         clip = self._load(source)
-        policy = self._policies.get(method.spec)
+        asked = (method.spec, method.simulations)
+        policy = self._policies.get(asked)
         if policy is None:
-            policy = self._policies[method.spec] = self._make_policy(method.spec)
+            search = {"simulations": method.simulations} if method.simulations else {}
+            policy = self._policies[asked] = self._make_policy(method.spec, **search)
         statistics = self._backend.first_pass(clip, settings, blocks=needs_blocks(policy))
         # Networks that read blocks are compiled for each size of frame, others once.
-        compiled = (method.spec, *((clip.width, clip.height) if needs_blocks(policy) else ()))
+        compiled = (*asked, *((clip.width, clip.height) if needs_blocks(policy) else ()))
 
         def warm_up(used: EncoderSettings) -> None:
             if compiled not in self._warm:

@@ -17,6 +17,7 @@ import tyro
 
 from muzero_rc.cli.bitrate import parse_bitrate
 from muzero_rc.cli.display import make_display
+from muzero_rc.cli.methods import split_spec
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class EncodeArgs:
 
     policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = "muzero"
     """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], hindsight[:BUDGET], or a file."""
+
+    simulations: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """Simulations of a learned policy's search before each decision; 0 for no search."""
 
     effort: Annotated[str, tyro.conf.arg(metavar="normal|search")] = "normal"
     """search encodes many times, from the policy's own encode on, and keeps the best."""
@@ -127,13 +131,16 @@ def run(args: EncodeArgs) -> int:
         show_existing=not args.no_show_existing,
     )
     _check_effort(args)
+    spec = split_spec(args.policy)
+    if spec.changes:
+        raise InputError(f"give encoder settings as options, not in --policy {args.policy}")
     from muzero_rc import video
     from muzero_rc.encode.film import check_output, encode
     from muzero_rc.policies.registry import make_policy, searching
 
     video.probe(args.input)
     check_output(args.input, args.output)
-    policy = make_policy(args.policy)
+    policy = make_policy(spec.policy, simulations=args.simulations or spec.simulations)
     if args.effort == "search":
         policy = searching(policy, args.budget, threads=args.threads)
     with make_display(args.output.name, quiet=args.quiet, as_json=args.json) as display:

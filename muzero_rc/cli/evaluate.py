@@ -138,7 +138,7 @@ def run(args: EvaluateArgs) -> int:
     for method in plan.methods:
         # A policy that cannot be loaded is told now, not by every one of its encodes.
         if not method.is_external:
-            make_policy(method.spec)
+            make_policy(method.spec, simulations=method.simulations)
     encoder = GridEncoder(PolicyEncoder(make_policy))
     shared = None if args.no_cache else shared_folder()
     try:

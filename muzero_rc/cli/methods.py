@@ -6,18 +6,32 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
     from muzero_rc.evaluation.grid.encoder import Method
 
-__all__ = ["methods_of", "split_spec"]
+__all__ = ["Spec", "methods_of", "split_spec"]
 
 _NOISE_JITTER = 0.01
 _SHORT = {"lag": "lag_in_frames"}
 _TRUTH = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
+
+
+class Spec(NamedTuple):
+    """What `policy@setting=value,...` says.
+
+    Attributes:
+      policy: a policy's name or file.
+      simulations: of a learned policy's search; 0 for none.
+      changes: encoder settings by the names that results.json has for them.
+    """
+
+    policy: str
+    simulations: int
+    changes: dict[str, Any]
 
 
 def methods_of(
@@ -44,15 +58,16 @@ def methods_of(
 
     specs = list(dict.fromkeys((ANCHOR, CONTROL, *policies)))
     split = [split_spec(spec) for spec in specs]
-    stems = [_stem(base, spec) for (base, _), spec in zip(split, specs, strict=True)]
+    stems = [_stem(found.policy, spec) for found, spec in zip(split, specs, strict=True)]
     methods = [
         Method(
             name=stem if stems.count(stem) == 1 else spec,
-            spec=base,
-            fingerprint=_fingerprint(base),
-            changes=changes,
+            spec=found.policy,
+            fingerprint=_fingerprint(found.policy, found.simulations),
+            changes=found.changes,
+            simulations=found.simulations,
         )
-        for stem, spec, (base, changes) in zip(stems, specs, split, strict=True)
+        for stem, spec, found in zip(stems, specs, split, strict=True)
     ]
     for speed in dict.fromkeys(speeds):
         methods += [
@@ -70,16 +85,12 @@ def methods_of(
     return tuple(methods)
 
 
-def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
+def split_spec(spec: str) -> Spec:
     """Takes `policy@setting=value,...` apart.
 
     Args:
       spec: a policy's name or file; after an @ encoder settings by the names that
-        results.json has for them, and for a learned policy `simulations`, which stays
-        with the policy.
-
-    Returns:
-      What `make_policy` takes, and the settings.
+        results.json has for them, and for a learned policy `simulations`.
 
     Raises:
       InputError: there is no such setting, or it cannot have that value.
@@ -88,14 +99,17 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
 
     base, at, tail = spec.rpartition("@")
     if not at or "=" not in tail or Path(spec).is_file():
-        return spec, {}
+        return Spec(spec, 0, {})
+    simulations = 0
     usual = EncoderSettings(target_kbps=1).as_dict()
     changes: dict[str, Any] = {}
     for part in tail.split(","):
         name, _, text = (word.strip() for word in part.partition("="))
         name = _SHORT.get(name, name).replace("-", "_")
         if name == "simulations":
-            base += f"@simulations={text}"
+            simulations = _value(name, text, simulations, spec)
+            if simulations < 0:
+                raise InputError(f"simulations in {spec!r} must be 0 or more")
         elif name not in usual or name == "target_kbps":
             known = ", ".join(sorted({*usual} - {"target_kbps"}))
             raise InputError(
@@ -104,7 +118,7 @@ def split_spec(spec: str) -> tuple[str, dict[str, Any]]:
         else:
             changes[name] = _value(name, text, usual[name], spec)
     EncoderSettings(target_kbps=1).replace(**changes)  # checks the values
-    return base, changes
+    return Spec(base, simulations, changes)
 
 
 def _value(name: str, text: str, usual: Any, spec: str) -> Any:
@@ -119,8 +133,7 @@ def _value(name: str, text: str, usual: Any, spec: str) -> Any:
 
 def _stem(base: str, spec: str) -> str:
     """A file goes by its stem, with its changes."""
-    plain = base.partition("@simulations=")[0]
-    return spec if _is_name(plain) else f"{Path(plain).stem}{spec[len(plain) :]}"
+    return spec if _is_name(base) else f"{Path(base).stem}{spec[len(base) :]}"
 
 
 def _is_name(spec: str) -> bool:
@@ -129,27 +142,26 @@ def _is_name(spec: str) -> bool:
     return spec.partition(":")[0] in POLICY_NAMES or bool(policy_package(spec))
 
 
-def _fingerprint(spec: str) -> str:
+def _fingerprint(spec: str, simulations: int = 0) -> str:
     """What decides a policy's answers: its name, its package or the content of its file."""
     from muzero_rc.agents.advantage import KIND_STEPS
     from muzero_rc.agents.hindsight import SEARCH_VERSION
     from muzero_rc.env.observation.builder import OBSERVATION_VERSION
     from muzero_rc.policies.registry import make_policy, policy_package, shipped_policy_path
 
-    base, search, simulations = spec.partition("@simulations=")
-    if package := policy_package(base):
-        return f"{spec} of {package}"
-    if base.partition(":")[0] == "hindsight":
+    searched = f" {simulations} simulations" if simulations else ""
+    if package := policy_package(spec):
+        return f"{spec} of {package}{searched}"
+    if spec.partition(":")[0] == "hindsight":
         return f"{spec} search {SEARCH_VERSION}"
-    if base == "landed":
+    if spec == "landed":
         return f"{spec} {KIND_STEPS}"
-    if _is_name(base) and base != "muzero":
+    if _is_name(spec) and spec != "muzero":
         return spec
-    path = shipped_policy_path() if base == "muzero" else Path(base)
+    path = shipped_policy_path() if spec == "muzero" else Path(spec)
     try:
         content = path.read_bytes()
     except OSError:
-        make_policy(base)  # knows best what to say of a bad name or file
+        make_policy(spec)  # knows best what to say of a bad name or file
         raise InputError(f"policy file {path} cannot be read") from None
-    searched = f" {simulations} simulations" if search else ""
     return f"{hashlib.sha256(content).hexdigest()} observation {OBSERVATION_VERSION}{searched}"

@@ -39,6 +39,7 @@ from muzero_rc.types import (
     KEEP,
     NUM_QINDEX,
     FrameDecision,
+    KnownBlocks,
     Observation,
     Policy,
     QindexPolicy,
@@ -300,19 +301,21 @@ def shipped_policy_path() -> Path:
     return path
 
 
-def make_policy(name_or_path: str) -> Policy:
+def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:
     """The policy of a name in `POLICY_NAMES`, of a policy file, or of an entry point.
 
-    A learned one searches before each decision if `@simulations=N` follows its name.
+    Args:
+      name_or_path: which policy.
+      simulations: of the search before each decision of a learned policy; 0 plays from its
+        policy head.
 
     Raises:
-      InputError: unknown name, bad parameter after the colon, no such file, or an entry
-        point that cannot be used.
+      InputError: unknown name, bad parameter after the colon, no such file, an entry
+        point that cannot be used, or simulations of a policy that has no network.
       CheckpointError: the file is damaged or of another format.
     """
-    base, at, count = name_or_path.rpartition("@simulations=")
-    if at:
-        return _searching(base, count)
+    if simulations:
+        return _searching(name_or_path, simulations)
     name, colon, parameter = name_or_path.partition(":")
     if name in POLICY_NAMES and name not in _WITH_PARAMETER and colon:
         raise InputError(f"the policy {name} takes no parameter; give --policy {name}")
@@ -404,7 +407,7 @@ def warm_up(policy: Policy, size: tuple[int, int] | None = None) -> None:
         globals=np.zeros(GLOBAL_FEATURES, np.float32),
         show_index=0,
         proposal_qindex=128,
-        blocks=blocks,
+        first_pass=KnownBlocks(blocks),
     )
     policy.decide([observation], [FrameDecision(qindex=128)])
 
@@ -436,11 +439,10 @@ def _registered(entry: importlib.metadata.EntryPoint) -> Policy:
     return policy
 
 
-def _searching(name_or_path: str, count: str) -> Policy:
+def _searching(name_or_path: str, simulations: int) -> Policy:
     """A learned policy with search; without exploration, so that it repeats itself."""
-    simulations = _number("search", count)
-    if simulations < 1:
-        raise InputError(f"simulations must be at least 1, not {simulations}")
+    if simulations < 0:
+        raise InputError(f"simulations must be 0 or more, not {simulations}")
     found = make_policy(name_or_path)
     from muzero_rc.agents.policy import AgentPolicy
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from muzero_rc.agents.config import AgentConfig
-from muzero_rc.agents.muzero.episode import Episode as Trajectory
-from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
+from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.stepper import Stepper
@@ -170,7 +169,7 @@ class ModelTraining:
             settings = EncoderSettings(target_kbps=task.target_kbps)
             stats = self._backend.first_pass(task.clip, settings)
             episodes.append(Stepper.open(self._backend, task.clip, settings, stats))
-            recorders.append(EpisodeRecorder(self._config.network.action_frame))
+            recorders.append(TrajectoryRecorder(self._config.network.action_frame))
         live = list(range(len(tasks)))
         while live:
             observations = [episodes[n].observe() for n in live]

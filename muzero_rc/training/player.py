@@ -14,9 +14,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.muzero.episode import Episode as Trajectory
-from muzero_rc.agents.muzero.episode import EpisodeRecorder
 from muzero_rc.agents.muzero.networks import Params
+from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.codec.session import EncoderSession, wait_any
 from muzero_rc.env.passes.stepper import Stepper
@@ -62,7 +61,7 @@ class _Slot:
     task: Task
     version: int
     stepper: Stepper
-    recorder: EpisodeRecorder
+    recorder: TrajectoryRecorder
     decision: _Decision | None = None
 
 
@@ -101,7 +100,7 @@ class SelfPlay:
         self._renew = renew
         self._in_step = in_step
         self._version = 0
-        self._clips = TaskClips(policy.config.block_columns > 0)
+        self._clips = TaskClips()
 
     def episodes(self, stopped: Callable[[], bool]) -> Iterator[Finished]:
         """Plays on and gives each episode as it ends, until `stopped()` or closed."""
@@ -127,7 +126,8 @@ class SelfPlay:
             params, self._version = newer
             self._policy.set_params(params)
         task = self._tasks[int(self._rng.integers(len(self._tasks)))]
-        recorder = EpisodeRecorder(self._policy.config.action_frame)
+        config = self._policy.config
+        recorder = TrajectoryRecorder(config.action_frame, blocks=config.block_columns > 0)
         return _Slot(task, self._version, self._clips.open(task), recorder)
 
     def _decide(self, slots: Sequence[_Slot]) -> None:

@@ -14,6 +14,7 @@ killed at any moment goes on from the last one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -160,13 +161,13 @@ class TrainingRun:
         if math.isfinite(known):
             self._log.say(f"teacher explains {known:.0%} of held-out gains")
         paths = {clip.path.name: clip.path for clip in self._clips}
-        clips = TaskClips(blocks=True) if agent.network.block_columns else None
+        clips = TaskClips()
         for number, study in enumerate(studies):
             blocks = None
-            if clips is not None and study.clip in paths:
+            if agent.network.block_columns and study.clip in paths:
                 blocks = clips.get(Task(number, study, paths[study.clip]))[1].blocks
-            for trajectory in lessons_of(study, model, agent.network.action_frame, blocks):
-                trajectories.add(trajectory)
+            for trajectory in lessons_of(study, model, agent.network.action_frame):
+                trajectories.add(dataclasses.replace(trajectory, blocks=blocks))
         path = self.folder / "learner.npz"
         total = self.config.imitation_updates
         learner = Learner(agent, self.config.seed)

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from muzero_rc.agents.muzero.episode import Episode as Trajectory
 from muzero_rc.agents.muzero.networks import Params
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.rewards import (
@@ -121,7 +121,7 @@ class Scorer:
         if reward.needs_opponent(score.clip, score.target_kbps) and self.opponent is not None:
             if self._greedy is None:
                 self._greedy = self._make_greedy(self.opponent)
-                self._clips = TaskClips(self._greedy.config.block_columns > 0)
+                self._clips = TaskClips()
             assert self._clips is not None
             clip, stats = self._clips.get(task)
             opposed = rollout(clip, task.settings, self._greedy, first_pass=stats).score

@@ -92,9 +92,8 @@ def _slim(encode: Encode) -> tuple[float, float, float, float, int]:
 class TaskClips:
     """Decoded parts with their first passes, the longest unused dropped first."""
 
-    def __init__(self, blocks: bool = False) -> None:
-        """Starts empty; `blocks` asks for the first pass's blocks, too."""
-        self._blocks = blocks
+    def __init__(self) -> None:
+        """Starts empty."""
         self._held: dict[int, tuple[Clip, FirstPass, int]] = {}
 
     def open(self, task: Task) -> Stepper:
@@ -118,7 +117,7 @@ class TaskClips:
                     f"{clip.name} has {clip.num_frames} frames, its study had {wanted}: the "
                     "corpus has changed"
                 )
-            stats = first_pass(clip, task.settings, blocks=self._blocks)
+            stats = first_pass(clip, task.settings)
             self._held[task.number] = (clip, stats, task.nbytes)
             while sum(size for _, _, size in self._held.values()) > _HELD_BYTES:
                 if len(self._held) == 1:

@@ -9,7 +9,7 @@ import pytest
 
 from muzero_rc.agents.actions import imitation_target
 from muzero_rc.agents.config import NetworkConfig
-from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
+from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.types import Observation
 
 
@@ -38,7 +38,7 @@ def tiny() -> NetworkConfig:
 
 
 MakeObservations = Callable[..., list[Observation]]
-MakeEpisode = Callable[..., Episode]
+MakeEpisode = Callable[..., Trajectory]
 
 
 @pytest.fixture(scope="session")
@@ -78,9 +78,9 @@ def make_episode(make_observations: MakeObservations) -> MakeEpisode:
         offset: Callable[[Observation], int] = lambda observation: 0,
         outcome: float = 1.0,
         sigma: float = 0.0,
-    ) -> Episode:
+    ) -> Trajectory:
         rng = np.random.default_rng(seed + 1000)
-        recorder = EpisodeRecorder("proposal")
+        recorder = TrajectoryRecorder("proposal")
         for observation in make_observations(seed, frames, clip):
             qindex = int(np.clip(observation.proposal_qindex + offset(observation), 0, 255))
             recorder.step(

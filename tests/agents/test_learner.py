@@ -21,16 +21,16 @@ from muzero_rc.agents.config import (
     OptimizerConfig,
     ReplayConfig,
 )
-from muzero_rc.agents.muzero.episode import Episode
 from muzero_rc.agents.muzero.learner import Learner, load_batch, save_batch
 from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.muzero.replay import Replay
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.checkpoint import write_arrays
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.types import Observation
 
-MakeEpisode = Callable[..., Episode]
+MakeEpisode = Callable[..., Trajectory]
 STEPS = 300
 
 

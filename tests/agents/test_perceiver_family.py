@@ -161,6 +161,20 @@ def test_groups_do_not_see_each_other_inside_a_block() -> None:
     assert changed[1] > 1e-3 and changed[0] == changed[2] == 0
 
 
+def test_shared_latents_read_every_group_alike_and_any_number_of_groups() -> None:
+    def block(x: jax.Array) -> jax.Array:
+        return HiPBlock(HiPBlockConfig(x.shape[1], 2, 8, 1, 2, shared=True))(x)
+
+    transformed = hk.without_apply_rng(hk.transform(block))
+    x = _normal(0, 1, 5, 7, 4)
+    params = transformed.init(jax.random.key(0), x[:, :1])
+    together = transformed.apply(params, x)
+    assert together.shape == (1, 5, 2, 8)
+    for group in range(5):
+        alone = transformed.apply(params, x[:, group : group + 1])
+        np.testing.assert_allclose(together[:, group], alone[:, 0], atol=1e-5)
+
+
 def test_blocks_that_do_not_fit_are_refused() -> None:
     good = HiPBlockConfig(2, 4, 8, 1)
     for blocks, message in (

@@ -15,13 +15,13 @@ from muzero_rc.agents.config import (
     ReplayConfig,
     SearchConfig,
 )
-from muzero_rc.agents.muzero.episode import Episode
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.muzero.reanalyse import Reanalyser
 from muzero_rc.agents.muzero.replay import Replay
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.policy import AgentPolicy
 
-MakeEpisode = Callable[..., Episode]
+MakeEpisode = Callable[..., Trajectory]
 
 
 def _config(tiny: NetworkConfig, n_step: int = 0) -> AgentConfig:

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 
 from muzero_rc.agents.config import LossConfig, NetworkConfig, ReplayConfig
-from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
 from muzero_rc.agents.muzero.replay import Replay
+from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.checkpoint import write_arrays
 from muzero_rc.errors import CheckpointError
 from muzero_rc.types import Observation
 
-MakeEpisode = Callable[..., Episode]
+MakeEpisode = Callable[..., Trajectory]
 MakeObservations = Callable[..., list[Observation]]
 
 LOSS = LossConfig(unroll_steps=2)
 
 
-def _same(a: Episode, b: Episode) -> bool:
+def _same(a: Trajectory, b: Trajectory) -> bool:
     return all(
         (x is None and y is None) or np.array_equal(x, y, equal_nan=True)
-        for f in dataclasses.fields(Episode)
+        for f in dataclasses.fields(Trajectory)
         for x, y in ((getattr(a, f.name), getattr(b, f.name)),)
     )
 
@@ -46,7 +46,7 @@ def test_an_episode_gives_back_each_observation(
 def test_the_recorder_derives_actions_and_marks_what_is_unknown(
     make_observations: MakeObservations,
 ) -> None:
-    recorder = EpisodeRecorder("proposal")
+    recorder = TrajectoryRecorder("proposal")
     first, second = make_observations(0, 2)
     recorder.step(first, first.proposal_qindex - 5, bits_per_pixel=0.25, psnr_db=41.0)
     recorder.step(second, second.proposal_qindex, policy=np.full(256, 1 / 256), value=0.5)
@@ -61,7 +61,7 @@ def test_the_recorder_derives_actions_and_marks_what_is_unknown(
 
 def test_the_recorder_refuses_what_cannot_be(make_observations: MakeObservations) -> None:
     first, second, third = make_observations(0, 3)
-    recorder = EpisodeRecorder("absolute")
+    recorder = TrajectoryRecorder("absolute")
     with pytest.raises(ValueError, match="at least one step"):
         recorder.finish()
     with pytest.raises(ValueError, match="qindex"):

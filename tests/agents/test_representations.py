@@ -20,7 +20,7 @@ from muzero_rc.agents.muzero.networks import (
 )
 from muzero_rc.agents.tokens import Tokenizer, block_groups
 from muzero_rc.errors import InputError
-from muzero_rc.types import Observation
+from muzero_rc.types import KnownBlocks, Observation
 
 MakeObservations = Callable[..., list[Observation]]
 
@@ -53,7 +53,7 @@ def _with_blocks(observations: list[Observation], seed: int = 0) -> list[Observa
     rng = np.random.default_rng(seed)
     frames = len(observations[0].clip)
     blocks = rng.normal(size=(frames, 3, 5, 3)).astype(np.float16)
-    return [dataclasses.replace(o, blocks=blocks) for o in observations]
+    return [dataclasses.replace(o, first_pass=KnownBlocks(blocks)) for o in observations]
 
 
 def _states(config: NetworkConfig, observations: list[Observation]) -> np.ndarray:

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from muzero_rc.agents.config import AgentConfig, LossConfig, NetworkConfig
-from muzero_rc.agents.muzero.episode import Episode
 from muzero_rc.agents.muzero.losses import Unrolled, cosine, loss, loss_of_unrolled, unroll
 from muzero_rc.agents.muzero.networks import initial_params, make_networks
 from muzero_rc.agents.muzero.targets import Batch, make_batch, value_targets
+from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.tokens import Tokenizer
 from muzero_rc.errors import InputError
 
-MakeEpisode = Callable[..., Episode]
+MakeEpisode = Callable[..., Trajectory]
 
 
-def _judged(make_episode: MakeEpisode, outcome: float = -1.0) -> Episode:
+def _judged(make_episode: MakeEpisode, outcome: float = -1.0) -> Trajectory:
     values = np.array([0.1, 0.2, np.nan, 0.4, 0.5], np.float32)
     return dataclasses.replace(make_episode(0, 5), values=values, outcome=outcome)
 

@@ -23,8 +23,8 @@ from muzero_rc import video
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.policy import save_policy
+from muzero_rc.encode import film as encode_module
 from muzero_rc.encode.film import EncodeReport, Progress, check_output, encode
-from muzero_rc.encode.film import film as encode_module
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
@@ -423,7 +423,7 @@ class Blindfolded(QindexPolicy):
         self.policy = policy
 
     def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        return self.policy.qindexes([dataclasses.replace(o, blocks=None) for o in observations])
+        return self.policy.qindexes([dataclasses.replace(o, first_pass=None) for o in observations])
 
 
 def test_a_hip_policy_file_encodes_and_reads_its_blocks(clip_file: Path, tmp_path: Path) -> None:

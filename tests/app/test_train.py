@@ -87,7 +87,7 @@ def test_one_probe_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: 
     assert len({o.rate_offset for o, _, _ in seen}) > 1
 
 
-def test_lessons_hold_every_encode_at_the_target(study: Study) -> None:
+def test_trajectories_hold_every_encode_at_the_target(study: Study) -> None:
     trajectories = lessons_of(study, fit_teacher([study]), "proposal")
     # But the one at a higher target, and the probe.
     taught = [e for e in study.encodes if e.name not in ("vbr_high", "probe")]

@@ -66,7 +66,7 @@ def info_of(clip: Clip, path: Path) -> ClipInfo:
        "auto_alt_ref": st.integers(0, 6), "rc_mode": st.sampled_from(["vbr", "cq"])}))  # fmt: skip
 def test_changes_are_read_as_they_are_written(changes) -> None:
     tail = ",".join(f"{name}={value}" for name, value in changes.items())
-    assert split_spec(f"cq:20@{tail}" if tail else "cq:20") == ("cq:20", changes)
+    assert split_spec(f"cq:20@{tail}" if tail else "cq:20") == ("cq:20", 0, changes)
 
 
 def test_methods_with_changes_and_speeds() -> None:
@@ -82,10 +82,11 @@ def test_methods_with_changes_and_speeds() -> None:
     assert one.settings(common) == common.replace(auto_alt_ref=1, speed=5)
     assert one.fingerprint == found["vbr"].fingerprint
     searched = found["muzero@simulations=8,lag=19"]
-    assert searched.spec == "muzero@simulations=8"
+    assert (searched.spec, searched.simulations) == ("muzero", 8)
     assert searched.changes == {"lag_in_frames": 19}
     (plain,) = methods_of(["muzero"])[2:]
-    assert searched.fingerprint != plain.fingerprint
+    assert plain.simulations == 0
+    assert searched.fingerprint == f"{plain.fingerprint} 8 simulations"
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,8 @@ def test_methods_with_changes_and_speeds() -> None:
         ("vbr@colour=1", "unknown setting 'colour'"),
         ("vbr@target_kbps=9", "unknown setting 'target_kbps'"),
         ("vbr@speed=fast", "takes a whole number, not 'fast'"),
+        ("muzero@simulations=many", "takes a whole number, not 'many'"),
+        ("muzero@simulations=-1", "must be 0 or more"),
         ("vbr@tpl=2", "takes on or off"),
         ("vbr@speed=12", "speed must be between 0 and 9"),
     ],
@@ -105,15 +108,15 @@ def test_bad_changes_are_told(spec, told) -> None:
 
 def test_search_repeats_itself_and_wants_a_network(clip) -> None:
     settings = EncoderSettings(target_kbps=60, speed=5)
-    policy = make_policy("muzero@simulations=4")
+    policy = make_policy("muzero", simulations=4)
     short = Clip.from_frames(np.stack([clip.frame(i) for i in range(6)]), clip.width, clip.height,
                              clip.fps)  # fmt: skip
     first, second = (rollout(short, settings, policy).qindexes for _ in range(2))
     assert first == second
     with pytest.raises(InputError, match="no network to search with"):
-        make_policy("vbr@simulations=4")
-    with pytest.raises(InputError, match="at least 1"):
-        make_policy("muzero@simulations=0")
+        make_policy("vbr", simulations=4)
+    with pytest.raises(InputError, match="0 or more"):
+        make_policy("muzero", simulations=-1)
 
 
 def test_offsets_are_kept_and_the_size_is_met(clip) -> None:

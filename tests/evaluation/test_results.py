@@ -272,7 +272,7 @@ def test_comparison_knows_the_law(tmp_path) -> None:
     assert [t.target_kbps for t in found.targets if not t.reachable] == [100]
 
 
-def test_repeated_frames_are_counted(tmp_path) -> None:
+def test_show_existing_frames_are_counted(tmp_path) -> None:
     found = results(tmp_path)
     assert {entry["repeated_share"] for entry in found.summary.values()} == {None}
     trace = dict.fromkeys(("show_index", "update_type", "layer", "proposal", "psnr"), [0, 0, 0, 0])

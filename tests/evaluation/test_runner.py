@@ -276,7 +276,7 @@ def test_keys_do_not_depend_on_names(make) -> None:
     )
 
 
-def test_plans_without_anchor_control_or_with_twins_are_refused(make) -> None:
+def test_plans_without_anchor_control_or_with_duplicates_are_refused(make) -> None:
     plan, _ = make({"a": "one"})
     for change, words in (
         ({"methods": (method("vbr"),)}, "needs the method proposal"),

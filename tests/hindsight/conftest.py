@@ -1,4 +1,4 @@
-"""A private cache for every test of the teacher, and a clip small enough to search."""
+"""A private cache for every test of hindsight search, and a clip small enough to search."""
 
 from __future__ import annotations
 

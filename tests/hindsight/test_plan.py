@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muzero_rc.agents.hindsight import Anchor, Plan, frame_key
+from muzero_rc.agents.hindsight import Plan, PlanBase, frame_key
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 
 
@@ -26,7 +26,7 @@ def result(show: int, qindex: int) -> FrameResult:
 
 plans = st.builds(
     Plan,
-    st.sampled_from(Anchor),
+    st.sampled_from(PlanBase),
     st.dictionaries(st.tuples(st.integers(0, 20), st.integers(0, 5)), st.integers(-30, 255)),
     st.dictionaries(st.tuples(st.integers(0, 5), st.integers(0, 5)), st.floats(-30, 30)),
     st.floats(0.2, 2.0),
@@ -47,14 +47,14 @@ def test_every_frame_gets_a_qindex(plan: Plan, show: int, base: int) -> None:
         assert 0 <= plan.qindex(info(show, kind), base) <= 255
 
 
-def test_an_anchor_without_steps_is_the_anchor() -> None:
+def test_a_base_without_steps_is_the_base() -> None:
     for base in (0, 77, 255):
-        assert Plan(Anchor.PROPOSAL).qindex(info(3), base) == base
+        assert Plan(PlanBase.PROPOSAL).qindex(info(3), base) == base
 
 
 def test_fractions_are_dithered() -> None:
     for fraction in (0.0, 0.25, 0.5, 0.9):
-        plan = Plan(Anchor.FIXED, {(s, 1): 60 for s in range(400)}).shifted(fraction)
+        plan = Plan(PlanBase.FIXED, {(s, 1): 60 for s in range(400)}).shifted(fraction)
         values = np.array(list(plan.values.values()))
         assert set(values) <= {60, 61}
         assert abs(values.mean() - 60 - fraction) < 0.01
@@ -70,27 +70,27 @@ def test_a_frozen_plan_repeats_and_fills_gaps_by_the_nearest_of_its_type() -> No
     ]
     plan = Plan.frozen(frames)
     assert [plan.qindex(i, 0) for i, _ in frames if i is not None] == [40, 50, 90, 110]
-    assert plan.show_existing(frames)
-    assert not plan.moved({frame_key(info(5)): 1}).show_existing(frames)
+    assert plan.repeats(frames)
+    assert not plan.moved({frame_key(info(5)): 1}).repeats(frames)
     assert plan.moved({(77, 1): 5}) == plan  # a frame that it has not
     assert plan.qindex(info(2), 0) == 90
     assert plan.qindex(info(4), 0) == 110
     assert plan.qindex(info(30, UpdateType.ARF), 0) == 50
     assert plan.qindex(info(6, UpdateType.GOLDEN), 0) == 110  # no golden: the nearest of all
-    assert Plan(Anchor.FIXED).qindex(info(6), 33) == 33
+    assert Plan(PlanBase.FIXED).qindex(info(6), 33) == 33
 
 
 def test_only_certain_repetitions_count() -> None:
     frames = [(info(1, proposal=90), result(1, 90))]
-    assert Plan(Anchor.PROPOSAL).show_existing(frames)
-    assert not Plan(Anchor.PROPOSAL, shift=1.0).show_existing(frames)
-    for anchor in (Anchor.VBR, Anchor.FEEDBACK, Anchor.POLICY):
-        assert not Plan(anchor).show_existing(frames)
+    assert Plan(PlanBase.PROPOSAL).repeats(frames)
+    assert not Plan(PlanBase.PROPOSAL, shift=1.0).repeats(frames)
+    for base in (PlanBase.VBR, PlanBase.FEEDBACK, PlanBase.POLICY):
+        assert not Plan(base).repeats(frames)
 
 
 def test_moves_stay_in_range() -> None:
-    plan = Plan(Anchor.FIXED, {(1, 1): 250})
+    plan = Plan(PlanBase.FIXED, {(1, 1): 250})
     assert plan.moved({(1, 1): 16}).values == {(1, 1): 255}
-    offsets = Plan(Anchor.PROPOSAL).moved({(1, 1): 16}).moved({(1, 1): -4})
+    offsets = Plan(PlanBase.PROPOSAL).moved({(1, 1): 16}).moved({(1, 1): -4})
     assert offsets.values == {(1, 1): 12}
     assert offsets.qindex(info(1), 250) == 255

@@ -59,12 +59,12 @@ def _file(folder: Path, **more: Any) -> Path:
 
 
 @pytest.mark.parametrize("name", ["vbr", "proposal"])
-def test_anchor_and_control_have_even_effort(name: str) -> None:
+def test_anchor_and_control_have_a_uniform_profile(name: str) -> None:
     assert _prepared(name) == _SETTINGS
 
 
 @pytest.mark.parametrize(("name", "passes"), [("hierarchical", 2), ("landed", 3), ("muzero", 3)])
-def test_the_others_ask_for_layered_effort_and_passes_and_nothing_else(
+def test_the_others_ask_for_a_hierarchical_profile_and_passes_and_nothing_else(
     name: str, passes: Literal[2, 3]
 ) -> None:
     assert _prepared(name) == _SETTINGS.replace(speed_profile="hierarchical", passes=passes)
@@ -80,7 +80,7 @@ def _qindexes(name: str, observations: list[Observation]) -> list[int]:
     return [decision.qindex for decision in make_policy(name).decide(observations, base)]
 
 
-def test_landed_follows_the_feedback_and_layered_does_not() -> None:
+def test_landed_follows_the_rate_controller_and_hierarchical_does_not() -> None:
     observations = [_observation(0), _observation(7), _observation(-200)]
     assert _qindexes("hierarchical", observations) == [100, 100, 100]
     # A key frame's own step is the one that is best in the mean.
@@ -88,7 +88,7 @@ def test_landed_follows_the_feedback_and_layered_does_not() -> None:
     assert _qindexes("landed", observations) == [100 + key, 107 + key, key]
 
 
-def test_a_files_effort_is_what_it_was_trained_with(tmp_path: Path) -> None:
+def test_a_files_speed_profile_is_what_it_was_trained_with(tmp_path: Path) -> None:
     old = make_policy(str(_file(tmp_path)))
     assert isinstance(old, WithSpeedProfile) and old.speed_profile == "uniform"
     new = make_policy(str(_file(tmp_path, speed_profile="hierarchical")))
@@ -97,6 +97,6 @@ def test_a_files_effort_is_what_it_was_trained_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("speed_profile", ["huge", "probe"])
-def test_an_unknown_effort_is_one_line(tmp_path: Path, speed_profile: str) -> None:
+def test_an_unknown_speed_profile_is_one_line(tmp_path: Path, speed_profile: str) -> None:
     with pytest.raises(CheckpointError, match=f"program does not know: {speed_profile}"):
         make_policy(str(_file(tmp_path, speed_profile=speed_profile)))

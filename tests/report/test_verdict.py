@@ -57,7 +57,7 @@ def test_clips_without_a_number_are_told() -> None:
     assert verdict(comparison(-1.0), none).control.startswith("There is no BD-rate")
 
 
-def test_control_and_landing_have_sentences() -> None:
+def test_control_and_rate_accuracy_have_sentences() -> None:
     found = verdict(
         comparison(-2.0, -3.0, -1.0),
         comparison(0.5, -0.2, 1.2, opponent="proposal"),

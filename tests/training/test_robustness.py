@@ -193,7 +193,7 @@ def test_a_reward_that_tells_nothing_apart_is_noticed(task: Task, finished: list
     assert not is_one_sided([won] * 99), "too few to say"
 
 
-def test_without_the_teachers_weight_lessons_teach_all_but_the_policy(
+def test_without_the_teachers_weight_demonstrations_teach_all_but_the_policy(
     study: Study, task: Task, finished: list[Finished], tmp_path: Path
 ) -> None:
     config = dataclasses.replace(PRESETS["tiny"], agent=AGENT)

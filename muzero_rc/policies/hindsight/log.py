@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muzero_rc.agents.hindsight import Anchor, Outcome, Plan
+from muzero_rc.agents.hindsight import Outcome, Plan, PlanBase
 from muzero_rc.env.codec.backend import ClipLike
 from muzero_rc.env.control.gop import gops_of_rows
 from muzero_rc.env.control.settings import EncoderSettings
@@ -171,7 +171,7 @@ class SearchLog:
         Raises:
           OutputError: it cannot be written.
         """
-        if plan.anchor is Anchor.POLICY:
+        if plan.base is PlanBase.POLICY:
             # Another policy would have the same plan; its qindexes are what it was.
             plan = Plan.frozen(outcome.frames)
         self._append({"type": "encode", "plan": plan.as_dict(), **_line_of(outcome)})

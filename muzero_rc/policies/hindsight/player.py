@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from muzero_rc.agents.hindsight import Anchor, Cancelled, Outcome, Plan
+from muzero_rc.agents.hindsight import Cancelled, Outcome, Plan, PlanBase
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
@@ -40,7 +40,7 @@ class PlanPlayer:
           settings: of the encoder, the target among them.
           first_pass: of the clip; with blocks if the policy reads them.
           backend: the encoder; None is libvpx.
-          policy: what plans with the anchor `POLICY` start from.
+          policy: what plans whose base is `POLICY` start from.
           probe: the record of the probe, if the settings have three passes.
           timeout_s: longest wait for a frame.
         """
@@ -74,12 +74,12 @@ class PlanPlayer:
 
     def _decision(self, plan: Plan, stepper: Stepper, info: FrameInfo) -> FrameDecision:
         proposal = stepper.base
-        if plan.anchor is Anchor.VBR:
+        if plan.base is PlanBase.VBR:
             return proposal.with_qindex(KEEP)
         base = info.proposal_qindex
-        if plan.anchor is Anchor.FEEDBACK:
+        if plan.base is PlanBase.FEEDBACK:
             base = proposal.qindex
-        elif plan.anchor is Anchor.POLICY:
+        elif plan.base is PlanBase.POLICY:
             if self._policy is None:
                 raise InputError("the plan starts from a policy, and none was given")
             with self._lock:

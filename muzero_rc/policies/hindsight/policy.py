@@ -193,7 +193,7 @@ class HindsightPolicy(QindexPolicy):
     def _decisions(found: SearchResult) -> npt.NDArray[np.int32]:
         frames = found.outcome.frames
         qindexes = [result.qindex for info, result in frames if info is not None]
-        if found.plan.anchor.value == "vbr":
+        if found.plan.base.value == "vbr":
             # Its qindexes would not repeat libvpx's own recode loop.
             qindexes = [KEEP] * len(qindexes)
         return np.array(qindexes, np.int32)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from muzero_rc.agents.actions import imitation_target
 from muzero_rc.agents.advantage import AdvantageExample, AdvantageModel, advantage_features
-from muzero_rc.agents.muzero.episode import Episode, EpisodeRecorder
+from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.env.control.controller import Controller
 from muzero_rc.env.observation.builder import ObservationBuilder
 from muzero_rc.env.rewards import lexicographic_outcome
@@ -36,19 +36,16 @@ class _Shape:
 @dataclass(frozen=True)
 class _Stats:
     stats: npt.NDArray[np.float64]
-    blocks: npt.NDArray[np.float16] | None = None
 
 
-def observed(
-    study: Study, encode: Encode, blocks: npt.NDArray[np.float16] | None = None
-) -> list[tuple[Observation, FrameInfo, FrameResult]]:
+def observed(study: Study, encode: Encode) -> list[tuple[Observation, FrameInfo, FrameResult]]:
     """The observations of a logged encode's decided frames, made again from the log.
 
-    The log has no `blocks`; they come from a first pass of the clip.
+    Without `blocks`, which the log does not have.
     """
     width, height, fps_num, fps_den = study.shape
     shape = _Shape(width, height, Fraction(fps_num, fps_den), len(study.stats))
-    stats = _Stats(study.stats, blocks)
+    stats = _Stats(study.stats)
     builder = ObservationBuilder(shape, study.settings, stats)
     controller = Controller(shape, study.settings, stats, study.probe)
     seen = []
@@ -86,15 +83,14 @@ def lessons_of(
     study: Study,
     model: AdvantageModel,
     action_frame: str,
-    blocks: npt.NDArray[np.float16] | None = None,
-) -> list[Episode]:
+) -> list[Trajectory]:
     """All encodes of a study at its target, with the teacher's choice at every frame.
 
     Their outcome is against the base policy's encode, not against libvpx's VBR: nearly all
     beat that, so that a value learned from it could not tell one frame's qindex from another.
     """
     return [
-        _trajectory(study, encode, model, action_frame, blocks)
+        _trajectory(study, encode, model, action_frame)
         for encode in study.encodes
         if encode.name not in ("vbr_high", "probe")  # another target, another purpose
     ]
@@ -105,13 +101,12 @@ def _trajectory(
     encode: Encode,
     model: AdvantageModel,
     action_frame: str,
-    blocks: npt.NDArray[np.float16] | None,
-) -> Episode:
+) -> Trajectory:
     base, vbr = study.encode("base"), study.encode("vbr")
-    seen = observed(study, encode, blocks)
+    seen = observed(study, encode)
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
     steps = model.best_steps(features)
-    recorder = EpisodeRecorder(action_frame)
+    recorder = TrajectoryRecorder(action_frame)
     for (observation, _, result), step in zip(seen, steps, strict=True):
         anchor = observation.base_qindex
         within = min(max(round(float(step)), -observation.reach), observation.reach)

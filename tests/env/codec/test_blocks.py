@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from muzero_rc.env.codec import _native
+from muzero_rc.env.codec import first_pass as first_pass_module
 from muzero_rc.env.codec.block_stats import (
     BLOCK_COLUMNS,
     BLOCK_FEATURES,
@@ -16,6 +20,7 @@ from muzero_rc.env.codec.block_stats import (
     block_grid,
 )
 from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.observation.builder import ObservationBuilder
@@ -91,22 +96,41 @@ def test_observations_share_the_first_passs_blocks() -> None:
     assert without.observe(info).blocks is None
 
 
-def test_only_a_policy_that_needs_blocks_sees_them(carphone: Clip, fast: EncoderSettings) -> None:
-    asks, does_not = Watcher(True), Watcher(False)
-    one = rollout(carphone, fast, asks)
-    other = rollout(carphone, fast, does_not)
+def test_blocks_are_made_when_somebody_reads_them(
+    carphone: Clip, fast: EncoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUZERO_RC_CACHE", str(tmp_path))
+    other = rollout(carphone, fast, ProposalPolicy())
+    assert not list((tmp_path / "first_pass").glob("*.blocks*"))
+    reads = Watcher(False)
+    one = rollout(carphone, fast, reads)
     assert one.stream.sha256 == other.stream.sha256
-    assert all(blocks is asks.seen[0] for blocks in asks.seen)
-    assert asks.seen[0] is not None and asks.seen[0].shape == (60, 9, 11, 4)
-    assert set(map(type, does_not.seen)) == {type(None)}
+    assert all(blocks is reads.seen[0] for blocks in reads.seen)
+    assert reads.seen[0] is not None and reads.seen[0].shape == (60, 9, 11, 4)
+    assert len(list((tmp_path / "first_pass").glob("*.blocks*"))) == 1
 
 
-@pytest.mark.parametrize("blocks", [False, True])
-def test_the_environment_has_them_if_asked(carphone: Clip, blocks: bool) -> None:
-    env = VP9RateControlEnv([carphone], 80, speed=5, blocks=blocks)
+def test_a_pass_for_a_policy_that_needs_blocks_keeps_them(
+    carphone: Clip, fast: EncoderSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUZERO_RC_CACHE", str(tmp_path))
+    passes: list[object] = []
+
+    def counting(*args: Any, **more: Any) -> Any:
+        passes.append(more)
+        return native(*args, **more)
+
+    native = _native.first_pass
+    monkeypatch.setattr(first_pass_module._native, "first_pass", counting)
+    reads = Watcher(True)
+    rollout(carphone, fast, reads)
+    assert len(passes) == 1 and reads.seen[0] is not None
+
+
+def test_the_environment_has_them(carphone: Clip) -> None:
+    env = VP9RateControlEnv([carphone], 80, speed=5)
     arrays, _ = env.reset(seed=0)
     found = env.observation.blocks
-    assert (found is not None) == blocks
-    assert found is None or found.shape == (60, 9, 11, BLOCK_FEATURES)
+    assert found is not None and found.shape == (60, 9, 11, BLOCK_FEATURES)
     assert arrays in env.observation_space  # which does not know them: sizes vary
     env.close()

@@ -114,7 +114,7 @@ def test_each_section_takes_the_better_probe_encode() -> None:
     assert better(ours, _probe_encode([41.0] * 8, 8000, LONG, [0, 4])).gops == (LONG,)
 
 
-def test_a_joined_flight_is_numbered_like_an_encode() -> None:
+def test_a_joined_probe_encode_is_numbered_like_an_encode() -> None:
     ours = _probe_encode([40.0, 40.0, 40.0, 39.0, 40.0], 8000, SHORT, [0, 2, 4])
     theirs = _probe_encode([40.0, 40.0, 40.0, 41.0, 40.0], 8000, LONG, [0, 2, 4])
     # As if their first section had taken a frame more.
@@ -151,7 +151,7 @@ def test_what_is_spent_is_charged(dear: float, gain: float) -> None:
         assert taken is ours
 
 
-def test_flights_of_different_clips_are_not_mixed() -> None:
+def test_probe_encodes_of_different_clips_are_not_mixed() -> None:
     ours = _probe_encode([40.0] * 4, 8000, SHORT, [0])
     assert better(ours, _probe_encode([50.0] * 4, 8000, LONG, [0, 2])) is ours
 
@@ -185,7 +185,7 @@ def test_the_last_pass_has_the_best_probes_groups(carphone: Clip) -> None:
 
 
 @pytest.mark.parametrize("kbps", [30, 150])
-def test_a_probed_encode_lands(carphone: Clip, kbps: int) -> None:
+def test_a_probed_encode_meets_its_target(carphone: Clip, kbps: int) -> None:
     done = rollout(carphone, PROBED.replace(target_kbps=kbps), BasePolicy(), retry_off_target=True)
     assert abs(done.score.overshoot) < 0.015
 
@@ -196,7 +196,7 @@ def test_clips_of_few_frames(carphone_path: Path, frames: int) -> None:
     assert rollout(clip, PROBED, BasePolicy(), retry_off_target=True).score.shown_frames == frames
 
 
-def test_flights_at_a_time_are_the_same_probe_encodes(carphone: Clip) -> None:
+def test_parallel_probe_encodes_are_the_same(carphone: Clip) -> None:
     stats = first_pass(carphone, PROBED)
     alone, together = (run_probes(carphone, PROBED, stats, jobs=jobs) for jobs in (1, 3))
     assert ProbeRecord.of(alone) == ProbeRecord.of(together)

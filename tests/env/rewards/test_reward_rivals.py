@@ -23,7 +23,7 @@ from muzero_rc.env.rewards import (
     curve_psnr,
     make_reward,
 )
-from muzero_rc.env.rewards.centred import Centred
+from muzero_rc.env.rewards.centred import Centre, centred
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.types import EpisodeScore
 
@@ -139,24 +139,40 @@ def test_the_multiplier_has_a_limit() -> None:
 
 def test_centred_rewards_keep_seeing_small_steps_and_forget_the_clips_own_level() -> None:
     """Of a clip that is easily won, an encode as ever is worth nothing."""
-    centred = Centred(scale=0.1, decay=0.9)
-    assert centred("a", 100, 3.0) > 0.99
+    reward, past = centred(3.0, None, scale=0.1, decay=0.9)
+    assert reward > 0.99
     for _ in range(200):
-        last = centred("a", 100, 3.0)
-    assert last == pytest.approx(0.0, abs=1e-6)
+        reward, past = centred(3.0, past, scale=0.1, decay=0.9)
+    assert reward == pytest.approx(0.0, abs=1e-6)
     # The spread has shrunk to the least that counts.
-    assert centred("a", 100, 3.01) == pytest.approx(math.tanh(0.5), rel=1e-3)
-    assert centred("b", 100, 3.0) > 0.99 and centred("a", 200, 3.0) > 0.99
+    reward, _ = centred(3.01, past, scale=0.1, decay=0.9)
+    assert reward == pytest.approx(math.tanh(0.5), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["lagrangian", "rd_gain"])
+def test_centred_rewards_forget_nothing_of_other_clips_and_targets(kind: str) -> None:
+    reward = make_reward(RewardConfig(kind=kind))
+    first = reward(_score(43.0), _vbr)
+    for _ in range(200):
+        last = reward(_score(43.0), _vbr)
+    other = EpisodeScore(**{**_fields(_score(43.0)), "target_kbps": 50.0, "actual_kbps": 50.0})
+
+    def at_half(rate: float = 1.0) -> EpisodeScore:
+        kbps = 50.0 * rate
+        return EpisodeScore(**{**_fields(_vbr(rate)), "target_kbps": kbps, "actual_kbps": kbps})
+
+    assert first > 0.99 and last == pytest.approx(0.0, abs=1e-6)
+    assert reward(_score(43.0, clip="b"), _vbr) > 0.99 and reward(other, at_half) > 0.99
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=40), st.floats(0, 0.99))
 def test_centring_never_turns_the_order(values: list[float], decay: float) -> None:
     for low, high in itertools.pairwise(sorted(values)):
-        one, two = Centred(0.1, decay), Centred(0.1, decay)
+        past: Centre | None = None
         for value in values:
-            one("a", 1.0, value)
-            two("a", 1.0, value)
-        assert one("a", 1.0, low) <= two("a", 1.0, high)
+            _, past = centred(value, past, scale=0.1, decay=decay)
+        worse, _ = centred(low, past, scale=0.1, decay=decay)
+        assert worse <= centred(high, past, scale=0.1, decay=decay)[0]
 
 
 def test_the_multiplier_rises_while_the_constraint_is_violated_and_falls_to_zero() -> None:

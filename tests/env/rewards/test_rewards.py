@@ -154,7 +154,7 @@ def test_metric_is_the_one_asked_for(metric: str, expected: float) -> None:
 
 
 @given(st.lists(st.tuples(outcomes, st.sampled_from("ab")), max_size=8), outcomes)
-def test_a_restored_history_judges_alike(
+def test_a_restored_history_scores_alike(
     episodes: list[tuple[tuple[float, float], str]], last: tuple[float, float]
 ) -> None:
     one = SelfCompetitionReward(decay=0.7, tolerance=0.01, metric="psnr_y")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from muzero_rc.agents.hindsight import Anchor, Cancelled, Plan, SearchProgress, TrialRunner
+from muzero_rc.agents.hindsight import Cancelled, Plan, PlanBase, SearchProgress, TrialRunner
 from muzero_rc.cli.evaluate import methods_of
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import cache_folder, first_pass
@@ -22,7 +22,6 @@ from muzero_rc.env.control.baselines import (
     ProposalPolicy,
     VbrPolicy,
 )
-from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
@@ -31,9 +30,6 @@ from muzero_rc.policies.hindsight.log import SearchHeader, SearchLog, read_log
 from muzero_rc.policies.hindsight.player import PlanPlayer
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import make_policy, prepare, searching
-from muzero_rc.training.searched import study_of_search
-from muzero_rc.training.stages.collect import Study
-from muzero_rc.training.stages.imitate import examples_of
 from muzero_rc.types import EncodeLog
 
 FAST = EncoderSettings(target_kbps=60, speed=5, speed_profile="hierarchical")
@@ -124,11 +120,11 @@ def test_a_probe_is_run_once_for_a_search(
     assert logged.probe is not None and any(r.partition for _, r in logged.probe.frames)
 
 
-def test_a_log_of_another_landing_is_not_gone_on_from(
+def test_a_log_of_another_rate_control_is_not_gone_on_from(
     moving_clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stats = first_pass(moving_clip, FAST)
-    for build in ("landing 98", "landing 99"):
+    for build in ("build 98", "build 99"):
         monkeypatch.setattr(
             "muzero_rc.policies.hindsight.policy.build_identity", lambda build=build: build
         )
@@ -141,7 +137,7 @@ def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) 
     header = SearchHeader.of(moving_clip, FAST, "build")
     log = SearchLog(tmp_path / "a" / "log.jsonl", header)
     runner = TrialRunner(player(moving_clip), 2, on_encode=log.add)
-    outcomes = runner.play([Plan(Anchor.PROPOSAL), Plan(Anchor.FEEDBACK, shift=3.0)])
+    outcomes = runner.run([Plan(PlanBase.PROPOSAL), Plan(PlanBase.FEEDBACK, shift=3.0)])
     found = read_log(log.path)
     encodes = found.encodes
     assert found.header == header and found.slope is None
@@ -154,26 +150,6 @@ def test_logged_encodes_are_what_was_encoded(moving_clip: Clip, tmp_path: Path) 
             assert info == old_info
             assert dataclasses.replace(result, seconds=0.0) == dataclasses.replace(old, seconds=0.0)
     assert SearchLog(log.path, header).known.keys() == {e.plan.identity for e in encodes}
-
-
-def test_a_search_is_data_for_training(moving_clip: Clip, tmp_path: Path) -> None:
-    stats = first_pass(moving_clip, FAST)
-    HindsightPolicy(8).prepare(moving_clip, FAST, stats)
-    logged = read_log(log_file())
-    study = study_of_search(logged, stats.stats, source="somewhere", part=(64, 0, 24))
-    assert study is not None and study.slope == logged.slope
-    assert len(study.encodes) == len(logged.encodes) + 1
-    assert study.probe == ProbeRecord.of(run_probes(moving_clip, FAST.replace(passes=3), stats))
-    three = FAST.replace(passes=3)
-    for name, policy in (("vbr", VbrPolicy()), ("base", LANDED)):
-        score = rollout(moving_clip, three, policy, first_pass=stats).score
-        assert study.encode(name).psnr_avg == score.psnr_avg
-        assert study.encode(name).kbps == score.actual_kbps
-    study.save(tmp_path / "study.npz")
-    again = Study.load(tmp_path / "study.npz")
-    examples = examples_of(again)
-    assert examples and all(len(e.steps) >= 24 for e in examples)
-    assert study_of_search(dataclasses.replace(logged, encodes=[]), stats.stats) is None
 
 
 def test_what_is_no_log_of_this_search_is_refused(moving_clip: Clip, tmp_path: Path) -> None:
@@ -204,17 +180,17 @@ def test_a_cache_that_takes_nothing_does_not_end_a_search(
 
 
 def test_a_plan_repeats_an_encode_of_libvpx(moving_clip: Clip) -> None:
-    play = player(moving_clip)
+    encoder = player(moving_clip)
     free = threading.Event()
-    first = play.encode(Plan(Anchor.FEEDBACK, stretch=1.1), free)
-    again = play.encode(Plan.frozen(first.frames), free)
+    first = encoder.encode(Plan(PlanBase.FEEDBACK, stretch=1.1), free)
+    again = encoder.encode(Plan.frozen(first.frames), free)
     assert again.score == first.score
     policy = ConstantPolicy(120)
     constant = PlanPlayer(moving_clip, FAST, first_pass(moving_clip, FAST), policy=policy)
-    outcome = constant.encode(Plan(Anchor.POLICY, shift=1.0), free)
+    outcome = constant.encode(Plan(PlanBase.POLICY, shift=1.0), free)
     assert {r.qindex for info, r in outcome.frames if info is not None} == {121}
     with pytest.raises(InputError, match="starts from a policy"):
-        play.encode(Plan(Anchor.POLICY), free)
+        encoder.encode(Plan(PlanBase.POLICY), free)
 
 
 def test_cancelling_stops_an_encode_within_a_frame(moving_clip: Clip) -> None:
@@ -222,7 +198,7 @@ def test_cancelling_stops_an_encode_within_a_frame(moving_clip: Clip) -> None:
     cancelled.set()
     start = time.perf_counter()
     with pytest.raises(Cancelled):
-        player(moving_clip).encode(Plan(Anchor.PROPOSAL), cancelled)
+        player(moving_clip).encode(Plan(PlanBase.PROPOSAL), cancelled)
     assert time.perf_counter() - start < 5
 
 

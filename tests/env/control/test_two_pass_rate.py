@@ -65,7 +65,7 @@ class _Anchor(QindexPolicy):
         return np.array([o.base_qindex for o in observations], np.int32)
 
 
-def test_lands_a_real_clip_that_the_proposals_miss(carphone: Clip) -> None:
+def test_a_real_clip_meets_its_target_that_the_proposals_miss(carphone: Clip) -> None:
     missed, landed = [], []
     for target in (40, 80, 160):
         settings = EncoderSettings(target_kbps=target, speed=5)

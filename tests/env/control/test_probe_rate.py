@@ -52,7 +52,7 @@ def _fly(costs: list[int], slope: float, dearer: float) -> tuple[float, list[int
 
 @pytest.mark.parametrize("factor", [0.8, 1.3, 2.5])
 @pytest.mark.parametrize("slope", [1 / 45, 1 / 28, 1 / 18])
-def test_it_lands_whatever_the_law_of_bits(factor: float, slope: float) -> None:
+def test_it_meets_its_target_whatever_the_law_of_bits(factor: float, slope: float) -> None:
     rng = np.random.default_rng(0)
     costs = [20000, *(factor * rng.lognormal(7.3, 0.4, 149)).astype(int).tolist()]
     overshoot, steps = _fly(costs, slope, 0.9)

@@ -11,9 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from muzero_rc.agents.hindsight import (
-    Anchor,
     Outcome,
     Plan,
+    PlanBase,
     PlanEncoder,
     SearchProgress,
     TrialRunner,
@@ -21,7 +21,7 @@ from muzero_rc.agents.hindsight import (
     search,
     start_plans,
 )
-from muzero_rc.agents.hindsight.rate_accuracy import land
+from muzero_rc.agents.hindsight.rate_accuracy import meet_target
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip, best_constant, optimum
 from muzero_rc.policies.hindsight.player import PlanPlayer
@@ -48,7 +48,7 @@ class Counting:
         outcome = self._encoder.encode(plan, cancelled)
         with self._lock:
             decided = tuple(r.qindex for info, r in outcome.frames if info is not None)
-            self.decisions.append((plan.anchor is Anchor.VBR, *decided))
+            self.decisions.append((plan.base is PlanBase.VBR, *decided))
         return outcome
 
 
@@ -106,30 +106,30 @@ def test_what_always_holds(
     assert found.outcome.score.overshoot <= 0.005
     assert found.spent <= budget and found.encodes == len(encoder.plans) == found.spent
     assert len({plan.identity for plan in encoder.plans}) == len(encoder.plans)
-    for plan, outcome in runner.tries:
-        if plan.anchor is not Anchor.FIXED and outcome.score.overshoot <= 0.005:
+    for plan, outcome in runner.trials:
+        if plan.base is not PlanBase.FIXED and outcome.score.overshoot <= 0.005:
             assert found.outcome.score.psnr_avg >= outcome.score.psnr_avg
 
 
 def test_equal_decisions_are_not_encoded_again() -> None:
     encoder = player()
     runner = TrialRunner(encoder, 10)
-    (first,) = runner.play([Plan(Anchor.PROPOSAL)])
+    (first,) = runner.run([Plan(PlanBase.PROPOSAL)])
     assert first is not None
-    again = runner.play([Plan.frozen(first.frames), Plan(Anchor.PROPOSAL, stretch=1.0)])
+    again = runner.run([Plan.frozen(first.frames), Plan(PlanBase.PROPOSAL, stretch=1.0)])
     assert again == [first, first]
     assert runner.spent == runner.encodes == len(encoder.plans) == 1
     # libvpx's own qindexes do not repeat its recode loop.
-    (vbr,) = runner.play([Plan(Anchor.VBR)])
+    (vbr,) = runner.run([Plan(PlanBase.VBR)])
     assert vbr is not None and len(encoder.plans) == 2
 
 
 def test_the_budget_cuts_a_round_short() -> None:
     runner = TrialRunner(player(), 2, jobs=2)
-    plans = [Plan(Anchor.PROPOSAL, shift=float(s)) for s in (0, 3, 6)]
-    outcomes = runner.play(plans)
+    plans = [Plan(PlanBase.PROPOSAL, shift=float(s)) for s in (0, 3, 6)]
+    outcomes = runner.run(plans)
     assert [o is None for o in outcomes] == [False, False, True]
-    assert runner.left == 0 and runner.play([plans[2]]) == [None]
+    assert runner.left == 0 and runner.run([plans[2]]) == [None]
 
 
 def test_it_goes_on_where_it_was_stopped() -> None:
@@ -189,8 +189,8 @@ def test_a_failing_encode_stops_the_others() -> None:
 
     encoder = Failing()
     with pytest.raises(RuntimeError, match="broken"):
-        TrialRunner(encoder, 5, jobs=2).play(
-            [Plan(Anchor.PROPOSAL), Plan(Anchor.PROPOSAL, shift=1.0)]
+        TrialRunner(encoder, 5, jobs=2).run(
+            [Plan(PlanBase.PROPOSAL), Plan(PlanBase.PROPOSAL, shift=1.0)]
         )
     assert encoder.cancelled.is_set()
 
@@ -215,27 +215,27 @@ def test_progress_and_early_stop() -> None:
     start=st.integers(20, 230),
     share=st.floats(0.1, 0.9),
 )
-def test_landing_finds_the_target(seed: int, start: int, share: float) -> None:
+def test_a_shift_finds_the_target(seed: int, start: int, share: float) -> None:
     """From any constant qindex to any target between coarsest and finest."""
     clip = ModelClip(seed=seed, num_frames=20)
     tables = ModelBackend().tables(clip)
     fine, coarse = (tables.score([q] * len(tables.bits))[0] for q in (20, 235))
     target = round(fine**share * coarse ** (1 - share) / clip.duration_s / 1000)
     runner = TrialRunner(player(clip, max(target, 2)), 12)
-    (first,) = runner.play([Plan(Anchor.PROPOSAL)])
+    (first,) = runner.run([Plan(PlanBase.PROPOSAL)])
     assert first is not None
     keys = [key for key in first.structure if key is not None]
-    plan = Plan(Anchor.FIXED, dict.fromkeys(keys, start))
-    (outcome,) = runner.play([plan])
+    plan = Plan(PlanBase.FIXED, dict.fromkeys(keys, start))
+    (outcome,) = runner.run([plan])
     assert outcome is not None
     seen: list[Outcome] = []
-    land(runner, plan, outcome, 9, on_shift=lambda _, o: seen.append(o))
+    meet_target(runner, plan, outcome, 9, on_shift=lambda _, o: seen.append(o))
     best = min([outcome, *seen], key=lambda o: abs(o.score.overshoot))
     # One frame's step is a limit of its own in so short a clip.
     assert abs(best.score.overshoot) < 0.02
 
 
-def test_landing_gives_up_where_the_target_is_out_of_reach() -> None:
+def test_a_shift_gives_up_where_the_target_is_out_of_reach() -> None:
     class Starved:
         """An encoder that was asked for next to nothing."""
 
@@ -249,7 +249,7 @@ def test_landing_gives_up_where_the_target_is_out_of_reach() -> None:
     found = search(runner, start_plans())
     assert not found.on_target
     assert {r.qindex for info, r in found.outcome.frames if info is not None} == {255}
-    assert found.outcome.score.actual_kbps == min(o.score.actual_kbps for _, o in runner.tries)
+    assert found.outcome.score.actual_kbps == min(o.score.actual_kbps for _, o in runner.trials)
 
 
 def test_a_search_needs_a_start_and_a_budget() -> None:

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.actions import NUM_ACTIONS, action_of_qindex
-from muzero_rc.types import NUM_QINDEX, Observation
+from muzero_rc.types import NUM_QINDEX, KnownBlocks, Observation
 
-__all__ = ["Episode", "EpisodeRecorder"]
+__all__ = ["Trajectory", "TrajectoryRecorder"]
 
 
 @dataclass(frozen=True, eq=False)
-class Episode:
+class Trajectory:
     """A finished episode of N decisions. Arrays are not to be changed.
 
     Attributes:
@@ -90,22 +90,24 @@ class Episode:
             proposal_qindex=int(self.proposals[step]),
             rate_offset=int(self.rate_offsets[step]),
             reach=int(self.reaches[step]),
-            blocks=self.blocks,
+            first_pass=None if self.blocks is None else KnownBlocks(self.blocks),
         )
 
 
-class EpisodeRecorder:
+class TrajectoryRecorder:
     """Collects the steps of one running episode.
 
     Call `step` once per decided frame, after it was coded, then `finish`.
     """
 
-    def __init__(self, action_frame: str) -> None:
+    def __init__(self, action_frame: str, *, blocks: bool = False) -> None:
         """Starts an empty episode.
 
         Args:
           action_frame: the agent's, "proposal" or "absolute".
+          blocks: the episode keeps the observations' blocks, for a network that reads them.
         """
+        self._blocks = blocks
         self._action_frame = action_frame
         self._observations: list[Observation] = []
         self._actions: list[int] = []
@@ -183,7 +185,7 @@ class EpisodeRecorder:
         outcome: float = math.nan,
         overshoot: float = math.nan,
         psnr_gain_db: float = math.nan,
-    ) -> Episode:
+    ) -> Trajectory:
         """Closes the episode.
 
         Args:
@@ -202,7 +204,7 @@ class EpisodeRecorder:
         if abs(outcome) > 1.0:
             raise ValueError(f"outcome must be between -1 and 1, not {outcome}")
         seen = self._observations
-        return Episode(
+        return Trajectory(
             clip=seen[0].clip,
             history=np.array(seen[-1].history, np.float32),
             history_lengths=np.array([len(o.history) for o in seen], np.int32),
@@ -221,5 +223,5 @@ class EpisodeRecorder:
             outcome=float(outcome),
             overshoot=float(overshoot),
             psnr_gain=float(psnr_gain_db),
-            blocks=seen[0].blocks,
+            blocks=seen[0].blocks if self._blocks else None,
         )

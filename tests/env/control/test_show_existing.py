@@ -122,7 +122,7 @@ def test_what_is_decoded_is_what_the_encoder_says(
     assert [result.show_index for result in _shown(done)] == [*range(FRAMES)]
 
 
-def test_only_leaf_frames_and_references_below_the_base_are_repeated(screen: Clip) -> None:
+def test_only_leaf_frames_and_references_below_the_base_are_replaced(screen: Clip) -> None:
     steps, uncoded = _steps(screen, ShowExisting.ALWAYS)
     for info, result in steps:
         below = info.update_type is UpdateType.ARF and info.layer_depth > 1
@@ -135,7 +135,7 @@ def test_only_leaf_frames_and_references_below_the_base_are_repeated(screen: Cli
     assert shown + len(uncoded) == FRAMES and len(steps) > shown
 
 
-def test_a_frame_is_repeated_where_it_costs_less(screen: Clip) -> None:
+def test_a_frame_is_replaced_where_it_costs_less(screen: Clip) -> None:
     """Both sides go the same way up to the first frame that is repeated."""
     coded, _ = _steps(screen, ShowExisting.NEVER)
     chosen, _ = _steps(screen, ShowExisting.CHEAPER, of=[UpdateType.LEAF])
@@ -212,7 +212,7 @@ def test_what_moves_is_coded(carphone: Clip) -> None:
     assert not any(result.shows_existing for _, result in done.frames)
 
 
-def test_what_the_probe_repeated_is_not_coded_again(screen: Clip) -> None:
+def test_what_the_probe_replaced_is_not_coded_again(screen: Clip) -> None:
     probe = ProbeRecord.of(run_probes(screen, THREE, first_pass(screen, THREE)))
     done = rollout(screen, THREE, BasePolicy(), probe=probe)
     shows_existing = {index for index, frame in probe.coded.items() if frame.shows_existing}
@@ -229,7 +229,7 @@ def test_what_the_probe_repeated_is_not_coded_again(screen: Clip) -> None:
             )
 
 
-def test_libvpx_by_itself_repeats_nothing(screen: Clip) -> None:
+def test_libvpx_by_itself_replaces_nothing(screen: Clip) -> None:
     for settings in (
         THREE,
         THREE.replace(passes=2),
@@ -241,7 +241,7 @@ def test_libvpx_by_itself_repeats_nothing(screen: Clip) -> None:
     assert not any(result.shows_existing for _, result in even.frames)
 
 
-def test_repeats_save_bits_and_land(screen: Clip) -> None:
+def test_show_existing_frames_save_bits_and_the_target_is_met(screen: Clip) -> None:
     tight = THREE.replace(target_kbps=20)
     done = rollout(screen, tight, BasePolicy(), retry_off_target=True)
     without = rollout(

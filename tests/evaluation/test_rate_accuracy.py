@@ -15,7 +15,7 @@ from muzero_rc.evaluation.measure.statistics import bootstrap_mean
 from muzero_rc.types import FrameResult
 
 
-def test_landing_shares_and_means() -> None:
+def test_rate_accuracy_shares_and_means() -> None:
     found = landing([(100, 100), (100, 100.5), (200, 206), (100, 110), (400, 300)])
     assert found is not None
     assert found.n == 5
@@ -38,7 +38,7 @@ def test_an_exact_hit_is_never_over(target) -> None:
     assert found.mean_abs_deviation == 0
 
 
-def test_landing_of_nothing_and_of_nonsense() -> None:
+def test_rate_accuracy_of_nothing_and_of_nonsense() -> None:
     assert landing([]) is None
     for pair in ((0, 1), (-5, 1), (100, math.nan), (math.inf, 100), (100, -1)):
         with pytest.raises(InputError, match="no deviation from a target"):

@@ -99,7 +99,7 @@ def test_a_probe_of_something_else_is_told_apart(carphone: Clip) -> None:
     assert missing > 10
 
 
-def test_three_passes_land_where_two_do_not(carphone: Clip) -> None:
+def test_three_passes_meet_the_target_where_two_do_not(carphone: Clip) -> None:
     missed: dict[int, list[float]] = {2: [], 3: []}
     for passes in (2, 3):
         for kbps in (25, 80, 300):

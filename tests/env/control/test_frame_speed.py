@@ -41,7 +41,7 @@ def _bytes(clip: Clip, settings: EncoderSettings, speed: int, features: int = 0)
 
 
 @pytest.mark.parametrize("speed", range(10))
-def test_even_effort_leaves_every_frame_at_the_streams_speed(speed: int) -> None:
+def test_a_uniform_profile_leaves_every_frame_at_the_streams_speed(speed: int) -> None:
     for info in _KINDS:
         assert frame_search("uniform", speed, info) == Search(STREAM_SPEED)
 
@@ -89,19 +89,19 @@ def test_another_speed_changes_the_frame_and_only_from_there_on(carphone: Clip) 
     assert coded[0][3] != coded[1][3]
 
 
-def test_layered_encodes_repeat_themselves(carphone: Clip, fast: EncoderSettings) -> None:
+def test_hierarchical_encodes_repeat_themselves(carphone: Clip, fast: EncoderSettings) -> None:
     layered = fast.replace(speed_profile="hierarchical")
     first, second = (rollout(carphone, layered, ProposalPolicy()) for _ in range(2))
     assert first.stream.sha256 == second.stream.sha256
     assert first.stream.sha256 != rollout(carphone, fast, ProposalPolicy()).stream.sha256
 
 
-def test_the_first_pass_does_not_depend_on_effort(fast: EncoderSettings) -> None:
+def test_the_first_pass_does_not_depend_on_the_speed_profile(fast: EncoderSettings) -> None:
     assert fast.first_pass_key() == fast.replace(speed_profile="hierarchical").first_pass_key()
 
 
 @pytest.mark.parametrize("speed", [3, 5])
-def test_layered_effort_saves_bits(carphone: Clip, speed: int) -> None:
+def test_a_hierarchical_profile_saves_bits(carphone: Clip, speed: int) -> None:
     """At least 3% at equal PSNR, with 5 dB an octave, on the mean of three targets."""
     saved = []
     for target in (40, 80, 160):
@@ -116,7 +116,7 @@ def test_layered_effort_saves_bits(carphone: Clip, speed: int) -> None:
 
 
 @pytest.mark.parametrize("part", [SpeedFeatures.ALL_MODES, SpeedFeatures.ALL_TRANSFORMS])
-def test_a_thorough_search_is_another_one_where_the_speed_takes_that_shortcut(
+def test_speed_feature_overrides_change_the_encode_where_the_speed_takes_that_shortcut(
     carphone: Clip, part: SpeedFeatures
 ) -> None:
     fast = EncoderSettings(target_kbps=80, speed=4)
