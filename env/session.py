@@ -29,7 +29,7 @@ from muzero_rc.env.gops import GopLimits
 from muzero_rc.env.pilot import Pilot
 from muzero_rc.env.settings import EncoderSettings
 from muzero_rc.errors import EncoderTimeoutError, InputError, OutputError
-from muzero_rc.types import KEEP, NUM_QINDEX, FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import KEEP, NUM_QINDEX, FrameInfo, FrameResult, UpdateType, Work
 
 __all__ = ["EncodedStream", "EncoderSession", "encode_plain", "wait_any"]
 
@@ -184,8 +184,8 @@ class EncoderSession:
         if on_plan and twin is not None:
             coarser, finer = NEAR
             told = {
-                "told_qindex": twin.qindex,
-                "told_bits": 0 if twin.repeated else twin.bits,
+                "model_qindex": twin.qindex,
+                "model_bits": 0 if twin.repeated else twin.bits,
                 "partition": twin.partition,
                 "coarser": coarser,
                 "finer": finer,
@@ -193,14 +193,16 @@ class EncoderSession:
             if twin.repeated and repeat is Repeat.CHEAPER:
                 repeat = Repeat.ALWAYS
         self._native.submit(
-            value,
-            speed=search.speed,
-            thorough=int(search.thorough),
-            on_plan=on_plan,
-            repeat=int(repeat),
-            repeat_price=self._repeat_price,
-            repeat_change=REPEAT_CHANGE,
-            **told,
+            _native.FrameDecision(
+                value,
+                speed=search.speed,
+                features=int(search.thorough),
+                frozen_rate_account=on_plan,
+                show_existing=int(repeat),
+                show_existing_price=self._repeat_price,
+                show_existing_change=REPEAT_CHANGE,
+                **told,
+            )
         )
 
     def result(self) -> FrameResult:
@@ -220,8 +222,12 @@ class EncoderSession:
 
     @property
     def encode_seconds(self) -> float:
-        """Time libvpx has worked so far, waiting for decisions not included."""
-        return float(self._native.encode_seconds)
+        """CPU time of libvpx's thread up to its last question or result, seconds.
+
+        The sum of its frames' and of what came after the last one. With `threads` above 1
+        libvpx's other threads are not in it.
+        """
+        return float(self._native.encode_cpu_s)
 
     def finish(self) -> EncodedStream:
         """The stream, after `next()` has returned None; closes the session."""
@@ -277,4 +283,4 @@ def _frame_info(given: tuple[Any, ...]) -> FrameInfo:
 
 
 def _frame_result(given: tuple[Any, ...]) -> FrameResult:
-    return FrameResult(*given)
+    return FrameResult(*given[:-1], work=Work(*given[-1]))

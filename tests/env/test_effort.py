@@ -8,6 +8,7 @@ import math
 
 import pytest
 
+from muzero_rc.env._native import FrameDecision
 from muzero_rc.env.baselines import ProposalPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import (
@@ -37,7 +38,9 @@ def _bytes(clip: Clip, settings: EncoderSettings, speed: int, thorough: int = 0)
     """SHA-256 of the proposals fed back with one speed for all frames, asked frame by frame."""
     with EncoderSession(clip, settings) as session:
         while (info := session.next()) is not None:
-            session._native.submit(info.proposal_qindex, speed, thorough)
+            session._native.submit(
+                FrameDecision(info.proposal_qindex, speed=speed, features=thorough)
+            )
             session.result()
         return session.finish().sha256
 
@@ -84,7 +87,7 @@ def test_another_speed_changes_the_frame_and_only_from_there_on(carphone: Clip) 
         with EncoderSession(carphone, settings) as session:
             while (info := session.next()) is not None:
                 later = chosen if info.coding_index == 3 else OWN_SPEED
-                session._native.submit(info.proposal_qindex, later)
+                session._native.submit(FrameDecision(info.proposal_qindex, speed=later))
                 session.result()
             coded.append([(r.bits, r.sse) for r in session.results if r.qindex >= 0])
     assert coded[0][:3] == coded[1][:3]

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from muzero_rc.env._native import FrameDecision
 from muzero_rc.env.baselines import AnchorPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.first_pass import first_pass
@@ -33,7 +34,16 @@ def _fly(
     with EncoderSession(clip, how, first_pass=first_pass(clip, THREE)) as session:
         while (info := session.next()) is not None:
             packed = partitions if isinstance(partitions, bytes) else partitions[info.coding_index]
-            session._native.submit(info.proposal_qindex, 1, 0, True, -1, 0, packed, *near)
+            session._native.submit(
+                FrameDecision(
+                    info.proposal_qindex,
+                    speed=1,
+                    frozen_rate_account=True,
+                    partition=packed,
+                    coarser=near[0],
+                    finer=near[1],
+                )
+            )
             session.result()
         session.finish()
         return [result for result in session.results if result.qindex >= 0]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from muzero_rc.env import session
+from muzero_rc.env._native import FrameDecision
 from muzero_rc.env.baselines import AnchorPolicy, VbrPolicy
 from muzero_rc.env.clip import Clip
 from muzero_rc.env.effort import Repeat, repeat_price
@@ -69,7 +70,14 @@ def _steps(
         steps = []
         while (info := encoder.next()) is not None:
             how = repeat if info.update_type in of else Repeat.NEVER
-            encoder._native.submit(90, repeat=int(how), repeat_price=price, repeat_change=change)
+            encoder._native.submit(
+                FrameDecision(
+                    90,
+                    show_existing=int(how),
+                    show_existing_price=price,
+                    show_existing_change=change,
+                )
+            )
             steps.append((info, encoder.result()))
         encoder.finish()
         return steps, [result for result in encoder.results if result.qindex < 0]
