@@ -283,4 +283,5 @@ def _frame_info(given: tuple[Any, ...]) -> FrameInfo:
 
 
 def _frame_result(given: tuple[Any, ...]) -> FrameResult:
-    return FrameResult(*given[:-1], work=Work(*given[-1]))
+    fields: tuple[Any, ...] = (*given[:-1], Work(*given[-1]))
+    return FrameResult(*fields)
