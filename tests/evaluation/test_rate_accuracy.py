@@ -53,7 +53,7 @@ def test_reach_is_ten_percent_either_way() -> None:
 def _frame(index: int, sse: tuple[int, int, int], shown: bool = True) -> FrameResult:
     return FrameResult(
         coding_index=index, show_index=index, shown=shown, qindex=100, bits=1000, sse=sse,
-        samples=(400, 100, 100), intra_blocks=0, inter_blocks=0, skip_blocks=0, seconds=0.0,
+        samples=(400, 100, 100), intra_blocks=0, inter_blocks=0, skip_blocks=0, cpu_seconds=0.0,
     )  # fmt: skip
 
 
