@@ -38,8 +38,10 @@ __all__ = [
     "stream_speed",
 ]
 
-SpeedProfile = Literal["uniform", "hierarchical", "probe"]
+SpeedProfile = Literal["auto", "uniform", "hierarchical", "probe"]
 SPEED_PROFILES: tuple[str, ...] = get_args(SpeedProfile)
+_AS_THE_STREAM = ("auto", "uniform")
+
 POLICY_SPEED_PROFILES: tuple[str, ...] = ("uniform", "hierarchical")
 """Those that a policy may want; the other is for what runs ahead of it."""
 
@@ -104,10 +106,10 @@ def stream_speed(speed_profile: SpeedProfile, speed: int) -> int:
     """The speed that libvpx is opened with for the second pass, 0..9.
 
     Args:
-      speed_profile: `uniform` is what was asked for.
+      speed_profile: `uniform` and `auto` are what was asked for.
       speed: what was asked for, `cpu-used`.
     """
-    return speed if speed_profile == "uniform" else _LAYERED[min(speed, _FASTEST)].stream
+    return speed if speed_profile in _AS_THE_STREAM else _LAYERED[min(speed, _FASTEST)].stream
 
 
 def show_existing_price(frame_budget: float) -> float:
@@ -131,7 +133,7 @@ def frame_search(speed_profile: SpeedProfile, speed: int, info: FrameInfo) -> Se
       speed: the stream's, libvpx's `cpu-used`; above 5 it changes nothing.
       info: the frame.
     """
-    if speed_profile == "uniform":
+    if speed_profile in _AS_THE_STREAM:
         return Search(STREAM_SPEED)
     if speed_profile == "probe":
         return Search(_PROBE, show_existing=ShowExisting.CHEAPER)

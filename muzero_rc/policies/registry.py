@@ -236,7 +236,7 @@ def _finest(
 
 
 class WithSpeedProfile(QindexPolicy):
-    """A policy whose encodes distribute search speed in their own way, see `env.speed_profile`.
+    """A policy whose encodes have a speed profile of their own, see `env.control.frame_speed`.
 
     It may also want a third pass, see `env.probe`; settings that say how many have the last
     word.
@@ -276,7 +276,9 @@ class WithSpeedProfile(QindexPolicy):
     ) -> EncoderSettings:
         """The settings with this speed profile, and these passes if they have none."""
         passes = settings.passes or self.passes
-        settings = settings.replace(speed_profile=self.speed_profile, passes=passes)
+        if settings.speed_profile == "auto":
+            settings = settings.replace(speed_profile=self.speed_profile)
+        settings = settings.replace(passes=passes)
         return prepare(self.policy, clip, settings, first_pass)
 
     def decide(
