@@ -81,6 +81,8 @@ def headline_rows(results: Results, speed: int) -> list[list[str]]:
                 f"{_number(low)} to {_number(high)}",
                 _number(overall["mean"]),
                 "-" if time is None else f"{time:.2f}",
+                f"{entry['landing']['mean_abs_deviation']:.1%}",
+                f"{entry['landing']['share_over_1']:.0%}",
             ]
         )
     return rows
@@ -165,7 +167,7 @@ def main() -> int:
         rows += headline_rows(found, speed)
     header = [
         "headline", "speed", "clips, groups", "PSNR avg, %", "95% interval over groups",
-        "PSNR overall, %", "time over VBR's",
+        "PSNR overall, %", "time over VBR's", "off target", "more than 1% over",
     ]  # fmt: skip
     headlines = _table(header, rows)
     curve = _evaluate(
@@ -180,9 +182,10 @@ def main() -> int:
     )  # fmt: skip
     print(headlines, over_time, sep="\n\n")
     if args.write:
+        measured = f"{len(clips)} clips, {args.frames} frames, {args.height} lines."
         for page in _PAGES:
-            _fill(_ROOT / page, "headlines", headlines)
-            _fill(_ROOT / page, "rate-over-time", over_time)
+            text = f"{measured}\n\n{headlines}\n\n{over_time}"
+            _fill(_ROOT / page, "headlines", text)
     return 0
 
 
