@@ -171,7 +171,7 @@ def give_verdict(
     Args:
       lead: the method that it is about.
       comparisons: of the lead, by opponent.
-      landings: by method, `Landing.as_dict` or None.
+      landings: by method, `RateAccuracy.as_dict` or None.
     """
     first = comparisons[ANCHOR]
     headline = (
