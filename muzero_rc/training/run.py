@@ -1,6 +1,6 @@
 """A training run: a folder, its stages, and where it goes on after an interruption.
 
-    explore    studies of the corpus, half of them around the teacher of the first half
+    collect    studies of the corpus, half of them around the teacher of the first half
     imitate    the networks learn what the teacher would do, and to predict encodes
     self-play  MuZero against its own past, the first opponent being the studies' base
 
@@ -130,7 +130,7 @@ class TrainingRun:
         started = time.monotonic()
         with contextlib.suppress(OutputError):  # compiled anew then: seconds, not an error
             keep_compiled(compiled_folder())
-        with self.costs.stage("explore") as meter:
+        with self.costs.stage("collect") as meter:
             folder = self.folder / "studies"
             studies = Studies(folder, self.config, self._clips, self._log, meter).get()
         gpus = gpus_in_use(self.config.agent.optimizer.devices)
@@ -226,7 +226,7 @@ class TrainingRun:
             observation_version=OBSERVATION_VERSION,
             env_id=ENV_ID,
             training=training,
-            speed_profile=self.config.explore.speed_profile,
+            speed_profile=self.config.collect.speed_profile,
         )
 
 

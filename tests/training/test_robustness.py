@@ -38,7 +38,7 @@ from muzero_rc.training.log import RunLog
 from muzero_rc.training.player import Finished
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.scorer import Scorer
-from muzero_rc.training.stages.collect import ExploreConfig, Study, run_study
+from muzero_rc.training.stages.collect import CollectConfig, Study, run_study
 from muzero_rc.training.stages.imitate import lessons_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update, is_one_sided
 from muzero_rc.training.studies import Studies, fit_teacher
@@ -56,10 +56,10 @@ def clip(sample_clips: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def study(clip: Path) -> Study:
-    explore = ExploreConfig(
+    collect = CollectConfig(
         heights=(96,), min_frames=30, max_frames=40, speeds=(5,), single_layer_share=0.0, pairs=1
     )
-    made = run_study(CorpusClip(clip, "bikes"), ProposalPolicy(), explore, 3)
+    made = run_study(CorpusClip(clip, "bikes"), ProposalPolicy(), collect, 3)
     assert made is not None
     return made
 
@@ -176,7 +176,7 @@ def test_a_run_that_ends_does_not_wait_for_its_studies(
     config = dataclasses.replace(PRESETS["tiny"], agent=AGENT, jobs=2)
     costs = CostLedger(tmp_path / "costs.json")
     with (
-        costs.stage("explore") as meter,
+        costs.stage("collect") as meter,
         RunLog(tmp_path, quiet=True) as log,
         pytest.raises(KeyboardInterrupt),
     ):
