@@ -71,13 +71,13 @@ def test_what_is_not_finite_stops_the_run_with_its_batch_kept(
 
     def broken(self: Replay, *arguments: object) -> object:
         batch = draw(self, *arguments)  # type: ignore[arg-type]
-        return batch._replace(coded=np.full_like(batch.coded, np.inf))
+        return batch._replace(frame_rd=np.full_like(batch.frame_rd, np.inf))
 
     monkeypatch.setattr(Replay, "batch", broken)
     with pytest.raises(MuzeroRcError, match="not finite; its batch is in .*bad_batch.npz"):
         _run(tmp_path, config, task)
     kept = load_batch(tmp_path / "bad_batch.npz")
-    assert np.isinf(kept.coded).all()
+    assert np.isinf(kept.frame_rd).all()
 
 
 @pytest.mark.parametrize("kind", ["greedy_opponent", "ranked"])

@@ -209,7 +209,7 @@ def test_without_the_teachers_weight_demonstrations_teach_all_but_the_policy(
             stage = SelfPlayStage(tmp_path, told, [task], trajectories, log, meter)
             batch = stage._batch(_filled(finished, _scorer(task), learner), learner, None)
         weights[weight] = np.asarray(batch.policy_weight)
-        assert (np.asarray(batch.coded_weight) > 0).any(axis=(1, 2)).all()
+        assert (np.asarray(batch.frame_rd_weight) > 0).any(axis=(1, 2)).all()
     half = len(weights[0.0]) // 2
     assert np.array_equal(weights[0.0][:half] > 0, weights[1.0][:half] > 0)
     assert (weights[0.0][half:] == 0).all() and (weights[1.0][half:, 0] == 1).all()
