@@ -231,9 +231,9 @@ class Observation:
       globals: [GLOBAL_FEATURES] float32, target, budget and encoder settings.
       show_index: display index of the frame to code, a row of `clip`.
       proposal_qindex: libvpx's own qindex for the frame.
-      rate_offset: qindexes to add to it to come back to the budget, see env.landing.
+      rate_offset: qindexes to add to it to come back to the budget, see `env.control.rate`.
       reach: how far from `base_qindex` an agent may go; 0 where it has not learned
-        enough to be trusted, see env.landing.
+        enough to be trusted, see `env.control.rate`.
       first_pass: of the clip; `blocks` come from it.
     """
 

@@ -1,7 +1,7 @@
 """What the unrolled model is trained towards, built from episodes with numpy.
 
 One sample starts at step t of an episode and unrolls K actions. Where an episode has
-nothing to say (no teacher, no judgement, past its end) the target's weight is zero, so
+nothing to say (no teacher, no reward, past its end) the target's weight is zero, so
 that imitation and self-play batches pass through one compiled update.
 """
 
@@ -104,7 +104,7 @@ def value_targets(
         without it the outcome stays in the value, as in MuZero's board games.
 
     Returns:
-      [K + 1]; NaN where the episode was not judged.
+      [K + 1]; NaN where the episode has no reward.
     """
     length = len(episode)
     at = np.arange(step, step + unroll_steps + 1)

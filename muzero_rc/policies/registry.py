@@ -171,7 +171,7 @@ class _Offsets:
 
 
 class OffsetsForTarget:
-    """Offsets by frame type, as encoders do without rate control, landed by bisection.
+    """Offsets by frame type, as encoders do without rate control; bisection meets the target.
 
     Leaf frames at q; key, golden and alternate reference frames finer by the offset,
     overlays coarser by a third of it; q is the lowest that keeps the clip at or under its

@@ -101,7 +101,7 @@ class TrainConfig:
       imitation_updates: of the learner on the teacher's trajectories.
       self_play: self-competition.
       agent: networks, search, losses, optimizer, replay.
-      reward: what self-play is judged by.
+      reward: of self-play.
       jobs: studies made side by side.
       seed: of everything.
     """

@@ -37,7 +37,7 @@ from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger, StageMeter, gpus_in_use
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.stages.collect import Study
-from muzero_rc.training.stages.imitate import lessons_of
+from muzero_rc.training.stages.imitate import demonstrations_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update
 from muzero_rc.training.studies import Studies, fit_teacher
 from muzero_rc.training.tasks import Task, TaskClips
@@ -166,7 +166,7 @@ class TrainingRun:
             blocks = None
             if agent.network.block_columns and study.clip in paths:
                 blocks = clips.get(Task(number, study, paths[study.clip]))[1].blocks
-            for trajectory in lessons_of(study, model, agent.network.action_frame):
+            for trajectory in demonstrations_of(study, model, agent.network.action_frame):
                 trajectories.add(dataclasses.replace(trajectory, blocks=blocks))
         path = self.folder / "learner.npz"
         total = self.config.imitation_updates

@@ -23,7 +23,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.training.config import PRESETS, TrainConfig, configure
 from muzero_rc.training.costs import CostLedger, StageCost
 from muzero_rc.training.stages.collect import Study, run_study
-from muzero_rc.training.stages.imitate import examples_of, lessons_of, observed
+from muzero_rc.training.stages.imitate import demonstrations_of, examples_of, observed
 from muzero_rc.training.studies import fit_teacher
 
 
@@ -88,7 +88,7 @@ def test_one_probe_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: 
 
 
 def test_trajectories_hold_every_encode_at_the_target(study: Study) -> None:
-    trajectories = lessons_of(study, fit_teacher([study]), "proposal")
+    trajectories = demonstrations_of(study, fit_teacher([study]), "proposal")
     # But the one at a higher target, and the probe.
     taught = [e for e in study.encodes if e.name not in ("vbr_high", "probe")]
     assert len(trajectories) == len(taught) == len(study.encodes) - 2

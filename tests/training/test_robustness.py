@@ -39,7 +39,7 @@ from muzero_rc.training.player import Finished
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import CollectConfig, Study, run_study
-from muzero_rc.training.stages.imitate import lessons_of
+from muzero_rc.training.stages.imitate import demonstrations_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update, is_one_sided
 from muzero_rc.training.studies import Studies, fit_teacher
 from muzero_rc.training.tasks import Task
@@ -198,7 +198,7 @@ def test_without_the_teachers_weight_demonstrations_teach_all_but_the_policy(
 ) -> None:
     config = dataclasses.replace(PRESETS["tiny"], agent=AGENT)
     trajectories = Replay(AGENT.network, AGENT.replay, AGENT.loss, 0)
-    for trajectory in lessons_of(study, fit_teacher([study]), AGENT.network.action_frame):
+    for trajectory in demonstrations_of(study, fit_teacher([study]), AGENT.network.action_frame):
         trajectories.add(trajectory)
     learner, weights = Learner(AGENT), {}
     for weight in (1.0, 0.0):

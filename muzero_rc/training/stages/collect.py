@@ -5,7 +5,7 @@ opponent), with VBR at a somewhat higher target (for the slope of the rate-disto
 curve), with a base policy, and then several times with random corrections to what the
 base policy chose. Corrections come in pairs of opposite sign, so that the linear part
 of their effect stands out of the noise. With three passes one probe serves all of a
-study's encodes, and they land on the same rate. Every encode is logged frame by frame.
+study's encodes, so that they end on the same rate. Every encode is logged frame by frame.
 """
 
 from __future__ import annotations
