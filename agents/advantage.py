@@ -51,7 +51,7 @@ NUM_KINDS = 6
 KIND_STEPS = (6.0, 0.0, 6.0, -8.0, -8.0, 0.0)
 """Steps of the kinds in qindexes, tuned on five clips: there -1.3% BD-rate in PSNR avg and
 -1.5% in overall at speed 5, -0.8% and -1.2% at speed 2, against libvpx's proposals; on
-eight others, with the landing's feedback on both sides, -1.0% and -1.7% at speed 5."""
+eight others, with the rate controller on both sides, -1.0% and -1.7% at speed 5."""
 
 _TYPES = len(UpdateType)  # the first columns of Observation.frame
 _DEPTH_COLUMN = _TYPES + 1  # depth in the ARF pyramid over its greatest depth
@@ -75,7 +75,7 @@ class AdvantageExample:
     Attributes:
       source: source of its clip; cross-validation never divides one.
       features: [N, features] of the decided frames.
-      steps: [N] qindex minus the anchor.
+      steps: [N] qindex minus the base qindex.
       base_features: the same of the encode that it is compared with.
       base_steps: likewise.
       shown_frames: T, length of the clip.

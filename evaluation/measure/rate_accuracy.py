@@ -1,4 +1,4 @@
-"""Rate accuracy: how well encodes met the bitrate that was asked for."""
+"""Bitrate accuracy: how well encodes met the bitrate that was asked for."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RateAccuracy:
 
 
 def rate_accuracy(pairs: Iterable[tuple[float, float]]) -> RateAccuracy | None:
-    """Rate accuracy of (target, actual) bitrates; None for none at all.
+    """Accuracy of (target, actual) bitrates; None for none at all.
 
     Raises:
       InputError: a target is not positive or a number is not finite.
@@ -80,5 +80,5 @@ def rate_accuracy(pairs: Iterable[tuple[float, float]]) -> RateAccuracy | None:
 
 
 def within_reach(target_kbps: float, vbr_kbps: float) -> bool:
-    """Whether VBR lands within `REACH_TOLERANCE` of the target."""
+    """Whether VBR meets the target within `REACH_TOLERANCE`."""
     return abs(vbr_kbps - target_kbps) <= REACH_TOLERANCE * target_kbps

@@ -153,9 +153,9 @@ def summarize(
     methods: Sequence[str],
     sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """By method: statistics of each metric's BD-rate, rate accuracy, quality at target, time.
+    """By method: statistics of each metric's BD-rate, bitrate accuracy, quality at target, time.
 
-    `landing` is over all encodes: leaving out targets that VBR misses would judge VBR
+    `landing` is over all encodes: leaving out targets that VBR misses would rate VBR
     only where it does well. `landing_reachable` is over the reachable ones.
 
     Args:

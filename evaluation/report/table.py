@@ -48,7 +48,7 @@ def make_console(file: IO[str]) -> Console:
 
 
 def results_report(results: Results) -> RenderableType:
-    """BD-rates per clip and over clips, rate accuracy and time, and all that is missing."""
+    """BD-rates per clip and over clips, bitrate accuracy and time, and all that is missing."""
     parts: list[RenderableType] = []
     bd, rest = _bd_sheets(results), _other_sheets(results)
     for i, sheet in enumerate(bd):
@@ -212,7 +212,7 @@ def _other_sheets(results: Results) -> list[Sheet]:
 
 def _accuracy_sheet(results: Results) -> Sheet:
     columns = [
-        ("rate accuracy", ""), *_ACCURACY_COLUMNS,
+        ("bitrate accuracy", ""), *_ACCURACY_COLUMNS,
         ("frames", "repeated"), ("time", "s"), ("time", "of VBR"), ("decisions", "of time"),
     ]  # fmt: skip
     rows: list[tuple[str, Sequence[Cell]]] = []
@@ -234,11 +234,11 @@ def _accuracy_sheet(results: Results) -> Sheet:
                 ],
             )
         )
-    return Sheet("rate accuracy", "", columns, rows, repeat=True)
+    return Sheet("bitrate accuracy", "", columns, rows, repeat=True)
 
 
 def _reachable_sheet(results: Results) -> Sheet:
-    """The rate accuracy on the targets that VBR comes near to: there a miss is the method's."""
+    """Bitrate accuracy on the targets that VBR comes near to: there a miss is the method's."""
     columns = [("VBR within 10%", ""), *_ACCURACY_COLUMNS]
     rows = [
         (method, _accuracy_cells(entry["landing_reachable"]))
@@ -260,7 +260,7 @@ def _accuracy_cells(accuracy: dict[str, Any] | None) -> list[Cell]:
 
 
 def _at_target_sheet(results: Results) -> Sheet:
-    """PSNR avg at the target: the rate accuracy table's other half."""
+    """PSNR avg at the target: the other half of the table of bitrate accuracy."""
     entries = {m: e.get("at_target", {}).get(_MAIN_METRIC, {}) for m, e in results.summary.items()}
     tolerances = list(dict.fromkeys(t for entry in entries.values() for t in entry))
     parts = ("failed", "win", "tie", "loss", "gain dB", "score dB")

@@ -62,7 +62,7 @@ def run(args: DemoArgs) -> int:
         raise OutputError(
             f"cannot make the folder {args.out}: {error.strerror}; give another --out"
         ) from None
-    reports = []
+    reports: list[EncodeReport] = []
     for policy in policies:
         out = args.out / f"{clip.stem}-{policy.name}.webm"
         asked = settings

@@ -173,7 +173,7 @@ class _Offsets(QindexPolicy):
 
 
 class OffsetsForTarget(QindexPolicy):
-    """Offsets by frame type, as encoders do without rate control, landed by bisection.
+    """Offsets by frame type, as encoders do without rate control, found by bisection.
 
     Leaf frames at q; key, golden and alternate reference frames finer by the offset,
     overlays coarser by a third of it; q is the lowest that keeps the clip at or under its

@@ -1,4 +1,4 @@
-"""Rate accuracy, clip quality and bootstrap intervals on cases worked out by hand."""
+"""Bitrate accuracy, clip quality and bootstrap intervals on cases worked out by hand."""
 
 import math
 from fractions import Fraction
