@@ -126,7 +126,7 @@ def test_a_frame_that_is_coded_and_replaced_was_work(carphone: Clip) -> None:
             while session.next() is not None:
                 session._native.submit(FrameDecision(200, show_existing=how))
                 session.result()
-        kinds.append([r.work for r in session.results if r.repeated])
+        kinds.append([r.work for r in session.results if r.shows_existing])
     coded, never_coded = kinds
     assert coded and all(work.modes > 0 for work in coded)
     assert never_coded  # what the temporal filter did came before the decision
