@@ -176,8 +176,7 @@ class SchedulerBase(ABC):
     ) -> Iterator[tuple[TaskT, AnswerT | TaskFailure]]:
         """See `Scheduler.map`."""
         for work in self._as_finished(handle, tasks, needs, look_ahead, on_progress, []):
-            assert work.done
-            yield work.task, work.answer  # type: ignore[misc]  # None is an answer, too
+            yield work.task, work.answer
 
     def gather(
         self,

@@ -128,14 +128,14 @@ class Handle(Generic[TaskT, AnswerT]):
       needs: what it occupies while it runs.
       on_progress: told what the task reports, in the caller's thread.
       done: whether there is an answer.
-      answer: of the handler, or why there is none; None until `done`.
+      answer: of the handler, or why there is none; to be read once it is done.
     """
 
     task: TaskT
     needs: Resources
     on_progress: Callable[[TaskT, Any], None] | None = None
     done: bool = False
-    answer: AnswerT | TaskFailure | None = None
+    answer: AnswerT | TaskFailure = None  # type: ignore[assignment]  # there is none yet
 
     @property
     def failed(self) -> bool:
@@ -151,7 +151,7 @@ class Handle(Generic[TaskT, AnswerT]):
         """
         if isinstance(self.answer, TaskFailure):
             raise self.answer.exception()
-        return self.answer  # type: ignore[return-value]  # None is an answer once it is done
+        return self.answer
 
 
 class ActorContext(Protocol):
