@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
 from dataclasses import dataclass
 from typing import Protocol
 
 from muzero_rc.agents.hindsight.plan import FrameKey, Plan, frame_key
 from muzero_rc.types import EpisodeScore, FrameInfo, FrameResult
 
-__all__ = ["Cancelled", "Outcome", "PlanEncoder"]
-
-
-class Cancelled(Exception):
-    """An encode was given up because it was asked to."""
+__all__ = ["Outcome", "PlanEncoder"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +40,10 @@ class Outcome:
 class PlanEncoder(Protocol):
     """Encodes one clip at one target with any plan; equal plans give equal outcomes."""
 
-    def encode(self, plan: Plan, cancelled: threading.Event) -> Outcome:
-        """Encodes; called from several threads at a time.
+    def encode(self, plan: Plan) -> Outcome:
+        """Encodes; a task of a scheduler, several at a time.
 
         Raises:
-          Cancelled: soon after `cancelled` was set.
+          Cancelled: the task was cancelled; `check_cancelled` tells at every frame.
         """
         ...

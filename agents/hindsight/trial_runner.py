@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 
 from muzero_rc.agents.hindsight.encoder import Outcome, PlanEncoder
 from muzero_rc.agents.hindsight.plan import Plan, PlanBase
+from muzero_rc.compute import Compute, TaskFailure, ThreadScheduler
 
 __all__ = ["TrialRunner"]
 
@@ -35,15 +34,17 @@ class TrialRunner:
         jobs: int = 1,
         known: Mapping[str, Outcome] | None = None,
         on_encode: Callable[[Plan, Outcome], None] | None = None,
+        compute: Compute = ThreadScheduler,
     ) -> None:
         """Starts with the whole budget.
 
         Args:
           encoder: encodes plans.
           budget: most plans.
-          jobs: threads.
+          jobs: encodes at a time.
           known: outcomes by `Plan.identity`, from earlier runs.
           on_encode: told of every encode that was really made, in this thread.
+          compute: where they are made.
         """
         self.spent = 0
         self.encodes = 0
@@ -53,6 +54,7 @@ class TrialRunner:
         self._known = dict(known or {})
         self._on_encode = on_encode
         self._ran: dict[str, tuple[Plan, Outcome]] = {}
+        self._compute = compute
 
     @property
     def left(self) -> int:
@@ -98,23 +100,17 @@ class TrialRunner:
     def _encode(self, plans: Mapping[str, Plan]) -> None:
         if not plans:
             return
-        cancelled = threading.Event()
-        with ThreadPoolExecutor(min(self.jobs, len(plans))) as pool:
-            running = {
-                pool.submit(self._encoder.encode, plan, cancelled): name
-                for name, plan in plans.items()
-            }
+        with self._compute(min(self.jobs, len(plans))) as scheduler:
             try:
-                for done in as_completed(running):
-                    self._keep(plans[running.pop(done)], done.result())
+                for plan, answer in scheduler.map(self._encoder.encode, plans.values()):
+                    if isinstance(answer, TaskFailure):
+                        raise answer.exception()
+                    self._keep(plan, answer)
             except BaseException:
                 # The encoders stop within a frame; those that were done by then count.
-                cancelled.set()
-                for future in running:
-                    future.cancel()
-                for future in wait(running).done:
-                    if not future.cancelled() and future.exception() is None:
-                        self._keep(plans[running[future]], future.result())
+                for done in scheduler.cancel():
+                    if not done.failed:
+                        self._keep(done.task, done.result())
                 raise
 
     def _keep(self, plan: Plan, outcome: Outcome) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from muzero_rc.compute import ThreadScheduler, check_cancelled, report
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.control.baselines import BasePolicy, ShiftedPolicy
 from muzero_rc.env.control.gop import better, probe_plan_of
@@ -21,8 +21,34 @@ from muzero_rc.types import EncodeLog, EpisodeScore, FrameResult, GopLimits, Pol
 __all__ = ["probe_score", "run_probes"]
 
 
-class _Stopped(Exception):
-    """Another probe encode has failed, or somebody pressed Ctrl-C."""
+Choice = tuple[Policy, tuple[GopLimits, ...]]
+
+
+@dataclass(frozen=True)
+class _Prober:
+    """Makes one probe encode; reports each frame's result."""
+
+    clip: ClipLike
+    settings: EncoderSettings
+    first_pass: FirstPassLike
+    timeout_s: float
+    backend: Backend
+
+    def __call__(self, choice: Choice) -> EncodeLog:
+        """A probe encode with a policy and limits of groups."""
+        policy, gops = choice
+        done = encode_once(
+            self.clip, self.settings.of_probe, policy, self.first_pass,
+            gops=gops,
+            output=Path(os.devnull),  # a film's probe would be hundreds of megabytes of memory
+            on_frame=_tell, timeout_s=self.timeout_s, backend=self.backend,
+        )  # fmt: skip
+        return done.log
+
+
+def _tell(result: FrameResult) -> None:
+    check_cancelled()
+    report(result)
 
 
 def run_probes(
@@ -45,7 +71,7 @@ def run_probes(
       first_pass: of this clip.
       jobs: probe encodes at a time; the outcome is the same.
       on_frame: called with each frame's result, for a progress display; from the first
-        frame again with every probe encode, and from as many threads as there are jobs.
+        frame again with every probe encode, in this thread.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
 
@@ -56,37 +82,20 @@ def run_probes(
       EncoderError: the encoder failed or did not answer in time.
     """
     backend = backend or LibvpxBackend()
-    stopped = threading.Event()
+    prober = _Prober(clip, settings, first_pass, timeout_s, backend)
 
-    def watch(result: FrameResult) -> None:
-        if stopped.is_set():
-            raise _Stopped
+    def tell(choice: Choice, result: FrameResult) -> None:
         if on_frame is not None:
             on_frame(result)
 
-    def probe_encode(policy: Policy, gops: tuple[GopLimits, ...]) -> EncodeLog:
-        done = encode_once(
-            clip, settings.of_probe, policy, first_pass,
-            gops=gops,
-            output=Path(os.devnull),  # a film's probe would be hundreds of megabytes of memory
-            on_frame=watch, timeout_s=timeout_s, backend=backend,
-        )  # fmt: skip
-        return done.log
-
-    def probe_encodes(choices: Sequence[tuple[GopLimits, ...]]) -> Iterator[EncodeLog]:
-        if jobs == 1 or len(choices) < 2:
-            yield from (probe_encode(policy, gops) for gops in choices)
-            return
-        with ThreadPoolExecutor(min(jobs, len(choices))) as pool:
-            try:
-                yield from pool.map(lambda gops: probe_encode(policy, gops), choices)
-            except BaseException:
-                stopped.set()  # Ctrl-C arrives here, not in the threads
-                raise
+    def probe_encodes(policy: Policy, choices: Sequence[tuple[GopLimits, ...]]) -> list[EncodeLog]:
+        with ThreadScheduler(jobs) as scheduler:
+            tasks = [(policy, gops) for gops in choices]
+            return scheduler.gather(prober, tasks, on_progress=tell)
 
     probe_plan = probe_plan_of(settings)
     gops = tuple(GopLimits(frames=length) for length in probe_plan.lengths[:1])
-    best = probe_encode(BasePolicy(), gops)
+    (best,) = probe_encodes(BasePolicy(), [gops])
     probe = ProbeRecord.of(best)
     step = next_probe_step(
         probe,
@@ -95,13 +104,14 @@ def run_probes(
         clip.width * clip.height,
     )
     if step is not None:
-        best = probe_encode(ShiftedPolicy(step), gops)
+        (best,) = probe_encodes(ShiftedPolicy(step), [gops])
     # All others as far from libvpx's proposals: then they cost about the same.
     policy = ShiftedPolicy(probe.shift if step is None else step)
-    for other in probe_encodes([(GopLimits(frames=length),) for length in probe_plan.lengths[1:]]):
+    lengths = [(GopLimits(frames=length),) for length in probe_plan.lengths[1:]]
+    for other in probe_encodes(policy, lengths):
         best = better(best, other)
     fewer = [tuple(gop._replace(layers=n) for gop in best.gops) for n in probe_plan.layers]
-    for other in probe_encodes(fewer):
+    for other in probe_encodes(policy, fewer):
         best = better(best, other)
     return best
 

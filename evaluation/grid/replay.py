@@ -7,7 +7,7 @@ libvpx decides itself (`vbr`, `cq`) it decides again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.compute.local import TaskFailure, WorkerPool
+from muzero_rc.compute import Compute, ProcessScheduler, TaskFailure
 from muzero_rc.decision_columns import log_settings_of_columns
 from muzero_rc.env.codec.backend import Backend, ClipLike, LibvpxBackend
 from muzero_rc.env.control.baselines import VbrPolicy
@@ -185,31 +185,26 @@ def plan_replays(
 
 def run_replays(
     tasks: Sequence[Replay], replayer: Replayer, *, jobs: int = 1,
-    on_done: Callable[[Replayed], None] | None = None,
+    on_done: Callable[[Replayed], None] | None = None, compute: Compute = ProcessScheduler,
 ) -> list[Replayed]:  # fmt: skip
     """Does all tasks; one that fails is a problem of its own, the rest goes on.
 
     Args:
       tasks: from `plan_replays`.
       replayer: used by every worker, each with a copy of its own.
-      jobs: worker processes.
+      jobs: encodes at a time.
       on_done: called after each, in this process.
+      compute: where the encodes run; its workers must reach the clips.
     """
     place = {id(task): number for number, task in enumerate(tasks)}
     done: dict[int, Replayed] = {}
-    waiting: Iterator[Replay] = iter(tasks)
-    left = len(tasks)
-    with WorkerPool[Replay, Replayed](replayer, jobs) as pool:
-        while left:
-            while pool.free and (task := next(waiting, None)) is not None:
-                pool.submit(task)
-            for task, answer in pool.wait():
-                left -= 1
-                if isinstance(answer, TaskFailure):
-                    answer = Replayed(task.record, "", answer.message)
-                done[place[id(task)]] = answer
-                if on_done is not None:
-                    on_done(answer)
+    with compute(jobs) as scheduler:
+        for task, answer in scheduler.map(replayer, tasks):
+            if isinstance(answer, TaskFailure):
+                answer = Replayed(task.record, "", answer.message)
+            done[place[id(task)]] = answer
+            if on_done is not None:
+                on_done(answer)
     return [done[number] for number in range(len(tasks))]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from muzero_rc.compute.local import TaskFailure, WorkerPool
+from muzero_rc.compute import Compute, ProcessScheduler, TaskFailure
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.grid.encoder import ClipEncoder, ClipSource, Method, encode_key, jittered
@@ -103,6 +103,7 @@ def run_evaluation(
     jobs: int = 1,
     on_progress: Callable[[Progress], None] | None = None,
     shared: Path | None = None,
+    compute: Compute = ProcessScheduler,
 ) -> Results:
     """Encodes what is not on disk yet, compares, writes `results.json` and `.csv`.
 
@@ -113,9 +114,10 @@ def run_evaluation(
       plan: what to evaluate.
       encoder: used by every worker, each with a copy of its own.
       out: folder of the results; finished encodes in its `encodes/`.
-      jobs: worker processes.
+      jobs: encodes at a time.
       on_progress: called after each step, in this process.
       shared: folder of encodes that evaluations share, see `EncodeStore`.
+      compute: where the encodes run; its workers must reach the clips and `out`.
 
     Raises:
       InputError: none of the clips can be used.
@@ -123,7 +125,7 @@ def run_evaluation(
     """
     made = _make_folder(out)
     try:
-        return _Run(plan, encoder, out, on_progress, shared).finish(jobs)
+        return _Run(plan, encoder, out, on_progress, shared).finish(compute, jobs)
     except BaseException:
         # Leave no empty folder behind where nothing was finished.
         for folder in (out / "encodes", *made):
@@ -161,18 +163,18 @@ class _Run:
         self._failures: list[Failure] = []
         self._traces: list[str] = []
 
-    def finish(self, jobs: int) -> Results:
+    def finish(self, compute: Compute, jobs: int) -> Results:
         for index, source in enumerate(self._plan.sources):
             opening = Opening(
                 source, self._plan.anchor, self._plan.settings, self._plan.targets_kbps
             )
             heapq.heappush(self._queue, ((index, -1, 0), opening))
-        with WorkerPool[Opening | Encoding, Opened | EncodeRecord](self._handler, jobs) as pool:
-            while self._queue or pool.running:
-                while self._queue and pool.free:
-                    pool.submit(heapq.heappop(self._queue)[1])
-                for task, answer in pool.wait():
-                    self._take(task, answer)
+        with compute(jobs) as scheduler:
+            while self._queue or scheduler.running:
+                while self._queue and scheduler.room_for():
+                    scheduler.submit(self._handler, heapq.heappop(self._queue)[1])
+                for done in scheduler.wait():
+                    self._take(done.task, done.answer)
         if not self._opened:
             raise InputError(self._failures[0].error)
         if self._traces:

@@ -1,190 +1,224 @@
-"""Worker processes that survive what they run.
+"""Processes of this machine that survive what they run.
 
 An encoder is native code: a task may end its whole process. The standard executor then
-gives up all tasks without telling whose fault it was; this pool knows which task each
+gives up all tasks without telling whose fault it was. This scheduler knows which task each
 worker has, fails that one alone and starts another worker.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-import traceback
-from collections.abc import Callable
+import os
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from types import TracebackType
-from typing import Any, Generic, TypeVar
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
 
-from muzero_rc.errors import InputError, MuzeroRcError
+from muzero_rc.compute.actor_group import ActorGroupBase
+from muzero_rc.compute.base import SchedulerBase, failure_of, machine, same_handler
+from muzero_rc.compute.scheduler import (
+    ONE_CORE,
+    ActorGroup,
+    Crash,
+    Factory,
+    Handle,
+    Resources,
+    TaskFailure,
+)
+from muzero_rc.compute.worker import Child, Version, act, serve
 
-__all__ = ["TaskFailure", "WorkerPool"]
-
-TaskT = TypeVar("TaskT")
-AnswerT = TypeVar("AnswerT")
-
-_GRACE_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFailure:
-    """Why a task has no answer.
-
-    Attributes:
-      kind: name of the exception's class; `WorkerDied` if the process ended.
-      message: one line.
-      trace: traceback text, empty for errors of this package's own family.
-    """
-
-    kind: str
-    message: str
-    trace: str
+__all__ = ["ProcessScheduler"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Worker:
-    process: BaseProcess
-    connection: Connection
-    task: Any = None
-    busy: bool = False
+    """A worker process, the handler that it has, and what it does."""
+
+    child: Child
+    handle: Callable[[Any], Any] | None = None
+    work: Handle[Any, Any] | None = None
 
 
-class WorkerPool(Generic[TaskT, AnswerT]):
-    """Runs `handle(task)` in up to `jobs` processes; a context manager.
+class ProcessScheduler(SchedulerBase):
+    """Runs tasks in processes, each of which does one after the other.
 
-    Leaving the context ends all workers at once, tasks or not. Workers ignore Ctrl-C:
-    the parent gets it and leaves.
+    Workers start when they are first needed. Closing ends all of them at once, tasks or
+    not. Workers ignore Ctrl-C: the parent gets it and closes.
     """
 
-    def __init__(self, handle: Callable[[TaskT], AnswerT], jobs: int) -> None:
-        """Prepares the pool; workers start with the first tasks.
+    def __init__(
+        self,
+        jobs: int,
+        *,
+        memory_bytes: int | None = None,
+        gpus: int = 0,
+        folder: Path | None = None,
+    ) -> None:
+        """Takes what tasks may occupy.
 
         Args:
-          handle: picklable; each worker has a copy of its own, which lives as long as
-            the worker and may keep things between tasks.
-          jobs: most tasks at a time.
+          jobs: cores, that is most tasks of one core at a time.
+          memory_bytes: main memory; the machine's if not given.
+          gpus: whole GPUs.
+          folder: for published values while actors run. A later run writes over what a
+            kill left there. A temporary one if not given.
         """
-        if jobs < 1:
-            raise InputError(f"jobs must be at least 1, not {jobs}")
-        self._handle = handle
-        self._jobs = jobs
+        super().__init__(machine(jobs, memory_bytes, gpus))
+        self._folder = folder
         self._workers: list[_Worker] = []
-        # A forked child would inherit native threads' locks in an unknown state.
-        self._context = multiprocessing.get_context("spawn")
 
-    def __enter__(self) -> WorkerPool[TaskT, AnswerT]:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def free(self) -> int:
-        """How many more tasks can be submitted now."""
-        return self._jobs - self.running
-
-    @property
-    def running(self) -> int:
-        """Tasks submitted and not yet returned by `wait`."""
-        return sum(w.busy for w in self._workers)
-
-    def submit(self, task: TaskT) -> None:
-        """Starts a task; only while `free` is not 0."""
-        idle = next((w for w in self._workers if not w.busy), None)
-        if idle is None:
-            if len(self._workers) >= self._jobs:
-                raise RuntimeError("submit() while no worker is free")
-            idle = self._start()
-        idle.task, idle.busy = task, True
+    def _launch(self, handle: Callable[[Any], Any], work: Handle[Any, Any]) -> None:
+        idle = [w for w in self._workers if w.work is None]
+        worker = next((w for w in idle if same_handler(w.handle, handle)), None)
+        known = worker is not None
+        order = pickle.dumps((None if known else handle, work.task))
+        if worker is None and idle and len(self._workers) >= self.resources.cores:
+            worker = idle[0]
+        if worker is None:
+            worker = _Worker(Child())
+            self._workers.append(worker)
+            worker.child.start(serve, ())
+        worker.handle, worker.work = handle, work
         try:
-            idle.connection.send(task)
+            worker.child.connection.send_bytes(order)
         except OSError:
-            # It died while idle; wait() sees that on the connection.
+            # It died while idle; _poll sees that on the connection.
             pass
 
-    def wait(self) -> list[tuple[TaskT, AnswerT | TaskFailure]]:
-        """Waits for at least one running task; none if nothing runs."""
-        busy = {w.connection: w for w in self._workers if w.busy}
-        finished: list[tuple[TaskT, AnswerT | TaskFailure]] = []
-        if not busy:
-            return finished
-        for connection in wait(list(busy)):
-            worker = busy[connection]  # type: ignore[index]
-            try:
-                answer = worker.connection.recv()
-            except (EOFError, OSError):
-                answer = self._bury(worker)
-            finished.append((worker.task, answer))
-            worker.task, worker.busy = None, False
-        return finished
+    def _poll(self, timeout_s: float | None) -> None:
+        busy = {w.child.connection: w for w in self._workers if w.work is not None}
+        for connection in wait(list(busy), timeout_s):
+            self._read(busy[connection])  # type: ignore[index]
 
-    def close(self) -> None:
-        """Ends all workers within seconds, also in the middle of a task."""
+    def _read(self, worker: _Worker) -> None:
+        work = worker.work
+        assert work is not None
+        try:
+            message = worker.child.connection.recv_bytes()
+        except (EOFError, OSError):
+            self._workers.remove(worker)
+            how = worker.child.bury()
+            kind, value = "answer", TaskFailure("WorkerDied", f"the worker {how}", "")
+        else:
+            kind, value = _unpacked(message)
+        if kind == "progress":
+            self._progress(work, value)
+            return
+        worker.work = None
+        self._finish(work, value)
+
+    def _end_tasks(self) -> None:
+        busy = [w for w in self._workers if w.work is not None]
+        for worker in busy:
+            worker.child.terminate()
+        for worker in busy:
+            # An answer that was sent before the end counts.
+            assert worker.work is not None
+            for kind, value in map(_unpacked, worker.child.last_words()):
+                if kind == "answer":
+                    self._finish(worker.work, value)
+            worker.child.end()
+        self._workers = [w for w in self._workers if w not in busy]
+
+    def _release(self) -> None:
         for worker in self._workers:
-            worker.connection.close()
-            if worker.busy:
-                worker.process.terminate()
+            worker.child.close_connection()
         for worker in self._workers:
-            worker.process.join(_GRACE_S)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            worker.child.end()
         self._workers.clear()
 
-    def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(theirs, self._handle), name="muzero-rc worker", daemon=True
+    def start_actors(
+        self,
+        factory: Factory,
+        count: int,
+        *,
+        initial: Any,
+        needs: Resources = ONE_CORE,
+        environment: Mapping[str, str] | None = None,
+        most_crashes: int = 5,
+        on_restart: Callable[[Crash], None] = lambda crash: None,
+    ) -> ActorGroup:
+        """See `Scheduler.start_actors`."""
+        group = _ProcessGroup(
+            factory, environment, self._folder, count, needs, most_crashes, on_restart
         )
-        # Ctrl-C is the parent's matter; a worker would answer with a traceback, most of all
-        # while it still imports. The tracker resets the mask when it is started on the way.
-        resource_tracker.ensure_running()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        # With the only other copy in the worker, its end shows as end of file.
-        theirs.close()
-        worker = _Worker(process, ours)
-        self._workers.append(worker)
-        return worker
-
-    def _bury(self, worker: _Worker) -> TaskFailure:
-        self._workers.remove(worker)
-        worker.connection.close()
-        worker.process.join(_GRACE_S)
-        code = worker.process.exitcode
-        how = f"exit code {code}"
-        if code is not None and code < 0:
-            how = f"signal {signal.Signals(-code).name}"
-        return TaskFailure("WorkerDied", f"the worker process ended with {how}", "")
+        group.publish(initial)
+        self._add_group(group, needs * count)
+        return group
 
 
-def _serve(connection: Connection, handle: Callable[[Any], Any]) -> None:
-    while True:
-        try:
-            task = connection.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            answer = handle(task)
-        except MuzeroRcError as error:
-            answer = TaskFailure(type(error).__name__, _one_line(error), "")
-        except Exception as error:
-            answer = TaskFailure(type(error).__name__, _one_line(error), traceback.format_exc())
-        try:
-            connection.send(answer)
-        except OSError:
-            return
+def _unpacked(message: bytes) -> tuple[str, Any]:
+    try:
+        kind, value = pickle.loads(message)
+    except Exception as error:
+        return "answer", failure_of(error)
+    return kind, value
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+class _ProcessGroup(ActorGroupBase[Child]):
+    """Actors as processes.
+
+    Published values travel through a file that is replaced whole, their version through
+    shared memory.
+    """
+
+    def __init__(
+        self,
+        factory: Factory,
+        environment: Mapping[str, str] | None,
+        folder: Path | None,
+        count: int,
+        needs: Resources,
+        most_crashes: int,
+        on_restart: Callable[[Crash], None],
+    ) -> None:
+        super().__init__(count, needs, most_crashes, on_restart)
+        self._factory = factory
+        self._environment = dict(environment or {})
+        self._temporary = None if folder else Path(tempfile.mkdtemp(prefix="muzero-rc-actors-"))
+        self._path = (folder or self._temporary or Path()) / "published.pickle"
+        self._version = Version()
+
+    def publish(self, value: Any) -> None:
+        """See `ActorGroup.publish`."""
+        version = self._version.get() + 1
+        new = self._path.with_suffix(".new")
+        new.write_bytes(pickle.dumps((version, value)))
+        os.replace(new, self._path)
+        self._version.set(version)
+
+    def _start(self, number: int) -> None:
+        child = Child()
+        self._members.append(child)
+        order = (self._factory, number, self._path, self._version.shared)
+        child.start(act, order, self._environment)
+
+    def _news(self, wait_s: float) -> Sequence[tuple[Child, Any]]:
+        members = {member.connection: member for member in self._members}
+        found: list[tuple[Child, Any]] = []
+        for connection in wait(list(members), wait_s):
+            member = members[connection]  # type: ignore[index]
+            try:
+                kind, value = member.connection.recv()
+            except (EOFError, OSError):
+                kind, value = "end", "its process ended"
+            if kind == "end":
+                member.bury()
+                value = Crash(value, member.status)
+            found.append((member, value))
+        return found
+
+    def _end(self, members: Sequence[Child]) -> None:
+        for member in members:
+            member.terminate()
+        for member in members:
+            member.end()
+
+    def _release(self) -> None:
+        self._path.unlink(missing_ok=True)
+        self._path.with_suffix(".new").unlink(missing_ok=True)
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)

@@ -1,39 +1,41 @@
 """Actors: who plays self-play's episodes, in this process or in others.
 
 `Inline` plays when it is asked, which makes a run repeat itself to the bit. `Actors` are
-processes that play on while the learner learns; each searches for all its encodes in one
-batch. A process that ends, by an exception or by the death of native code, is started
+workers that play on while the learner learns; each searches for all its encodes in one
+batch. A worker that ends, by an exception or by the death of native code, is started
 again and counted.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
+import functools
 import os
-import signal
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 
 from muzero_rc.agents.config import AgentConfig
 from muzero_rc.agents.muzero.networks import Params
 from muzero_rc.agents.policy import AgentPolicy
-from muzero_rc.checkpoint import read_arrays, write_arrays
-from muzero_rc.errors import CheckpointError, MuzeroRcError
+from muzero_rc.compute import (
+    ActorContext,
+    ActorGroup,
+    Compute,
+    Crash,
+    CrashLimitError,
+    ProcessScheduler,
+)
+from muzero_rc.errors import MuzeroRcError
 from muzero_rc.training.player import Finished, SelfPlay
 from muzero_rc.training.tasks import Task
 
 __all__ = ["Actors", "Inline", "Players", "make_player"]
 
 _CRASHES_IN_A_ROW = 5
-_GRACE_S = 2.0
+_SEED_STEP = 7919
 # One thread for each actor's arithmetic: its encoders need the other cores.
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 # A GPU is the learner's, which takes most of its memory at once.
@@ -100,33 +102,39 @@ class Inline:
         return [next(self._episodes)] if wait_s > 0 else []
 
 
-@dataclass
-class _Actor:
-    process: BaseProcess
-    connection: Connection
-    number: int
+@dataclass(frozen=True)
+class _Play:
+    """What an actor does; picklable.
 
+    Published values are pairs of parameters and version.
+    """
 
-@dataclass
-class _Order:
-    """What an actor's process needs, all of it picklable."""
-
-    tasks: list[Task]
+    tasks: tuple[Task, ...]
     config: AgentConfig
-    params: Path
     sessions: int
     seed: int
-    version: Any = field(repr=False)
+
+    def __call__(self, context: ActorContext) -> Iterator[Finished]:
+        """Plays on; looks for newer parameters before each episode."""
+        first: tuple[Params, int] | None = context.newest()
+        assert first is not None
+        seed = self.seed + _SEED_STEP * context.number
+        policy = make_player(self.config, first[0], self.sessions, seed)
+
+        def renew() -> tuple[Params, int] | None:
+            # The player's first episode takes the first parameters with their version.
+            nonlocal first
+            newest = context.newest() or first
+            first = None
+            return newest
+
+        return SelfPlay(self.tasks, policy, self.sessions, seed, renew).episodes(lambda: False)
 
 
 class Actors:
-    """Processes that play and send what they have played.
+    """Workers that play and send what they have played.
 
-    Parameters travel through a file that is replaced whole, their version through shared
-    memory; an actor looks before each episode.
-
-    Attributes:
-      crashes: actors that had to be started again.
+    An actor looks for newer parameters before each episode.
     """
 
     def __init__(
@@ -139,6 +147,7 @@ class Actors:
         actors: int,
         folder: Path,
         say: Callable[[str], None] = lambda line: None,
+        compute: Compute | None = None,
     ) -> None:
         """Starts nothing yet.
 
@@ -148,60 +157,52 @@ class Actors:
           params: to begin with.
           sessions: encodes side by side in each actor.
           seed: of search and draws; each actor, and each that follows a crash, has its own.
-          actors: processes.
-          folder: of the run; the file of parameters lies there while actors play, and is
-            written over after a kill, so that kills leave no litter.
+          actors: workers.
+          folder: of the run; processes of this machine keep the parameters in a file there
+            while they play, which is written over after a kill, so that kills leave no
+            litter.
           say: told why an actor was started again, in one line.
+          compute: where actors run; processes of this machine if not given. Its workers
+            must reach the clips.
         """
-        self.crashes = 0
-        self._in_a_row = 0
-        self._say = say
-        # A forked child would inherit native threads' locks in an unknown state.
-        self._context = multiprocessing.get_context("spawn")
-        # Without a lock: an actor killed while it held one would stop `publish` for ever.
-        version = self._context.Value("q", 0, lock=False)
-        self._order = _Order(list(tasks), config, folder / "actors.npz", sessions, seed, version)
+        self._play = _Play(tuple(tasks), config, sessions, seed)
         self._count = actors
-        self._started = 0
-        self._actors: list[_Actor] = []
-        self.publish(params, 0)
+        self._say = say
+        self._scheduler = (compute or functools.partial(ProcessScheduler, folder=folder))(actors)
+        self._newest = (jax.device_get(params), 0)
+        self._group: ActorGroup | None = None
+
+    @property
+    def crashes(self) -> int:
+        """Actors that had to be started again."""
+        return 0 if self._group is None else self._group.crashes
 
     def __enter__(self) -> Actors:
-        try:
-            for _ in range(self._count):
-                self._start()
-        except BaseException:
-            self.__exit__()
-            raise
+        self._group = self._scheduler.start_actors(
+            self._play,
+            self._count,
+            initial=self._newest,
+            # The user's flags, if there are any.
+            environment={
+                "XLA_FLAGS": os.environ.get("XLA_FLAGS", _ONE_THREAD),
+                "JAX_PLATFORMS": _PLATFORM,
+            },
+            most_crashes=_CRASHES_IN_A_ROW,
+            on_restart=self._tell,
+        )
         return self
 
     def __exit__(self, *error: object) -> None:
-        for actor in self._actors:
-            actor.process.terminate()
-        for actor in self._actors:
-            actor.process.join(_GRACE_S)
-            if actor.process.is_alive():
-                actor.process.kill()
-                actor.process.join()
-            actor.connection.close()
-        self._actors.clear()
-        self._order.params.unlink(missing_ok=True)
+        self._scheduler.close()
 
-    def _start(self) -> None:
-        ours, theirs = self._context.Pipe(duplex=False)
-        order = _Order(**{**vars(self._order), "seed": self._order.seed + 7919 * self._started})
-        process = self._context.Process(target=_act, args=(theirs, order), daemon=True)
-        flags = os.environ.get("XLA_FLAGS", _ONE_THREAD)  # the user's, if there are any
-        with _environment(XLA_FLAGS=flags, JAX_PLATFORMS=_PLATFORM):
-            process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
-        self._actors.append(_Actor(process, ours, self._started))
-        self._started += 1
+    def _tell(self, crash: Crash) -> None:
+        self._say(f"an actor was started again: {crash.why} (exit status {crash.status})")
 
     def publish(self, params: Params, version: int) -> None:
         """Taken up by each actor's next episode."""
-        write_arrays(self._order.params, {"params": jax.device_get(params)}, {"version": version})
-        self._order.version.value = version
+        self._newest = (jax.device_get(params), version)
+        if self._group is not None:
+            self._group.publish(self._newest)
 
     def poll(self, wait_s: float) -> list[Finished]:
         """Episodes that have arrived.
@@ -209,84 +210,11 @@ class Actors:
         Raises:
           MuzeroRcError: actors crash again and again without an episode in between.
         """
-        found: list[Finished] = []
-        ready = wait([actor.connection for actor in self._actors], wait_s)
-        for actor in list(self._actors):
-            if actor.connection not in ready:
-                continue
-            why = "its process ended"
-            try:
-                message = actor.connection.recv()
-            except (EOFError, OSError):
-                message = why
-            if isinstance(message, Finished):
-                self._in_a_row = 0
-                found.append(message)
-                continue
-            self._restart(actor, str(message))
-        return found
-
-    def _restart(self, actor: _Actor, why: str) -> None:
-        self._actors.remove(actor)
-        actor.process.join(_GRACE_S)
-        if actor.process.is_alive():
-            actor.process.kill()
-            actor.process.join()
-        actor.connection.close()
-        self.crashes += 1
-        self._in_a_row += 1
-        code = actor.process.exitcode
-        if self._in_a_row >= _CRASHES_IN_A_ROW:
+        assert self._group is not None
+        try:
+            return self._group.receive(wait_s)
+        except CrashLimitError as error:
             raise MuzeroRcError(
-                f"actors crashed {self._in_a_row} times without an episode in between "
-                f"(exit status {code}): {why}"
-            )
-        self._say(f"an actor was started again: {why} (exit status {code})")
-        self._start()
-
-
-def _act(connection: Connection, order: _Order) -> None:
-    """The life of an actor's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, and ends us
-    version = -1
-
-    def renew() -> tuple[Params, int] | None:
-        nonlocal version
-        if order.version.value == version:
-            return None
-        tree, meta = read_arrays(order.params)
-        version = int(meta["version"])
-        return tree["params"], version
-
-    try:
-        first = renew()
-        assert first is not None
-        version = -1  # the player's first episode takes them with their version
-        policy = make_player(order.config, first[0], order.sessions, order.seed)
-        play = SelfPlay(order.tasks, policy, order.sessions, order.seed, renew)
-        for finished in play.episodes(lambda: False):
-            connection.send(finished)
-    except BrokenPipeError:
-        os._exit(0)  # nobody listens any more: the run was killed
-    except CheckpointError:
-        os._exit(0)  # the file of parameters went with the run
-    except BaseException:
-        text = traceback.format_exc().strip().splitlines()[-1]
-        with contextlib.suppress(OSError):
-            connection.send(text)
-        os._exit(1)
-
-
-@contextlib.contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Sets variables for what is started inside."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+                f"actors crashed {error.count} times without an episode in between "
+                f"(exit status {error.crash.status}): {error.crash.why}"
+            ) from error

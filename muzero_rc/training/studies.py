@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
+from muzero_rc.compute import Compute, ThreadScheduler, check_cancelled, report
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.errors import InputError
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import StageMeter
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.perturbation import MODEL_COLUMNS
-from muzero_rc.training.stages.collect import Study, run_study
+from muzero_rc.training.stages.collect import CollectConfig, Study, run_study
 from muzero_rc.training.stages.imitate import examples_of
 from muzero_rc.types import Policy
 
@@ -37,8 +37,22 @@ def fit_teacher(studies: Sequence[Study]) -> AdvantageModel:
     return model
 
 
-class _StoppedError(Exception):
-    """The run is ending: what is left of a study is not made."""
+@dataclass(frozen=True)
+class _Maker:
+    """Makes studies around a policy; reports the coded frames of each encode."""
+
+    base: Policy
+    config: CollectConfig
+
+    def __call__(self, task: tuple[int, CorpusClip]) -> Study | None:
+        """A study of a seed and a clip."""
+        seed, clip = task
+        return run_study(clip, self.base, self.config, seed, self._on_encode)
+
+    @staticmethod
+    def _on_encode(frames: int) -> None:
+        report(frames)
+        check_cancelled()
 
 
 class Studies:
@@ -55,13 +69,18 @@ class Studies:
         clips: Sequence[CorpusClip],
         log: RunLog,
         meter: StageMeter,
+        compute: Compute = ThreadScheduler,
     ) -> None:
-        """Takes where they lie, what they are made of, and what counts their encodes."""
+        """Takes where they lie, what they are made of, and what counts their encodes.
+
+        They are made on `compute`, whose workers must reach the clips.
+        """
         self._folder = folder
         self._config = config
         self._clips = list(clips)
         self._log = log
         self._meter = meter
+        self._compute = compute
 
     def get(self) -> list[Study]:
         """All studies of the run.
@@ -94,44 +113,31 @@ class Studies:
         made = len(self._files())
         failures = 0
         draws = self._draws()
-        stopped = threading.Event()
+        maker = _Maker(base, self._config.collect)
 
-        def on_encode(frames: int) -> None:
+        def count(task: tuple[int, CorpusClip], frames: int) -> None:
             self._meter.encoded(frames)
-            if stopped.is_set():  # Ctrl-C waits for an encode, not for all of a study's
-                raise _StoppedError
 
-        with ThreadPoolExecutor(self._config.jobs) as pool:
-            running: dict[Future[Study | None], int] = {}
-            try:
-                while made < goal:
-                    while len(running) < min(self._config.jobs, goal - made):
-                        seed, clip = next(draws)
-                        done = pool.submit(
-                            run_study, clip, base, self._config.collect, seed, on_encode
-                        )
-                        running[done] = seed
-                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for done in finished:
-                        seed = running.pop(done)
-                        try:
-                            study = done.result()
-                        except InputError as error:  # one bad clip must not end a night's run
-                            self._log.say(f"skipped: {error}")
-                            study = None
-                        if study is None:
-                            failures += 1
-                            if failures > 20 + 5 * goal:
-                                raise InputError("too few clips of the corpus can be studied")
-                            continue
-                        self._meter.save()
-                        study.save(self._folder / f"{seed:010d}.npz")
-                        made += 1
-                        self._log.step(made, f"{study.clip} {study.settings.target_kbps} kbit/s")
-            except BaseException:
-                stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        with self._compute(self._config.jobs) as scheduler:
+            while made < goal:
+                while scheduler.running < min(self._config.jobs, goal - made):
+                    scheduler.submit(maker, next(draws), on_progress=count)
+                for done in scheduler.wait():
+                    seed, _ = done.task
+                    try:
+                        study = done.result()
+                    except InputError as error:  # one bad clip must not end a night's run
+                        self._log.say(f"skipped: {error}")
+                        study = None
+                    if study is None:
+                        failures += 1
+                        if failures > 20 + 5 * goal:
+                            raise InputError("too few clips of the corpus can be studied")
+                        continue
+                    self._meter.save()
+                    study.save(self._folder / f"{seed:010d}.npz")
+                    made += 1
+                    self._log.step(made, f"{study.clip} {study.settings.target_kbps} kbit/s")
 
     def _draws(self) -> Iterator[tuple[int, CorpusClip]]:
         """Seeds with no study yet, and the clip of each: a source, then one of its clips."""

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from fake_rd import FakeEncoder, square
 
-from muzero_rc.compute.local import TaskFailure, WorkerPool
+from muzero_rc.compute import ProcessScheduler, TaskFailure
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.grid.encoder import ClipSource, Method, encode_key, find_sources, jittered
@@ -323,23 +323,23 @@ def living(group: int) -> list[psutil.Process]:
 def test_pool_knows_whose_fault_it_was() -> None:
     answers = {}
     todo = [2, 13, -1, 3, 13, 4]
-    with WorkerPool(square, 2) as pool:
+    with ProcessScheduler(2) as pool:
         assert pool.wait() == []
         while todo or pool.running:
-            while todo and pool.free:
-                pool.submit(todo.pop(0))
-            for task, answer in pool.wait():
-                answers.setdefault(task, []).append(answer)
+            while todo and pool.room_for():
+                pool.submit(square, todo.pop(0))
+            for done in pool.wait():
+                answers.setdefault(done.task, []).append(done.answer)
         with pytest.raises(RuntimeError, match="no worker is free"):
             for _ in range(3):
-                pool.submit(2)
+                pool.submit(square, 2)
     died = TaskFailure("WorkerDied", "the worker process ended with exit code 3", "")
     assert answers == {
         2: [4], 3: [9], 4: [16], 13: [died, died],
         -1: [TaskFailure("InputError", "-1 is negative", "")],
     }  # fmt: skip
     with pytest.raises(InputError, match="jobs must be at least 1"):
-        WorkerPool(square, 0)
+        ProcessScheduler(0)
 
 
 def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(tmp_path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from muzero_rc.agents.hindsight import Cancelled, Plan, PlanBase, SearchProgress, TrialRunner
+from muzero_rc.agents.hindsight import Plan, PlanBase, SearchProgress, TrialRunner
 from muzero_rc.cli.evaluate import methods_of
+from muzero_rc.compute.cancel import Cancelled, CancelToken, task_scope
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import cache_folder, first_pass
 from muzero_rc.env.control.baselines import (
@@ -181,25 +181,24 @@ def test_a_cache_that_takes_nothing_does_not_end_a_search(
 
 
 def test_a_plan_repeats_an_encode_of_libvpx(moving_clip: Clip) -> None:
-    encoder = player(moving_clip)
-    free = threading.Event()
-    first = encoder.encode(Plan(PlanBase.FEEDBACK, stretch=1.1), free)
-    again = encoder.encode(Plan.frozen(first.frames), free)
+    play = player(moving_clip)
+    first = play.encode(Plan(PlanBase.FEEDBACK, stretch=1.1))
+    again = play.encode(Plan.frozen(first.frames))
     assert again.score == first.score
     policy = ConstantPolicy(120)
     constant = PlanPlayer(moving_clip, FAST, first_pass(moving_clip, FAST), policy=policy)
-    outcome = constant.encode(Plan(PlanBase.POLICY, shift=1.0), free)
+    outcome = constant.encode(Plan(PlanBase.POLICY, shift=1.0))
     assert {r.qindex for info, r in outcome.frames if info is not None} == {121}
     with pytest.raises(InputError, match="starts from a policy"):
-        encoder.encode(Plan(PlanBase.POLICY), free)
+        play.encode(Plan(PlanBase.POLICY))
 
 
 def test_cancelling_stops_an_encode_within_a_frame(moving_clip: Clip) -> None:
-    cancelled = threading.Event()
-    cancelled.set()
+    token = CancelToken()
+    token.cancel()
     start = time.perf_counter()
-    with pytest.raises(Cancelled):
-        player(moving_clip).encode(Plan(PlanBase.PROPOSAL), cancelled)
+    with task_scope(token), pytest.raises(Cancelled):
+        player(moving_clip).encode(Plan(PlanBase.PROPOSAL))
     assert time.perf_counter() - start < 5
 
 

@@ -22,6 +22,7 @@ from muzero_rc.agents.hindsight import (
     start_plans,
 )
 from muzero_rc.agents.hindsight.rate_accuracy import meet_target
+from muzero_rc.compute import current_token
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip, best_constant, optimum
 from muzero_rc.policies.hindsight.player import PlanPlayer
@@ -40,12 +41,12 @@ class Counting:
         self._stop_after = stop_after
         self._lock = threading.Lock()
 
-    def encode(self, plan: Plan, cancelled: threading.Event) -> Outcome:
+    def encode(self, plan: Plan) -> Outcome:
         with self._lock:
             if len(self.plans) >= self._stop_after:
                 raise KeyboardInterrupt
             self.plans.append(plan)
-        outcome = self._encoder.encode(plan, cancelled)
+        outcome = self._encoder.encode(plan)
         with self._lock:
             decided = tuple(r.qindex for info, r in outcome.frames if info is not None)
             self.decisions.append((plan.base is PlanBase.VBR, *decided))
@@ -180,10 +181,10 @@ def test_a_failing_encode_stops_the_others() -> None:
         def __init__(self) -> None:
             self.cancelled = threading.Event()
 
-        def encode(self, plan: Plan, cancelled: threading.Event) -> Outcome:
+        def encode(self, plan: Plan) -> Outcome:
             if plan.shift:
                 raise RuntimeError("broken")
-            if cancelled.wait(20):
+            if current_token().wait(20):
                 self.cancelled.set()
             raise RuntimeError("never stopped")
 
@@ -239,8 +240,8 @@ def test_a_shift_gives_up_where_the_target_is_out_of_reach() -> None:
     class Starved:
         """An encoder that was asked for next to nothing."""
 
-        def encode(self, plan: Plan, cancelled: threading.Event) -> Outcome:
-            outcome = inner.encode(plan, cancelled)
+        def encode(self, plan: Plan) -> Outcome:
+            outcome = inner.encode(plan)
             score = dataclasses.replace(outcome.score, target_kbps=2.0)
             return dataclasses.replace(outcome, score=score)
 

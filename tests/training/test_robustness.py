@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
+import multiprocessing
 import os
 import resource
 import signal
@@ -105,12 +106,13 @@ def test_a_killed_actor_is_restarted_and_counted_and_parameters_reach_it(
         assert _next(actors).version == 0
         assert actors.crashes == 0
         actors.publish(params, 7)
-        os.kill(actors._actors[0].process.pid or 0, signal.SIGKILL)
+        (process,) = multiprocessing.active_children()
+        os.kill(process.pid or 0, signal.SIGKILL)
         versions = [_next(actors).version]
         while versions[-1] != 7:  # what was sent before the kill still arrives
             versions.append(_next(actors).version)
         assert actors.crashes == 1
-        process = actors._actors[0].process
+        (process,) = multiprocessing.active_children()
     assert said == ["an actor was started again: its process ended (exit status -9)"]
     assert not process.is_alive(), "no orphans"
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"

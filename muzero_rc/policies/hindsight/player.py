@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
-from muzero_rc.agents.hindsight import Cancelled, Outcome, Plan, PlanBase
+from muzero_rc.agents.hindsight import Outcome, Plan, PlanBase
+from muzero_rc.compute import check_cancelled
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
@@ -53,11 +55,18 @@ class PlanPlayer:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
 
-    def encode(self, plan: Plan, cancelled: threading.Event) -> Outcome:
+    def __getstate__(self) -> dict[str, Any]:
+        """A lock does not travel; each copy has its own policy and needs its own lock."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
+    def encode(self, plan: Plan) -> Outcome:
         """Encodes by a plan.
 
         Raises:
-          Cancelled: `cancelled` was set.
+          Cancelled: the task was cancelled.
           EncoderError: the encoder failed.
           InputError: the plan starts from a policy and there is none.
         """
@@ -67,8 +76,7 @@ class PlanPlayer:
             probe=self._probe, timeout_s=self._timeout_s,
         ) as stepper:  # fmt: skip
             while stepper.info is not None:
-                if cancelled.is_set():
-                    raise Cancelled
+                check_cancelled()
                 stepper.step(self._decision(plan, stepper, stepper.info))
             return Outcome(stepper.score(), tuple(stepper.log().pairs))
 

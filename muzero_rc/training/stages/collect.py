@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.checkpoint import read_arrays, write_arrays
+from muzero_rc.compute import check_cancelled
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
@@ -268,7 +269,7 @@ def run_study(
     def encode(
         settings: EncoderSettings, policy: Policy, probe: ProbeRecord | None = None
     ) -> Rollout:
-        done = rollout(video, settings, policy, first_pass=stats, probe=probe)
+        done = rollout(video, settings, policy, first_pass=stats, probe=probe, on_frame=_poll)
         on_encode(done.score.coded_frames)
         return done
 
@@ -291,6 +292,7 @@ def run_study(
         def on_frame(result: FrameResult) -> None:
             nonlocal coded
             coded += result.qindex >= 0
+            check_cancelled()
 
         probe_encode = run_probes(video, settings, stats, on_frame=on_frame)
         on_encode(coded)
@@ -316,6 +318,11 @@ def run_study(
         encodes,
         gops=() if probe is None else probe.gops,
     )
+
+
+def _poll(result: FrameResult) -> None:
+    """Ends a study that is cancelled within a frame."""
+    check_cancelled()
 
 
 def load_part(path: Path, part: tuple[int, int, int]) -> Clip:
