@@ -139,9 +139,14 @@ def test_no_more_runs_than_the_resources_allow(backend: Backend, tmp_path: Path)
 
     with backend(5, memory_bytes=1000, gpus=1) as scheduler:
         assert scheduler.resources == Resources(5, 1000, 1)
-        assert most_at_a_time(scheduler, Resources(2), 5) == 2
+        assert most_at_a_time(scheduler, Resources(2), 5) <= 2
         assert most_at_a_time(scheduler, Resources(1, memory_bytes=600), 2) == 1
         assert most_at_a_time(scheduler, Resources(1, gpus=1), 2) == 1
+        while scheduler.room_for(Resources(2)):
+            scheduler.submit(handlers.reluctant, 0.0, needs=Resources(2))
+        assert scheduler.running == 2 and scheduler.room_for()
+        while scheduler.running:
+            scheduler.wait()
         for needs in (Resources(6), Resources(1, 1001), Resources(1, 0, 2)):
             with pytest.raises(InputError, match="there are 5, 1000 and 1"):
                 scheduler.submit(handlers.square, 2, needs=needs)
