@@ -100,7 +100,8 @@ def test_the_first_failure_of_a_gather_is_raised_and_the_rest_ended(
         assert scheduler.running == 0
 
 
-def test_tasks_are_taken_as_there_is_room(backend: Backend) -> None:
+@pytest.mark.parametrize("look_ahead", [1, 3])
+def test_tasks_are_taken_as_there_is_room(backend: Backend, look_ahead: int) -> None:
     taken: list[int] = []
     given = 0
 
@@ -110,8 +111,8 @@ def test_tasks_are_taken_as_there_is_room(backend: Backend) -> None:
             yield number
 
     with backend(2) as scheduler:
-        for _ in scheduler.map(handlers.square, tasks(), look_ahead=3):
-            assert len(taken) - given <= 3
+        for _ in scheduler.map(handlers.square, tasks(), look_ahead=look_ahead):
+            assert len(taken) - given <= look_ahead
             given += 1
         assert given == 8
     taken.clear()
