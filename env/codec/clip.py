@@ -205,6 +205,21 @@ class Clip:
         """Told by the first pass how many frames a streamed clip really has."""
         self._num_frames = count
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A clip in memory travels with its frames, a streamed one by the path of its file."""
+        state = dict(vars(self))
+        if self._store is not None:
+            state["_store"] = [self._store.frame(index) for index in range(len(self._store))]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        frames = state["_store"]
+        vars(self).update(state)
+        if frames is not None:
+            self._store = _native.FrameStore(self.width, self.height)
+            for frame in frames:
+                self._store.append(frame)
+
     def __repr__(self) -> str:
         length = self._num_frames if self._num_frames is not None else "streamed"
         return f"Clip({self.name!r}, {self.width}x{self.height}, {self.fps} fps, {length} frames)"

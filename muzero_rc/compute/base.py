@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import time
 import traceback
 from abc import ABC, abstractmethod
@@ -16,7 +17,7 @@ from muzero_rc.compute.actor_group import ActorGroupBase
 from muzero_rc.compute.scheduler import ONE_CORE, Handle, Resources, TaskFailure
 from muzero_rc.errors import InputError, MuzeroRcError
 
-__all__ = ["SchedulerBase", "failure_of", "machine", "portable_failure", "same_handler"]
+__all__ = ["SchedulerBase", "died", "failure_of", "machine", "portable_failure", "same_handler"]
 
 TaskT = TypeVar("TaskT")
 AnswerT = TypeVar("AnswerT")
@@ -51,6 +52,14 @@ def portable_failure(error: Exception) -> TaskFailure:
     except Exception:
         return TaskFailure(failure.kind, failure.message, failure.trace)
     return failure
+
+
+def died(status: int | None) -> TaskFailure:
+    """The failure of a task whose worker's process ended with this status."""
+    how = f"exit code {status}"
+    if status is not None and status < 0:
+        how = f"signal {signal.Signals(-status).name}"
+    return TaskFailure("WorkerDied", f"the worker process ended with {how}", "")
 
 
 def same_handler(one: object, other: object) -> bool:

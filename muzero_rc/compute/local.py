@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc.compute.actor_group import ActorGroupBase
-from muzero_rc.compute.base import SchedulerBase, failure_of, machine, same_handler
+from muzero_rc.compute.base import SchedulerBase, died, failure_of, machine, same_handler
 from muzero_rc.compute.scheduler import (
     ONE_CORE,
     ActorGroup,
@@ -26,7 +26,6 @@ from muzero_rc.compute.scheduler import (
     Factory,
     Handle,
     Resources,
-    TaskFailure,
 )
 from muzero_rc.compute.worker import Child, Version, act, serve
 
@@ -100,8 +99,8 @@ class ProcessScheduler(SchedulerBase):
             message = worker.child.connection.recv_bytes()
         except (EOFError, OSError):
             self._workers.remove(worker)
-            how = worker.child.bury()
-            kind, value = "answer", TaskFailure("WorkerDied", f"the worker {how}", "")
+            worker.child.end()
+            kind, value = "answer", died(worker.child.status)
         else:
             kind, value = _unpacked(message)
         if kind == "progress":
@@ -206,7 +205,7 @@ class _ProcessGroup(ActorGroupBase[Child]):
             except (EOFError, OSError):
                 kind, value = "end", "its process ended"
             if kind == "end":
-                member.bury()
+                member.end()
                 value = Crash(value, member.status)
             found.append((member, value))
         return found

@@ -99,15 +99,6 @@ class Child:
             while self.connection.poll():
                 yield self.connection.recv_bytes()
 
-    def bury(self) -> str:
-        """Ends it, which has ended by itself or is about to; how it ended."""
-        self.close_connection()
-        self.end()
-        code = self.status
-        if code is not None and code < 0:
-            return f"process ended with signal {signal.Signals(-code).name}"
-        return f"process ended with exit code {code}"
-
     def close_connection(self) -> None:
         """Lets an idle worker end by itself."""
         self.connection.close()

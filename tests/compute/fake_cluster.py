@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc.compute.actor_group import ActorGroupBase
-from muzero_rc.compute.base import SchedulerBase, failure_of, machine, portable_failure
+from muzero_rc.compute.base import SchedulerBase, died, failure_of, machine, portable_failure
 from muzero_rc.compute.cancel import CancelToken, task_scope
-from muzero_rc.compute.scheduler import ONE_CORE, ActorGroup, Crash, Factory, Handle, TaskFailure
+from muzero_rc.compute.scheduler import ONE_CORE, ActorGroup, Crash, Factory, Handle
 
 _KEPT = ("PATH", "XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR", "JAX_PLATFORMS")
 
@@ -88,10 +88,7 @@ class FakeCluster(SchedulerBase):
                 self._progress(work, value)
                 continue
             if kind == "lost":
-                code = self._nodes[work].process.wait()
-                value = TaskFailure(
-                    "WorkerDied", f"the worker process ended with exit code {code}", ""
-                )
+                value = died(self._nodes[work].process.wait())
             self._nodes.pop(work).end()
             self._finish(work, value)
 

@@ -56,6 +56,11 @@ def test_a_signal_ends_all(
     below = psutil.Process(process.pid).children(recursive=True)
     if backend != "ThreadScheduler":
         assert len(below) >= 3, "two tasks and an actor"
+    if backend == "ProcessScheduler":
+        for worker in below:
+            worker.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert all(worker.is_running() for worker in below), "Ctrl-C is the parent's matter"
     begin = time.monotonic()
     if number == signal.SIGINT:  # as the terminal does it: to the whole group, workers included
         os.killpg(process.pid, number)

@@ -100,7 +100,8 @@ def test_the_first_failure_of_a_gather_is_raised_and_the_rest_ended(
         assert scheduler.running == 0
 
 
-def test_tasks_are_taken_as_there_is_room(backend: Backend) -> None:
+@pytest.mark.parametrize("look_ahead", [1, 3])
+def test_tasks_are_taken_as_there_is_room(backend: Backend, look_ahead: int) -> None:
     taken: list[int] = []
     given = 0
 
@@ -110,8 +111,8 @@ def test_tasks_are_taken_as_there_is_room(backend: Backend) -> None:
             yield number
 
     with backend(2) as scheduler:
-        for _ in scheduler.map(handlers.square, tasks(), look_ahead=3):
-            assert len(taken) - given <= 3
+        for _ in scheduler.map(handlers.square, tasks(), look_ahead=look_ahead):
+            assert len(taken) - given <= look_ahead
             given += 1
         assert given == 8
     taken.clear()
@@ -139,9 +140,14 @@ def test_no_more_runs_than_the_resources_allow(backend: Backend, tmp_path: Path)
 
     with backend(5, memory_bytes=1000, gpus=1) as scheduler:
         assert scheduler.resources == Resources(5, 1000, 1)
-        assert most_at_a_time(scheduler, Resources(2), 5) == 2
+        assert most_at_a_time(scheduler, Resources(2), 5) <= 2
         assert most_at_a_time(scheduler, Resources(1, memory_bytes=600), 2) == 1
         assert most_at_a_time(scheduler, Resources(1, gpus=1), 2) == 1
+        while scheduler.room_for(Resources(2)):
+            scheduler.submit(handlers.reluctant, 0.0, needs=Resources(2))
+        assert scheduler.running == 2 and scheduler.room_for()
+        while scheduler.running:
+            scheduler.wait()
         for needs in (Resources(6), Resources(1, 1001), Resources(1, 0, 2)):
             with pytest.raises(InputError, match="there are 5, 1000 and 1"):
                 scheduler.submit(handlers.square, 2, needs=needs)

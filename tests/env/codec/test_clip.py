@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -351,3 +352,17 @@ def test_signals_are_seen_while_frames_come_at_full_speed(way: str) -> None:
             signal.signal(signal.SIGALRM, before)
             source.kill()
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("limit", [None, 1], ids=["in memory", "streamed"])
+def test_a_clip_travels(make_file: Callable[..., Path], limit: int | None) -> None:
+    clip = Clip.load(make_file("travels.mkv"), max_frames=7, memory_limit_bytes=limit)
+    first_pass(clip, EncoderSettings(target_kbps=50))
+    there = pickle.loads(pickle.dumps(clip))
+    assert repr(there) == repr(clip) and there.sha256 == clip.sha256
+    assert there.in_memory == clip.in_memory == (limit is None)
+    settings = EncoderSettings(target_kbps=50, speed=5)
+    one, other = (rollout(c, settings, VbrPolicy()).stream.sha256 for c in (clip, there))
+    assert one == other
+    if clip.in_memory:
+        assert data(there) == data(clip)
