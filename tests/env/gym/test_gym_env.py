@@ -363,9 +363,13 @@ def test_the_mask_holds_the_safety_rule(moving_square: Callable[..., Clip]) -> N
 
 
 def test_the_name_of_before_still_makes_an_environment() -> None:
-    env = gymnasium.make(
-        "muzero_rc/VP9RateControl-v0", clips=[FakeClip()], targets_kbps=50, backend=FakeBackend()
-    )
+    with pytest.warns(DeprecationWarning, match="VP9RateControl-v1"):  # Gymnasium's own
+        env = gymnasium.make(
+            "muzero_rc/VP9RateControl-v0",
+            clips=[FakeClip()],
+            targets_kbps=50,
+            backend=FakeBackend(),
+        )
     assert env.reset(seed=1)[1]["target_kbps"] == 50
     env.close()
 
