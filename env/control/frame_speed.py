@@ -27,7 +27,6 @@ from muzero_rc.types import STREAM_SPEED, FrameInfo, FrameRole, ShowExisting, Sp
 __all__ = [
     "DB_PER_OCTAVE",
     "SPEED_PROFILES",
-    "FRAME_SPEED_VERSION",
     "NEAR",
     "POLICY_SPEED_PROFILES",
     "SHOW_EXISTING_CHANGE",
@@ -42,9 +41,6 @@ SpeedProfile = Literal["uniform", "hierarchical", "probe"]
 SPEED_PROFILES: tuple[str, ...] = get_args(SpeedProfile)
 POLICY_SPEED_PROFILES: tuple[str, ...] = ("uniform", "hierarchical")
 """Those that a policy may want; the other is for what runs ahead of it."""
-
-FRAME_SPEED_VERSION = 7
-"""Raised whenever the search of any frame changes: results are quoted under it."""
 
 DB_PER_OCTAVE = 3.5
 """dB of PSNR avg for an octave of bits: the middle one of 17 clips has it, from 2.9 to 5."""

@@ -27,15 +27,11 @@ from muzero_rc.types import (
 )
 
 __all__ = [
-    "GOPS_VERSION",
     "ProbePlan",
     "better",
     "gops_of_rows",
     "probe_plan_of",
 ]
-
-GOPS_VERSION = 1
-"""Raised whenever another choice is made: results are quoted under it."""
 
 _SLOPE = speed_profile.DB_PER_OCTAVE
 _SURE = 0.004  # of the bits: what probes must promise before another choice is made

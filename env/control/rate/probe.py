@@ -30,7 +30,6 @@ from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.types import NUM_QINDEX, EpisodeScore, FrameInfo, FrameResult, UpdateType
 
 __all__ = [
-    "PROBE_RATE_CONTROL_VERSION",
     "ProbeShift",
     "ProbeRateController",
     "next_probe_step",
@@ -38,9 +37,6 @@ __all__ = [
 ]
 
 _Array = npt.NDArray[np.float64]
-
-PROBE_RATE_CONTROL_VERSION = 9
-"""Raised whenever any step changes: results are quoted under it."""
 
 # Octaves of bits per qindex of a whole clip: 1/28 in the middle of the range, less where
 # headers are most of a frame. Fitted on 200 encodes of 20 training clips, shifted by 0 and

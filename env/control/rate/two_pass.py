@@ -36,16 +36,12 @@ import numpy.typing as npt
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
 __all__ = [
-    "RATE_CONTROL_VERSION",
     "LONGEST_MOVING_GROUP",
     "MAX_RATE_OFFSET",
     "TwoPassRateController",
     "empty_frame",
     "reach",
 ]
-
-RATE_CONTROL_VERSION = 3
-"""Raised whenever any step changes: results are quoted under it."""
 
 LONGEST_MOVING_GROUP = 30
 """Coded frames of a group; libvpx makes longer ones of static pictures only."""
