@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-
 from muzero_rc.code_digest import digest_of_code, digest_of_extension
 from muzero_rc.env.codec import _native
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 
 __all__ = ["ROOTS", "build_identity"]
 
@@ -13,10 +12,10 @@ ROOTS = ("muzero_rc.encode.clip", "muzero_rc.evaluation.grid.policy_encoder")
 """What an encode that is kept comes from: what these import decides it and measures it."""
 
 
-@functools.cache
-def build_identity() -> str:
-    """What encodes, other than settings and policy file: the extension, and the code.
+def build_identity(recipe: Recipe = DEFAULT_RECIPE) -> str:
+    """What encodes, other than settings and policy file: the extension, the code, the recipe.
 
-    The version of libvpx is for people, the two hashes after it are what differs.
+    The version of libvpx is for people, the hashes after it are what differs.
     """
-    return f"{_native.build_id()} extension {digest_of_extension()} code {digest_of_code(*ROOTS)}"
+    extension, code = digest_of_extension(), digest_of_code(*ROOTS)
+    return f"{_native.build_id()} extension {extension} code {code} recipe {recipe.digest}"

@@ -13,6 +13,7 @@ from muzero_rc.env.control.baselines import BasePolicy, ShiftedPolicy
 from muzero_rc.env.control.gop import better, probe_plan_of
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import next_probe_step
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import encode_once
 from muzero_rc.env.passes.stepper import episode_score
@@ -34,6 +35,7 @@ def run_probes(
     on_frame: Callable[[FrameResult], None] | None = None,
     timeout_s: float = 120.0,
     backend: Backend | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> EncodeLog:
     """Encodes a clip as fast as libvpx can, for the costs of its frames.
 
@@ -48,6 +50,7 @@ def run_probes(
         frame again with every probe encode, and from as many threads as there are jobs.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
+      recipe: the constants of control.
 
     Returns:
       The best probe encode; its stream is not kept, only its size.
@@ -69,7 +72,7 @@ def run_probes(
             clip, settings.of_probe, policy, first_pass,
             gops=gops,
             output=Path(os.devnull),  # a film's probe would be hundreds of megabytes of memory
-            on_frame=watch, timeout_s=timeout_s, backend=backend,
+            on_frame=watch, timeout_s=timeout_s, backend=backend, recipe=recipe,
         )  # fmt: skip
         return done.log
 
@@ -84,7 +87,7 @@ def run_probes(
                 stopped.set()  # Ctrl-C arrives here, not in the threads
                 raise
 
-    probe_plan = probe_plan_of(settings)
+    probe_plan = probe_plan_of(settings, recipe=recipe)
     gops = tuple(GopLimits(frames=length) for length in probe_plan.lengths[:1])
     best = probe_encode(BasePolicy(), gops)
     probe = ProbeRecord.of(best)
@@ -93,16 +96,17 @@ def run_probes(
         settings.frame_budget(clip.fps),
         clip.num_frames,
         clip.width * clip.height,
+        recipe=recipe,
     )
     if step is not None:
         best = probe_encode(ShiftedPolicy(step), gops)
     # All others as far from libvpx's proposals: then they cost about the same.
     policy = ShiftedPolicy(probe.shift if step is None else step)
     for other in probe_encodes([(GopLimits(frames=length),) for length in probe_plan.lengths[1:]]):
-        best = better(best, other)
+        best = better(best, other, recipe=recipe)
     fewer = [tuple(gop._replace(layers=n) for gop in best.gops) for n in probe_plan.layers]
     for other in probe_encodes(fewer):
-        best = better(best, other)
+        best = better(best, other, recipe=recipe)
     return best
 
 

@@ -18,6 +18,7 @@ import pytest
 import muzero_rc
 from muzero_rc import code_digest
 from muzero_rc.code_digest import closure, digest_of_code, digest_of_sources, extension_path
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.identity import ROOTS, build_identity
 
 SOURCE = '''
@@ -221,8 +222,11 @@ def test_the_extension_counts(copied: Path) -> None:
 def test_the_identity_names_its_parts() -> None:
     parts = build_identity().split()
     assert parts[0] == "libvpx" and "patches:" in parts[2]
-    assert parts[3::2] == ["extension", "code"]
+    assert parts[3::2] == ["extension", "code", "recipe"]
     assert all(len(part) == 12 and int(part, 16) >= 0 for part in parts[4::2])
+    recipe = DEFAULT_RECIPE.replace({"retry.over": 0.02})
+    changed = build_identity(recipe).split()
+    assert changed[:-1] == parts[:-1] and changed[-1] != parts[-1]
 
 
 def test_the_identity_takes_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
