@@ -258,6 +258,7 @@ class _Names:
         words: set[str] = set()
         defined: set[str] = set()
         fixed: set[str] = set()
+        node: Any
         for node in ast.walk(tree):
             kind = node.__class__
             if kind is ast.Name:
@@ -417,6 +418,7 @@ def _locals(function: ast.AST) -> set[str]:
     """Variables of a function and of those within; no name that a caller could use."""
     bound: set[str] = set()
     fixed: set[str] = set()
+    node: Any
     for node in ast.walk(function):
         kind = node.__class__
         if kind is ast.Name:

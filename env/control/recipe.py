@@ -52,7 +52,7 @@ _SHIFTS = "fitted on 200 encodes of 20 training clips, shifted by 0 and 16 qinde
 def _constant(value: T, unit: str, about: str, source: str) -> T:
     """A field with its unit, what it is, and where its number comes from."""
     metadata = {"unit": unit, "about": about, "source": source}
-    return cast(T, dataclasses.field(default=value, metadata=metadata))
+    return dataclasses.field(default=value, metadata=metadata)
 
 
 class SpeedsByRole(NamedTuple):
@@ -510,10 +510,7 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values by topic, for JSON."""
-        return {
-            name: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-            for name, value in self._values().items()
-        }
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -557,9 +554,6 @@ class Recipe:
         row = min(speed, len(table) - 1)
         table[row] = table[row]._replace(**speeds)
         return self.replace({"frame_speed.by_speed": tuple(table)})
-
-    def _values(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 def _restored(default: Any, value: Any, place: str) -> Any:
