@@ -70,7 +70,7 @@ class AdvantageExample:
     Attributes:
       source: source of its clip; cross-validation never divides one.
       features: [N, features] of the decided frames.
-      steps: [N] qindex minus the anchor.
+      steps: [N] qindex minus the base qindex.
       base_features: the same of the encode that it is compared with.
       base_steps: likewise.
       shown_frames: T, length of the clip.

@@ -1,1 +1,1 @@
-"""Evaluation: BD-rate, landing and the tables that compare policies."""
+"""Evaluation: BD-rate, bitrate accuracy and the tables that compare policies."""

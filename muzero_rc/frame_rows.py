@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from muzero_rc.types import FrameInfo, FrameResult, UpdateType
+from muzero_rc.types import FrameInfo, FrameResult, UpdateType, Work
 
 __all__ = ["info_of_row", "info_row", "result_of_row", "result_row"]
 
@@ -35,11 +35,14 @@ def info_of_row(row: Sequence[float]) -> FrameInfo:
 
 
 def result_of_row(row: Sequence[float]) -> FrameResult:
-    """What `result_row` was given, without a partition."""
-    v = [int(value) for value in row[:-1]]
+    """What `result_row` was given, without a partition.
+
+    Rows of before there were counts of work have none.
+    """
+    v = [int(value) for value in row[:14]]
     return FrameResult(
         v[0], v[1], bool(v[2]), v[3], v[4], (v[5], v[6], v[7]), (v[8], v[9], v[10]),
-        v[11], v[12], v[13], float(row[-1]),
+        v[11], v[12], v[13], float(row[14]), work=Work(*(int(count) for count in row[15:])),
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.training.command import train_command
 from muzero_rc.training.config import TrainConfig
-from muzero_rc.training.costs import COST_COLUMNS, StageCost, cost_rows
+from muzero_rc.training.costs import COST_COLUMNS, StageCost, cost_rows, read_stages
 
 __all__ = ["ModelCard", "read_card"]
 
@@ -149,7 +149,7 @@ class ModelCard:
             *("| " + " | ".join(row) + " |" for row in cost_rows(self.costs)),
         ]
         studied = self.training.get("studied_encodes", 0)
-        if isinstance(studied, int) and self.costs.get("explore", StageCost()).encodes < studied:
+        if isinstance(studied, int) and self.costs.get("collect", StageCost()).encodes < studied:
             lines += ["", "Studies of another run were used, too; what they cost is not in here."]
         return "\n".join(lines)
 
@@ -200,9 +200,7 @@ def read_card(path: str | os.PathLike[str], results: str = "") -> ModelCard:
             training=training,
             config=config,
             command=None if parsed is None else train_command(parsed),
-            costs=None
-            if costs is None
-            else {name: StageCost.from_dict(cost) for name, cost in costs.items()},
+            costs=None if costs is None else read_stages(costs),
             limits=[*_limits(meta, parsed), *_LIMITS],
             results=results
             or f"None in the file: `muzero-rc evaluate CLIPS --policy {path.name} --out results` "
@@ -232,7 +230,7 @@ def _limits(meta: Mapping[str, Any], config: TrainConfig | None) -> list[str]:
             f"{version}, this program makes version {OBSERVATION_VERSION}."
         )
     if config is not None:
-        seen = config.explore
+        seen = config.collect
         found.append(
             f"It has seen parts of {seen.min_frames} to {seen.max_frames} frames, scaled down to "
             f"{_listed(seen.heights)} lines, at speed {_listed(seen.speeds)} and targets where "

@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 shopt -s nullglob
 for benchmark in benchmarks/bench_*.py; do
   [[ $benchmark != *bench_policy.py ]] || continue # wants a corpus: make benchmark-policy
+  [[ $benchmark != *bench_work.py ]] || continue   # wants a corpus, too
   echo "== $benchmark"
   .venv/bin/python "$benchmark"
 done

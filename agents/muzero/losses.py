@@ -48,8 +48,8 @@ class Unrolled(NamedTuple):
     Attributes:
       policy_logits: [B, K + 1, 256].
       value_logits: [B, K + 1, value_bins].
-      coded: [B, K, 2], normalised log2 bits per pixel and PSNR.
-      final: [B, K + 1, 2], normalised overshoot and PSNR gain.
+      frame_rd: [B, K, 2], normalised log2 bits per pixel and PSNR.
+      episode_rd: [B, K + 1, 2], normalised overshoot and PSNR gain.
       reward_logits: [B, K, value_bins]; None without rewards in the model.
       similarity: [B, K] cosine between the states reached and those seen; None without
         the consistency loss.
@@ -57,8 +57,8 @@ class Unrolled(NamedTuple):
 
     policy_logits: jax.Array
     value_logits: jax.Array
-    coded: jax.Array
-    final: jax.Array
+    frame_rd: jax.Array
+    episode_rd: jax.Array
     reward_logits: jax.Array | None = None
     similarity: jax.Array | None = None
 
@@ -78,19 +78,19 @@ def unroll(networks: Networks, params: Params, batch: Batch, dynamics_gradient: 
 
     # A scan instead of a Python loop: it compiles K times faster and runs as fast.
     _, found = jax.lax.scan(step, root, jnp.asarray(batch.actions).T)
-    following = found.state.swapaxes(0, 1)  # [B, K, S]
-    states = jnp.concatenate([root[:, None], following], axis=1)
+    next_state = found.state.swapaxes(0, 1)  # [B, K, S]
+    states = jnp.concatenate([root[:, None], next_state], axis=1)
     prediction = networks.prediction(params, states)
     similarity = None
-    if batch.following is not None:
-        _, guess = networks.projection(params, following)
-        really, _ = networks.projection(params, networks.states(params, batch.following))
+    if batch.next_observation is not None:
+        _, guess = networks.projection(params, next_state)
+        really, _ = networks.projection(params, networks.states(params, batch.next_observation))
         similarity = cosine(guess, jax.lax.stop_gradient(really))
     return Unrolled(
         policy_logits=prediction.policy_logits,
         value_logits=prediction.value_logits,
-        coded=found.coded.swapaxes(0, 1),
-        final=prediction.final,
+        frame_rd=found.frame_rd.swapaxes(0, 1),
+        episode_rd=prediction.episode_rd,
         reward_logits=(None if found.reward_logits is None else found.reward_logits.swapaxes(0, 1)),
         similarity=similarity,
     )
@@ -123,21 +123,21 @@ def loss_of_unrolled(
       (most probable action is the target's), `offset_error` (distance of the two in
       qindex steps), `value_error` (mean absolute).
     """
-    steps = step_weights(unrolled.coded.shape[1])
+    steps = step_weights(unrolled.frame_rd.shape[1])
     weight = jnp.asarray(batch.weight)[:, None]
     policy, policy_weight = jnp.asarray(batch.policy), weight * batch.policy_weight
     value_weight = weight * batch.value_weight
-    coded_weight = weight[..., None] * batch.coded_weight
-    final_weight = weight[..., None] * jnp.asarray(batch.final_weight)[:, None]
+    frame_rd_weight = weight[..., None] * batch.frame_rd_weight
+    episode_rd_weight = weight[..., None] * jnp.asarray(batch.episode_rd_weight)[:, None]
 
     cross_entropy = optax.softmax_cross_entropy(unrolled.policy_logits, policy)
     value_target = two_hot(jnp.asarray(batch.value), unrolled.value_logits.shape[-1])
     value_loss = optax.softmax_cross_entropy(unrolled.value_logits, value_target)
-    coded_loss = optax.huber_loss(
-        unrolled.coded, jnp.asarray(batch.coded), delta=config.huber_delta
+    frame_rd_loss = optax.huber_loss(
+        unrolled.frame_rd, jnp.asarray(batch.frame_rd), delta=config.huber_delta
     )
-    final_loss = optax.huber_loss(
-        unrolled.final, jnp.asarray(batch.final)[:, None], delta=config.huber_delta
+    episode_rd_loss = optax.huber_loss(
+        unrolled.episode_rd, jnp.asarray(batch.episode_rd)[:, None], delta=config.huber_delta
     )
 
     def mean(terms: jax.Array, weights: jax.Array, steps: jax.Array) -> jax.Array:
@@ -146,10 +146,10 @@ def loss_of_unrolled(
     total = (
         config.policy * mean(cross_entropy, policy_weight, steps)
         + config.value * mean(value_loss, value_weight, steps)
-        + config.bits * mean(coded_loss[..., 0], coded_weight[..., 0], steps[1:])
-        + config.psnr * mean(coded_loss[..., 1], coded_weight[..., 1], steps[1:])
-        + config.final_overshoot * mean(final_loss[..., 0], final_weight[..., 0], steps)
-        + config.final_psnr * mean(final_loss[..., 1], final_weight[..., 1], steps)
+        + config.bits * mean(frame_rd_loss[..., 0], frame_rd_weight[..., 0], steps[1:])
+        + config.psnr * mean(frame_rd_loss[..., 1], frame_rd_weight[..., 1], steps[1:])
+        + config.final_overshoot * mean(episode_rd_loss[..., 0], episode_rd_weight[..., 0], steps)
+        + config.final_psnr * mean(episode_rd_loss[..., 1], episode_rd_weight[..., 1], steps)
     )
 
     def average(terms: jax.Array, weights: jax.Array) -> jax.Array:
@@ -164,9 +164,9 @@ def loss_of_unrolled(
         total += config.reward * mean(reward_loss, reward_weight, steps[1:])
         extra["reward"] = average(reward_loss, reward_weight)
     if config.consistency and unrolled.similarity is not None:
-        seen_weight = weight * jnp.asarray(batch.following_weight)
-        total -= config.consistency * mean(unrolled.similarity, seen_weight, steps[1:])
-        extra["consistency"] = average(-unrolled.similarity, seen_weight)
+        next_weight = weight * jnp.asarray(batch.next_observation_weight)
+        total -= config.consistency * mean(unrolled.similarity, next_weight, steps[1:])
+        extra["consistency"] = average(-unrolled.similarity, next_weight)
 
     entropy = -jnp.sum(jax.scipy.special.xlogy(policy, policy), axis=-1)
     best, wanted = jnp.argmax(unrolled.policy_logits[:, 0], -1), jnp.argmax(policy[:, 0], -1)
@@ -177,10 +177,10 @@ def loss_of_unrolled(
         "policy": average(cross_entropy, policy_weight),
         "policy_kl": average(cross_entropy - entropy, policy_weight),
         "value": average(value_loss, value_weight),
-        "bits": average(coded_loss[..., 0], coded_weight[..., 0]),
-        "psnr": average(coded_loss[..., 1], coded_weight[..., 1]),
-        "final_overshoot": average(final_loss[..., 0], final_weight[..., 0]),
-        "final_psnr": average(final_loss[..., 1], final_weight[..., 1]),
+        "bits": average(frame_rd_loss[..., 0], frame_rd_weight[..., 0]),
+        "psnr": average(frame_rd_loss[..., 1], frame_rd_weight[..., 1]),
+        "final_overshoot": average(episode_rd_loss[..., 0], episode_rd_weight[..., 0]),
+        "final_psnr": average(episode_rd_loss[..., 1], episode_rd_weight[..., 1]),
         "accuracy": average((distance == 0).astype(jnp.float32), policy_weight[:, 0]),
         "offset_error": average(distance, policy_weight[:, 0]),
         "value_error": average(value_distance, value_weight),
@@ -204,7 +204,9 @@ def loss(
     if arithmetic is None:
         unrolled = unroll(networks, params, batch, config.dynamics_gradient)
         return loss_of_unrolled(unrolled, batch, config)
-    low, seen, following = arithmetic.cast_to_compute((params, batch.tokens, batch.following))
-    cast = batch._replace(tokens=seen, following=following)
+    low, tokens, next_observation = arithmetic.cast_to_compute(
+        (params, batch.tokens, batch.next_observation)
+    )
+    cast = batch._replace(tokens=tokens, next_observation=next_observation)
     unrolled = arithmetic.cast_to_output(unroll(networks, low, cast, config.dynamics_gradient))
     return loss_of_unrolled(unrolled, batch, config)

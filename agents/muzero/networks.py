@@ -50,12 +50,12 @@ class Prediction(NamedTuple):
     Attributes:
       policy_logits: [B, 256], actions in the configuration's action frame, unmasked.
       value_logits: [B, value_bins], categorical on [-1, 1].
-      final: [B, 2], the episode's overshoot and PSNR gain, normalised as in `targets`.
+      episode_rd: [B, 2], the episode's overshoot and PSNR gain, normalised as in `targets`.
     """
 
     policy_logits: jax.Array
     value_logits: jax.Array
-    final: jax.Array
+    episode_rd: jax.Array
 
 
 class Transition(NamedTuple):
@@ -63,14 +63,14 @@ class Transition(NamedTuple):
 
     Attributes:
       state: [B, S], the next state.
-      coded: [B, 2], log2 bits per pixel and PSNR of the frame coded by that action,
+      frame_rd: [B, 2], log2 bits per pixel and PSNR of the frame coded by that action,
         normalised as in `targets`.
       reward_logits: [B, value_bins], categorical on [-1, 1]; None if the configuration has
         no rewards in the model.
     """
 
     state: jax.Array
-    coded: jax.Array
+    frame_rd: jax.Array
     reward_logits: jax.Array | None
 
 
@@ -122,13 +122,13 @@ class _Dynamics(hk.Module):
         inputs = jnp.concatenate(parts, axis=-1).astype(state.dtype)
         hidden = jax.nn.gelu(hk.Linear(c.dynamics_width)(inputs))
         hidden = jax.nn.gelu(hk.Linear(c.dynamics_width)(hidden))
-        following = _scale_state(state + hk.Linear(c.state_width)(hidden))
-        coded = hk.nets.MLP([c.head_width, 2], activation=jax.nn.gelu, name="coded")(following)
+        next_state = _scale_state(state + hk.Linear(c.state_width)(hidden))
+        frame_rd = hk.nets.MLP([c.head_width, 2], activation=jax.nn.gelu, name="coded")(next_state)
         reward = None
         if c.reward:
-            wide = jax.nn.gelu(hk.Linear(c.head_width, name="reward_hidden")(following))
+            wide = jax.nn.gelu(hk.Linear(c.head_width, name="reward_hidden")(next_state))
             reward = hk.Linear(c.value_bins, w_init=jnp.zeros, name="reward")(wide)
-        return Transition(following, coded, reward)
+        return Transition(next_state, frame_rd, reward)
 
 
 class _Prediction(hk.Module):
@@ -150,8 +150,8 @@ class _Prediction(hk.Module):
             logits += self._bump(zero_linear(2, "policy_bump")(hidden))
         hidden = jax.nn.gelu(hk.Linear(c.head_width, name="value_hidden")(state))
         value = zero_linear(c.value_bins, "value")(hidden)
-        final = zero_linear(2, "final")(hidden)
-        return Prediction(logits, value, final)
+        episode_rd = zero_linear(2, "final")(hidden)
+        return Prediction(logits, value, episode_rd)
 
     def _bump(self, outputs: jax.Array) -> jax.Array:
         """-(a - mean)^2 / (2 sigma^2), mean and sigma read from the state.
@@ -209,9 +209,9 @@ def make_networks(config: NetworkConfig) -> Networks:
 
         def everything(tokens: Any) -> Any:
             state = representation(tokens)
-            following = dynamics(state, jnp.zeros(state.shape[:1], jnp.int32))
+            transition = dynamics(state, jnp.zeros(state.shape[:1], jnp.int32))
             compared = projection(state) if config.projection_width else None
-            return prediction(following.state), following, compared
+            return prediction(transition.state), transition, compared
 
         return everything, (representation, states, dynamics, prediction, projection)
 

@@ -60,8 +60,8 @@ def search(
         params: Params, rng: jax.Array, action: jax.Array, state: jax.Array
     ) -> tuple[mctx.RecurrentFnOutput, jax.Array]:
         del rng  # the model is deterministic
-        following, _, reward_logits = networks.dynamics(params, state, action)
-        prediction = networks.prediction(params, following)
+        next_state, _, reward_logits = networks.dynamics(params, state, action)
+        prediction = networks.prediction(params, next_state)
         value = expectation(prediction.value_logits)
         output = mctx.RecurrentFnOutput(
             reward=jnp.zeros_like(value) if reward_logits is None else expectation(reward_logits),
@@ -69,7 +69,7 @@ def search(
             prior_logits=prediction.policy_logits,
             value=value,
         )
-        return output, following
+        return output, next_state
 
     state = networks.representation(params, tokens)
     prediction = networks.prediction(params, state)

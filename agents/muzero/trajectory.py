@@ -39,7 +39,7 @@ class Trajectory:
       values: [N] float32, root value when acting; NaN if there was none.
       bits: [N] float32, log2 bits per pixel of the coded frame; NaN if not known.
       psnr: [N] float32, dB of the coded frame; NaN if not known.
-      outcome: in [-1, 1]; NaN if the episode was not judged.
+      outcome: in [-1, 1]; NaN if the episode has no reward.
       overshoot: actual/target bitrate - 1 of the episode; NaN if not known.
       psnr_gain: dB over libvpx's VBR on the same clip and target; NaN if not known.
       blocks: [T, rows, columns, C] float16, first-pass blocks of the clip, or None.
@@ -189,7 +189,7 @@ class TrajectoryRecorder:
         """Closes the episode.
 
         Args:
-          outcome: the reward in [-1, 1] (win, loss, tie); NaN if it was not judged.
+          outcome: the reward in [-1, 1] (win, loss, tie); NaN if it has none.
           overshoot: actual/target bitrate - 1; NaN if not known.
           psnr_gain_db: PSNR over VBR's on the same clip and target; NaN if not known.
 

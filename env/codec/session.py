@@ -18,7 +18,7 @@ from muzero_rc.env.codec.first_pass import FirstPass, native_settings
 from muzero_rc.env.codec.first_pass import first_pass as run_first_pass
 from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.errors import EncoderTimeoutError, InputError, OutputError
-from muzero_rc.types import FrameDecision, FrameInfo, FrameResult, GopLimits, UpdateType
+from muzero_rc.types import FrameDecision, FrameInfo, FrameResult, GopLimits, UpdateType, Work
 
 __all__ = ["EncodedStream", "EncoderSession", "encode_plain", "wait_any"]
 
@@ -161,18 +161,23 @@ class EncoderSession:
         account, hint = decision.rate_account, decision.partition
         told: dict[str, Any] = {}
         if account is not None:
-            told = {"told_qindex": account.model_qindex, "told_bits": account.model_bits}
+            told = {
+                "frozen_rate_account": True,
+                "model_qindex": account.model_qindex,
+                "model_bits": account.model_bits,
+            }
         if hint is not None:
             told |= {"partition": hint.packed, "coarser": hint.coarser, "finer": hint.finer}
         self._native.submit(
-            decision.qindex,
-            speed=decision.speed,
-            features=int(decision.features),
-            on_plan=account is not None,
-            repeat=int(decision.show_existing),
-            show_existing_price=decision.show_existing_price,
-            show_existing_change=decision.show_existing_change,
-            **told,
+            _native.FrameDecision(
+                decision.qindex,
+                speed=decision.speed,
+                features=int(decision.features),
+                show_existing=int(decision.show_existing),
+                show_existing_price=decision.show_existing_price,
+                show_existing_change=decision.show_existing_change,
+                **told,
+            )
         )
 
     def result(self) -> FrameResult:
@@ -192,8 +197,12 @@ class EncoderSession:
 
     @property
     def encode_seconds(self) -> float:
-        """Time libvpx has worked so far, waiting for decisions not included."""
-        return float(self._native.encode_seconds)
+        """CPU time of libvpx's thread up to its last question or result, seconds.
+
+        The sum of its frames' and of what came after the last one. With `threads` above 1
+        libvpx's other threads are not in it.
+        """
+        return float(self._native.encode_cpu_s)
 
     def finish(self) -> EncodedStream:
         """The stream, after `next()` has returned None; closes the session."""
@@ -249,4 +258,5 @@ def _frame_info(given: tuple[Any, ...]) -> FrameInfo:
 
 
 def _frame_result(given: tuple[Any, ...]) -> FrameResult:
-    return FrameResult(*given)
+    fields: tuple[Any, ...] = (*given[:-1], Work(*given[-1]))
+    return FrameResult(*fields)

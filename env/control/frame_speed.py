@@ -34,8 +34,10 @@ __all__ = [
     "stream_speed",
 ]
 
-SpeedProfile = Literal["uniform", "hierarchical", "probe"]
+SpeedProfile = Literal["auto", "uniform", "hierarchical", "probe"]
 SPEED_PROFILES: tuple[str, ...] = get_args(SpeedProfile)
+_AS_THE_STREAM = ("auto", "uniform")
+
 POLICY_SPEED_PROFILES: tuple[str, ...] = ("uniform", "hierarchical")
 """Those that a policy may want; the other is for what runs ahead of it."""
 
@@ -60,11 +62,11 @@ def stream_speed(
     """The speed that libvpx is opened with for the second pass, 0..9.
 
     Args:
-      speed_profile: `uniform` is what was asked for.
+      speed_profile: `uniform` and `auto` are what was asked for.
       speed: what was asked for, `cpu-used`.
       recipe: the constants.
     """
-    return speed if speed_profile == "uniform" else _speeds(speed, recipe).stream
+    return speed if speed_profile in _AS_THE_STREAM else _speeds(speed, recipe).stream
 
 
 def show_existing_price(frame_budget: float, *, recipe: Recipe = DEFAULT_RECIPE) -> float:
@@ -92,7 +94,7 @@ def frame_search(
       info: the frame.
       recipe: the constants.
     """
-    if speed_profile == "uniform":
+    if speed_profile in _AS_THE_STREAM:
         return Search(STREAM_SPEED)
     if speed_profile == "probe":
         return Search(recipe.frame_speed.probe, show_existing=ShowExisting.CHEAPER)

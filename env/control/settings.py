@@ -34,7 +34,8 @@ class EncoderSettings(CodecSettings):
 
     Attributes:
       speed_profile: uniform codes every frame at `speed`, hierarchical searches longest where
-        it pays, see `env.control.frame_speed`.
+        it pays, see `env.control.frame_speed`. auto leaves it to the policy, uniform if it has
+        no wish.
       passes: 2, or 3 for a quick probe encode before the final pass, so that its rate control
         knows what frames cost. 0 leaves it to the policy, 2 if it has no wish.
       show_existing: with the hierarchical speed profile a reference may be shown in the place
@@ -42,7 +43,7 @@ class EncoderSettings(CodecSettings):
         like the one before unless the clip's do.
     """
 
-    speed_profile: SpeedProfile = "uniform"
+    speed_profile: SpeedProfile = "auto"
     passes: Literal[0, 2, 3] = 0
     show_existing: bool = True
 

@@ -1,4 +1,4 @@
-"""Landing: how well encodes met the bitrate that was asked for."""
+"""Bitrate accuracy: how well encodes met the bitrate that was asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from muzero_rc.errors import InputError
 
-__all__ = ["PERCENTILES", "REACH_TOLERANCE", "Landing", "landing", "within_reach"]
+__all__ = ["PERCENTILES", "REACH_TOLERANCE", "RateAccuracy", "rate_accuracy", "within_reach"]
 
 REACH_TOLERANCE = 0.10
 """A target is marked unreachable when VBR's deviation from it is larger than this."""
@@ -21,7 +21,7 @@ PERCENTILES = (5, 25, 50, 75, 95)
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
+class RateAccuracy:
     """Deviation of actual from target bitrates, over a set of encodes.
 
     Attributes:
@@ -51,8 +51,8 @@ class Landing:
         return asdict(self)
 
 
-def landing(pairs: Iterable[tuple[float, float]]) -> Landing | None:
-    """Landing of (target, actual) bitrates; None for none at all.
+def rate_accuracy(pairs: Iterable[tuple[float, float]]) -> RateAccuracy | None:
+    """Accuracy of (target, actual) bitrates; None for none at all.
 
     Raises:
       InputError: a target is not positive or a number is not finite.
@@ -66,7 +66,7 @@ def landing(pairs: Iterable[tuple[float, float]]) -> Landing | None:
     if not deviations:
         return None
     deviation = np.array(deviations)  # [N]
-    return Landing(
+    return RateAccuracy(
         n=len(deviations),
         share_over_0=float(np.mean(deviation > 0)),
         share_over_1=float(np.mean(deviation > 0.01)),
@@ -80,5 +80,5 @@ def landing(pairs: Iterable[tuple[float, float]]) -> Landing | None:
 
 
 def within_reach(target_kbps: float, vbr_kbps: float) -> bool:
-    """Whether VBR lands within `REACH_TOLERANCE` of the target."""
+    """Whether VBR meets the target within `REACH_TOLERANCE`."""
     return abs(vbr_kbps - target_kbps) <= REACH_TOLERANCE * target_kbps

@@ -13,7 +13,7 @@ from muzero_rc.evaluation.measure.at_target import TOLERANCES, Outcome, at_targe
 from muzero_rc.evaluation.measure.bd_rate import bd_psnr, bd_rate
 from muzero_rc.evaluation.measure.buffer import buffer_summary
 from muzero_rc.evaluation.measure.frame_trace import FrameTrace
-from muzero_rc.evaluation.measure.rate_accuracy import landing, within_reach
+from muzero_rc.evaluation.measure.rate_accuracy import rate_accuracy, within_reach
 from muzero_rc.evaluation.measure.statistics import (
     bootstrap_mean,
     bootstrap_within,
@@ -153,9 +153,9 @@ def summarize(
     methods: Sequence[str],
     sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """By method: statistics of each metric's BD-rate, landing, quality at target, time.
+    """By method: statistics of each metric's BD-rate, bitrate accuracy, quality at target, time.
 
-    `landing` is over all encodes: leaving out targets that VBR misses would judge VBR
+    `landing` is over all encodes: leaving out targets that VBR misses would rate VBR
     only where it does well. `landing_reachable` is over the reachable ones.
 
     Args:
@@ -179,8 +179,8 @@ def summarize(
                 entry[metric] = _statistics(
                     [b for b in bd if b.method == method and b.metric == metric], of_clip
                 )
-        every = landing((e.asked_kbps, e.actual_kbps) for e in mine)
-        reached = landing(
+        every = rate_accuracy((e.asked_kbps, e.actual_kbps) for e in mine)
+        reached = rate_accuracy(
             (e.asked_kbps, e.actual_kbps) for e in mine if (e.clip, e.target_kbps) in reachable
         )
         entry["landing"] = every.as_dict() if every else None

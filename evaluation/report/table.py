@@ -26,12 +26,12 @@ METRIC_NAMES = {
 """Short names of metrics, for headers."""
 
 _MAIN_METRIC = "psnr_avg"
-_SIGNED_LANDING = ("mean_deviation", "worst_over", "worst_under")
+_SIGNED_ACCURACY = ("mean_deviation", "worst_over", "worst_under")
 _LISTED = 12
 # Wide enough that no table is folded in a log or a pipe.
 _PLAIN_WIDTH = 160
 _NOTHING = Cell("n/a")
-_LANDING_COLUMNS = (
+_ACCURACY_COLUMNS = (
     ("over", "> 0%"), ("over", "> 1%"), ("over", "> 5%"), ("mean", "|dev|"), ("mean", "dev"),
     ("worst", "over"), ("worst", "under"), ("", "encodes"),
 )  # fmt: skip
@@ -48,7 +48,7 @@ def make_console(file: IO[str]) -> Console:
 
 
 def results_report(results: Results) -> RenderableType:
-    """BD-rates per clip and over clips, landing and time, and all that is missing."""
+    """BD-rates per clip and over clips, bitrate accuracy and time, and all that is missing."""
     parts: list[RenderableType] = []
     bd, rest = _bd_sheets(results), _other_sheets(results)
     for i, sheet in enumerate(bd):
@@ -196,11 +196,11 @@ def _bd_notes(results: Results) -> Iterator[str]:
     )  # fmt: skip
 
 
-# ------------------------------------------------------------------ landing and the rest
+# ------------------------------------------------------------------ rate accuracy and the rest
 
 
 def _other_sheets(results: Results) -> list[Sheet]:
-    sheets = [_landing_sheet(results)]
+    sheets = [_accuracy_sheet(results)]
     if any(not target.reachable for target in results.targets):
         sheets.append(_reachable_sheet(results))
     if any(entry.get("at_target") for entry in results.summary.values()):
@@ -210,16 +210,16 @@ def _other_sheets(results: Results) -> list[Sheet]:
     return sheets
 
 
-def _landing_sheet(results: Results) -> Sheet:
+def _accuracy_sheet(results: Results) -> Sheet:
     columns = [
-        ("landing", ""), *_LANDING_COLUMNS,
+        ("bitrate accuracy", ""), *_ACCURACY_COLUMNS,
         ("frames", "repeated"), ("time", "s"), ("time", "of VBR"), ("decisions", "of time"),
     ]  # fmt: skip
     rows: list[tuple[str, Sequence[Cell]]] = []
     for method, entry in results.summary.items():
-        landing, time = entry["landing"], entry["time"]
-        cells = _landing_cells(landing)
-        if landing is None:
+        accuracy, time = entry["landing"], entry["time"]
+        cells = _accuracy_cells(accuracy)
+        if accuracy is None:
             rows.append((method, [*cells, *[_NOTHING] * 4]))
             continue
         rows.append(
@@ -234,33 +234,33 @@ def _landing_sheet(results: Results) -> Sheet:
                 ],
             )
         )
-    return Sheet("landing", "", columns, rows, repeat=True)
+    return Sheet("bitrate accuracy", "", columns, rows, repeat=True)
 
 
 def _reachable_sheet(results: Results) -> Sheet:
-    """The landing on the targets that VBR comes near to: there a miss is the method's."""
-    columns = [("VBR within 10%", ""), *_LANDING_COLUMNS]
+    """Bitrate accuracy on the targets that VBR comes near to: there a miss is the method's."""
+    columns = [("VBR within 10%", ""), *_ACCURACY_COLUMNS]
     rows = [
-        (method, _landing_cells(entry["landing_reachable"]))
+        (method, _accuracy_cells(entry["landing_reachable"]))
         for method, entry in results.summary.items()
     ]
     return Sheet("landing_reachable", "", columns, rows)
 
 
-def _landing_cells(landing: dict[str, Any] | None) -> list[Cell]:
-    """Cells of `_LANDING_COLUMNS`."""
-    if landing is None:
-        return [*[_NOTHING] * (len(_LANDING_COLUMNS) - 1), Cell("0", 0)]
+def _accuracy_cells(accuracy: dict[str, Any] | None) -> list[Cell]:
+    """Cells of `_ACCURACY_COLUMNS`."""
+    if accuracy is None:
+        return [*[_NOTHING] * (len(_ACCURACY_COLUMNS) - 1), Cell("0", 0)]
     return [
-        *(_percent(landing[f"share_over_{k}"], 0) for k in (0, 1, 5)),
-        _percent(landing["mean_abs_deviation"], 1),
-        *(_percent(landing[k], 1, "+") for k in _SIGNED_LANDING),
-        Cell(str(landing["n"]), landing["n"]),
+        *(_percent(accuracy[f"share_over_{k}"], 0) for k in (0, 1, 5)),
+        _percent(accuracy["mean_abs_deviation"], 1),
+        *(_percent(accuracy[k], 1, "+") for k in _SIGNED_ACCURACY),
+        Cell(str(accuracy["n"]), accuracy["n"]),
     ]
 
 
 def _at_target_sheet(results: Results) -> Sheet:
-    """PSNR avg at the target: the landing table's other half."""
+    """PSNR avg at the target: the other half of the table of bitrate accuracy."""
     entries = {m: e.get("at_target", {}).get(_MAIN_METRIC, {}) for m, e in results.summary.items()}
     tolerances = list(dict.fromkeys(t for entry in entries.values() for t in entry))
     parts = ("failed", "win", "tie", "loss", "gain dB", "score dB")

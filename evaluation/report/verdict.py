@@ -32,7 +32,7 @@ class Comparison:
     """BD-rates of a method against an opponent over clips.
 
     Attributes:
-      method: who is judged.
+      method: which method.
       opponent: against whom.
       metric: of the quality.
       percents: by clip, negative is better; None where undefined.
@@ -89,7 +89,7 @@ class Verdict:
 def find_lead(methods: Sequence[str], wanted: str | None = None) -> str:
     """The method that a report is about: the wanted one, else the first that was asked for.
 
-    Never the best one: that would be chosen by the numbers it is then judged by.
+    Never the best one: the same numbers would choose it and then rate it.
 
     Raises:
       InputError: the wanted one is not among the methods, or there is only the anchor.
@@ -171,7 +171,7 @@ def give_verdict(
     Args:
       lead: the method that it is about.
       comparisons: of the lead, by opponent.
-      landings: by method, `Landing.as_dict` or None.
+      landings: by method, `RateAccuracy.as_dict` or None.
     """
     first = comparisons[ANCHOR]
     headline = (

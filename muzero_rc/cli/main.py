@@ -23,7 +23,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "encode": ("EncodeArgs", "encode a video as VP9 in WebM at a bitrate"),
-    "evaluate": ("EvaluateArgs", "compare policies with two-pass VBR: BD-rate and landing"),
+    "evaluate": ("EvaluateArgs", "compare policies with two-pass VBR: BD-rate, bitrate accuracy"),
     "lottery": ("LotteryArgs", "what a verdict owes to the choice of clips, metric and targets"),
     "report": ("ReportArgs", "show an evaluation as a page that opens from disk"),
     "corpus": ("CorpusArgs", "build a corpus out of videos; list it, count it"),

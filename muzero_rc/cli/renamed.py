@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 __all__ = ["modern_arguments"]
 
 _OPTIONS = {"--no-repeats": "--no-show-existing"}
+_OLD_SECTION, _SECTION = "--explore.", "--collect."  # settings of training
 _POLICIES = {"layered": "hierarchical", "teacher": "hindsight"}
 _SETTINGS = {
     "effort=even": "speed_profile=uniform",
@@ -35,6 +36,8 @@ def modern_arguments(arguments: Sequence[str], say: Callable[[str], None]) -> li
             new = f"{name}={_modern_policy(value)}"
         else:
             new = _OPTIONS.get(word, word)
+            if new.startswith(_OLD_SECTION):
+                new = _SECTION + new.removeprefix(_OLD_SECTION)
         if new != word:
             say(f"{word} is called {new} now; the old name goes with the next release")
         modern.append(new)

@@ -174,7 +174,7 @@ class _Offsets(QindexPolicy):
 
 
 class OffsetsForTarget(QindexPolicy):
-    """Offsets by frame type, as encoders do without rate control, landed by bisection.
+    """Offsets by frame type, as encoders do without rate control, found by bisection.
 
     Leaf frames at q; key, golden and alternate reference frames finer by the offset,
     overlays coarser by a third of it; q is the lowest that keeps the clip at or under its
@@ -237,7 +237,7 @@ def _finest(
 
 
 class WithSpeedProfile(QindexPolicy):
-    """A policy whose encodes distribute search speed in their own way, see `env.speed_profile`.
+    """A policy whose encodes have a speed profile of their own, see `env.control.frame_speed`.
 
     It may also want a third pass, see `env.probe`; settings that say how many have the last
     word.
@@ -277,7 +277,9 @@ class WithSpeedProfile(QindexPolicy):
     ) -> EncoderSettings:
         """The settings with this speed profile, and these passes if they have none."""
         passes = settings.passes or self.passes
-        settings = settings.replace(speed_profile=self.speed_profile, passes=passes)
+        if settings.speed_profile == "auto":
+            settings = settings.replace(speed_profile=self.speed_profile)
+        settings = settings.replace(passes=passes)
         return prepare(self.policy, clip, settings, first_pass)
 
     def decide(

@@ -294,7 +294,7 @@ class Ablation:
 def summarise(
     results: Results, curves: dict[str, list[Curve]], variants: Sequence[str], seeds: Sequence[int]
 ) -> list[VariantSummary]:
-    """Win rate, BD-rate and landing of each variant over its seeds."""
+    """Win rate, BD-rate and bitrate accuracy of each variant over its seeds."""
     summaries = []
     every = {
         name: np.array([_bd_rates(results, f"{name}/{seed}") for seed in seeds])  # [S, C]

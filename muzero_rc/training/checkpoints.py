@@ -26,7 +26,7 @@ class Counters:
     """Of self-play.
 
     Attributes:
-      episodes: judged so far.
+      episodes: scored so far.
       frames: coded in them.
       updates: of the learner in this stage.
       seconds: spent in this stage.

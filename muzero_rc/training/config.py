@@ -29,7 +29,7 @@ from muzero_rc.env.observation.builder import (
 )
 from muzero_rc.env.rewards import RewardConfig
 from muzero_rc.errors import InputError
-from muzero_rc.training.stages.collect import ExploreConfig
+from muzero_rc.training.stages.collect import CollectConfig
 
 __all__ = [
     "PRESETS",
@@ -96,18 +96,18 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-      explore: what studies are made of.
+      collect: what studies are made of.
       studies: how many to make.
       imitation_updates: of the learner on the teacher's trajectories.
       self_play: self-competition.
       agent: networks, search, losses, optimizer, replay.
-      reward: what self-play is judged by.
+      reward: of self-play.
       jobs: studies made side by side.
       seed: of everything.
     """
 
     agent: AgentConfig
-    explore: ExploreConfig = ExploreConfig()
+    collect: CollectConfig = CollectConfig()
     studies: int = 200
     imitation_updates: int = 3000
     self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
@@ -127,14 +127,15 @@ class TrainConfig:
           InputError: it is not of this version.
         """
         try:
-            # Older runs lack the choice: they have a uniform speed profile and two passes.
-            explore: dict[str, Any] = {"speed_profile": "uniform", "passes": 2} | {
+            # Older runs call the section explore, and lack two choices of it: they have a
+            # uniform speed profile and two passes.
+            collect: dict[str, Any] = {"speed_profile": "uniform", "passes": 2} | {
                 k: tuple(v) if isinstance(v, list) else v
-                for k, v in modern_settings(values["explore"]).items()
+                for k, v in modern_settings(values.get("collect", values.get("explore"))).items()
             }
             return cls(
                 agent=AgentConfig.from_dict(values["agent"]),
-                explore=ExploreConfig(**explore),
+                collect=CollectConfig(**collect),
                 self_play=SelfPlayConfig(**values["self_play"]),
                 reward=RewardConfig.from_dict(values["reward"]),
                 **{k: values[k] for k in ("studies", "imitation_updates", "jobs", "seed")},
@@ -183,7 +184,7 @@ _WORKSTATION = TrainConfig(
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=1000, weight_decay=1e-2),
         replay=ReplayConfig(capacity_bytes=8 * 2**30, batch_size=512),
     ),
-    explore=ExploreConfig(heights=(144, 240, 360, 480), max_frames=150),
+    collect=CollectConfig(heights=(144, 240, 360, 480), max_frames=150),
     studies=3000,
     imitation_updates=20_000,
     self_play=SelfPlayConfig(
@@ -202,7 +203,7 @@ PRESETS: dict[str, TrainConfig] = {
     # Minutes: to see that everything works, and for tests.
     "tiny": TrainConfig(
         agent=_agent(batch_size=16, simulations=4),
-        explore=ExploreConfig(
+        collect=CollectConfig(
             heights=(96,),
             min_frames=30,
             max_frames=40,
@@ -311,7 +312,7 @@ def _fitted(config: TrainConfig, cores: int) -> TrainConfig:
     return dataclasses.replace(config, self_play=play, jobs=min(config.jobs, cores))
 
 
-_SECTIONS = ("network", "search", "loss", "optimizer", "replay", "reward", "explore", "self_play")
+_SECTIONS = ("network", "search", "loss", "optimizer", "replay", "reward", "collect", "self_play")
 
 
 def setting_names() -> list[str]:

@@ -21,7 +21,15 @@ import psutil
 from muzero_rc.errors import CheckpointError
 from muzero_rc.training.checkpoints import write_json
 
-__all__ = ["COST_COLUMNS", "CostLedger", "StageCost", "StageMeter", "cost_rows", "gpus_in_use"]
+__all__ = [
+    "COST_COLUMNS",
+    "CostLedger",
+    "StageCost",
+    "StageMeter",
+    "cost_rows",
+    "gpus_in_use",
+    "read_stages",
+]
 
 _FORMAT = "muzero_rc stage costs"
 _DIGITS = 6  # of hours and minutes in the file
@@ -75,6 +83,20 @@ class StageCost:
                 raise ValueError(f"{name} must be a number, 0 or more, not {value!r}")
         typed: dict[str, Any] = {name: kinds[name](value) for name, value in values.items()}
         return cls(**typed)
+
+
+def read_stages(values: Mapping[str, Any]) -> dict[str, StageCost]:
+    """Costs by stage, from `StageCost.as_dict` of each.
+
+    Older records call the stage collect explore.
+
+    Raises:
+      ValueError: the costs of a stage are damaged.
+    """
+    return {
+        "collect" if name == "explore" else name: StageCost.from_dict(cost)
+        for name, cost in values.items()
+    }
 
 
 COST_COLUMNS = (
@@ -165,7 +187,7 @@ class CostLedger:
             stored = json.loads(path.read_text())
             if stored["format"] != _FORMAT:
                 raise ValueError(f"its format is {stored['format']!r}")
-            self._stages = {k: StageCost.from_dict(v) for k, v in stored["stages"].items()}
+            self._stages = read_stages(stored["stages"])
         except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged: {error}; remove it to go on") from error
 

@@ -1,4 +1,4 @@
-"""The whole algorithm on the encoder model: self-play, judging, learning, in one loop.
+"""The whole algorithm on the encoder model: self-play, rewards, learning, in one loop.
 
 The model answers in microseconds, so that an agent learns from nothing in minutes; and the
 best plan is known, so that it can be said how much of it was learned. For tests, for trying
@@ -89,7 +89,7 @@ class ModelTraining:
 
         Args:
           config: of the agent.
-          reward: that judges.
+          reward: of its episodes.
           tasks: drawn from uniformly.
           sessions: encodes that are played as one batch.
           updates: of the learner after each batch.

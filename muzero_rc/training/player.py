@@ -1,6 +1,6 @@
 """Self-play: encodes by the searching agent, many side by side.
 
-What comes out is not judged yet: rewards have a memory, and that is kept in one place,
+What comes out has no reward yet: rewards have a memory, and that is kept in one place,
 whoever plays (`muzero_rc.training.scorer`).
 """
 
@@ -33,7 +33,7 @@ class Finished:
 
     Attributes:
       task: number of what was played.
-      trajectory: for the replay, not judged: outcome, overshoot and gain are NaN.
+      trajectory: for the replay, without a reward: outcome, overshoot and gain are NaN.
       score: raw score.
       version: updates behind the parameters that the episode began with.
     """

@@ -1,4 +1,4 @@
-"""`progress.csv`: a row for every judged episode, for curves."""
+"""`progress.csv`: a row for every scored episode, for curves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A training run: a folder, its stages, and where it goes on after an interruption.
 
-    explore    studies of the corpus, half of them around the teacher of the first half
+    collect    studies of the corpus, half of them around the teacher of the first half
     imitate    the networks learn what the teacher would do, and to predict encodes
     self-play  MuZero against its own past, the first opponent being the studies' base
 
@@ -37,7 +37,7 @@ from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger, StageMeter, gpus_in_use
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.stages.collect import Study
-from muzero_rc.training.stages.imitate import lessons_of
+from muzero_rc.training.stages.imitate import demonstrations_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update
 from muzero_rc.training.studies import Studies, fit_teacher
 from muzero_rc.training.tasks import Task, TaskClips
@@ -130,7 +130,7 @@ class TrainingRun:
         started = time.monotonic()
         with contextlib.suppress(OutputError):  # compiled anew then: seconds, not an error
             keep_compiled(compiled_folder())
-        with self.costs.stage("explore") as meter:
+        with self.costs.stage("collect") as meter:
             folder = self.folder / "studies"
             studies = Studies(folder, self.config, self._clips, self._log, meter).get()
         gpus = gpus_in_use(self.config.agent.optimizer.devices)
@@ -166,7 +166,7 @@ class TrainingRun:
             blocks = None
             if agent.network.block_columns and study.clip in paths:
                 blocks = clips.get(Task(number, study, paths[study.clip]))[1].blocks
-            for trajectory in lessons_of(study, model, agent.network.action_frame):
+            for trajectory in demonstrations_of(study, model, agent.network.action_frame):
                 trajectories.add(dataclasses.replace(trajectory, blocks=blocks))
         path = self.folder / "learner.npz"
         total = self.config.imitation_updates
@@ -226,7 +226,7 @@ class TrainingRun:
             observation_version=OBSERVATION_VERSION,
             env_id=ENV_ID,
             training=training,
-            speed_profile=self.config.explore.speed_profile,
+            speed_profile=self.config.collect.speed_profile,
         )
 
 

@@ -1,4 +1,4 @@
-"""Judges played episodes: the reward with its memory, and what a person wants to know."""
+"""Scores finished episodes: the reward with its memory, and what a person wants to know."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MakeGreedy = Callable[[Params], AgentPolicy]
 
 @dataclass(frozen=True)
 class ScoredEpisode:
-    """A judged episode.
+    """A scored episode.
 
     Attributes:
       trajectory: for the replay.
@@ -65,13 +65,13 @@ class Scorer:
         make_greedy: MakeGreedy,
         on_encode: Callable[[int], None] = lambda frames: None,
     ) -> None:
-        """Takes how to judge.
+        """Takes how to score.
 
         Args:
           reward: with its memory.
           tasks: by number.
           make_greedy: makes a greedy player of parameters.
-          on_encode: told the coded frames of each encode that judging takes.
+          on_encode: told the coded frames of each encode that scoring takes.
         """
         self.reward = reward
         self.opponent: Params | None = None
@@ -82,7 +82,7 @@ class Scorer:
         self._clips: TaskClips | None = None
 
     def __call__(self, finished: Finished, params: Params, version: int) -> ScoredEpisode:
-        """Judges an episode.
+        """Scores an episode.
 
         Args:
           finished: what was played.

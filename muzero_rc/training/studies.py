@@ -72,7 +72,7 @@ class Studies:
           CheckpointError: a file is damaged.
         """
         config = self._config
-        self._log.stage("explore", config.studies, len(self._files()))
+        self._log.stage("collect", config.studies, len(self._files()))
         plain = AdvantagePolicy(AdvantageModel(DEFAULT_RECIPE.qp_offsets.by_kind(), MODEL_COLUMNS))
         self._make(plain, config.studies // 2)
         if len(self._files()) < config.studies:
@@ -109,7 +109,7 @@ class Studies:
                     while len(running) < min(self._config.jobs, goal - made):
                         seed, clip = next(draws)
                         done = pool.submit(
-                            run_study, clip, base, self._config.explore, seed, on_encode
+                            run_study, clip, base, self._config.collect, seed, on_encode
                         )
                         running[done] = seed
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_finite_leaves_the_state_alone(
         load_batch(tmp_path / "learner.npz")
 
 
-@pytest.mark.parametrize("term", ["policy", "coded", "final", "weight"])
+@pytest.mark.parametrize("term", ["policy", "frame_rd", "episode_rd", "weight"])
 def test_infinity_anywhere_is_found_before_it_is_learned(
     tiny: NetworkConfig, make_episode: MakeEpisode, term: str
 ) -> None:

@@ -26,8 +26,8 @@ from muzero_rc.agents.muzero.support import expectation, support, two_hot
 from muzero_rc.agents.muzero.targets import (
     Batch,
     make_batch,
-    normalise_coded,
-    normalise_final,
+    normalise_episode_rd,
+    normalise_frame_rd,
 )
 from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.tokens import Tokenizer
@@ -73,12 +73,12 @@ def _random_batch(rng: np.random.Generator, tokens: Any = None) -> Batch:
         actions=rng.integers(0, 256, (B, K)).astype(np.int32),
         policy=policy / policy.sum(-1, keepdims=True),
         value=rng.uniform(-1, 1, (B, K + 1)).astype(np.float32),
-        coded=_random(rng, B, K, 2) * 2,
-        final=_random(rng, B, 2) * 2,
+        frame_rd=_random(rng, B, K, 2) * 2,
+        episode_rd=_random(rng, B, 2) * 2,
         policy_weight=rng.random((B, K + 1)).astype(np.float32),
         value_weight=rng.random((B, K + 1)).astype(np.float32),
-        coded_weight=rng.random((B, K, 2)).astype(np.float32),
-        final_weight=rng.random((B, 2)).astype(np.float32),
+        frame_rd_weight=rng.random((B, K, 2)).astype(np.float32),
+        episode_rd_weight=rng.random((B, 2)).astype(np.float32),
         weight=rng.random(B).astype(np.float32),
     )
 
@@ -116,12 +116,14 @@ def _numpy_loss(unrolled: Unrolled, batch: Batch, config: LossConfig) -> float:
                 * cross_entropy(atoms(float(batch.value[b, k])), unrolled.value_logits[b, k])
             )
             for i, weight in enumerate((config.final_overshoot, config.final_psnr)):
-                error = float(unrolled.final[b, k, i]) - float(batch.final[b, i])
-                terms += weight * float(batch.final_weight[b, i]) * huber(error)
+                error = float(unrolled.episode_rd[b, k, i]) - float(batch.episode_rd[b, i])
+                terms += weight * float(batch.episode_rd_weight[b, i]) * huber(error)
             if k:
                 for i, weight in enumerate((config.bits, config.psnr)):
-                    error = float(unrolled.coded[b, k - 1, i]) - float(batch.coded[b, k - 1, i])
-                    terms += weight * float(batch.coded_weight[b, k - 1, i]) * huber(error)
+                    error = float(unrolled.frame_rd[b, k - 1, i]) - float(
+                        batch.frame_rd[b, k - 1, i]
+                    )
+                    terms += weight * float(batch.frame_rd_weight[b, k - 1, i]) * huber(error)
             total += float(batch.weight[b]) * terms / (1 if k == 0 else K)
     return total / B
 
@@ -139,8 +141,8 @@ def test_the_loss_equals_its_formula_in_numpy(seed: int) -> None:
     unrolled = Unrolled(
         policy_logits=jnp.asarray(3 * _random(rng, B, K + 1, 256)),
         value_logits=jnp.asarray(_random(rng, B, K + 1, BINS)),
-        coded=jnp.asarray(_random(rng, B, K, 2)),
-        final=jnp.asarray(_random(rng, B, K + 1, 2)),
+        frame_rd=jnp.asarray(_random(rng, B, K, 2)),
+        episode_rd=jnp.asarray(_random(rng, B, K + 1, 2)),
     )
     total, metrics = loss_of_unrolled(unrolled, batch, CONFIG)
     assert float(total) == pytest.approx(_numpy_loss(unrolled, batch, CONFIG), rel=1e-4)
@@ -159,10 +161,10 @@ def test_the_scan_equals_a_loop_over_the_networks(
     state = networks.representation(params, batch.tokens)
     for k in range(4):
         if k:
-            state, coded, _ = networks.dynamics(params, state, batch.actions[:, k - 1])
-            np.testing.assert_allclose(got.coded[:, k - 1], coded, rtol=1e-4, atol=1e-4)
+            state, frame_rd, _ = networks.dynamics(params, state, batch.actions[:, k - 1])
+            np.testing.assert_allclose(got.frame_rd[:, k - 1], frame_rd, rtol=1e-4, atol=1e-4)
         prediction = networks.prediction(params, state)
-        for name in ("policy_logits", "value_logits", "final"):
+        for name in ("policy_logits", "value_logits", "episode_rd"):
             np.testing.assert_allclose(
                 getattr(got, name)[:, k], getattr(prediction, name), rtol=1e-3, atol=1e-3
             )
@@ -181,7 +183,7 @@ def test_the_gradient_is_scaled_once_per_dynamics_step(tiny: NetworkConfig) -> N
 
         def term(state: jax.Array) -> jax.Array:
             fixed = networks._replace(representation=lambda params, tokens: state)
-            return unroll(fixed, params, batch, scale).coded[:, step].sum()
+            return unroll(fixed, params, batch, scale).frame_rd[:, step].sum()
 
         return jax.jit(jax.grad(term))(root)
 
@@ -213,13 +215,15 @@ def test_gradients_match_finite_differences(
 
 
 @pytest.mark.parametrize(
-    "weight", ["policy_weight", "value_weight", "coded_weight", "final_weight", "weight"]
+    "weight", ["policy_weight", "value_weight", "frame_rd_weight", "episode_rd_weight", "weight"]
 )
 def test_a_zero_weight_silences_its_target(weight: str) -> None:
     rng = np.random.default_rng(3)
     batch = _random_batch(rng)
     silent = batch._replace(**{weight: np.zeros_like(getattr(batch, weight))})
-    target = {"policy_weight": "policy", "weight": "final"}.get(weight, weight[: -len("_weight")])
+    target = {"policy_weight": "policy", "weight": "episode_rd"}.get(
+        weight, weight[: -len("_weight")]
+    )
     changed = silent._replace(**{target: np.zeros_like(getattr(batch, target))})
     unrolled = Unrolled(
         jnp.asarray(_random(rng, B, K + 1, 256)), jnp.asarray(_random(rng, B, K + 1, BINS)),
@@ -244,13 +248,13 @@ def test_targets_inside_an_episode(
     np.testing.assert_allclose(batch.policy[0], episode.policies[4:8], atol=1e-3)
     np.testing.assert_allclose(batch.policy.sum(-1), 1.0, atol=1e-6)
     np.testing.assert_allclose(
-        batch.coded[0],
-        normalise_coded(np.stack([episode.bits[4:7], episode.psnr[4:7]], -1)),
+        batch.frame_rd[0],
+        normalise_frame_rd(np.stack([episode.bits[4:7], episode.psnr[4:7]], -1)),
         rtol=1e-5,
     )
     assert (batch.value == -1).all() and (batch.value_weight == 1).all()
-    np.testing.assert_allclose(batch.final[0], normalise_final([0.03, -0.2]), rtol=1e-5)
-    assert (batch.policy_weight == 1).all() and (batch.coded_weight == 1).all()
+    np.testing.assert_allclose(batch.episode_rd[0], normalise_episode_rd([0.03, -0.2]), rtol=1e-5)
+    assert (batch.policy_weight == 1).all() and (batch.frame_rd_weight == 1).all()
 
 
 def test_past_the_end_states_absorb(
@@ -259,7 +263,7 @@ def test_past_the_end_states_absorb(
     episode = make_episode(0, 12)
     batch = make_batch([(episode, 10)], Tokenizer(tiny), 5, np.random.default_rng(0))
     assert batch.policy_weight[0].tolist() == [1, 1, 0, 0, 0, 0]
-    assert batch.coded_weight[0, :, 0].tolist() == [1, 1, 0, 0, 0]
+    assert batch.frame_rd_weight[0, :, 0].tolist() == [1, 1, 0, 0, 0]
     assert (batch.value == 1).all() and (batch.value_weight == 1).all()
     np.testing.assert_array_equal(batch.actions[0, :2], episode.actions[10:])
     assert len(set(batch.actions[0, 2:].tolist())) > 1, "absorbing actions are random"
@@ -277,8 +281,8 @@ def test_what_an_episode_does_not_know_has_no_weight(
     )  # fmt: skip
     batch = make_batch([(episode, 0)], Tokenizer(tiny), 2, np.random.default_rng(0))
     assert (batch.value_weight == 0).all() and (batch.policy_weight == 0).all()
-    assert batch.final_weight[0].tolist() == [0, 1]
-    assert batch.coded_weight[0].tolist() == [[0, 1], [0, 1]]
+    assert batch.episode_rd_weight[0].tolist() == [0, 1]
+    assert batch.frame_rd_weight[0].tolist() == [[0, 1], [0, 1]]
     for array in batch[1:]:
         if array is None:
             continue  # of an option that is off
@@ -286,7 +290,7 @@ def test_what_an_episode_does_not_know_has_no_weight(
 
 
 def test_normalisation_by_hand_limits_disasters() -> None:
-    coded = np.array([[-4.0, 40.0], [-1.0, 32.0]])
-    np.testing.assert_allclose(normalise_coded(coded), [[0.0, 0.0], [1.0, -1.0]], rtol=1e-5)
-    np.testing.assert_allclose(normalise_final([0.07, -0.4]), [0.7, -0.8], rtol=1e-5)
-    assert normalise_final([9.0, -99.0]).tolist() == [5.0, -5.0]
+    frame_rd = np.array([[-4.0, 40.0], [-1.0, 32.0]])
+    np.testing.assert_allclose(normalise_frame_rd(frame_rd), [[0.0, 0.0], [1.0, -1.0]], rtol=1e-5)
+    np.testing.assert_allclose(normalise_episode_rd([0.07, -0.4]), [0.7, -0.8], rtol=1e-5)
+    assert normalise_episode_rd([9.0, -99.0]).tolist() == [5.0, -5.0]

@@ -49,14 +49,14 @@ def test_shapes(
     networks = _compiled(tiny)
     state = networks.representation(params, Tokenizer(tiny).batch(make_observations(0, 7)))
     assert state.shape == (7, tiny.state_width)
-    following, coded, reward = networks.dynamics(params, state, jnp.arange(7))
+    next_observation, frame_rd, reward = networks.dynamics(params, state, jnp.arange(7))
     assert reward is None, "rewards are an option"
-    assert following.shape == state.shape and coded.shape == (7, 2)
-    prediction = networks.prediction(params, following)
+    assert next_observation.shape == state.shape and frame_rd.shape == (7, 2)
+    prediction = networks.prediction(params, next_observation)
     assert prediction.policy_logits.shape == (7, 256)
     assert prediction.value_logits.shape == (7, tiny.value_bins)
-    assert prediction.final.shape == (7, 2)
-    for hidden in (state, following):  # MuZero's scaling, here by LayerNorm
+    assert prediction.episode_rd.shape == (7, 2)
+    for hidden in (state, next_observation):  # MuZero's scaling, here by LayerNorm
         np.testing.assert_allclose(hidden.mean(-1), 0.0, atol=1e-5)
         np.testing.assert_allclose(hidden.std(-1), 1.0, atol=1e-3)
 
@@ -70,7 +70,7 @@ def test_the_untrained_policy_is_a_bump_at_the_proposal_in_every_state(
     steps = np.arange(256) - CENTRE
     expected = np.tile(-0.5 * (steps / tiny.policy_sigma) ** 2, (5, 1))
     np.testing.assert_allclose(prediction.policy_logits, expected, rtol=1e-5, atol=1e-5)
-    assert (prediction.value_logits == 0).all() and (prediction.final == 0).all()
+    assert (prediction.value_logits == 0).all() and (prediction.episode_rd == 0).all()
 
 
 def test_the_untrained_policy_is_uniform_in_the_absolute_frame(tiny: NetworkConfig) -> None:
@@ -125,11 +125,11 @@ def test_the_state_does_not_depend_on_padding(
 def test_dynamics_depend_on_the_action_smoothly_at_first(tiny: NetworkConfig, params: Any) -> None:
     networks = _compiled(tiny)
     state = np.tile(np.random.default_rng(0).normal(size=tiny.state_width), (3, 1))
-    following, _, _ = networks.dynamics(
+    next_observation, _, _ = networks.dynamics(
         params, state.astype(np.float32), jnp.array([128, 129, 168])
     )
-    near = np.abs(following[1] - following[0]).max()
-    far = np.abs(following[2] - following[0]).max()
+    near = np.abs(next_observation[1] - next_observation[0]).max()
+    far = np.abs(next_observation[2] - next_observation[0]).max()
     assert 0 < near < far
 
 

@@ -52,18 +52,18 @@ def test_the_reward_comes_once_with_the_last_action(
     rng = np.random.default_rng(0)
     samples = [(episode, step) for step in (0, 2, 3, 4)]
     batch = make_batch(samples, Tokenizer(tiny), 3, rng, reward=True, consistency=True)
-    assert batch.reward is not None and batch.following_weight is not None
+    assert batch.reward is not None and batch.next_observation_weight is not None
     np.testing.assert_array_equal(batch.reward, [[0, 0, 0], [0, 0, -1], [0, -1, 0], [-1, 0, 0]])
     assert (np.asarray(batch.reward_weight) == 1).all()
     np.testing.assert_array_equal(
-        batch.following_weight, [[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
+        batch.next_observation_weight, [[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]]
     )
-    assert batch.following is not None
-    np.testing.assert_array_equal(batch.following["frame"][1, 0], episode.frames[3])
-    np.testing.assert_array_equal(batch.following["frame"][1, 1], episode.frames[4])
-    np.testing.assert_array_equal(batch.following["frame"][1, 2], episode.frames[4])
+    assert batch.next_observation is not None
+    np.testing.assert_array_equal(batch.next_observation["frame"][1, 0], episode.frames[3])
+    np.testing.assert_array_equal(batch.next_observation["frame"][1, 1], episode.frames[4])
+    np.testing.assert_array_equal(batch.next_observation["frame"][1, 2], episode.frames[4])
     plain = make_batch(samples, Tokenizer(tiny), 3, rng)
-    assert plain.reward is None and plain.following is None, "options cost nothing when off"
+    assert plain.reward is None and plain.next_observation is None, "options cost nothing when off"
 
 
 def _random_case(rng: np.random.Generator) -> tuple[Unrolled, Batch]:
@@ -77,17 +77,17 @@ def _random_case(rng: np.random.Generator) -> tuple[Unrolled, Batch]:
         actions=np.zeros((size, k), np.int32),
         policy=policy / policy.sum(-1, keepdims=True),
         value=np.zeros((size, k + 1), np.float32),
-        coded=normal(size, k, 2),
-        final=normal(size, 2),
+        frame_rd=normal(size, k, 2),
+        episode_rd=normal(size, 2),
         policy_weight=np.zeros((size, k + 1), np.float32),
         value_weight=np.zeros((size, k + 1), np.float32),
-        coded_weight=np.zeros((size, k, 2), np.float32),
-        final_weight=np.zeros((size, 2), np.float32),
+        frame_rd_weight=np.zeros((size, k, 2), np.float32),
+        episode_rd_weight=np.zeros((size, 2), np.float32),
         weight=np.array([0.5, 1.0, 0.7], np.float32),
         reward=rng.uniform(-1, 1, (size, k)).astype(np.float32),
         reward_weight=np.array([[1, 0], [1, 1], [0, 1]], np.float32),
-        following={},
-        following_weight=np.array([[1, 1], [1, 0], [0, 0]], np.float32),
+        next_observation={},
+        next_observation_weight=np.array([[1, 1], [1, 0], [0, 0]], np.float32),
     )
     unrolled = Unrolled(
         *(jnp.asarray(normal(*s)) for s in ((3, 3, 256), (3, 3, 11), (3, 2, 2), (3, 3, 2))),
@@ -113,7 +113,7 @@ def test_reward_and_consistency_losses_equal_their_formula() -> None:
             entropy = -(target * (logits - np.log(np.exp(logits).sum()))).sum()
             expected += 0.9 * batch.weight[b] * batch.reward_weight[b, k] * entropy / 2
             similarity = float(unrolled.similarity[b, k])
-            expected -= 0.4 * batch.weight[b] * batch.following_weight[b, k] * similarity / 2
+            expected -= 0.4 * batch.weight[b] * batch.next_observation_weight[b, k] * similarity / 2
     config = LossConfig(unroll_steps=2, reward=0.9, consistency=0.4)
     total, metrics = loss_of_unrolled(unrolled, batch, config)
     assert float(total) == pytest.approx(expected / 3, rel=1e-4)

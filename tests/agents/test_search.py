@@ -24,7 +24,7 @@ def _prediction(value: jax.Array, favoured: jax.Array) -> Prediction:
     return Prediction(
         policy_logits=jnp.broadcast_to(logits, (*value.shape, 256)),
         value_logits=jnp.log(two_hot(value, BINS) + 1e-9),
-        final=jnp.zeros((*value.shape, 2)),
+        episode_rd=jnp.zeros((*value.shape, 2)),
     )
 
 

@@ -56,7 +56,7 @@ def test_the_card_is_of_the_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_file_of_one_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    costs = {"explore": StageCost(22, 1234, 0, 0.5, 15.0, 0.0), "imitate": StageCost(updates=60)}
+    costs = {"collect": StageCost(22, 1234, 0, 0.5, 15.0, 0.0), "imitate": StageCost(updates=60)}
     path = _save(
         tmp_path / "mine.npz",
         training={
@@ -69,7 +69,7 @@ def test_a_file_of_one_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
     assert main(["policy", str(path)]) == 0
     page = capsys.readouterr().out
-    assert "| explore | 22 | 1,234 | 0 | 0.500 | 15.0 | 0.0 |" in page
+    assert "| collect | 22 | 1,234 | 0 | 0.500 | 15.0 | 0.0 |" in page
     assert "| all | 22 | 1,234 | 60 | 0.500 | 15.0 | 0.0 |" in page
     assert "--preset tiny --studies 5" in page
     assert "muzero-rc evaluate CLIPS --policy mine.npz" in page
@@ -91,7 +91,7 @@ def test_what_a_file_does_not_say_is_said_to_be_missing(tmp_path: Path) -> None:
 
 
 def test_wrong_files_get_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    damaged = _save(tmp_path / "d.npz", training={"costs": {"explore": {"encodes": -1}}})
+    damaged = _save(tmp_path / "d.npz", training={"costs": {"collect": {"encodes": -1}}})
     with pytest.raises(CheckpointError, match="damaged record of its training"):
         read_card(damaged)
     other = tmp_path / "other.npz"

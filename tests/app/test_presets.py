@@ -16,8 +16,15 @@ import pytest
 from muzero_rc.cli.ablate import AblateArgs
 from muzero_rc.cli.main import _parse
 from muzero_rc.cli.train import TrainArgs, rewrite
+from muzero_rc.errors import InputError
 from muzero_rc.training.command import train_command
-from muzero_rc.training.config import PRESET_NEEDS, PRESETS, TrainConfig, configure
+from muzero_rc.training.config import (
+    PRESET_NEEDS,
+    PRESETS,
+    TrainConfig,
+    apply_settings,
+    configure,
+)
 from muzero_rc.training.costs import CostLedger
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "guide" / "train.md"
@@ -61,11 +68,22 @@ def test_the_cluster_is_the_workstation_over_all_devices() -> None:
 def test_a_command_gives_its_configuration_back(preset: str) -> None:
     config = configure(
         preset, studies=7, imitation_updates=900, episodes=31, frames=5000, seed=3, cores=10**6,
-        settings=["explore.heights=[144]", "network.representation=hip", "search.simulations=5"],
+        settings=["collect.heights=[144]", "network.representation=hip", "search.simulations=5"],
     )  # fmt: skip
     assert _parsed(train_command(config)) == config
     plain = configure(preset, cores=10**6)
     assert train_command(plain) == f"muzero-rc train --corpus CORPUS --out RUN --preset {preset}"
+
+
+def test_a_configuration_of_an_older_run_is_read() -> None:
+    """Its section collect is called explore."""
+    config = apply_settings(PRESETS["laptop"], ["collect.heights=[96]", "collect.passes=2"])
+    old = config.as_dict()
+    old["explore"] = old.pop("collect")
+    assert TrainConfig.from_dict(json.loads(json.dumps(old))) == config
+    del old["explore"]
+    with pytest.raises(InputError, match="of another version"):
+        TrainConfig.from_dict(old)
 
 
 def test_a_rate_that_falls_at_another_pace_is_part_of_the_command() -> None:
@@ -94,9 +112,9 @@ def test_the_table_of_presets_says_what_they_are() -> None:
             ("simulations", f"{search.simulations}"),
             ("batch", f"{config.agent.replay.batch_size}"),
             ("width, latents, blocks", _size(config)),
-            ("lines", ", ".join(map(str, config.explore.heights))),
-            ("frames", f"{config.explore.min_frames} to {config.explore.max_frames}"),
-            ("speeds", ", ".join(map(str, config.explore.speeds))),
+            ("lines", ", ".join(map(str, config.collect.heights))),
+            ("frames", f"{config.collect.min_frames} to {config.collect.max_frames}"),
+            ("speeds", ", ".join(map(str, config.collect.speeds))),
         ):
             assert rows[row][index] == value, (name, row)
 
@@ -117,9 +135,9 @@ def test_large_presets_run_on_a_small_machine(
     shutil.copy(sample_clips["bikes"], corpus / "bikes.mp4")
     (corpus / "index.csv").write_text("file,group\nbikes.mp4,street\n")
     words = [
-        "--studies", "2", "--updates", "2", "--episodes", "3", "--explore.heights", "[96]",
-        "--explore.min_frames", "30", "--explore.max_frames", "30", "--explore.speeds", "[5]",
-        "--explore.pairs", "1", "--replay.batch_size", "8", "--self_play.sessions", "1",
+        "--studies", "2", "--updates", "2", "--episodes", "3", "--collect.heights", "[96]",
+        "--collect.min_frames", "30", "--collect.max_frames", "30", "--collect.speeds", "[5]",
+        "--collect.pairs", "1", "--replay.batch_size", "8", "--self_play.sessions", "1",
         "--search.simulations", "2",
     ]  # fmt: skip
     flags = f"--xla_force_host_platform_device_count={devices}"

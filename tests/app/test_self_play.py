@@ -50,7 +50,7 @@ def config() -> TrainConfig:
 def task(corpus: Path) -> Task:
     clip = Corpus.open(corpus).training()[0]
     for seed in range(20):  # not every draw has a target that VBR can meet
-        study = run_study(clip, ProposalPolicy(), PRESETS["tiny"].explore, seed=seed)
+        study = run_study(clip, ProposalPolicy(), PRESETS["tiny"].collect, seed=seed)
         if study is not None:
             return Task(0, study, clip.path)
     raise AssertionError("no study of the clip")
@@ -71,13 +71,13 @@ def test_what_is_not_finite_stops_the_run_with_its_batch_kept(
 
     def broken(self: Replay, *arguments: object) -> object:
         batch = draw(self, *arguments)  # type: ignore[arg-type]
-        return batch._replace(coded=np.full_like(batch.coded, np.inf))
+        return batch._replace(frame_rd=np.full_like(batch.frame_rd, np.inf))
 
     monkeypatch.setattr(Replay, "batch", broken)
     with pytest.raises(MuzeroRcError, match="not finite; its batch is in .*bad_batch.npz"):
         _run(tmp_path, config, task)
     kept = load_batch(tmp_path / "bad_batch.npz")
-    assert np.isinf(kept.coded).all()
+    assert np.isinf(kept.frame_rd).all()
 
 
 @pytest.mark.parametrize("kind", ["greedy_opponent", "ranked"])
@@ -141,14 +141,14 @@ def test_every_setting_goes_by_its_name() -> None:
         [
             "network.representation=hip", "search.algorithm=puct", "search.simulations=32",
             "reward.kind=lagrangian", "loss.n_step=5", "self_play.actors=3",
-            "explore.heights=[96, 120]", "optimizer.learning_rate=0.01",
+            "collect.heights=[96, 120]", "optimizer.learning_rate=0.01",
         ],
     )  # fmt: skip
     assert config.agent.network.representation == "hip"
     assert config.agent.network.block_columns == 4, "reading blocks is what it is for"
     assert (config.agent.search.algorithm, config.agent.search.simulations) == ("puct", 32)
     assert config.reward.kind == "lagrangian" and config.agent.loss.n_step == 5
-    assert config.self_play.actors == 3 and config.explore.heights == (96, 120)
+    assert config.self_play.actors == 3 and config.collect.heights == (96, 120)
     assert TrainConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
     assert make_player(config.agent, Learner(PRESETS["tiny"].agent).params, 1, 0) is not None
 

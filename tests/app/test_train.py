@@ -23,7 +23,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.training.config import PRESETS, TrainConfig, configure
 from muzero_rc.training.costs import CostLedger, StageCost
 from muzero_rc.training.stages.collect import Study, run_study
-from muzero_rc.training.stages.imitate import examples_of, lessons_of, observed
+from muzero_rc.training.stages.imitate import demonstrations_of, examples_of, observed
 from muzero_rc.training.studies import fit_teacher
 
 
@@ -45,7 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample_clips: dict[str, Pat
 @pytest.fixture(scope="module")
 def study(corpus: Path) -> Study:
     clip = next(c for c in Corpus.open(corpus).training() if c.source == "street")
-    made = run_study(clip, BasePolicy(), PRESETS["tiny"].explore, seed=3)
+    made = run_study(clip, BasePolicy(), PRESETS["tiny"].collect, seed=3)
     assert made is not None
     return made
 
@@ -62,7 +62,7 @@ def test_a_study_survives_its_file(study: Study, tmp_path: Path) -> None:
 
 def test_corrections_come_in_opposite_pairs(study: Study) -> None:
     pairs = [encode for encode in study.encodes if encode.name == "perturbed"]
-    assert len(pairs) == 2 * PRESETS["tiny"].explore.pairs
+    assert len(pairs) == 2 * PRESETS["tiny"].collect.pairs
     uncorrected = study.encode("base").frames()[0][1].qindex
     for plus, minus in zip(pairs[::2], pairs[1::2], strict=True):
         up = plus.frames()[0][1].qindex - uncorrected
@@ -88,7 +88,7 @@ def test_one_probe_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: 
 
 
 def test_trajectories_hold_every_encode_at_the_target(study: Study) -> None:
-    trajectories = lessons_of(study, fit_teacher([study]), "proposal")
+    trajectories = demonstrations_of(study, fit_teacher([study]), "proposal")
     # But the one at a higher target, and the probe.
     taught = [e for e in study.encodes if e.name not in ("vbr_high", "probe")]
     assert len(trajectories) == len(taught) == len(study.encodes) - 2
@@ -183,7 +183,7 @@ def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Pa
         process.send_signal(signal.SIGKILL)
     before = json.loads(checkpoint.read_text())["counters"]
     spent = CostLedger(out / "costs.json").stages()
-    assert list(spent) == ["explore", "imitate", "self-play"]
+    assert list(spent) == ["collect", "imitate", "self-play"]
     assert spent["self-play"].encodes >= before["episodes"]
     assert before["episodes"] == PRESETS["tiny"].self_play.checkpoint_every
     with _train(corpus, out, "--resume") as process:
@@ -201,11 +201,11 @@ def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Pa
     assert policy.meta["training"]["stage"] == "self-play"
     assert policy.meta["training"]["self_play_episodes"] == play.episodes
     costs = CostLedger(out / "costs.json").stages()
-    assert costs["explore"].encodes == spent["explore"].encodes  # nothing was made again
-    assert costs["explore"].encodes >= policy.meta["training"]["studied_encodes"]
+    assert costs["collect"].encodes == spent["collect"].encodes  # nothing was made again
+    assert costs["collect"].encodes >= policy.meta["training"]["studied_encodes"]
     studies = [Study.load(path) for path in (out / "studies").glob("*.npz")]
     coded = sum(len(encode.infos) for study in studies for encode in study.encodes)
-    assert costs["explore"].encoder_frames >= coded > 0
+    assert costs["collect"].encoder_frames >= coded > 0
     assert costs["imitate"].updates == PRESETS["tiny"].imitation_updates
     assert costs["self-play"].encodes >= play.episodes
     assert costs["self-play"].updates >= counters["updates"]

@@ -19,7 +19,7 @@ from muzero_rc.types import FrameResult
 def frame(index: int, bits: int, shown: bool = True) -> FrameResult:
     return FrameResult(
         coding_index=index, show_index=index, shown=shown, qindex=100, bits=bits, sse=(1, 1, 1),
-        samples=(4, 1, 1), intra_blocks=0, inter_blocks=0, skip_blocks=0, seconds=0.0,
+        samples=(4, 1, 1), intra_blocks=0, inter_blocks=0, skip_blocks=0, cpu_seconds=0.0,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def frame(index: int, qindex: int, *, hidden: bool = False) -> tuple[FrameInfo, 
     result = FrameResult(
         coding_index=index, show_index=index, shown=not hidden, qindex=qindex, bits=800 + index,
         sse=(400, 100, 100), samples=(400, 100, 100), intra_blocks=1, inter_blocks=2,
-        skip_blocks=3, seconds=0.1,
+        skip_blocks=3, cpu_seconds=0.1,
     )  # fmt: skip
     return info, result
 

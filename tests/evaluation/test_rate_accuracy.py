@@ -1,4 +1,4 @@
-"""Landing, clip quality and bootstrap intervals on cases worked out by hand."""
+"""Bitrate accuracy, clip quality and bootstrap intervals on cases worked out by hand."""
 
 import math
 from fractions import Fraction
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.measure.quality import clip_quality
-from muzero_rc.evaluation.measure.rate_accuracy import landing, within_reach
+from muzero_rc.evaluation.measure.rate_accuracy import rate_accuracy, within_reach
 from muzero_rc.evaluation.measure.statistics import bootstrap_mean
 from muzero_rc.types import FrameResult
 
 
 def test_rate_accuracy_shares_and_means() -> None:
-    found = landing([(100, 100), (100, 100.5), (200, 206), (100, 110), (400, 300)])
+    found = rate_accuracy([(100, 100), (100, 100.5), (200, 206), (100, 110), (400, 300)])
     assert found is not None
     assert found.n == 5
     assert (found.share_over_0, found.share_over_1, found.share_over_5) == (0.6, 0.4, 0.2)
@@ -32,17 +32,17 @@ def test_rate_accuracy_shares_and_means() -> None:
 
 @given(st.floats(1, 1e6))
 def test_an_exact_hit_is_never_over(target) -> None:
-    found = landing([(target, target)])
+    found = rate_accuracy([(target, target)])
     assert found is not None
     assert found.share_over_0 == 0
     assert found.mean_abs_deviation == 0
 
 
 def test_rate_accuracy_of_nothing_and_of_nonsense() -> None:
-    assert landing([]) is None
+    assert rate_accuracy([]) is None
     for pair in ((0, 1), (-5, 1), (100, math.nan), (math.inf, 100), (100, -1)):
         with pytest.raises(InputError, match="no deviation from a target"):
-            landing([pair])
+            rate_accuracy([pair])
 
 
 def test_reach_is_ten_percent_either_way() -> None:
@@ -53,7 +53,7 @@ def test_reach_is_ten_percent_either_way() -> None:
 def _frame(index: int, sse: tuple[int, int, int], shown: bool = True) -> FrameResult:
     return FrameResult(
         coding_index=index, show_index=index, shown=shown, qindex=100, bits=1000, sse=sse,
-        samples=(400, 100, 100), intra_blocks=0, inter_blocks=0, skip_blocks=0, seconds=0.0,
+        samples=(400, 100, 100), intra_blocks=0, inter_blocks=0, skip_blocks=0, cpu_seconds=0.0,
     )  # fmt: skip
 
 

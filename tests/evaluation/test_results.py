@@ -110,7 +110,7 @@ def test_files_of_before_the_new_fields_still_load_and_print(tmp_path) -> None:
     with (tmp_path / "report.txt").open("w") as file:
         make_console(file).print(results_report(old))
     text = (tmp_path / "report.txt").read_text()
-    assert "landing" in text
+    assert "rate accuracy" in text
     assert "at most" not in text
     # An encode kept by an earlier version is found again too.
     store = EncodeStore(tmp_path / "encodes")

@@ -62,7 +62,7 @@ def test_csv_has_every_number_unrounded(results) -> None:
     assert float(found["bd_rate_psnr", "mean gain, dB", "save:0.1 avg"]) == pytest.approx(
         3.5 * 0.152003093
     )
-    assert float(found["landing", "vbr", "encodes"]) == 15
+    assert float(found["bitrate accuracy", "vbr", "encodes"]) == 15
     assert float(found["at_target", "save:0.1", "at most 1% over win"]) == 1.0
     assert len(found) == len(rows)
     cells = sum(len(c) for s in results_sheets(results) for _, c in s.rows)

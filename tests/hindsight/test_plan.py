@@ -47,6 +47,14 @@ def test_every_frame_gets_a_qindex(plan: Plan, show: int, base: int) -> None:
         assert 0 <= plan.qindex(info(show, kind), base) <= 255
 
 
+def test_plans_of_older_logs_are_read() -> None:
+    """Their base is called anchor."""
+    plan = Plan(PlanBase.FEEDBACK, stretch=1.1)
+    old = plan.as_dict()
+    old["anchor"] = old.pop("base")
+    assert Plan.from_dict(old) == plan
+
+
 def test_a_base_without_steps_is_the_base() -> None:
     for base in (0, 77, 255):
         assert Plan(PlanBase.PROPOSAL).qindex(info(3), base) == base

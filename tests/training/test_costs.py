@@ -20,34 +20,34 @@ _BURN = "import time\nbegun = time.process_time()\nwhile time.process_time() - b
 def test_a_stage_adds_up_over_starts(tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
     for _ in range(2):
-        with CostLedger(path).stage("explore") as meter, ThreadPoolExecutor(4) as pool:
+        with CostLedger(path).stage("collect") as meter, ThreadPoolExecutor(4) as pool:
             list(pool.map(meter.encoded, [3] * 500))
             time.sleep(0.05)
     with CostLedger(path).stage("imitate") as meter:
         meter.updated(25)
         meter.updated()
     stages = CostLedger(path).stages()
-    assert list(stages) == ["explore", "imitate"]
-    assert (stages["explore"].encodes, stages["explore"].encoder_frames) == (1000, 3000)
-    assert stages["explore"].wall_minutes >= 2 * 0.05 / 60
+    assert list(stages) == ["collect", "imitate"]
+    assert (stages["collect"].encodes, stages["collect"].encoder_frames) == (1000, 3000)
+    assert stages["collect"].wall_minutes >= 2 * 0.05 / 60
     assert stages["imitate"].updates == 26
     assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_what_was_spent_counts_however_a_stage_ends(tmp_path: Path) -> None:
     path = tmp_path / "costs.json"
-    with pytest.raises(RuntimeError), CostLedger(path).stage("explore") as meter:
+    with pytest.raises(RuntimeError), CostLedger(path).stage("collect") as meter:
         meter.encoded(7)
         raise RuntimeError
-    assert CostLedger(path).stages()["explore"].encoder_frames == 7
+    assert CostLedger(path).stages()["collect"].encoder_frames == 7
     ledger = CostLedger(path)
-    with ledger.stage("explore") as meter:
+    with ledger.stage("collect") as meter:
         meter.encoded(5)
         meter.save()  # and a kill here
-        assert CostLedger(path).stages()["explore"].encoder_frames == 12
-        assert ledger.stages()["explore"].encoder_frames == 12
+        assert CostLedger(path).stages()["collect"].encoder_frames == 12
+        assert ledger.stages()["collect"].encoder_frames == 12
         meter.encoded(1)
-    assert CostLedger(path).stages()["explore"].encodes == 3
+    assert CostLedger(path).stages()["collect"].encodes == 3
 
 
 def test_children_count_while_they_live_and_after(tmp_path: Path) -> None:
@@ -74,9 +74,17 @@ def test_gpus_count_by_the_stage_s_wall_time(tmp_path: Path) -> None:
     assert gpus_in_use(1) == gpus_in_use(0) == 0  # tests run on the CPU
 
 
+def test_older_records_call_the_stage_collect_explore(tmp_path: Path) -> None:
+    cost = StageCost(10, 1500, 0, 2.0, 30.0, 0.0)
+    path = tmp_path / "costs.json"
+    stages = {"explore": cost.as_dict(), "imitate": StageCost().as_dict()}
+    path.write_text(json.dumps({"format": "muzero_rc stage costs", "stages": stages}))
+    assert CostLedger(path).stages() == {"collect": cost, "imitate": StageCost()}
+
+
 def test_rows_end_with_the_sum() -> None:
     stages = {
-        "explore": StageCost(10, 1500, 0, 2.0, 30.0, 0.0),
+        "collect": StageCost(10, 1500, 0, 2.0, 30.0, 0.0),
         "imitate": StageCost(0, 0, 60, 0.5, 6.25, 6.25),
     }
     rows = cost_rows(stages)
@@ -88,11 +96,11 @@ def test_rows_end_with_the_sum() -> None:
     "text",
     [
         "", "[]", "{}", '{"format": "something else", "stages": {}}',
-        json.dumps({"format": "muzero_rc stage costs", "stages": {"explore": {"encodes": 1}}}),
+        json.dumps({"format": "muzero_rc stage costs", "stages": {"collect": {"encodes": 1}}}),
         json.dumps(
             {
                 "format": "muzero_rc stage costs",
-                "stages": {"explore": StageCost().as_dict() | {"core_hours": -1.0}},
+                "stages": {"collect": StageCost().as_dict() | {"core_hours": -1.0}},
             }
         ),
     ],

@@ -38,8 +38,8 @@ from muzero_rc.training.log import RunLog
 from muzero_rc.training.player import Finished
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.scorer import Scorer
-from muzero_rc.training.stages.collect import ExploreConfig, Study, run_study
-from muzero_rc.training.stages.imitate import lessons_of
+from muzero_rc.training.stages.collect import CollectConfig, Study, run_study
+from muzero_rc.training.stages.imitate import demonstrations_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update, is_one_sided
 from muzero_rc.training.studies import Studies, fit_teacher
 from muzero_rc.training.tasks import Task
@@ -56,10 +56,10 @@ def clip(sample_clips: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def study(clip: Path) -> Study:
-    explore = ExploreConfig(
+    collect = CollectConfig(
         heights=(96,), min_frames=30, max_frames=40, speeds=(5,), single_layer_share=0.0, pairs=1
     )
-    made = run_study(CorpusClip(clip, "bikes"), ProposalPolicy(), explore, 3)
+    made = run_study(CorpusClip(clip, "bikes"), ProposalPolicy(), collect, 3)
     assert made is not None
     return made
 
@@ -176,7 +176,7 @@ def test_a_run_that_ends_does_not_wait_for_its_studies(
     config = dataclasses.replace(PRESETS["tiny"], agent=AGENT, jobs=2)
     costs = CostLedger(tmp_path / "costs.json")
     with (
-        costs.stage("explore") as meter,
+        costs.stage("collect") as meter,
         RunLog(tmp_path, quiet=True) as log,
         pytest.raises(KeyboardInterrupt),
     ):
@@ -198,7 +198,7 @@ def test_without_the_teachers_weight_demonstrations_teach_all_but_the_policy(
 ) -> None:
     config = dataclasses.replace(PRESETS["tiny"], agent=AGENT)
     trajectories = Replay(AGENT.network, AGENT.replay, AGENT.loss, 0)
-    for trajectory in lessons_of(study, fit_teacher([study]), AGENT.network.action_frame):
+    for trajectory in demonstrations_of(study, fit_teacher([study]), AGENT.network.action_frame):
         trajectories.add(trajectory)
     learner, weights = Learner(AGENT), {}
     for weight in (1.0, 0.0):
@@ -209,7 +209,7 @@ def test_without_the_teachers_weight_demonstrations_teach_all_but_the_policy(
             stage = SelfPlayStage(tmp_path, told, [task], trajectories, log, meter)
             batch = stage._batch(_filled(finished, _scorer(task), learner), learner, None)
         weights[weight] = np.asarray(batch.policy_weight)
-        assert (np.asarray(batch.coded_weight) > 0).any(axis=(1, 2)).all()
+        assert (np.asarray(batch.frame_rd_weight) > 0).any(axis=(1, 2)).all()
     half = len(weights[0.0]) // 2
     assert np.array_equal(weights[0.0][:half] > 0, weights[1.0][:half] > 0)
     assert (weights[0.0][half:] == 0).all() and (weights[1.0][half:, 0] == 1).all()

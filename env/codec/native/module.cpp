@@ -1,4 +1,4 @@
-// The Python module muzero_rc.env.codec._native.
+// The Python module muzero_rc.env._native.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -102,6 +102,12 @@ nb::tuple info_tuple(const vpx_rc_encodeframe_info_t& f) {
 
 nb::bytes to_bytes(const std::string& text) { return nb::bytes(text.data(), text.size()); }
 
+nb::tuple work_tuple(const vpx_rc_encodeframe_result_t& v) {
+  nb::list counts;
+  for (const int64_t count : v.work) counts.append(count);
+  return nb::tuple(counts);
+}
+
 nb::tuple result_tuple(const Result& r) {
   const vpx_rc_encodeframe_result_t& v = r.values;
   return nb::make_tuple(
@@ -109,7 +115,7 @@ nb::tuple result_tuple(const Result& r) {
       r.coding_index < 0 ? -1 : v.actual_encoding_qindex, v.bit_count,
       nb::make_tuple(v.sse_yuv[0], v.sse_yuv[1], v.sse_yuv[2]),
       nb::make_tuple(v.samples_yuv[0], v.samples_yuv[1], v.samples_yuv[2]), v.intra_blocks,
-      v.inter_blocks, v.skip_blocks, r.seconds, to_bytes(r.partition));
+      v.inter_blocks, v.skip_blocks, r.cpu_s, to_bytes(r.partition), work_tuple(v));
 }
 
 }  // namespace
@@ -240,6 +246,36 @@ NB_MODULE(_native, m) {
       .def_prop_ro("bytes", &Stream::bytes)
       .def("ivf", [](const Stream& self) { return to_bytes(self.ivf()); });
 
+  nb::class_<FrameDecision>(m, "FrameDecision", "How a frame is coded; libvpx's struct.")
+      .def("__init__",
+           [](FrameDecision* self, int qindex, int speed, int features, bool frozen_rate_account,
+              int model_qindex, int model_bits, nb::bytes partition, int coarser, int finer,
+              int show_existing, double show_existing_price, double show_existing_change) {
+             const FrameDecision given{
+                 qindex, speed, features, frozen_rate_account, model_qindex, model_bits,
+                 std::string(partition.c_str(), partition.size()), coarser, finer,
+                 show_existing, show_existing_price, show_existing_change};
+             given.check();
+             new (self) FrameDecision(given);
+           },
+           "qindex"_a = -1, nb::kw_only(), "speed"_a = -1, "features"_a = 0,
+           "frozen_rate_account"_a = false, "model_qindex"_a = -1, "model_bits"_a = 0,
+           "partition"_a = nb::bytes("", 0), "coarser"_a = 0, "finer"_a = 0,
+           "show_existing"_a = 0, "show_existing_price"_a = 0.0,
+           "show_existing_change"_a = 0.0)
+      .def_rw("qindex", &FrameDecision::qindex)
+      .def_rw("speed", &FrameDecision::speed)
+      .def_rw("features", &FrameDecision::features)
+      .def_rw("frozen_rate_account", &FrameDecision::frozen_rate_account)
+      .def_rw("model_qindex", &FrameDecision::model_qindex)
+      .def_rw("model_bits", &FrameDecision::model_bits)
+      .def_prop_ro("partition", [](const FrameDecision& d) { return to_bytes(d.partition); })
+      .def_rw("coarser", &FrameDecision::coarser)
+      .def_rw("finer", &FrameDecision::finer)
+      .def_rw("show_existing", &FrameDecision::show_existing)
+      .def_rw("show_existing_price", &FrameDecision::show_existing_price)
+      .def_rw("show_existing_change", &FrameDecision::show_existing_change);
+
   nb::class_<Session>(m, "Session", "A second pass that asks for each frame's qindex.")
       .def("__init__",
            [](Session* self, const Settings& settings, std::shared_ptr<FrameReader> reader,
@@ -265,17 +301,8 @@ NB_MODULE(_native, m) {
              return info ? nb::object(info_tuple(*info)) : nb::none();
            })
       .def("submit",
-           [](Session& self, int qindex, int speed, int thorough, bool on_plan, int told_qindex,
-              int told_bits, nb::bytes partition, int coarser, int finer, int repeat,
-              double repeat_price, double repeat_change) {
-             self.submit({qindex, speed, thorough, on_plan, told_qindex, told_bits,
-                          std::string(partition.c_str(), partition.size()), coarser, finer,
-                          repeat, repeat_price, repeat_change});
-           },
-           "qindex"_a, "speed"_a = -1, "features"_a = 0, "on_plan"_a = false,
-           "told_qindex"_a = -1, "told_bits"_a = 0, "partition"_a = nb::bytes("", 0),
-           "coarser"_a = 0, "finer"_a = 0, "repeat"_a = 0,
-           "show_existing_price"_a = 0.0, "show_existing_change"_a = 0.0)
+           [](Session& self, const FrameDecision& decision) { self.submit(decision); },
+           "decision"_a, "Answers the waiting frame.")
       .def("result",
            [](Session& self) {
              Result given;
@@ -292,7 +319,7 @@ NB_MODULE(_native, m) {
              return out;
            })
       .def_prop_ro("ready", &Session::ready)
-      .def_prop_ro("encode_seconds", &Session::encode_seconds)
+      .def_prop_ro("encode_cpu_s", &Session::encode_cpu_s)
       .def("finish", &Session::finish)
       .def("close", &Session::close, nb::call_guard<nb::gil_scoped_release>());
 

@@ -1,6 +1,9 @@
 #include "session.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <string_view>
 
 #include "errors.hpp"
 
@@ -14,6 +17,25 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// CPU time of the calling thread, seconds.
+double thread_cpu_s() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+void check_range(std::string_view name, int value, int lowest, int highest) {
+  if (value < lowest || value > highest)
+    throw InputError(std::string(name) + " must be " + std::to_string(lowest) + ".." +
+                     std::to_string(highest) + ", not " + std::to_string(value));
+}
+
+void check_not_negative(std::string_view name, double value) {
+  if (!std::isfinite(value) || value < 0)
+    throw InputError(std::string(name) + " must be a number from 0, not " +
+                     std::to_string(value));
+}
+
 // Unwinds the encoder thread between libvpx calls; libvpx itself is unwound by an error code.
 struct Cancelled {};
 
@@ -22,6 +44,20 @@ std::mutex any_mutex;
 std::condition_variable any_moved;
 
 }  // namespace
+
+void FrameDecision::check() const {
+  check_range("qindex", qindex, -1, 255);
+  check_range("speed", speed, -1, 9);
+  check_range("features", features, 0, VPX_RC_ALL_MODES | VPX_RC_ALL_TRANSFORMS);
+  check_range("model_qindex", model_qindex, -1, 255);
+  check_not_negative("model_bits", model_bits);
+  check_range("coarser", coarser, 0, 3);
+  check_range("finer", finer, 0, 3);
+  check_range("show_existing", show_existing, VPX_RC_SHOW_EXISTING_NEVER,
+              VPX_RC_SHOW_EXISTING_ALWAYS);
+  check_not_negative("show_existing_price", show_existing_price);
+  check_not_negative("show_existing_change", show_existing_change);
+}
 
 struct Session::State {
   enum class Phase { kRunning, kWaiting, kDone, kFailed };
@@ -43,17 +79,16 @@ struct Session::State {
   bool submitted = false;  // a result is owed
   std::exception_ptr error;
   vpx_rc_encodeframe_info_t info{};
-  Answer answer{-1};
-  std::vector<uint32_t> near_partition;  // the answer's; libvpx reads it until the next frame
+  FrameDecision decided;
+  std::vector<uint32_t> near_partition;  // the decision's; libvpx reads it until the next frame
   std::optional<Result> result;
   std::vector<Result> uncoded;
 
-  // Touched by the encoder thread alone, but for waited_s under the mutex.
+  double cpu_s = 0;  // of the encoder thread, as it last said
+
+  // Touched by the encoder thread alone.
   int coding_index = -1;
-  Clock::time_point started = Clock::now();
-  Clock::time_point decided = Clock::now();
-  double waited_s = 0;
-  double total_s = 0;
+  double result_cpu_s = 0;  // when it gave its last result
 
   size_t superblocks() const {
     return static_cast<size_t>((settings.width + 63) / 64) * ((settings.height + 63) / 64);
@@ -72,10 +107,10 @@ struct Session::State {
 
   vpx_rc_status_t decide(const vpx_rc_encodeframe_info_t* frame,
                          vpx_rc_encodeframe_decision_t* decision) {
-    const auto asked = Clock::now();
     {
       std::unique_lock<std::mutex> lock(mutex);
       if (cancelled) return VPX_RC_ERROR;
+      cpu_s = thread_cpu_s();
       info = *frame;
       coding_index = frame->coding_index;
       phase = Phase::kWaiting;
@@ -83,22 +118,20 @@ struct Session::State {
     announce();
     std::unique_lock<std::mutex> lock(mutex);
     moved.wait(lock, [&] { return cancelled || phase == Phase::kRunning; });
-    waited_s += seconds_since(asked);
-    decided = Clock::now();
     if (cancelled) return VPX_RC_ERROR;
-    decision->q_index = answer.qindex;
-    decision->speed = answer.speed;
-    decision->thorough = answer.thorough;
+    decision->q_index = decided.qindex;
     decision->max_frame_size = 0;
-    decision->on_plan = answer.on_plan;
-    decision->told_qindex = answer.told_qindex;
-    decision->told_bits = answer.told_bits;
+    decision->speed = decided.speed;
+    decision->speed_features = decided.features;
+    decision->frozen_account = decided.frozen_rate_account;
+    decision->model_qindex = decided.model_qindex;
+    decision->model_bits = decided.model_bits;
     decision->partition = near_partition.empty() ? nullptr : near_partition.data();
-    decision->coarser = answer.coarser;
-    decision->finer = answer.finer;
-    decision->repeat = answer.repeat;
-    decision->repeat_price = answer.repeat_price;
-    decision->repeat_change = answer.repeat_change;
+    decision->coarser = decided.coarser;
+    decision->finer = decided.finer;
+    decision->show_existing = decided.show_existing;
+    decision->show_existing_price = decided.show_existing_price;
+    decision->show_existing_change = decided.show_existing_change;
     return VPX_RC_OK;
   }
 
@@ -115,7 +148,9 @@ struct Session::State {
     try {
       std::lock_guard<std::mutex> lock(mutex);
       if (cancelled) return VPX_RC_ERROR;
-      Result given{*values, values->show_existing ? -1 : coding_index, seconds_since(decided), ""};
+      cpu_s = thread_cpu_s();
+      Result given{*values, values->show_existing ? -1 : coding_index, cpu_s - result_cpu_s, ""};
+      result_cpu_s = cpu_s;
       if (keep_partitions && values->partition != nullptr)
         given.partition = pack_partition(values->partition, superblocks());
       given.values.partition = nullptr;
@@ -132,7 +167,6 @@ struct Session::State {
   }
 
   void run() {
-    started = Clock::now();
     std::exception_ptr failure;
     try {
       vpx_rc_funcs_t funcs{};
@@ -182,7 +216,7 @@ struct Session::State {
     }
     {
       std::lock_guard<std::mutex> lock(mutex);
-      total_s = seconds_since(started);
+      cpu_s = thread_cpu_s();
       error = failure;
       phase = failure ? Phase::kFailed : Phase::kDone;
       exited = true;
@@ -236,17 +270,18 @@ std::optional<vpx_rc_encodeframe_info_t> Session::next(const Heartbeat& heartbea
   return state.info;
 }
 
-void Session::submit(const Answer& answer) {
+void Session::submit(const FrameDecision& decision) {
+  decision.check();
   State& state = *state_;
   std::vector<uint32_t> partition;
-  if (!answer.partition.empty())
-    partition = unpack_partition(answer.partition, state.superblocks());
+  if (!decision.partition.empty())
+    partition = unpack_partition(decision.partition, state.superblocks());
   {
     std::lock_guard<std::mutex> lock(state.mutex);
     if (state.closed) throw ClosedError("the session is closed");
     if (state.phase != State::Phase::kWaiting)
       throw ClosedError("no frame waits for a qindex: call next() first");
-    state.answer = answer;
+    state.decided = decision;
     state.near_partition = std::move(partition);
     state.result.reset();
     state.submitted = true;
@@ -289,10 +324,9 @@ std::shared_ptr<Stream> Session::finish() {
   return state_->stream;
 }
 
-double Session::encode_seconds() const {
+double Session::encode_cpu_s() const {
   std::lock_guard<std::mutex> lock(state_->mutex);
-  const double total = state_->exited ? state_->total_s : seconds_since(state_->started);
-  return total - state_->waited_s;
+  return state_->cpu_s;
 }
 
 void Session::close() {

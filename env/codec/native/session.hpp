@@ -22,23 +22,27 @@ namespace muzero_rc {
 struct Result {
   vpx_rc_encodeframe_result_t values;
   int coding_index;       // -1: no frame was coded, a buffer was shown
-  double seconds;         // libvpx's time since the decision
+  double cpu_s;           // CPU time of the encoder thread since the result before
   std::string partition;  // packed; empty unless it was asked for
 };
 
-struct Answer {
-  int qindex;           // 0..255, or -1 to leave the frame to libvpx
-  int speed = -1;       // 0..9 for this frame alone, -1 for the stream's
-  int thorough = 0;     // parts of the search that are done as at speed 0, whatever the speed
-  bool on_plan = false; // rate control takes the frame for as dear as planned
-  int told_qindex = -1; // 0..255: what its model of bits learns instead of what the frame
-  int told_bits = 0;    // really was; with 0 bits nothing
-  std::string partition = "";  // of this frame in another encode, packed; empty searches all sizes
-  int coarser = 0;      // levels that its blocks may be larger than there
-  int finer = 0;        // and smaller
-  int repeat = 0;       // vpx_rc_repeat_t
-  double repeat_price = 0;  // dB that the frame may lose for each bit saved; 0 for any number
-  double repeat_change = 0;  // levels that a block may differ from what was coded; 0 likewise
+// vpx_rc_encodeframe_decision_t, as its owner; what is not said changes nothing.
+struct FrameDecision {
+  int qindex = -1;                   // 0..255, or -1 to leave the frame to libvpx
+  int speed = -1;                    // 0..9 for this frame alone, -1 for the stream's
+  int features = 0;                  // vpx_rc_speed_features: shortcuts that it goes without
+  bool frozen_rate_account = false;  // rate control takes the frame for as dear as planned
+  int model_qindex = -1;             // 0..255: what its model of bits learns instead of what
+  int model_bits = 0;                // the frame really was; with 0 bits nothing
+  std::string partition;             // of this frame in another encode, packed; empty: none
+  int coarser = 0;                   // levels, 0..3, that its blocks may be larger than there
+  int finer = 0;                     // and smaller
+  int show_existing = 0;             // vpx_rc_show_existing
+  double show_existing_price = 0;    // dB that a frame may lose for each bit saved; 0: any
+  double show_existing_change = 0;   // levels that a block may differ from it; 0 likewise
+
+  // Throws InputError if a field is out of range.
+  void check() const;
 };
 
 // Limits of the groups of pictures that start with a shown frame or after it, each 0 for
@@ -61,8 +65,8 @@ class Session {
 
   // The frame that waits for its qindex; nullopt after the last one. Waits for it.
   std::optional<vpx_rc_encodeframe_info_t> next(const Heartbeat& heartbeat);
-  // Answers the waiting frame. Does not wait.
-  void submit(const Answer& answer);
+  // Answers the waiting frame. Does not wait. Throws InputError if it is out of range.
+  void submit(const FrameDecision& decision);
   // The result of the frame last submitted. Waits for it.
   Result result(const Heartbeat& heartbeat);
   // Results that belong to no decision, since the last call: buffers shown again.
@@ -73,8 +77,8 @@ class Session {
   std::shared_ptr<Stream> finish();
   // Stops the encoder and frees everything, within a frame's time; may be called at any time.
   void close();
-  // Time the encoder thread spent outside of waiting for decisions, seconds.
-  double encode_seconds() const;
+  // CPU time of the encoder thread up to the last question, result or its end, seconds.
+  double encode_cpu_s() const;
 
   // Waits until one of the sessions is ready(); false after `timeout_s`.
   static bool wait_any(const std::vector<Session*>& sessions, double timeout_s,

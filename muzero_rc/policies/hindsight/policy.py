@@ -118,7 +118,9 @@ class HindsightPolicy(QindexPolicy):
                 "scale it down, take fewer frames, or encode it without a search"
             )
         self.result = self._qindexes = None
-        settings = settings.replace(speed_profile=self._speed_profile, passes=settings.passes or 3)
+        if settings.speed_profile == "auto":
+            settings = settings.replace(speed_profile=self._speed_profile)
+        settings = settings.replace(passes=settings.passes or 3)
         log = self._open_log(clip, settings)
         probe = None
         if settings.needs_probe:

@@ -5,7 +5,7 @@ opponent), with VBR at a somewhat higher target (for the slope of the rate-disto
 curve), with a base policy, and then several times with random corrections to what the
 base policy chose. Corrections come in pairs of opposite sign, so that the linear part
 of their effect stands out of the noise. With three passes one probe serves all of a
-study's encodes, and they land on the same rate. Every encode is logged frame by frame.
+study's encodes, so that they end on the same rate. Every encode is logged frame by frame.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_ro
 from muzero_rc.training.perturbation import PerturbedPolicy
 from muzero_rc.types import EncodeLog, EpisodeScore, FrameInfo, FrameResult, GopLimits, Policy
 
-__all__ = ["Encode", "ExploreConfig", "Study", "load_part", "run_study"]
+__all__ = ["Encode", "CollectConfig", "Study", "load_part", "run_study"]
 
 _LONGEST = 360  # frames of a clip that parts are taken from
 
 
 @dataclass(frozen=True)
-class ExploreConfig:
+class CollectConfig:
     """What studies are made of.
 
     Attributes:
@@ -242,7 +242,7 @@ class Study:
 def run_study(
     clip: CorpusClip,
     base: Policy,
-    config: ExploreConfig,
+    config: CollectConfig,
     seed: int,
     on_encode: Callable[[int], None] = lambda frames: None,
 ) -> Study | None:
@@ -331,7 +331,7 @@ def _cut(whole: Clip, start: int, length: int) -> Clip:
 
 
 def _random_part(
-    path: Path, config: ExploreConfig, rng: np.random.Generator
+    path: Path, config: CollectConfig, rng: np.random.Generator
 ) -> tuple[Clip, tuple[int, int, int]]:
     height = int(rng.choice(config.heights))
     whole = Clip.load(path, height=height, max_frames=_LONGEST)

@@ -18,7 +18,7 @@ from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.training.stages.collect import Encode, Study
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation
 
-__all__ = ["examples_of", "lessons_of", "observed"]
+__all__ = ["examples_of", "demonstrations_of", "observed"]
 
 _OUTLIER = 0.5  # octaves; beyond, the encoder changed its mind about the whole clip
 
@@ -79,7 +79,7 @@ def examples_of(study: Study) -> list[AdvantageExample]:
     return examples
 
 
-def lessons_of(
+def demonstrations_of(
     study: Study,
     model: AdvantageModel,
     action_frame: str,
@@ -108,15 +108,15 @@ def _trajectory(
     steps = model.best_steps(features)
     recorder = TrajectoryRecorder(action_frame)
     for (observation, _, result), step in zip(seen, steps, strict=True):
-        anchor = observation.base_qindex
+        base_qindex = observation.base_qindex
         within = min(max(round(float(step)), -observation.reach), observation.reach)
-        best = min(max(anchor + within, 0), NUM_QINDEX - 1)
+        best = min(max(base_qindex + within, 0), NUM_QINDEX - 1)
         recorder.step(
             observation,
             result.qindex,
             bits_per_pixel=result.bits / result.samples[0],
             psnr_db=result.psnr,
-            policy=imitation_target(best, anchor, action_frame),
+            policy=imitation_target(best, base_qindex, action_frame),
         )
     target = study.settings.target_kbps
     overshoot = encode.kbps / target - 1.0
@@ -133,6 +133,6 @@ def _features_and_steps(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     seen: Sequence[tuple[Observation, FrameInfo, FrameResult]] = observed(study, encode)
     features = np.stack([advantage_features(observation) for observation, _, _ in seen])
-    # From the anchor: that the landing answers to them is a part of what they are worth.
+    # From the base qindex: the rate controller answers to them, which is part of their worth.
     steps = np.array([result.qindex - o.base_qindex for o, _, result in seen])
     return features, steps.astype(np.float32)

@@ -1,6 +1,6 @@
-"""The stage of self-play: players play, the judge judges, the learner learns.
+"""The stage of self-play: players play, the scorer scores, the learner learns.
 
-Players and learner are not in step. Each judged episode lets the learner do so many
+Players and learner are not in step. Each scored episode lets the learner do so many
 updates; while it has updates left it takes in what has arrived without waiting, and only
 then waits for the next episode. How old the parameters were that an episode was played
 with is measured.

@@ -78,7 +78,7 @@ def _result(index: int, **changes: object) -> FrameResult:
         intra_blocks=100,
         inter_blocks=296,
         skip_blocks=99,
-        seconds=0.01,
+        cpu_seconds=0.01,
     )
     return dataclasses.replace(result, **changes)  # type: ignore[arg-type]
 

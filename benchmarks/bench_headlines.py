@@ -1,0 +1,193 @@
+"""The three headlines, side by side: what README, docs/results.md and the report quote.
+
+(a) Qindexes alone, at equal passes and in about equal time: the paper's setting. Two passes,
+    uniform speed, every frame coded.
+(b) Everything, against VBR's curve of rate over time.
+(c) Everything at the same speed setting, with its time.
+
+Beside (a) and (c) stand the same without the network, and beside (c) the same without
+show-existing frames. Clips: the first of each group of the index's set `dev`, by name, as many
+as `--clips` says; intervals are over those groups. An interrupted run goes on.
+
+    make benchmark-headlines CORPUS=clips/
+    .venv/bin/python benchmarks/bench_headlines.py CORPUS --out OUT [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from muzero_rc.cli.main import main as muzero_rc
+from muzero_rc.evaluation.measure.rate_time import RateTimePoint, rate_time
+from muzero_rc.evaluation.results import Results
+
+_ROOT = Path(__file__).resolve().parents[1]
+_PAGES = ("README.md", "docs/results.md")
+_ALONE = "speed_profile=uniform,passes=2,show_existing=off"
+_METHODS = {
+    "proposal": "(a) control: libvpx's proposals, never recoded",
+    f"landed@{_ALONE}": "(a) the same without the network",
+    f"muzero@{_ALONE}": "(a) qindexes alone, equal passes",
+    "landed": "(c) the same without the network",
+    "muzero@show_existing=off": "(c) the same, every frame coded",
+    "muzero": "(c) everything, same speed setting",
+}
+
+
+def dev_clips(folder: Path, count: int) -> list[Path]:
+    """The first clip of each of `count` groups of the set `dev`, by the groups' names."""
+    with (folder / "index.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("set") == "dev"]
+    first: dict[str, str] = {}
+    for row in sorted(rows, key=lambda row: (row["group"], row["file"])):
+        first.setdefault(row["group"], row["file"])
+    groups = sorted(first)
+    step = max(len(groups) / count, 1.0)
+    chosen = [groups[int(place * step)] for place in range(min(count, len(groups)))]
+    found = [next(folder.rglob(first[group])) for group in chosen]
+    return sorted(found)
+
+
+def _evaluate(clips: list[Path], out: Path, words: list[str]) -> Results:
+    status = muzero_rc(["evaluate", *map(str, clips), "--out", str(out), "--quiet", *words])
+    if status > 1:
+        raise SystemExit(status)
+    return Results.load(out)
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:+.{digits}f}"
+
+
+def headline_rows(results: Results, speed: int) -> list[list[str]]:
+    """Rows of headlines (a) and (c) of an evaluation at one speed."""
+    rows = []
+    for method, name in _METHODS.items():
+        entry: dict[str, Any] = results.summary[method]
+        avg, overall = entry["psnr_avg"], entry["psnr_overall"]
+        low, high = avg["interval"] or (None, None)
+        time = entry["time"]["of_anchor"]
+        rows.append(
+            [
+                name,
+                str(speed),
+                f"{avg['n']} of {avg['n_sources']}",
+                _number(avg["mean"]),
+                f"{_number(low)} to {_number(high)}",
+                _number(overall["mean"]),
+                "-" if time is None else f"{time:.2f}",
+                f"{entry['landing']['mean_abs_deviation']:.1%}",
+                f"{entry['landing']['share_over_1']:.0%}",
+            ]
+        )
+    return rows
+
+
+def below_the_curve(points: list[RateTimePoint], point: RateTimePoint) -> float | None:
+    """Points of BD-rate below VBR's curve of rate over log time, at a point's own time."""
+    curve = sorted(
+        (p.of_anchor, p.percent) for p in points if p.method == "vbr" and p.percent is not None
+    )
+    # Where a slower speed is worse, the better one takes its place.
+    best: list[tuple[float, float]] = []
+    for time, percent in curve:
+        if not best or percent < best[-1][1]:
+            best.append((time, percent))
+    if point.percent is None or len(best) < 2:
+        return None
+    where = math.log(point.of_anchor)
+    if where >= math.log(best[-1][0]):
+        return best[-1][1] - point.percent
+    for (t0, p0), (t1, p1) in zip(best, best[1:], strict=False):
+        if where <= math.log(t1):
+            share = (where - math.log(t0)) / (math.log(t1) - math.log(t0))
+            return p0 + max(share, 0.0) * (p1 - p0) - point.percent
+    return None
+
+
+def curve_rows(results: Results) -> list[list[str]]:
+    """Rows of headline (b)."""
+    points = rate_time([results])
+    rows = []
+    for point in points:
+        if point.method not in ("muzero", "landed") or point.percent is None:
+            continue
+        below = below_the_curve(points, point)
+        rows.append(
+            [
+                f"(b) {point.method}",
+                str(point.speed),
+                str(point.n),
+                _number(point.percent),
+                f"{point.of_anchor:.2f}",
+                "-" if below is None else f"{below:.1f}",
+            ]
+        )
+    return rows
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _fill(page: Path, name: str, table: str) -> None:
+    marker = re.compile(rf"(<!-- table:{name} -->\n).*?(\n<!-- /table -->)", re.DOTALL)
+    text = page.read_text()
+    if marker.search(text):
+        page.write_text(marker.sub(lambda m: m.group(1) + table + m.group(2), text))
+
+
+def main() -> int:
+    """Evaluates, prints the tables, and writes them into the pages if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--clips", type=int, default=20)
+    parser.add_argument("--curve-clips", type=int, default=5)
+    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--height", type=int, default=144)
+    parser.add_argument("--speeds", type=int, nargs="+", default=[5, 2])
+    parser.add_argument("--curve-speeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--write", action="store_true", help="into README.md and docs/results.md")
+    args = parser.parse_args()
+    common = ["--scale", str(args.height), "--frames", str(args.frames)]
+    rows = []
+    clips = dev_clips(args.corpus, args.clips)
+    policies = [word for method in _METHODS for word in ("--policy", method)]
+    for speed in args.speeds:
+        found = _evaluate(
+            clips, args.out / f"speed{speed}", [*common, *policies, "--speed", str(speed)]
+        )
+        rows += headline_rows(found, speed)
+    header = [
+        "headline", "speed", "clips, groups", "PSNR avg, %", "95% interval over groups",
+        "PSNR overall, %", "time over VBR's", "off target", "more than 1% over",
+    ]  # fmt: skip
+    headlines = _table(header, rows)
+    curve = _evaluate(
+        dev_clips(args.corpus, args.curve_clips), args.out / "curve",
+        [*common, "--policy", "muzero", "--policy", "landed",
+         "--speed", str(max(args.curve_speeds)), "--speeds", *map(str, args.curve_speeds)],
+    )  # fmt: skip
+    over_time = _table(
+        ["headline", "speed", "clips", "PSNR avg against VBR at the fastest speed, %",
+         "time over VBR's there", "points below VBR's curve"],
+        curve_rows(curve),
+    )  # fmt: skip
+    print(headlines, over_time, sep="\n\n")
+    if args.write:
+        measured = f"{len(clips)} clips, {args.frames} frames, {args.height} lines."
+        for page in _PAGES:
+            text = f"{measured}\n\n{headlines}\n\n{over_time}"
+            _fill(_ROOT / page, "headlines", text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
