@@ -15,7 +15,8 @@ say anything. The best step is (a_k . phi) / (2 b_k).
 
 What all frames of a kind have in common, the first of phi, is not taken from the model:
 a gain measured with the slope of one clip's own curve flatters what lowers or raises the
-rate as a whole. `KIND_STEPS` stands in its place, tuned by BD-rate over several targets.
+rate as a whole. Offsets by kind, tuned by BD-rate over several targets, stand in its place; the
+recipe of control has them.
 
 This additive value attribution is ours; the predecessor paper (arXiv 2012.05339)
 searches each clip by evolution strategies instead. A network in place of the linear
@@ -33,7 +34,6 @@ import numpy.typing as npt
 from muzero_rc.types import NUM_QINDEX, Observation, QindexPolicy, UpdateType
 
 __all__ = [
-    "KIND_STEPS",
     "NUM_KINDS",
     "STEP",
     "AdvantageExample",
@@ -47,11 +47,6 @@ STEP = 10.0
 
 NUM_KINDS = 6
 """Key, leaf, golden or shallow ARF, two deeper ARFs, overlays."""
-
-KIND_STEPS = (6.0, 0.0, 6.0, -8.0, -8.0, 0.0)
-"""Steps of the kinds in qindexes, tuned on five clips: there -1.3% BD-rate in PSNR avg and
--1.5% in overall at speed 5, -0.8% and -1.2% at speed 2, against libvpx's proposals; on
-eight others, with the rate controller on both sides, -1.0% and -1.7% at speed 5."""
 
 _TYPES = len(UpdateType)  # the first columns of Observation.frame
 _DEPTH_COLUMN = _TYPES + 1  # depth in the ARF pyramid over its greatest depth
@@ -100,12 +95,14 @@ class AdvantageModel:
       strength: of the ridge that explains most.
     """
 
-    def __init__(self, columns: Sequence[int] | None = None) -> None:
+    def __init__(self, offsets: Sequence[float], columns: Sequence[int] | None = None) -> None:
         """Makes an unfitted model.
 
         Args:
+          offsets: [NUM_KINDS] qindexes that frames of each kind are moved by in any case.
           columns: of the features, those that slopes may depend on; all if not given.
         """
+        self._offsets = np.array(offsets, np.float64)
         self._columns = None if columns is None else list(columns)
         self.explained = float("nan")
         self.strength = float("nan")
@@ -141,7 +138,7 @@ class AdvantageModel:
         solution = _ridge(design, gains, self.strength)
         features = 1 + len(self._mean)
         self._slopes = solution[: features * NUM_KINDS].reshape(features, NUM_KINDS).T.copy()
-        self._slopes[:, 0] = 0.0  # `KIND_STEPS` stand in its place
+        self._slopes[:, 0] = 0.0  # the offsets stand in its place
         self._curvatures = solution[features * NUM_KINDS :]
 
     def best_steps(
@@ -161,7 +158,7 @@ class AdvantageModel:
           the model is fitted.
         """
         kinds = _kinds(features)
-        own = kinds @ np.array(KIND_STEPS)
+        own = kinds @ self._offsets
         if self._mean is None:
             return np.asarray(own, np.float32)
         slopes = np.einsum("nf,nf->n", self._phi(features), kinds @ self._slopes)

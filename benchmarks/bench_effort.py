@@ -5,7 +5,7 @@ layer below, deeper ones, leaf frames. Every clip is encoded with libvpx's propo
 rates of five constant qindexes, once with each mix, and by VBR at each of --vbr. BD-rate is
 against VBR at --speed, time the second pass's CPU time over that VBR's at the same targets,
 both the mean over clips: what is worth its time lies below the line from VBR to VBR. The
-tables of `env/control/frame_speed.py` were chosen with it.
+tables of the recipe (`env/control/recipe.py`) were chosen with it.
 
     .venv/bin/python benchmarks/bench_effort.py [CLIP ...] [--speed 5] [--mixes 4,1,1,1,2,3 ...]
 """
@@ -22,8 +22,8 @@ from common import clip_parser, of_each_clip, print_table
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.control import frame_speed as speed_profile
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe, SpeedsByRole
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.evaluation.measure.bd_rate import bd_rate
@@ -35,14 +35,19 @@ _MIXES = ("5,5,5,5,5,5", "4,4,4,4,4,4", "4,2,2,2,2,4", "4,1,1,1,1,3", "3,1,1,1,1
 
 
 def _encode(
-    clip: Clip, settings: EncoderSettings, policy: Policy, targets: list[int]
+    clip: Clip,
+    settings: EncoderSettings,
+    policy: Policy,
+    targets: list[int],
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> tuple[list[EpisodeScore], float]:
     scores = []
     statistics_of_clip = first_pass(clip, settings)  # is not part of the time
     begun = time.process_time()
     for target in targets:
         chosen = settings.replace(target_kbps=target)
-        scores.append(rollout(clip, chosen, policy, first_pass=statistics_of_clip).score)
+        done = rollout(clip, chosen, policy, first_pass=statistics_of_clip, recipe=recipe)
+        scores.append(done.score)
     return scores, time.process_time() - begun
 
 
@@ -55,7 +60,7 @@ def _bd(anchor: list[EpisodeScore], test: list[EpisodeScore]) -> float:
 
 
 def _measure(
-    path: Path, args: argparse.Namespace, mixes: list[speed_profile._Speeds]
+    path: Path, args: argparse.Namespace, mixes: list[SpeedsByRole]
 ) -> list[tuple[float, float]]:
     """BD-rate and time over VBR's: VBR itself, VBR at other speeds, each mix; of one clip."""
     clip = Clip.load(path, height=args.height, max_frames=args.frames)
@@ -72,10 +77,9 @@ def _measure(
         scores, seconds = _encode(clip, settings.replace(speed=speed), VbrPolicy(), targets)
         rows.append((_bd(anchor, scores), seconds / anchor_time))
     for mix in mixes:
-        speed_profile._LAYERED[min(args.speed, speed_profile._FASTEST)] = mix
-        scores, seconds = _encode(
-            clip, settings.replace(speed_profile="hierarchical"), ProposalPolicy(), targets
-        )
+        recipe = DEFAULT_RECIPE.with_speeds(args.speed, **mix._asdict())
+        hierarchical = settings.replace(speed_profile="hierarchical")
+        scores, seconds = _encode(clip, hierarchical, ProposalPolicy(), targets, recipe)
         rows.append((_bd(anchor, scores), seconds / anchor_time))
     return rows
 
@@ -86,12 +90,12 @@ def main() -> None:
     parser.add_argument("--vbr", type=int, nargs="*", default=_VBR_SPEEDS)
     parser.add_argument("--mixes", nargs="+", default=_MIXES)
     args = parser.parse_args()
-    mixes: list[speed_profile._Speeds] = []
+    mixes: list[SpeedsByRole] = []
     for text in args.mixes:
         numbers = [int(part) for part in text.split(",")]
         if len(numbers) != 6 or not all(0 <= n <= 9 for n in numbers):
             parser.error(f"a mix is six speeds 0..9, such as 4,1,1,1,2,3, not {text}")
-        mixes.append(speed_profile._Speeds(*numbers))
+        mixes.append(SpeedsByRole(*numbers))
     found = of_each_clip(args, partial(_measure, args=args, mixes=mixes))
     names = [
         "vbr",

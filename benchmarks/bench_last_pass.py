@@ -2,8 +2,8 @@
 
 Each clip is encoded at the rates of three constant qindexes: once by the probe, and from
 there by the policy `landed` with every variant of the last pass's search; variants that probes
-are concerned by have probes of their own. A variant names what differs from
-`env/control/frame_speed.py`, joined by ":":
+are concerned by have probes of their own. A variant names what differs from the recipe
+(`env/control/recipe.py`), joined by ":":
 
     near=C,F       blocks at most C levels larger and F smaller than the probe's; 3,3 is all
     features=N     of leaf frames: 0 nothing, 1 all modes, 2 all transforms, 3 both
@@ -32,18 +32,16 @@ from pathlib import Path
 
 from common import clip_parser, of_each_clip, print_table
 
-from muzero_rc.env.codec import session
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.control import frame_speed as speed_profile
-from muzero_rc.env.control import gop as gops
 from muzero_rc.env.control.baselines import ConstantPolicy, VbrPolicy
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.policies.registry import make_policy
-from muzero_rc.types import EpisodeScore
+from muzero_rc.types import EpisodeScore, SpeedFeatures
 
 _QINDEXES = (80, 120, 160)
 _VARIANTS = (
@@ -56,31 +54,33 @@ _VARIANTS = (
 )
 
 
-def _apply(variant: str, speed: int) -> bool:
-    """Sets what the variant changes; whether references may take the place of frames."""
+def _recipe(variant: str, speed: int) -> tuple[Recipe, bool]:
+    """The variant's recipe, and whether references may take the place of frames."""
     show_existing = True
+    recipe = DEFAULT_RECIPE
     for part in filter(None, variant.split(":")):
         name, _, value = part.partition("=")
         numbers = [int(number) for number in value.split(",")]
         match name, numbers:
             case "near", [coarser, finer]:
-                session.NEAR = (coarser, finer)
+                recipe = recipe.replace({"partition.coarser": coarser, "partition.finer": finer})
             case "features", [bits]:
-                speed_profile._LEAF_FEATURES = speed_profile.SpeedFeatures(bits)
+                recipe = recipe.replace({"frame_speed.leaf_features": SpeedFeatures(bits)})
             case "repeat", [0]:
                 show_existing = False
             case "change", [levels]:
-                session.SHOW_EXISTING_CHANGE = float(levels)
+                recipe = recipe.replace({"show_existing.max_change": float(levels)})
             case "probes", [lengths, layers]:
-                gops._PROBE_ENCODES[speed] = (lengths, layers)
-            case "mix", [_, _, _, _, _]:
-                row = min(speed, speed_profile._FASTEST)
-                speed_profile._LAYERED[row] = speed_profile._Speeds(
-                    speed_profile._LAYERED[row].stream, *numbers
+                table = list(recipe.gop.probe_encodes)
+                table[min(speed, len(table) - 1)] = (lengths, layers)
+                recipe = recipe.replace({"gop.probe_encodes": tuple(table)})
+            case "mix", [key, base, second, deeper, leaf]:
+                recipe = recipe.with_speeds(
+                    speed, key=key, base=base, second=second, deeper=deeper, leaf=leaf
                 )
             case _:
                 raise ValueError(f"not a part of a variant: {part}")
-    return show_existing
+    return recipe, show_existing
 
 
 def _gain(base: list[EpisodeScore], test: list[EpisodeScore]) -> float:
@@ -98,12 +98,6 @@ def _measure(path: Path, args: argparse.Namespace) -> list[tuple[float, float, f
     clip = Clip.load(path, height=args.height, max_frames=args.frames)
     plain = EncoderSettings(target_kbps=100, speed=args.speed, auto_alt_ref=args.auto_alt_ref)
     stats = first_pass(clip, plain)
-    tables = (
-        dict(speed_profile._LAYERED),
-        speed_profile._LEAF_FEATURES,
-        session.NEAR,
-        dict(gops._PROBE_ENCODES),
-    )
     policy = make_policy("landed")
     vbr_seconds = 0.0
     last, run = (dict.fromkeys(args.variants, 0.0) for _ in range(2))
@@ -117,24 +111,17 @@ def _measure(path: Path, args: argparse.Namespace) -> list[tuple[float, float, f
         vbr_seconds += time.process_time() - begun
         probes: dict[object, tuple[ProbeRecord, float]] = {}
         for variant in args.variants:
-            layered, speed_profile._LEAF_FEATURES, session.NEAR, probe_encodes = tables
-            speed_profile._LAYERED.update(layered)
-            gops._PROBE_ENCODES = dict(probe_encodes)
-            session.SHOW_EXISTING_CHANGE = speed_profile.SHOW_EXISTING_CHANGE
-            three = three.replace(show_existing=_apply(variant, args.speed))
-            probed_alike = (
-                gops._PROBE_ENCODES.get(args.speed),
-                three.show_existing,
-                session.SHOW_EXISTING_CHANGE,
-            )
+            recipe, show_existing = _recipe(variant, args.speed)
+            three = three.replace(show_existing=show_existing)
+            probed_alike = (recipe.gop, recipe.show_existing, show_existing)
             if probed_alike not in probes:
                 begun = time.process_time()
-                probe = ProbeRecord.of(run_probes(clip, three, stats))
+                probe = ProbeRecord.of(run_probes(clip, three, stats, recipe=recipe))
                 probes[probed_alike] = probe, time.process_time() - begun
             probe, seconds = probes[probed_alike]
             run[variant] += seconds
             begun = time.process_time()
-            done = rollout(clip, three, policy, first_pass=stats, probe=probe)
+            done = rollout(clip, three, policy, first_pass=stats, probe=probe, recipe=recipe)
             last[variant] += time.process_time() - begun
             scores[variant].append(done.score)
     base = scores[args.variants[0]]
@@ -150,7 +137,7 @@ def main() -> None:
     args = parser.parse_args()
     for variant in args.variants:
         try:
-            _apply(variant, args.speed)
+            _recipe(variant, args.speed)
         except ValueError as error:
             parser.error(str(error))
     found = of_each_clip(args, partial(_measure, args=args))

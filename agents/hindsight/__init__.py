@@ -5,12 +5,11 @@ It knows nothing of libvpx: what it needs of an encoder is `PlanEncoder`.
 
 from muzero_rc.agents.hindsight.encoder import Outcome, PlanEncoder
 from muzero_rc.agents.hindsight.plan import Plan, PlanBase, frame_key
-from muzero_rc.agents.hindsight.search import SEARCH_VERSION, SearchProgress, SearchResult, search
+from muzero_rc.agents.hindsight.search import SearchProgress, SearchResult, search
 from muzero_rc.agents.hindsight.starts import probed_plans, start_plans
 from muzero_rc.agents.hindsight.trial_runner import TrialRunner
 
 __all__ = [
-    "SEARCH_VERSION",
     "PlanBase",
     "TrialRunner",
     "Outcome",

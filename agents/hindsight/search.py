@@ -33,10 +33,7 @@ from muzero_rc.agents.hindsight.rate_accuracy import (
 from muzero_rc.agents.hindsight.response import FrameWorth, ResponseModel
 from muzero_rc.agents.hindsight.trial_runner import TrialRunner
 
-__all__ = ["SEARCH_VERSION", "SearchProgress", "SearchResult", "search"]
-
-SEARCH_VERSION = 2
-"""Raised whenever a search takes another way: results of before are not taken for these."""
+__all__ = ["SearchProgress", "SearchResult", "search"]
 
 _USUAL_SLOPE = 4.5  # dB per octave
 _LEAST_SLOPE, _LARGEST_SLOPE = 1.5, 12.0

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc import disk_cache
+from muzero_rc.code_digest import digest_of_code, digest_of_extension
 from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.block_stats import BLOCK_VERSION, BlockWriter, map_blocks
 from muzero_rc.env.codec.clip import Clip
@@ -180,7 +181,12 @@ def block_statistics(clip: Clip, settings: CodecSettings) -> npt.NDArray[np.int3
 
 
 def _key(clip: Clip, settings: CodecSettings) -> str:
-    what = {"clip": clip.sha256, "settings": settings.first_pass_key(), "lib": _native.build_id()}
+    what = {
+        "clip": clip.sha256,
+        "settings": settings.first_pass_key(),
+        "extension": digest_of_extension(),
+        "code": digest_of_code(__name__),
+    }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 

@@ -12,15 +12,11 @@ from dataclasses import dataclass
 
 from muzero_rc.env.codec.backend import ClipShape, FirstPassLike
 from muzero_rc.env.codec.statistics import column, finite
-from muzero_rc.env.control.frame_speed import (
-    NEAR,
-    SHOW_EXISTING_CHANGE,
-    frame_search,
-    show_existing_price,
-)
+from muzero_rc.env.control.frame_speed import frame_search, show_existing_price
 from muzero_rc.env.control.probe_record import ProbeFrame, ProbeRecord
 from muzero_rc.env.control.rate.probe import ProbeRateController, ProbeShift
 from muzero_rc.env.control.rate.two_pass import TwoPassRateController, reach
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, PartitionReuse, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.types import (
     FROZEN,
@@ -60,6 +56,8 @@ class Controller:
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         probe: ProbeRecord | None = None,
+        *,
+        recipe: Recipe = DEFAULT_RECIPE,
     ) -> None:
         """Starts with nothing spent.
 
@@ -68,38 +66,40 @@ class Controller:
           settings: of the encode.
           first_pass: of the clip.
           probe: what the probe encode told, in the final one of three passes.
+          recipe: the constants.
         """
         self._settings = settings
+        self._recipe = recipe
         self._probe = probe
         budget, pixels = settings.frame_budget(clip.fps), clip.width * clip.height
-        self._show_existing_price = show_existing_price(budget)
+        self._show_existing_price = show_existing_price(budget, recipe=recipe)
         self._rate: TwoPassRateController | ProbeShift | ProbeRateController
         if probe is not None:
-            self._rate = ProbeRateController(budget, probe, clip.num_frames, pixels)
+            self._rate = ProbeRateController(budget, probe, clip.num_frames, pixels, recipe=recipe)
         elif settings.speed_profile == "probe":
-            self._rate = ProbeShift(budget, pixels)
+            self._rate = ProbeShift(budget, pixels, recipe=recipe)
         else:
             coded_error = finite(first_pass.stats)[:, column("coded_error")]
-            self._rate = TwoPassRateController(budget, coded_error, pixels)
+            self._rate = TwoPassRateController(budget, coded_error, pixels, recipe=recipe)
 
     def propose(self, info: FrameInfo) -> Proposal:
         """The decision for a frame; asked once for each, in coding order."""
-        settings = self._settings
+        settings, recipe = self._settings, self._recipe
         offset = self._rate.step(info)
-        search = frame_search(settings.speed_profile, settings.speed, info)
+        search = frame_search(settings.speed_profile, settings.speed, info, recipe=recipe)
         decision = FrameDecision(
             qindex=min(max(info.proposal_qindex + offset, 0), NUM_QINDEX - 1),
             speed=search.speed,
             features=search.features,
             show_existing=search.show_existing if settings.show_existing else ShowExisting.NEVER,
             show_existing_price=self._show_existing_price,
-            show_existing_change=SHOW_EXISTING_CHANGE,
+            show_existing_change=recipe.show_existing.max_change,
             rate_account=FROZEN if settings.passes == 3 else None,
         )
         frame = None if self._probe is None else self._probe.matching_frame(info)
         if frame is not None and settings.passes == 3:
-            decision = _with_probe(decision, frame)
-        return Proposal(decision, offset, reach(info))
+            decision = _with_probe(decision, frame, recipe.partition)
+        return Proposal(decision, offset, reach(info, recipe=recipe))
 
     def update(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what a frame cost; `info` is None for a buffer that is shown again."""
@@ -110,7 +110,7 @@ class Controller:
         return self._rate.refined() if isinstance(self._rate, ProbeRateController) else None
 
 
-def _with_probe(decision: FrameDecision, frame: ProbeFrame) -> FrameDecision:
+def _with_probe(decision: FrameDecision, frame: ProbeFrame, reuse: PartitionReuse) -> FrameDecision:
     """The decision with what the probe tells of the same frame."""
     shown = decision.show_existing
     if frame.shows_existing and shown is ShowExisting.CHEAPER:
@@ -119,5 +119,5 @@ def _with_probe(decision: FrameDecision, frame: ProbeFrame) -> FrameDecision:
         decision,
         show_existing=shown,
         rate_account=RateAccount(frame.qindex, 0 if frame.shows_existing else frame.bits),
-        partition=PartitionHint(frame.partition, *NEAR),
+        partition=PartitionHint(frame.partition, reuse.coarser, reuse.finer),
     )

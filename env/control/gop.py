@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from muzero_rc.env.control import frame_speed as speed_profile
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.types import (
     EncodeLog,
@@ -27,19 +27,11 @@ from muzero_rc.types import (
 )
 
 __all__ = [
-    "GOPS_VERSION",
     "ProbePlan",
     "better",
     "gops_of_rows",
     "probe_plan_of",
 ]
-
-GOPS_VERSION = 1
-"""Raised whenever another choice is made: results are quoted under it."""
-
-_SLOPE = speed_profile.DB_PER_OCTAVE
-_SURE = 0.004  # of the bits: what probes must promise before another choice is made
-_MOST_DB = 60.0  # a frame without loss has 100 by definition, which says nothing of quality
 
 
 def gops_of_rows(rows: Iterable[Iterable[float]]) -> tuple[GopLimits, ...]:
@@ -64,26 +56,24 @@ class ProbePlan(NamedTuple):
         return max(len(self.lengths) + len(self.layers), 1)
 
 
-_DEEP = (17, 21, 19, 15)  # frames, with layers of references
-_FLAT = (13, 15, 9, 17, 7, 11)  # with one of them
-_FEWER_LAYERS = (3, 2)
-# Lengths and numbers of layers by speed. At 4 and 5 a probe takes as long as a quarter to a
-# third of all the rest, and slower search of the frames brings more.
-_PROBE_ENCODES = {0: (4, 2), 1: (4, 2), 2: (2, 2), 3: (2, 2)}
-
-
-def probe_plan_of(settings: EncoderSettings) -> ProbePlan:
-    """The probe_plan that an encode with these settings is worth; without any choice, an empty one.
+def probe_plan_of(settings: EncoderSettings, *, recipe: Recipe = DEFAULT_RECIPE) -> ProbePlan:
+    """What an encode with these settings is worth trying; empty without any choice.
 
     A group that is not shorter than the look-ahead would go without an alternate reference.
+
+    Args:
+      settings: of the encode that follows.
+      recipe: the constants.
     """
+    choice = recipe.gop
     if settings.speed_profile != "hierarchical" or settings.auto_alt_ref == 0:
         return ProbePlan()
-    lengths, layers = _PROBE_ENCODES.get(settings.speed, (0, 0))
+    row = min(settings.speed, len(choice.probe_encodes) - 1)
+    lengths, layers = choice.probe_encodes[row]
     if settings.auto_alt_ref == 1:
-        probe_plan = ProbePlan(_FLAT[: lengths + layers])
+        probe_plan = ProbePlan(choice.flat_lengths[: lengths + layers])
     else:
-        probe_plan = ProbePlan(_DEEP[:lengths], _FEWER_LAYERS[:layers])
+        probe_plan = ProbePlan(choice.deep_lengths[:lengths], choice.fewer_layers[:layers])
     fitting = tuple(frames for frames in probe_plan.lengths if frames < settings.lag_in_frames)
     if not fitting:
         return ProbePlan()
@@ -102,7 +92,7 @@ class _Section:
     psnr_sum: float
 
 
-def better(best: EncodeLog, other: EncodeLog) -> EncodeLog:
+def better(best: EncodeLog, other: EncodeLog, *, recipe: Recipe = DEFAULT_RECIPE) -> EncodeLog:
     """The better one of two probe encodes, section by section.
 
     By the sum over frames of PSNR, in which what a section spends more is charged at what
@@ -112,15 +102,18 @@ def better(best: EncodeLog, other: EncodeLog) -> EncodeLog:
     Args:
       best: what is kept where the other one promises little more.
       other: of the same clip and settings; no limits but its own.
+      recipe: the constants.
     """
-    ours, theirs = _sections(best), _sections(other)
+    ours, theirs = _sections(best, recipe), _sections(other, recipe)
     if [s.first_shown for s in ours] != [s.first_shown for s in theirs]:
         return best  # key frames go by the first pass, so this is another clip
     shown = sum(result.shown for result in best.results)
-    worth = _SLOPE * shown / (8.0 * best.size_bytes * math.log(2.0))
+    worth = recipe.db_per_octave * shown / (8.0 * best.size_bytes * math.log(2.0))
     pairs = list(zip(ours, theirs, strict=True))
     gains = [t.psnr_sum - o.psnr_sum - worth * (t.bits - o.bits) for o, t in pairs]
-    switched = [g > _SURE * worth * o.bits for g, (o, _) in zip(gains, pairs, strict=True)]
+    switched = [
+        g > recipe.gop.min_gain * worth * o.bits for g, (o, _) in zip(gains, pairs, strict=True)
+    ]
     if not any(switched):
         return best
     taken = [their if s else our for s, (our, their) in zip(switched, pairs, strict=True)]
@@ -147,7 +140,7 @@ def _merged(gops: Sequence[GopLimits]) -> tuple[GopLimits, ...]:
     return tuple(kept)
 
 
-def _sections(log: EncodeLog) -> list[_Section]:
+def _sections(log: EncodeLog, recipe: Recipe) -> list[_Section]:
     frames = log.frames
     hidden = sum(not result.shown for result in log.results)
     binding = log.superframe_index_bits / max(hidden, 1)
@@ -167,7 +160,7 @@ def _sections(log: EncodeLog) -> list[_Section]:
                 coded=after.coding_index - key.coding_index,
                 first_shown=key.show_index,
                 bits=sum(r.bits if r.shown else r.bits + binding for _, _, r in part),
-                psnr_sum=sum(min(r.psnr, _MOST_DB) for _, _, r in part if r.shown),
+                psnr_sum=sum(min(r.psnr, recipe.gop.max_psnr) for _, _, r in part if r.shown),
             )
         )
     return sections

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import off_target
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import InputError
@@ -77,6 +78,7 @@ def encode_once(
     on_frame: Callable[[FrameResult], None] | None,
     timeout_s: float,
     backend: Backend,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> Rollout:
     """One pass over the clip, the policy asked before each coded frame.
 
@@ -91,6 +93,7 @@ def encode_once(
       on_frame: called with each frame's result.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder.
+      recipe: the constants of control.
 
     Raises:
       EncoderError: the encoder failed or did not answer in time.
@@ -102,7 +105,7 @@ def encode_once(
     controlled = True
     with Stepper.open(
         backend, clip, settings, first_pass,
-        probe=probe, gops=gops, output=output, timeout_s=timeout_s,
+        probe=probe, gops=gops, output=output, timeout_s=timeout_s, recipe=recipe,
     ) as stepper:  # fmt: skip
         while stepper.info is not None:
             asked = time.perf_counter()
@@ -122,12 +125,14 @@ def encode_once(
         stream = stepper.finish()
         seconds = time.perf_counter() - start
         score = stepper.score()
+        # What libvpx decided by itself, it would decide again.
+        again = controlled and off_target(score, recipe=recipe)
+        refined = stepper.refined_probe() if again else None
         return Rollout(
             score=score,
             log=stepper.log(),
             stream=stream,
             seconds=seconds,
             decision_seconds=decision_seconds,
-            # What libvpx decided by itself, it would decide again.
-            refined=stepper.refined_probe() if controlled and off_target(score) else None,
+            refined=refined,
         )

@@ -13,15 +13,13 @@ from pathlib import Path
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import Rollout, encode_once
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["Pass", "Rollout", "pipeline", "rollout"]
-
-_MOST_AGAIN = 2
-"""Encodes that are made again for their target's sake."""
 
 
 class Pass(enum.Enum):
@@ -33,16 +31,22 @@ class Pass(enum.Enum):
     RETRY = "retry"  # the final pass again by what frames cost, if it ended off its target
 
 
-def pipeline(settings: EncoderSettings, *, retry_off_target: bool = False) -> tuple[Pass, ...]:
+def pipeline(
+    settings: EncoderSettings,
+    *,
+    retry_off_target: bool = False,
+    recipe: Recipe = DEFAULT_RECIPE,
+) -> tuple[Pass, ...]:
     """The passes of an encode, in order.
 
     Args:
       settings: of the encode.
       retry_off_target: make it again while it ends off its target.
+      recipe: the constants of control.
     """
     if not settings.needs_probe:
         return Pass.FIRST_PASS, Pass.FINAL
-    retries = (Pass.RETRY,) * (_MOST_AGAIN if retry_off_target else 0)
+    retries = (Pass.RETRY,) * (recipe.retry.max_encodes if retry_off_target else 0)
     return Pass.FIRST_PASS, Pass.PROBE, Pass.FINAL, *retries
 
 
@@ -60,6 +64,7 @@ def rollout(
     on_probe_frame: Callable[[FrameResult], None] | None = None,
     timeout_s: float = 120.0,
     backend: Backend | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> Rollout:
     """Encodes a clip, asking the policy before each coded frame.
 
@@ -81,13 +86,14 @@ def rollout(
         threads.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
+      recipe: the constants of control.
 
     Raises:
       EncoderError: the encoder failed or did not answer in time.
       InputError: settings, or what the policy answered, cannot be used.
     """
     backend = backend or LibvpxBackend()
-    passes = pipeline(settings, retry_off_target=retry_off_target)
+    passes = pipeline(settings, retry_off_target=retry_off_target, recipe=recipe)
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
@@ -97,12 +103,13 @@ def rollout(
         log = run_probes(
             clip, settings, first_pass,
             jobs=jobs, on_frame=on_probe_frame, timeout_s=timeout_s, backend=backend,
+            recipe=recipe,
         )  # fmt: skip
         probe = ProbeRecord.of(log)
     probe_seconds = time.perf_counter() - start
     final_pass = functools.partial(
         encode_once, clip, settings, policy, first_pass,
-        on_frame=on_frame, timeout_s=timeout_s, backend=backend,
+        on_frame=on_frame, timeout_s=timeout_s, backend=backend, recipe=recipe,
     )  # fmt: skip
     done = final_pass(probe=probe, output=output)
     decision_seconds = done.decision_seconds

@@ -13,6 +13,7 @@ from muzero_rc.env.control.baselines import BasePolicy, ShiftedPolicy
 from muzero_rc.env.control.gop import better, probe_plan_of
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import next_probe_step
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import encode_once
 from muzero_rc.env.passes.stepper import episode_score
@@ -33,6 +34,7 @@ class _Prober:
     first_pass: FirstPassLike
     timeout_s: float
     backend: Backend
+    recipe: Recipe
 
     def __call__(self, choice: Choice) -> EncodeLog:
         """A probe encode with a policy and limits of groups."""
@@ -42,6 +44,7 @@ class _Prober:
             gops=gops,
             output=Path(os.devnull),  # a film's probe would be hundreds of megabytes of memory
             on_frame=_tell, timeout_s=self.timeout_s, backend=self.backend,
+            recipe=self.recipe,
         )  # fmt: skip
         return done.log
 
@@ -60,6 +63,7 @@ def run_probes(
     on_frame: Callable[[FrameResult], None] | None = None,
     timeout_s: float = 120.0,
     backend: Backend | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> EncodeLog:
     """Encodes a clip as fast as libvpx can, for the costs of its frames.
 
@@ -74,6 +78,7 @@ def run_probes(
         frame again with every probe encode, in this thread.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
+      recipe: the constants of control.
 
     Returns:
       The best probe encode; its stream is not kept, only its size.
@@ -82,7 +87,7 @@ def run_probes(
       EncoderError: the encoder failed or did not answer in time.
     """
     backend = backend or LibvpxBackend()
-    prober = _Prober(clip, settings, first_pass, timeout_s, backend)
+    prober = _Prober(clip, settings, first_pass, timeout_s, backend, recipe)
 
     def tell(choice: Choice, result: FrameResult) -> None:
         if on_frame is not None:
@@ -93,7 +98,7 @@ def run_probes(
             tasks = [(policy, gops) for gops in choices]
             return scheduler.gather(prober, tasks, on_progress=tell)
 
-    probe_plan = probe_plan_of(settings)
+    probe_plan = probe_plan_of(settings, recipe=recipe)
     gops = tuple(GopLimits(frames=length) for length in probe_plan.lengths[:1])
     (best,) = probe_encodes(BasePolicy(), [gops])
     probe = ProbeRecord.of(best)
@@ -102,6 +107,7 @@ def run_probes(
         settings.frame_budget(clip.fps),
         clip.num_frames,
         clip.width * clip.height,
+        recipe=recipe,
     )
     if step is not None:
         (best,) = probe_encodes(ShiftedPolicy(step), [gops])
@@ -109,10 +115,10 @@ def run_probes(
     policy = ShiftedPolicy(probe.shift if step is None else step)
     lengths = [(GopLimits(frames=length),) for length in probe_plan.lengths[1:]]
     for other in probe_encodes(policy, lengths):
-        best = better(best, other)
+        best = better(best, other, recipe=recipe)
     fewer = [tuple(gop._replace(layers=n) for gop in best.gops) for n in probe_plan.layers]
     for other in probe_encodes(policy, fewer):
-        best = better(best, other)
+        best = better(best, other, recipe=recipe)
     return best
 
 

@@ -11,6 +11,7 @@ from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, Sessio
 from muzero_rc.env.control.controller import Controller, Proposal
 from muzero_rc.env.control.frame_speed import stream_speed
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import ObservationBuilder
 from muzero_rc.errors import EncoderError
@@ -97,6 +98,8 @@ class Stepper:
         session: Session,
         probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
+        *,
+        recipe: Recipe = DEFAULT_RECIPE,
     ) -> None:
         """Waits for the first frame. Owns `session` from here on; see `open`."""
         self.clip = clip
@@ -105,12 +108,13 @@ class Stepper:
         self.frames: list[FrameRecord] = []
         self._session = session
         self._gops = tuple(gops)
+        self._recipe = recipe
         self._stream: EncodedStream | None = None
         self._seen = 0
         self._decision: FrameDecision | None = None
         try:
             self._builder = ObservationBuilder(clip, settings, first_pass)
-            self._controller = Controller(clip, settings, first_pass, probe)
+            self._controller = Controller(clip, settings, first_pass, probe, recipe=recipe)
             self._advance()
             if self.info is None:
                 raise EncoderError(f"the encoder found no frame to code in {clip.name}")
@@ -130,6 +134,7 @@ class Stepper:
         gops: Sequence[GopLimits] = (),
         output: Path | None = None,
         timeout_s: float = 120.0,
+        recipe: Recipe = DEFAULT_RECIPE,
     ) -> Self:
         """Opens a session and waits for its first frame.
 
@@ -142,21 +147,23 @@ class Stepper:
           gops: limits of groups of pictures; with a probe they are its own.
           output: file for the encoded stream as it is made; None keeps it in memory.
           timeout_s: longest wait for the encoder, seconds.
+          recipe: the constants of control.
 
         Raises:
           EncoderError: the encoder failed or did not answer in time.
         """
         gops = tuple(gops if probe is None else probe.gops)
+        speed = stream_speed(settings.speed_profile, settings.speed, recipe=recipe)
         session = backend.open(
             clip,
-            settings.replace(speed=stream_speed(settings.speed_profile, settings.speed)),
+            settings.replace(speed=speed),
             first_pass,
             gops=gops,
             keep_partitions=settings.speed_profile == "probe",
             output=output,
             timeout_s=timeout_s,
         )
-        return cls(clip, settings, first_pass, session, probe, gops)
+        return cls(clip, settings, first_pass, session, probe, gops, recipe=recipe)
 
     @property
     def session(self) -> Session:
@@ -213,7 +220,8 @@ class Stepper:
 
     def log(self) -> EncodeLog:
         """The record of the encode, once `info` is None."""
-        speed = stream_speed(self.settings.speed_profile, self.settings.speed)
+        settings = self.settings
+        speed = stream_speed(settings.speed_profile, settings.speed, recipe=self._recipe)
         return EncodeLog(tuple(self.frames), self.finish().size_bytes, speed, self._gops)
 
     def score(self) -> EpisodeScore:

@@ -143,19 +143,12 @@ def _is_name(spec: str) -> bool:
 
 
 def _fingerprint(spec: str, simulations: int = 0) -> str:
-    """What decides a policy's answers: its name, its package or the content of its file."""
-    from muzero_rc.agents.advantage import KIND_STEPS
-    from muzero_rc.agents.hindsight import SEARCH_VERSION
-    from muzero_rc.env.observation.builder import OBSERVATION_VERSION
+    """What decides a policy's answers beside our code: its name, package or file's content."""
     from muzero_rc.policies.registry import make_policy, policy_package, shipped_policy_path
 
     searched = f" {simulations} simulations" if simulations else ""
     if package := policy_package(spec):
         return f"{spec} of {package}{searched}"
-    if spec.partition(":")[0] == "hindsight":
-        return f"{spec} search {SEARCH_VERSION}"
-    if spec == "landed":
-        return f"{spec} {KIND_STEPS}"
     if _is_name(spec) and spec != "muzero":
         return spec
     path = shipped_policy_path() if spec == "muzero" else Path(spec)
@@ -164,4 +157,4 @@ def _fingerprint(spec: str, simulations: int = 0) -> str:
     except OSError:
         make_policy(spec)  # knows best what to say of a bad name or file
         raise InputError(f"policy file {path} cannot be read") from None
-    return f"{hashlib.sha256(content).hexdigest()} observation {OBSERVATION_VERSION}{searched}"
+    return f"{hashlib.sha256(content).hexdigest()}{searched}"

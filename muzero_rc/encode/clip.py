@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import Rollout
 from muzero_rc.env.passes.pipeline import rollout
@@ -44,6 +45,7 @@ def encode_clip(
     on_frame: Callable[[FrameResult], None] | None = None,
     on_probe_frame: Callable[[FrameResult], None] | None = None,
     backend: Backend | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> ClipEncode:
     """First pass, the policy's preparation, probe encodes, final pass, retries off target.
 
@@ -58,6 +60,7 @@ def encode_clip(
       on_frame: called with each frame's result; from the first frame again with a retry.
       on_probe_frame: likewise, of probe encodes, from as many threads as there are jobs.
       backend: the encoder; None is libvpx.
+      recipe: the constants of control.
 
     Raises:
       InputError: settings, or what the policy decided, cannot be used.
@@ -75,5 +78,6 @@ def encode_clip(
         clip, settings, policy,
         first_pass=first_pass, output=output, retry_off_target=True, jobs=jobs,
         on_frame=on_frame, on_probe_frame=on_probe_frame, backend=backend,
+        recipe=recipe,
     )  # fmt: skip
     return ClipEncode(done, settings, preparation_seconds)

@@ -24,6 +24,7 @@ from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, block_grid
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES, SpeedProfile
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings, modern_settings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
@@ -328,7 +329,8 @@ def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:
     if name == "hierarchical":
         return WithSpeedProfile(ProposalPolicy(), "hierarchical", name)
     if name == "landed":
-        return WithSpeedProfile(AdvantagePolicy(AdvantageModel()), "hierarchical", name, passes=3)
+        model = AdvantageModel(DEFAULT_RECIPE.qp_offsets.by_kind())
+        return WithSpeedProfile(AdvantagePolicy(model), "hierarchical", name, passes=3)
     if name == "cq":
         return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
     if name == "constant":

@@ -11,6 +11,7 @@ import numpy as np
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.compute import Compute, ThreadScheduler, check_cancelled, report
 from muzero_rc.corpus import CorpusClip
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.errors import InputError
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import StageMeter
@@ -32,7 +33,7 @@ def fit_teacher(studies: Sequence[Study]) -> AdvantageModel:
     examples = [example for study in studies for example in examples_of(study)]
     if not examples:
         raise InputError("the studies hold no usable encode; make more (--studies)")
-    model = AdvantageModel(MODEL_COLUMNS)
+    model = AdvantageModel(DEFAULT_RECIPE.qp_offsets.by_kind(), MODEL_COLUMNS)
     model.fit(examples)
     return model
 
@@ -91,7 +92,7 @@ class Studies:
         """
         config = self._config
         self._log.stage("collect", config.studies, len(self._files()))
-        plain = AdvantagePolicy(AdvantageModel(MODEL_COLUMNS))
+        plain = AdvantagePolicy(AdvantageModel(DEFAULT_RECIPE.qp_offsets.by_kind(), MODEL_COLUMNS))
         self._make(plain, config.studies // 2)
         if len(self._files()) < config.studies:
             known = self._load()

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from muzero_rc.agents.advantage import (
-    KIND_STEPS,
     NUM_KINDS,
     STEP,
     AdvantageExample,
     AdvantageModel,
 )
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.types import UpdateType
 
+KIND_STEPS = DEFAULT_RECIPE.qp_offsets.by_kind()
 _FEATURES = 12
 _DEPTH = len(UpdateType) + 1
 _SIGNAL = 11
@@ -38,7 +39,7 @@ def _example(rng: np.random.Generator, source: str, slope: float) -> AdvantageEx
 
 def _fitted(slope: float) -> AdvantageModel:
     rng = np.random.default_rng(0)
-    model = AdvantageModel([_SIGNAL])
+    model = AdvantageModel(KIND_STEPS, [_SIGNAL])
     model.fit([_example(rng, f"s{i % 6}", slope) for i in range(300)])
     return model
 

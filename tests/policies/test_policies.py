@@ -8,10 +8,10 @@ from typing import Any, Literal, cast
 import numpy as np
 import pytest
 
-from muzero_rc.agents.advantage import KIND_STEPS
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.policy import save_policy
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
@@ -84,7 +84,7 @@ def test_landed_follows_the_rate_controller_and_hierarchical_does_not() -> None:
     observations = [_observation(0), _observation(7), _observation(-200)]
     assert _qindexes("hierarchical", observations) == [100, 100, 100]
     # A key frame's own step is the one that is best in the mean.
-    key = int(KIND_STEPS[0])
+    key = int(DEFAULT_RECIPE.qp_offsets.key)
     assert _qindexes("landed", observations) == [100 + key, 107 + key, key]
 
 

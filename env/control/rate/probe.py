@@ -20,17 +20,19 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.env.control.probe_record import ProbeFrame, ProbeRecord
 from muzero_rc.env.control.rate.two_pass import empty_frame
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, ProbeRate, Recipe
 from muzero_rc.types import NUM_QINDEX, EpisodeScore, FrameInfo, FrameResult, UpdateType
 
 __all__ = [
-    "PROBE_RATE_CONTROL_VERSION",
     "ProbeShift",
     "ProbeRateController",
     "next_probe_step",
@@ -38,41 +40,6 @@ __all__ = [
 ]
 
 _Array = npt.NDArray[np.float64]
-
-PROBE_RATE_CONTROL_VERSION = 9
-"""Raised whenever any step changes: results are quoted under it."""
-
-# Octaves of bits per qindex of a whole clip: 1/28 in the middle of the range, less where
-# headers are most of a frame. Fitted on 200 encodes of 20 training clips, shifted by 0 and
-# 16 qindexes.
-_SLOPE = 0.0643
-_SLOPE_PER_OCTAVE = 0.0057  # of bits per pixel
-_LEAST_SLOPE, _MOST_SLOPE = 0.012, 0.075
-# How far libvpx's plan ends off its target, in octaves: a line in the qindex that it has
-# for the first key frame. Likewise fitted; it explains 42%.
-_PLAN_OFF, _PLAN_OFF_PER_QINDEX = -0.50, 0.00674
-# a_k, fitted on 270 encodes of 15 training clips, shifted from -24 to 40 qindexes: the bits
-# of all frames of a kind are off by 0.12, 0.17 and 0.25 octaves then.
-_STEEPNESS = (0.73, 0.95, 1.24)
-_STEEPER_KEY = 0.25  # per octave of the step
-_CHEAPER = (0.95, 0.925, 0.9)  # kappa_k before the first frame: the last pass searches longer
-_PRIOR_FRAMES = 40.0  # frames at that price that kappa starts from, if the first step is 0
-_SURE_STEP = 6.0  # qindexes; at a first step of that from the probe half of them, and so on
-_KIND_FRAMES = 10.0  # frames at the price of all that the price of a kind starts from
-_MEMORY = 0.98  # per coded frame
-_MOST_COARSER, _MOST_FINER = 96, 90  # qindexes
-_FINER_THAN_BEFORE = 8.0  # qindexes: the last frames are a bad place to spend what is left
-_FINER_PER_FRAME = 0.25  # qindexes, for each frame left
-_FINER_AT_ONCE = 3.0  # qindexes, from one coded frame to the next
-_FRAMES_BEFORE = 40.0  # that "before" is the mean of
-_AIM = 0.998  # of the budget: what is left is a smaller miss than what is lacking
-_LEAST_LEFT = 0.02  # floor of the bits left
-_NOT_WORTH = 0.004  # of the budget: no step is taken for the last of what could be saved
-_FAR = 20  # qindexes from where it should have been: such a probe is run again
-_WAY = 0.75  # of that distance: what came out empty tells less of finer frames than the reverse
-_OVER, _UNDER = 0.01, 0.03  # of the target; an encode that misses by more is made again
-_BIN = 8  # qindexes; frames that near are taken for alike, those at the end apart
-_BINS = NUM_QINDEX // _BIN + 1
 
 
 class _Kind(enum.IntEnum):
@@ -86,9 +53,10 @@ class _Kind(enum.IntEnum):
 _KINDS = len(_Kind)
 
 
-def _slope(bits_per_pixel: float) -> float:
-    slope = _SLOPE + _SLOPE_PER_OCTAVE * math.log2(bits_per_pixel)
-    return min(max(slope, _LEAST_SLOPE), _MOST_SLOPE)
+def _slope(bits_per_pixel: float, recipe: Recipe) -> float:
+    law = recipe.probe_encodes
+    slope = law.slope + law.slope_per_octave * math.log2(bits_per_pixel)
+    return min(max(slope, law.min_slope), law.max_slope)
 
 
 def _octaves(qindex: npt.ArrayLike) -> _Array:
@@ -97,29 +65,47 @@ def _octaves(qindex: npt.ArrayLike) -> _Array:
     return np.asarray(np.where(q <= 96.0, np.log2(q + 8.0), math.log2(104.0) + 0.0258 * (q - 96.0)))
 
 
-def _halvings(qindex: npt.ArrayLike) -> _Array:
+def _halvings(qindex: npt.ArrayLike, recipe: ProbeRate) -> _Array:
     """How often the bits of frames of each kind are halved at a qindex. [kinds, ...]."""
     octaves = _octaves(qindex)
-    steep = np.multiply.outer(np.array(_STEEPNESS), octaves)
+    steep = np.multiply.outer(np.array(recipe.steepness), octaves)
     # Of key frames above 96 more and more blocks are left without residual.
-    steep[_Kind.KEY] += _STEEPER_KEY * np.maximum(octaves - math.log2(104.0), 0.0)
+    steep[_Kind.KEY] += recipe.steeper_key * np.maximum(octaves - math.log2(104.0), 0.0)
     return np.asarray(steep)
 
 
-def _changes() -> _Array:
-    """What each of `_STEPS` makes of the bits of each kind and bin. [steps, kinds * bins]."""
-    centre = np.minimum(_BIN * np.arange(_BINS) + 0.5 * (_BIN - 1), NUM_QINDEX - 1.0)
-    there = _halvings(centre + _STEPS[:, None])  # [kinds, steps, bins]
-    change = np.exp2(_halvings(centre)[:, None] - there)
-    return np.ascontiguousarray(change.swapaxes(0, 1).reshape(len(_STEPS), -1))
+class _Tables(NamedTuple):
+    """What follows from a recipe.
+
+    Attributes:
+      steps: [steps] qindexes from the probe.
+      change: [steps, kinds * bins] what each step makes of the bits of each kind and bin.
+      bins: of qindexes.
+    """
+
+    steps: npt.NDArray[np.int64]
+    change: _Array
+    bins: int
 
 
-_STEPS = np.arange(-_MOST_FINER, _MOST_COARSER + 1)
-_CHANGE = _changes()
+@functools.lru_cache(maxsize=8)
+def _tables(recipe: ProbeRate) -> _Tables:
+    width = recipe.bin_width
+    bins = NUM_QINDEX // width + 1
+    steps = np.arange(-recipe.max_finer, recipe.max_coarser + 1)
+    centre = np.minimum(width * np.arange(bins) + 0.5 * (width - 1), NUM_QINDEX - 1.0)
+    there = _halvings(centre + steps[:, None], recipe)  # [kinds, steps, bins]
+    change = np.exp2(_halvings(centre, recipe)[:, None] - there)
+    return _Tables(steps, np.ascontiguousarray(change.swapaxes(0, 1).reshape(len(steps), -1)), bins)
 
 
 def next_probe_step(
-    probe: ProbeRecord, frame_budget: float, num_frames: int, pixels: int
+    probe: ProbeRecord,
+    frame_budget: float,
+    num_frames: int,
+    pixels: int,
+    *,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> int | None:
     """Where to run a probe again that was too far from its target to tell much.
 
@@ -131,31 +117,37 @@ def next_probe_step(
       frame_budget: target bits per shown frame.
       num_frames: shown frames.
       pixels: of a frame.
+      recipe: the constants.
 
     Returns:
       qindexes to add to libvpx's proposals; None if the probe was near enough.
     """
-    off = ProbeRateController(frame_budget, probe, num_frames, pixels).first_step() - probe.shift
-    return probe.shift + round(_WAY * off) if abs(off) >= _FAR else None
+    rate = ProbeRateController(frame_budget, probe, num_frames, pixels, recipe=recipe)
+    off, law = rate.first_step() - probe.shift, recipe.probe_encodes
+    return probe.shift + round(law.way * off) if abs(off) >= law.far else None
 
 
-def off_target(score: EpisodeScore) -> bool:
+def off_target(score: EpisodeScore, *, recipe: Recipe = DEFAULT_RECIPE) -> bool:
     """Whether an encode missed its target by so much that another one is worth its time."""
-    return not -_UNDER <= score.overshoot <= _OVER
+    return not -recipe.retry.under <= score.overshoot <= recipe.retry.over
 
 
 class ProbeShift:
     """Shifts all of a probe by what libvpx's plan is expected to be off its target."""
 
-    def __init__(self, frame_budget: float, pixels: int) -> None:
-        """Takes bits per shown frame and pixels of a frame."""
-        self._per_octave = 1.0 / _slope(frame_budget / pixels)
+    def __init__(
+        self, frame_budget: float, pixels: int, *, recipe: Recipe = DEFAULT_RECIPE
+    ) -> None:
+        """Takes bits per shown frame, pixels of a frame, and the constants."""
+        self._law = recipe.probe_encodes
+        self._per_octave = 1.0 / _slope(frame_budget / pixels, recipe)
         self._step: int | None = None
 
     def step(self, info: FrameInfo) -> int:
         """qindexes to add to libvpx's proposal, the same for all frames."""
         if self._step is None:
-            octaves = _PLAN_OFF + _PLAN_OFF_PER_QINDEX * info.proposal_qindex
+            law = self._law
+            octaves = law.plan_off + law.plan_off_per_qindex * info.proposal_qindex
             self._step = round(self._per_octave * octaves)
         return self._step
 
@@ -167,7 +159,13 @@ class ProbeRateController:
     """Keeps the account of one encode that a probe went ahead of."""
 
     def __init__(
-        self, frame_budget: float, probe: ProbeRecord, num_frames: int, pixels: int
+        self,
+        frame_budget: float,
+        probe: ProbeRecord,
+        num_frames: int,
+        pixels: int,
+        *,
+        recipe: Recipe = DEFAULT_RECIPE,
     ) -> None:
         """Starts with nothing spent.
 
@@ -176,26 +174,29 @@ class ProbeRateController:
           probe: the record of the probe.
           num_frames: shown frames.
           pixels: of a frame; what an empty frame costs follows from it.
+          recipe: the constants.
         """
-        self._floor = empty_frame(frame_budget, pixels)
-        self._budget = _AIM * frame_budget * num_frames - probe.superframe_index_bits
-        self._least_left = _LEAST_LEFT * frame_budget
+        self._recipe = recipe.probe_rate
+        self._tables = _tables(recipe.probe_rate)
+        self._floor = empty_frame(frame_budget, pixels, recipe=recipe)
+        self._budget = self._recipe.aim * frame_budget * num_frames - probe.superframe_index_bits
+        self._least_left = self._recipe.min_left * frame_budget
         self._frames = num_frames
         self._probe = probe
         self._place = {id(frame): place for place, frame in enumerate(probe.frames)}
         self._final_pass_bits: dict[int, float] = {}  # by place
         # What is to come, by kind and bin of qindexes, and its headers.
-        self._ahead = np.zeros((_KINDS, _BINS))
+        self._ahead = np.zeros((_KINDS, self._tables.bins))
         self._headers_ahead = 0.0
         for frame in probe.frames:
             self._count(frame, 1.0)
         self._shown_before = np.cumsum([frame.shown for frame in probe.frames])
-        self._cheaper = np.ones(_KINDS) if probe.refined else np.array(_CHEAPER)
+        self._cheaper = np.ones(_KINDS) if probe.refined else np.array(self._recipe.cheaper)
         self._shift = probe.shift
         mean = max(float(self._ahead.sum()) / max(len(probe.coded), 1), 1.0)
         self._paid, self._expected = np.zeros(_KINDS), np.zeros(_KINDS)
-        self._belief = _PRIOR_FRAMES * mean  # in what was expected, as bits that met it
-        self._kind_belief = _KIND_FRAMES * mean
+        self._belief = self._recipe.prior_frames * mean  # in what was expected, as bits that met it
+        self._kind_belief = self._recipe.kind_frames * mean
         self._spent = 0.0
         self._next = 0  # in the probe's frames
         self._shown = 0
@@ -217,7 +218,7 @@ class ProbeRateController:
         if result.shown:
             if self._shown == 0:
                 # The further from the probe, the less is its price to be trusted.
-                self._belief /= 1.0 + ((self._step - self._shift) / _SURE_STEP) ** 2
+                self._belief /= 1.0 + ((self._step - self._shift) / self._recipe.sure_step) ** 2
             self._shown += 1
         if matching_frame is None and info is not None:
             # Another way than the probe's: what is shown has been coded.
@@ -234,8 +235,10 @@ class ProbeRateController:
             return self._step
         step = self._shift + self._solve_for(left)
         if self._before is not None:
-            step = max(step, self._before - _FINER_THAN_BEFORE - _FINER_PER_FRAME * left)
-            step = max(step, self._last - _FINER_AT_ONCE)
+            recipe = self._recipe
+            finer = recipe.finer_than_before + recipe.finer_per_frame * left
+            step = max(step, self._before - finer)
+            step = max(step, self._last - recipe.finer_at_once)
         self._step = round(step)
         return self._step
 
@@ -254,13 +257,13 @@ class ProbeRateController:
         """What a frame cost at the probe's qindex, beside what it did there."""
         kind = _kind(matching_frame)
         # As if the policy had not moved it: what it does to all of a kind is in the price.
-        taken = _halvings(matching_frame.proposal_qindex + self._step) - _halvings(
-            matching_frame.qindex
-        )
+        recipe = self._recipe
+        there = _halvings(matching_frame.proposal_qindex + self._step, recipe)
+        taken = there - _halvings(matching_frame.qindex, recipe)
         cost = max(result.bits - self._floor, 0.0) * 2.0 ** float(taken[kind])
-        self._belief *= _MEMORY
-        self._paid *= _MEMORY
-        self._expected *= _MEMORY
+        self._belief *= recipe.memory
+        self._paid *= recipe.memory
+        self._expected *= recipe.memory
         self._paid[kind] += cost
         self._expected[kind] += self._cheaper[kind] * max(matching_frame.cost - self._floor, 0.0)
         header = min(float(result.bits), self._floor)
@@ -280,21 +283,22 @@ class ProbeRateController:
         return self._solve(self._price()[:, None] * np.maximum(self._ahead, 0.0), have)
 
     def _solve(self, rest: _Array, have: float) -> float:
-        costs = _CHANGE @ rest.ravel()  # by step, falling
+        steps = self._tables.steps
+        costs = self._tables.change @ rest.ravel()  # by step, falling
         # Where next to nothing can be saved any more, quality would be lost for it.
-        have = max(have, float(costs[-1]) + _NOT_WORTH * self._budget)
+        have = max(have, float(costs[-1]) + self._recipe.not_worth * self._budget)
         place = int(np.searchsorted(-costs, -have))
         if place == 0:
-            return float(_STEPS[0])
+            return float(steps[0])
         if place == len(costs):
-            return float(_STEPS[-1])
+            return float(steps[-1])
         dearer, cheaper = float(costs[place - 1]), float(costs[place])
-        return float(_STEPS[place]) - (have - cheaper) / max(dearer - cheaper, 1e-9)
+        return float(steps[place]) - (have - cheaper) / max(dearer - cheaper, 1e-9)
 
     def _mean_step(self) -> float:
         if self._before is None:
             return float(self._step)
-        frames = min(self._shown + 1.0, _FRAMES_BEFORE)
+        frames = min(self._shown + 1.0, self._recipe.frames_before)
         return self._before + (self._step - self._before) / frames
 
     def _pass(self, place: int) -> None:
@@ -307,15 +311,15 @@ class ProbeRateController:
     def _count(self, frame: ProbeFrame, sign: float) -> None:
         header = min(frame.cost, self._floor)
         self._headers_ahead += sign * header
-        self._ahead[_kind(frame), _bin(frame.qindex)] += sign * (frame.cost - header)
+        self._ahead[_kind(frame), self._bin(frame.qindex)] += sign * (frame.cost - header)
+
+    def _bin(self, qindex: int) -> int:
+        # A buffer shown again, qindex -1, costs as good as nothing: any bin will do.
+        last = self._tables.bins - 1
+        return last if qindex == NUM_QINDEX - 1 else max(qindex, 0) // self._recipe.bin_width
 
 
 def _kind(frame: ProbeFrame) -> _Kind:
     if frame.update_type is UpdateType.KEY:
         return _Kind.KEY
     return _Kind.SHOWN if frame.shown else _Kind.HIDDEN
-
-
-def _bin(qindex: int) -> int:
-    # A buffer shown again, qindex -1, costs as good as nothing: any bin will do.
-    return _BINS - 1 if qindex == NUM_QINDEX - 1 else max(qindex, 0) // _BIN

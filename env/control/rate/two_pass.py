@@ -33,51 +33,38 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, UpdateType
 
 __all__ = [
-    "RATE_CONTROL_VERSION",
-    "LONGEST_MOVING_GROUP",
-    "MAX_RATE_OFFSET",
     "TwoPassRateController",
     "empty_frame",
     "reach",
 ]
 
-RATE_CONTROL_VERSION = 3
-"""Raised whenever any step changes: results are quoted under it."""
 
-LONGEST_MOVING_GROUP = 30
-"""Coded frames of a group; libvpx makes longer ones of static pictures only."""
+def empty_frame(frame_budget: float, pixels: int, *, recipe: Recipe = DEFAULT_RECIPE) -> float:
+    """About what a frame without residual costs, in bits; a part of small budgets at most.
 
-MAX_RATE_OFFSET = 48
-"""Largest step, in qindexes."""
-
-_PER_OCTAVE = 28.0  # qindexes that about halve a frame's bits in the middle of the range
-_AIM = 1.005  # of the budget: early caution leaves more than it should
-_MEMORY = 0.97  # per shown frame: about two groups of pictures
-_PLAN_MEMORY = 0.99  # per coded frame
-_PRIOR_FRAMES = 8.0  # frames on plan that both estimates start from
-_CAUTION = 0.2  # g of the first frame
-_LEAST_LEFT = 0.02  # floor of the bits left, relative to their plan
-_LEAST_REST = 0.05  # floor of what the rest costs, likewise
-_LAST_FRAMES = 24  # shown frames; before them only a part of the largest step is allowed
-_PART_OF_STEP = 0.6
-_MOST_FINER = 9.0  # qindexes; frames near the end are a bad place to spend what is left
-_HEADER_BITS = 130.0  # of a frame without residual
-_BITS_PER_PIXEL = 1.0 / 2048.0  # of it: two bits for each superblock of 64x64
-
-
-def empty_frame(frame_budget: float, pixels: int) -> float:
-    """About what a frame without residual costs, in bits; of small budgets half at most."""
-    return min(_HEADER_BITS + _BITS_PER_PIXEL * pixels, 0.5 * frame_budget)
+    Args:
+      frame_budget: target bits per shown frame.
+      pixels: of a frame.
+      recipe: the constants.
+    """
+    empty = recipe.empty_frame
+    return min(empty.header_bits + empty.bits_per_pixel * pixels, empty.max_share * frame_budget)
 
 
 class TwoPassRateController:
     """Keeps the account of one encode."""
 
     def __init__(
-        self, frame_budget: float, coded_error: npt.NDArray[np.float64], pixels: int = 0
+        self,
+        frame_budget: float,
+        coded_error: npt.NDArray[np.float64],
+        pixels: int = 0,
+        *,
+        recipe: Recipe = DEFAULT_RECIPE,
     ) -> None:
         """Starts with nothing spent.
 
@@ -86,17 +73,20 @@ class TwoPassRateController:
           coded_error: [T] first-pass coded error of each shown frame, how much each is
             expected to cost: about with the square root.
           pixels: of a frame; what an empty frame costs follows from it.
+          recipe: the constants.
         """
-        self._floor = empty_frame(frame_budget, pixels)
-        self._frame_budget = _AIM * frame_budget - self._floor
+        self._recipe = recipe.two_pass
+        self._floor = empty_frame(frame_budget, pixels, recipe=recipe)
+        self._frame_budget = self._recipe.aim * frame_budget - self._floor
         self._frames = len(coded_error)
         cost = np.sqrt(np.maximum(coded_error, 0.0) + 1.0)
         self._complexity = (cost / cost.mean()).tolist()
         self._ahead = [*np.cumsum(self._complexity[::-1])[::-1].tolist(), 0.0]
         self._paid_for = [0.0] * self._frames  # a_t
         self._prepaid = 0.0
-        self._recent_complexity = _PRIOR_FRAMES
-        self._recent_bits = self._planned = self._paid = _PRIOR_FRAMES * self._frame_budget
+        self._recent_complexity = self._recipe.prior_frames
+        on_plan = self._recipe.prior_frames * self._frame_budget
+        self._recent_bits = self._planned = self._paid = on_plan
         self._key_bits = 0.0
         self._frames_to_key = self._frames
         self._spent = 0.0
@@ -107,7 +97,9 @@ class TwoPassRateController:
         """Takes in what a frame cost; `info` is None for a buffer shown again."""
         floor = self._floor if result.shown else 0.0
         self._spent += result.bits - floor
-        cost = max(result.bits - floor, 0.0) * 2.0 ** (self._step / _PER_OCTAVE)
+        cost = max(result.bits - floor, 0.0) * 2.0 ** (
+            self._step / self._recipe.qindexes_per_octave
+        )
         if info is not None:
             self._frames_to_key = info.frames_to_key
         if info is not None and info.update_type is UpdateType.KEY:
@@ -115,20 +107,21 @@ class TwoPassRateController:
         else:
             self._share(cost, self._shown if result.shown or info is None else info.show_index)
             if info is not None:
-                self._planned *= _PLAN_MEMORY
+                self._planned *= self._recipe.plan_memory
                 self._planned += max(info.proposal_bits - floor, 0.0)
-                self._paid = _PLAN_MEMORY * self._paid + cost
+                self._paid = self._recipe.plan_memory * self._paid + cost
         if result.shown and self._shown < self._frames:
             paid = self._paid_for[self._shown]
             self._prepaid -= paid
-            self._recent_bits = _MEMORY * self._recent_bits + paid
-            self._recent_complexity *= _MEMORY
+            self._recent_bits = self._recipe.memory * self._recent_bits + paid
+            self._recent_complexity *= self._recipe.memory
             self._recent_complexity += self._complexity[self._shown]
             self._frames_to_key = max(self._frames_to_key - 1, 0)
             self._shown += 1
 
     def step(self, info: FrameInfo | None = None) -> int:
-        """qindexes to add to libvpx's proposal, up to `MAX_RATE_OFFSET`, few below zero."""
+        """qindexes to add to libvpx's proposal, up to the largest offset, few below zero."""
+        recipe = self._recipe
         left = self._frames - self._shown
         if left <= 0:
             return self._step
@@ -136,9 +129,10 @@ class TwoPassRateController:
         price = math.log2(max(self._paid, 1.0) / max(self._planned, 1.0))
         total = math.log2(self._rest(left) / self._bits_left(left))
         octaves = (1.0 - done) * price + done * total
-        gain = _CAUTION + (1.0 - _CAUTION) * done
-        most = MAX_RATE_OFFSET * (1.0 if left <= _LAST_FRAMES else _PART_OF_STEP)
-        self._step = round(min(max(gain * _PER_OCTAVE * octaves, -_MOST_FINER), most))
+        gain = recipe.caution + (1.0 - recipe.caution) * done
+        most = recipe.max_offset * (1.0 if left <= recipe.last_frames else recipe.part_of_offset)
+        step = gain * recipe.qindexes_per_octave * octaves
+        self._step = round(min(max(step, -recipe.max_finer), most))
         return self._step
 
     def _share(self, cost: float, show_index: int) -> None:
@@ -152,7 +146,8 @@ class TwoPassRateController:
 
     def _bits_left(self, left: int) -> float:
         budget = self._frame_budget * self._frames
-        return max(budget - self._spent, _LEAST_LEFT * self._frame_budget * left, 1.0)
+        least = self._recipe.min_left * self._frame_budget * left
+        return max(budget - self._spent, least, 1.0)
 
     def _rest(self, left: int) -> float:
         """What the frames left cost without steps."""
@@ -161,14 +156,14 @@ class TwoPassRateController:
         if 0 < self._frames_to_key < left:
             # A key frame stands where an ordinary one would have.
             rest += max(self._key_bits - rate, 0.0)
-        return max(rest, _LEAST_REST * self._frame_budget * left, 1.0)
+        return max(rest, self._recipe.min_rest * self._frame_budget * left, 1.0)
 
 
-def reach(info: FrameInfo) -> int:
+def reach(info: FrameInfo, *, recipe: Recipe = DEFAULT_RECIPE) -> int:
     """How far from the anchor an agent may take a frame, in qindexes.
 
     In a static group every frame repeats the first one's errors, so that one wrong step
     costs the whole group: a fifth of the rate on a clip that was tried. Corpora of films
     have next to none of them to learn from, so there libvpx's proposal stands.
     """
-    return 0 if info.gop_size > LONGEST_MOVING_GROUP else NUM_QINDEX
+    return 0 if info.gop_size > recipe.max_moving_group else NUM_QINDEX

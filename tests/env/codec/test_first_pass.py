@@ -109,6 +109,15 @@ def test_the_second_call_does_not_run(carphone: Clip, cache: Path) -> None:
     assert runs(carphone, cache=False)
 
 
+@pytest.mark.parametrize("part", ["digest_of_extension", "digest_of_code"])
+def test_other_code_runs_again(
+    carphone: Clip, cache: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_pass(carphone, SETTINGS)
+    monkeypatch.setattr(f"muzero_rc.env.codec.first_pass.{part}", lambda *_: "another")
+    assert runs(carphone) == 1 and runs(carphone) == 0
+
+
 def test_what_steers_the_rate_changes_nothing(carphone: Clip, cache: Path) -> None:
     """The reason why the key may leave it out."""
     packed = first_pass(carphone, SETTINGS).packed

@@ -14,10 +14,10 @@ import pytest
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import EncoderSession
-from muzero_rc.env.control import controller
 from muzero_rc.env.control.baselines import BasePolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import show_existing_price
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Rollout, rollout
 from muzero_rc.env.passes.probe import run_probes
@@ -252,13 +252,10 @@ def test_show_existing_frames_save_bits_and_the_target_is_met(screen: Clip) -> N
     assert abs(done.score.overshoot) < 0.03
 
 
-def test_a_rollout_keeps_to_the_visible_change(
-    creeping: Clip, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def shows_existing() -> int:
-        done = rollout(creeping, THREE.replace(target_kbps=12), BasePolicy())
+def test_a_rollout_keeps_to_the_visible_change(creeping: Clip) -> None:
+    def shows_existing(recipe: Recipe) -> int:
+        done = rollout(creeping, THREE.replace(target_kbps=12), BasePolicy(), recipe=recipe)
         return sum(result.shows_existing for _, result in done.frames)
 
-    as_it_is = shows_existing()
-    monkeypatch.setattr(controller, "SHOW_EXISTING_CHANGE", 0.5)
-    assert shows_existing() < as_it_is
+    strict = DEFAULT_RECIPE.replace({"show_existing.max_change": 0.5})
+    assert shows_existing(strict) < shows_existing(DEFAULT_RECIPE)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.baselines import ProposalPolicy
-from muzero_rc.env.control.rate.two_pass import MAX_RATE_OFFSET, TwoPassRateController, reach
+from muzero_rc.env.control.rate.two_pass import TwoPassRateController, reach
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.types import FrameInfo, FrameResult, Observation, QindexPolicy, UpdateType
@@ -48,7 +49,7 @@ def test_dear_frames_make_later_ones_coarser_and_cheap_ones_finer() -> None:
 def test_step_is_bounded(costs: list[int], planned: int) -> None:
     step = _feedback(costs, planned, frames=40).step()
     assert isinstance(step, int)
-    assert abs(step) <= MAX_RATE_OFFSET
+    assert abs(step) <= DEFAULT_RECIPE.two_pass.max_offset
 
 
 @given(st.integers(1, 59), st.integers(1100, 10000))

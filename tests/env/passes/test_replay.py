@@ -8,8 +8,8 @@ import pytest
 
 from muzero_rc.decision_columns import columns_of_log, log_settings_of_columns
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.control import controller, frame_speed
 from muzero_rc.env.control.baselines import BasePolicy, ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import Rollout
 from muzero_rc.env.passes.pipeline import rollout
@@ -34,14 +34,9 @@ def test_a_log_gives_the_same_bytes(carphone: Clip, policy: Policy, speed: int) 
     assert _replayed(carphone, settings, done) == done.stream.sha256
 
 
-def test_a_log_outlives_a_change_of_control(
-    carphone: Clip, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = rollout(carphone, THREE, BasePolicy())
-    other = dict(frame_speed._LAYERED)
-    other[5] = other[5]._replace(leaf=4, key=2)
-    monkeypatch.setattr(frame_speed, "_LAYERED", other)
-    monkeypatch.setattr(controller, "SHOW_EXISTING_CHANGE", 1.0)
+def test_a_log_outlives_a_change_of_control(carphone: Clip) -> None:
+    other = DEFAULT_RECIPE.replace({"show_existing.max_change": 1.0}).with_speeds(5, leaf=4, key=2)
+    done = rollout(carphone, THREE, BasePolicy(), recipe=other)
     assert rollout(carphone, THREE, BasePolicy()).stream.sha256 != done.stream.sha256
     assert _replayed(carphone, THREE, done) == done.stream.sha256
 
