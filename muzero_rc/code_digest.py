@@ -83,6 +83,9 @@ def digest_of_code(*roots: str, folders: Sequence[Path] | None = None) -> str:
     Args:
       roots: names of modules.
       folders: of the package; None for those of the running one.
+
+    Raises:
+      ImportError: a root has no source.
     """
     return _own_code(roots) if folders is None else _cached_code(roots, folders)
 
@@ -160,7 +163,7 @@ class _Module(NamedTuple):
     tree: ast.Module
 
 
-def _closure(roots: Iterable[str], folders: Sequence[Path]) -> dict[str, _Module]:
+def _closure(roots: Sequence[str], folders: Sequence[Path]) -> dict[str, _Module]:
     found: dict[str, _Module] = {}
     seen: set[str] = set()
     ahead = list(roots)
@@ -175,6 +178,8 @@ def _closure(roots: Iterable[str], folders: Sequence[Path]) -> dict[str, _Module
             found[name] = _Module(path, _sha256(source), _parsed(source))
             ahead += _imports(found[name].tree, name, path.stem == "__init__")
             ahead.append(name.rpartition(".")[0])
+        elif name in roots:
+            raise ImportError(f"{name} has no source here: install the package anew")
     return found
 
 

@@ -241,6 +241,25 @@ def test_the_identity_takes_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert digest_of_code(*ROOTS, folders=folders) == first
 
 
+def test_what_is_on_disk_is_of_the_files_as_they_are(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUZERO_RC_CACHE", str(tmp_path))
+    roots = ("muzero_rc.env.codec.settings",)
+    before = digest_of_code(*roots, folders=[copied])
+    path = copied / "env" / "codec" / "settings.py"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace("speed: int = 1", "speed: int = 2"))
+        assert digest_of_code(*roots, folders=[copied]) != before
+        path.unlink()
+        with pytest.raises(ImportError, match="no source"):
+            digest_of_code(*roots, folders=[copied])
+    finally:
+        path.write_text(text)
+    assert digest_of_code(*roots, folders=[copied]) == before
+
+
 def _evaluate(package: Path, clip: Path, folder: Path, cache: Path) -> list[str]:
     """SHA-256 of the encodes of an evaluation by a copy of the package."""
     # -S keeps the installed package's import hook out.
