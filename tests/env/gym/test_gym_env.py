@@ -363,7 +363,7 @@ def test_the_mask_holds_the_safety_rule(moving_square: Callable[..., Clip]) -> N
 
 
 def test_the_name_of_before_still_makes_an_environment() -> None:
-    with pytest.warns(DeprecationWarning, match="VP9RateControl-v1"):  # Gymnasium's own
+    with pytest.warns(DeprecationWarning, match="upgrading to version `v1`"):  # Gymnasium's own
         env = gymnasium.make(
             "muzero_rc/VP9RateControl-v0",
             clips=[FakeClip()],
