@@ -51,7 +51,7 @@ def test_a_search_meets_its_target_and_beats_its_starts(moving_clip: Clip) -> No
     teacher = HindsightPolicy(16)
     teacher.on_progress = seen.append
     wanted = FAST.replace(passes=3)
-    assert prepare(teacher, moving_clip, FAST.replace(speed_profile="uniform"), stats) == wanted
+    assert prepare(teacher, moving_clip, FAST.replace(speed_profile="auto"), stats) == wanted
     found = teacher.result
     assert found is not None and found.on_target and found.spent <= 16
     done = rollout(moving_clip, wanted, teacher, first_pass=stats)

@@ -9,7 +9,7 @@ import pytest
 from muzero_rc.env.control.baselines import ConstantPolicy
 from muzero_rc.env.observation.builder import FRAME_FEATURES, GLOBAL_FEATURES
 from muzero_rc.training.perturbation import MODEL_COLUMNS, PerturbedPolicy
-from muzero_rc.types import Observation, UpdateType
+from muzero_rc.types import FrameDecision, Observation, UpdateType
 
 _BASE = 128
 _SCALE = 10.0
@@ -39,7 +39,9 @@ def _observations(count: int, kind: UpdateType, spread: float) -> list[Observati
 
 def _shifts(seed: int, sign: int, observations: list[Observation]) -> npt.NDArray[np.int32]:
     policy = PerturbedPolicy(ConstantPolicy(_BASE), _SCALE, sign, seed)
-    return np.concatenate([policy.qindexes([o]) for o in observations]) - _BASE
+    base = [FrameDecision(_BASE)]
+    qindexes = [policy.decide([o], base)[0].qindex for o in observations]
+    return np.array(qindexes, np.int32) - _BASE
 
 
 def test_a_pair_is_opposite_and_a_seed_repeats_itself() -> None:
