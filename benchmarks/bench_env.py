@@ -96,9 +96,9 @@ class TrialRunner:
         for _ in range(count):
             session = EncoderSession(self.clip, self.settings, first_pass=self.stats)
             waiting.append((session, Stepper(self.clip, self.settings, self.stats, session)))
-        decide = ProposalPolicy().decide
+        qindexes = ProposalPolicy().qindexes
         for _, episode in waiting:
-            episode.submit(int(decide([episode.observe()])[0]))
+            episode.submit(int(qindexes([episode.observe()])[0]))
         while waiting:
             for index in reversed(wait_any([session for session, _ in waiting])):
                 episode = waiting[index][1]
@@ -107,7 +107,7 @@ class TrialRunner:
                     episode.close()
                     del waiting[index]
                 else:
-                    episode.submit(int(decide([episode.observe()])[0]))
+                    episode.submit(int(qindexes([episode.observe()])[0]))
 
 
 def _no_reward(score: EpisodeScore, reference: Callable[[], EpisodeScore]) -> float:

@@ -40,7 +40,7 @@ from muzero_rc.env.observation.builder import (
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.policies.registry import ConstantForTarget, ConstrainedQuality, make_policy, prepare
-from muzero_rc.types import Observation, Policy, QindexPolicy
+from muzero_rc.types import FrameDecision, Observation, Policy, QindexPolicy
 
 MakeVideo = Callable[..., Path]
 FAST = EncoderSettings(target_kbps=100, speed=8)
@@ -414,7 +414,7 @@ def test_a_policy_that_needs_blocks_gets_them(clip_file: Path, tmp_path: Path) -
     assert set(policy.shapes[1:]) == {(25, 2, 3, 4)}
 
 
-class Blindfolded(QindexPolicy):
+class Blindfolded:
     """A policy that is not shown blocks."""
 
     name = "blindfolded"
@@ -422,8 +422,11 @@ class Blindfolded(QindexPolicy):
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
 
-    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
-        return self.policy.qindexes([dataclasses.replace(o, first_pass=None) for o in observations])
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        blind = [dataclasses.replace(o, first_pass=None) for o in observations]
+        return self.policy.decide(blind, base)
 
 
 def test_a_hip_policy_file_encodes_and_reads_its_blocks(clip_file: Path, tmp_path: Path) -> None:
