@@ -1,4 +1,4 @@
-"""`muzero-rc encode --speed profile search`: the file, progress, Ctrl-C, mistakes."""
+"""`muzero-rc encode --effort search`: the file, progress, Ctrl-C, mistakes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_best_file_at_the_size(
     before = lines_of(capsys.readouterr().out)[-1]
     assert before["search"] is None
     assert (
-        cli.main(words(clip_file, out, "--speed profile", "search", "--budget", "9", "--json")) == 0
+        cli.main(words(clip_file, out, "--effort", "search", "--budget", "9", "--json")) == 0
     )
     *steps, result = lines_of(capsys.readouterr().out)
     assert out.stat().st_size == result["file_bytes"]
@@ -50,7 +50,7 @@ def test_the_best_file_at_the_size(
     assert searched and searched[-1]["encodes"] == 9 and "gain" in searched[-1]
     # The same again costs no encode: the log has them all.
     assert (
-        cli.main(words(clip_file, out, "--speed profile", "search", "--budget", "9", "--json")) == 0
+        cli.main(words(clip_file, out, "--effort", "search", "--budget", "9", "--json")) == 0
     )
     again = lines_of(capsys.readouterr().out)[-1]
     assert again["search"]["encodes"] == 0 and again["sha256"] == result["sha256"]
@@ -60,7 +60,7 @@ def test_the_best_file_at_the_size(
 def test_the_result_line_tells_the_gain(
     clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ("--speed profile", "search", "--budget", "3", "-q")
+    more = ("--effort", "search", "--budget", "3", "-q")
     assert cli.main(words(clip_file, tmp_path / "o.webm", *more)) == 0
     assert "3 encodes saved " in capsys.readouterr().out
 
@@ -68,10 +68,10 @@ def test_the_result_line_tells_the_gain(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--budget", "9"), "give --speed profile search"),
-        (("--speed profile", "much"), "must be normal or search"),
-        (("--speed profile", "search", "--budget", "0"), "must be 1 to"),
-        (("--speed profile", "search", "-p", "cq"), "cannot start from the policy cq"),
+        (("--budget", "9"), "give --effort search"),
+        (("--effort", "much"), "must be normal or search"),
+        (("--effort", "search", "--budget", "0"), "must be 1 to"),
+        (("--effort", "search", "-p", "cq"), "cannot start from the policy cq"),
     ],
 )
 def test_mistakes(
@@ -93,7 +93,7 @@ def test_ctrl_c_keeps_the_best_so_far(
 ) -> None:
     """SIGTERM does not: whoever sends it wants an end."""
     command = words(
-        clip_file, tmp_path / "o.webm", "--speed profile", "search", "--budget", "90000", "--json"
+        clip_file, tmp_path / "o.webm", "--effort", "search", "--budget", "90000", "--json"
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "muzero_rc.cli.main", *command],
