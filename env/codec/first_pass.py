@@ -146,11 +146,31 @@ def first_pass(
     if not clip.in_memory:
         clip.note_num_frames(len(found.stats))
 
-    def find_blocks() -> npt.NDArray[np.float16]:
-        known = features if features is not None else _read_blocks(path, clip, len(found.stats))
-        return known if known is not None else _run_with_blocks(clip, settings, path)[1]
+    finder = _BlockFinder(clip, settings, path, len(found.stats), features)
+    return dataclasses.replace(found, find_blocks=finder)
 
-    return dataclasses.replace(found, find_blocks=find_blocks)
+
+@dataclass(frozen=True)
+class _BlockFinder:
+    """Finds a pass's blocks: kept by it, in the cache, or by another pass. Can be pickled."""
+
+    clip: Clip
+    settings: CodecSettings
+    path: Path | None
+    frames: int
+    known: npt.NDArray[np.float16] | None
+
+    def __call__(self) -> npt.NDArray[np.float16]:
+        known = self.known
+        if known is None:
+            known = _read_blocks(self.path, self.clip, self.frames)
+        if known is None:
+            known = _run_with_blocks(self.clip, self.settings, self.path)[1]
+        return known
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Blocks stay where they are: the other side finds them again.
+        return type(self), (self.clip, self.settings, self.path, self.frames, None)
 
 
 def _run_with_blocks(

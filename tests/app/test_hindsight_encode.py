@@ -35,9 +35,7 @@ def test_the_best_file_at_the_size(
     assert cli.main(plain) == 0
     before = lines_of(capsys.readouterr().out)[-1]
     assert before["search"] is None
-    assert (
-        cli.main(words(clip_file, out, "--effort", "search", "--budget", "9", "--json")) == 0
-    )
+    assert cli.main(words(clip_file, out, "--effort", "search", "--budget", "9", "--json")) == 0
     *steps, result = lines_of(capsys.readouterr().out)
     assert out.stat().st_size == result["file_bytes"]
     assert result["policy"] == "hindsight"
@@ -49,9 +47,7 @@ def test_the_best_file_at_the_size(
     searched = [step for step in steps if "encodes_done" in step]
     assert searched and searched[-1]["encodes"] == 9 and "gain" in searched[-1]
     # The same again costs no encode: the log has them all.
-    assert (
-        cli.main(words(clip_file, out, "--effort", "search", "--budget", "9", "--json")) == 0
-    )
+    assert cli.main(words(clip_file, out, "--effort", "search", "--budget", "9", "--json")) == 0
     again = lines_of(capsys.readouterr().out)[-1]
     assert again["search"]["encodes"] == 0 and again["sha256"] == result["sha256"]
     assert sorted(os.listdir(tmp_path)) == ["out.webm", "plain.webm"]

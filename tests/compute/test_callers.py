@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fake_cluster import FakeCluster
 
-from muzero_rc.agents.hindsight import Anchor, Outcome, Plan, TrialRunner, search, start_plans
+from muzero_rc.agents.hindsight import Outcome, Plan, PlanBase, TrialRunner, search, start_plans
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.compute import ProcessScheduler, Scheduler, ThreadScheduler
 from muzero_rc.corpus import CorpusClip
@@ -20,7 +20,7 @@ from muzero_rc.corpus.manifest import MANIFEST
 from muzero_rc.corpus.plan import BuildSettings
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.codec.settings import EncoderSettings
+from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
 from muzero_rc.evaluation.grid.encoder import ClipSource, Method
 from muzero_rc.evaluation.grid.replay import Replayed, Replayer, plan_replays, run_replays
@@ -31,7 +31,7 @@ from muzero_rc.training.actors import Actors
 from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
-from muzero_rc.training.stages.collect import ExploreConfig
+from muzero_rc.training.stages.collect import CollectConfig
 from muzero_rc.training.studies import Studies
 from muzero_rc.training.tasks import Task
 
@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 
 from fake_rd import FakeEncoder  # noqa: E402
 
-EXPLORE = ExploreConfig(
+COLLECT = CollectConfig(
     heights=(96,), min_frames=30, max_frames=40, speeds=(5,), single_layer_share=0.0, pairs=1
 )
 
@@ -86,9 +86,9 @@ def test_encodes_of_a_real_clip(sample_clips: dict[str, Path]) -> None:
     clip = Clip.load(sample_clips["bikes"], height=96, max_frames=20)
     settings = EncoderSettings(target_kbps=100, speed=5)
     player = PlanPlayer(clip, settings, first_pass(clip, settings))
-    plans = [Plan(Anchor.PROPOSAL), Plan(Anchor.PROPOSAL, shift=8.0)]
+    plans = [Plan(PlanBase.PROPOSAL), Plan(PlanBase.PROPOSAL, shift=8.0)]
     there, here = (
-        TrialRunner(player, 2, jobs=2, compute=where).play(plans)
+        TrialRunner(player, 2, jobs=2, compute=where).run(plans)
         for where in (FakeCluster, ThreadScheduler)
     )
     assert None not in here and [_bits(outcome) for outcome in there] == [
@@ -121,13 +121,13 @@ def test_a_corpus(sample_clips: dict[str, Path], tmp_path: Path) -> None:
 def test_studies_and_actors(sample_clips: dict[str, Path], tmp_path: Path) -> None:
     clip = CorpusClip(sample_clips["bikes"], "bikes")
     tiny = PRESETS["tiny"]
-    config = dataclasses.replace(tiny, explore=EXPLORE, studies=2, jobs=2)
+    config = dataclasses.replace(tiny, collect=COLLECT, studies=2, jobs=2)
     found = {}
     for where in (FakeCluster, ThreadScheduler):
         folder = tmp_path / where.__name__
         folder.mkdir()
         costs = CostLedger(tmp_path / f"{where.__name__}.json")
-        with costs.stage("explore") as meter, RunLog(tmp_path, quiet=True) as log:
+        with costs.stage("collect") as meter, RunLog(tmp_path, quiet=True) as log:
             studies = Studies(folder, config, [clip], log, meter, compute=where).get()
         found[where] = studies, json.loads((tmp_path / f"{where.__name__}.json").read_text())
     (there, _), (here, _) = found.values()
