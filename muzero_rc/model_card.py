@@ -65,7 +65,7 @@ class ModelCard:
       parameters: number of weights in each part of the networks.
       observation_version: of the observations that it was trained on.
       env_id: environment that it was trained in.
-      speed_profile: how its encodes distribute search speed, see `env.speed_profile`.
+      speed_profile: how its encodes distribute search speed, see `env.control.frame_speed`.
       training: the record of its training, without its configuration and costs.
       config: configuration of its training; None if the file has none.
       command: that trains with this configuration; None if it cannot be told.

@@ -2,7 +2,7 @@
 
 libvpx's rule for the length goes by the quantizer alone and ends at 17 frames. What a clip
 wants differs by percents of the bits, in either direction, and nothing that was tried
-foretells it but to encode it: what a length gains in probes (`env.probe`) correlates by 0.5
+foretells it but to encode it: what a length gains in probes (`env.passes.probe`) correlates by 0.5
 to 0.8 with what it gains in the last pass (`docs/results.md`). So at the slower speeds, where
 a probe is cheap, several are run, and of each section from key frame to key frame the best
 one's groups are taken, and its record of costs with them. Ours, not the paper's.

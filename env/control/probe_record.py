@@ -5,14 +5,15 @@ and the factor common to all frames of a clip not at all: feedback on spending l
 the way, too late for the frames before. So with three passes the clip is encoded twice:
 as fast as libvpx can, and then for good, with the same plan and with the costs of the first
 encode in hand (`env.probed_landing`), looking for blocks near the sizes that it found
-(`env.speed_profile.NEAR`). x264's third pass does this with a whole encode.
+(`recipe.PartitionReuse`). x264's third pass does this with a whole encode.
 
 For both encodes libvpx's plan is kept from reacting to what frames cost, and its model of
 bits learns from the probe's frames in both, so that their groups of pictures and proposals
 are the same. A probe that comes out far from its target is run once more, nearer
-(`env.probed_landing.next_probe_step`), at the slower speeds several times, for the choice of its
-groups (`env.gops`); a last pass that still misses its target is made again by what it told of
-the costs (`env.rollout`). Ours; the paper has two passes.
+(`env.control.rate.probe.next_probe_step`), at the slower speeds several times, for the choice of
+its
+groups (`env.control.gop`); a last pass that still misses its target is made again by what it
+told of the costs (`env.passes.pipeline`). Ours; the paper has two passes.
 """
 
 from __future__ import annotations

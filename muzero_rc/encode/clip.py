@@ -58,7 +58,7 @@ def encode_clip(
       jobs: probe encodes at a time.
       on_settings: told the settings that are used, once they are known.
       on_frame: called with each frame's result; from the first frame again with a retry.
-      on_probe_frame: likewise, of probe encodes, from as many threads as there are jobs.
+      on_probe_frame: likewise, of probe encodes, in this thread.
       backend: the encoder; None is libvpx.
       recipe: the constants of control.
 

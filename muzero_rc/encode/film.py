@@ -329,7 +329,6 @@ def _second_pass(
     if isinstance(policy, HindsightPolicy):
         policy.on_progress = on_search
     probe_frames = run = 0
-    counting = threading.Lock()
 
     def on_settings(used: EncoderSettings) -> None:
         nonlocal probe_frames
@@ -347,11 +346,10 @@ def _second_pass(
     def on_probe_frame(frame: FrameResult) -> None:
         nonlocal run, probe_frames
         if frame.shown:
-            with counting:
-                run += 1
-                if run > probe_frames:  # the first was too far from the target: one more
-                    probe_frames += total
-                progress("probe", run, probe_frames)
+            run += 1
+            if run > probe_frames:  # the first was too far from the target: one more
+                probe_frames += total
+            progress("probe", run, probe_frames)
 
     done = encode_clip(
         clip, settings, policy,

@@ -239,7 +239,7 @@ def _finest(
 class WithSpeedProfile(QindexPolicy):
     """A policy whose encodes have a speed profile of their own, see `env.control.frame_speed`.
 
-    It may also want a third pass, see `env.probe`; settings that say how many have the last
+    It may also want a third pass, see `env.passes.probe`; settings that say how many have the last
     word.
     """
 

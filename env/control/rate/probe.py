@@ -5,7 +5,7 @@ frames left can be taken by, all alike, so that the budget is met:
 
     sum(h_t) + sum(kappa_k c_t 2^(-a_k (g(q_t + x) - g(q_t)))) = budget - spent
 
-    h_t      = bits of frame t in the probe (`env.probe`) up to those of an empty frame
+    h_t      = bits of frame t in the probe (`env.passes.probe`) up to those of an empty frame
     c_t      = its bits above those, q_t its qindex there
     kappa_k  = what frames of its kind k cost over what they did in the probe, so far
     a_k      = how steeply bits fall with the quantizer's step, by kind

@@ -79,7 +79,7 @@ class HindsightPolicy(QindexPolicy):
           start: a policy whose trajectory is the first to start from.
           jobs: encodes at a time.
           width: moves tried side by side; `jobs` if not given. What is found depends on it.
-          speed_profile: of all encodes, see `env.speed_profile`.
+          speed_profile: of all encodes, see `env.control.frame_speed`.
           log: keep the encodes in the cache folder.
           backend: the encoder; None is libvpx.
 

@@ -56,8 +56,8 @@ class CollectConfig:
       psnr_range: PSNR avg in dB at which VBR's targets are aimed.
       pairs: pairs of opposite corrections in a study.
       scales: sizes of corrections, standard deviation in qindex.
-      speed_profile: of all encodes but VBR's, see `env.speed_profile`.
-      passes: likewise, 2 or 3, see `env.probe`.
+      speed_profile: of all encodes but VBR's, see `env.control.frame_speed`.
+      passes: likewise, 2 or 3, see `env.passes.probe`.
     """
 
     heights: tuple[int, ...] = (144, 180)
