@@ -9,6 +9,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.types import (
     EncodeLog,
     FrameDecision,
+    GopDecision,
     GopLimits,
     PartitionHint,
     RateAccount,
@@ -47,6 +48,7 @@ def log_settings_of_columns(
     """
     try:
         count = int(columns["frames"])
+        columns = {"next_gop": {"all": list(GopDecision())}, **columns}  # of before there were any
         lists = {name: _long(columns[name], count) for name in _row(FrameDecision())}
         rows = [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
         if not isinstance(columns["gops"], list):
@@ -68,6 +70,7 @@ def _row(decision: FrameDecision) -> dict[str, Any]:
         "show_existing_change": decision.show_existing_change,
         "rate_account": None if account is None else list(account),
         "partition": None if hint is None else [hint.packed.hex(), hint.coarser, hint.finer],
+        "next_gop": list(decision.next_gop),
     }
 
 
@@ -84,6 +87,7 @@ def _decision(row: Mapping[str, Any]) -> FrameDecision:
         partition=None
         if hint is None
         else PartitionHint(bytes.fromhex(hint[0]), int(hint[1]), int(hint[2])),
+        next_gop=GopDecision(*map(int, row["next_gop"])),
     )
 
 

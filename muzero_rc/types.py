@@ -33,6 +33,7 @@ __all__ = [
     "FrameRecord",
     "FrameResult",
     "FrameRole",
+    "GopDecision",
     "GopLimits",
     "Observation",
     "Policy",
@@ -158,6 +159,22 @@ class GopLimits(NamedTuple):
     layers: int = 0
 
 
+class GopDecision(NamedTuple):
+    """Decision on the group of pictures that starts next: limits in the place of the stream's.
+
+    The encoder lays a group out before it asks for its first frame; so the last frame of a group
+    is the last one whose decision can say how long the next group may be.
+
+    Attributes:
+      frames: most frames of it, the frame that it starts with included; 0 leaves it to the
+        stream's `GopLimits`, as does `layers`.
+      layers: most layers of alternate references.
+    """
+
+    frames: int = 0
+    layers: int = 0
+
+
 class PartitionHint(NamedTuple):
     """How superblocks were split in another encode; only sizes near that are searched.
 
@@ -203,6 +220,7 @@ class FrameDecision:
         frame as it was coded; 0 for any.
       rate_account: None lets libvpx's rate control react to what the frame costs.
       partition: None searches all block sizes.
+      next_gop: limits of the group that starts next.
     """
 
     qindex: int = KEEP
@@ -213,12 +231,15 @@ class FrameDecision:
     show_existing_change: float = 0.0
     rate_account: RateAccount | None = None
     partition: PartitionHint | None = None
+    next_gop: GopDecision = GopDecision()
 
     def __post_init__(self) -> None:
         if not (self.qindex == KEEP or 0 <= self.qindex < NUM_QINDEX):
             raise InputError(f"qindex must be 0..{NUM_QINDEX - 1} or KEEP, not {self.qindex}")
         if not STREAM_SPEED <= self.speed <= 9:
             raise InputError(f"speed must be 0..9 or STREAM_SPEED, not {self.speed}")
+        if min(self.next_gop) < 0:
+            raise InputError(f"next_gop must be 0 or more, not {self.next_gop}")
 
     def with_qindex(self, qindex: int) -> FrameDecision:
         """The decision with another qindex.
@@ -230,7 +251,7 @@ class FrameDecision:
         """
         qindex = operator.index(qindex)
         if qindex == KEEP:
-            return FrameDecision(KEEP, self.speed, self.features)
+            return FrameDecision(KEEP, self.speed, self.features, next_gop=self.next_gop)
         return replace(self, qindex=qindex)
 
     def replace(self, **changes: Any) -> FrameDecision:
@@ -285,6 +306,16 @@ class FrameInfo:
     def role(self) -> FrameRole:
         """What the frame is for."""
         return FrameRole.of(self.update_type, self.layer_depth)
+
+    @property
+    def ends_gop(self) -> bool:
+        """Whether the next frame to decide on belongs to another group of pictures.
+
+        Without alternate references libvpx counts a frame too many, unless the group starts
+        with a key frame: so there it is true of the last two.
+        """
+        without_arf = self.max_layer_depth <= 1
+        return self.gop_index >= self.gop_size - (2 if without_arf else 1)
 
 
 class Work(NamedTuple):

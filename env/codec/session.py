@@ -176,6 +176,8 @@ class EncoderSession:
                 show_existing=int(decision.show_existing),
                 show_existing_price=decision.show_existing_price,
                 show_existing_change=decision.show_existing_change,
+                next_gop_frames=decision.next_gop.frames,
+                next_gop_layers=decision.next_gop.layers,
                 **told,
             )
         )

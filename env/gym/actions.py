@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from muzero_rc.errors import InputError
-from muzero_rc.types import NUM_QINDEX, FrameDecision, FrameInfo, ShowExisting
+from muzero_rc.types import NUM_QINDEX, FrameDecision, FrameInfo, GopDecision, ShowExisting
 
 __all__ = [
     "ActionKind",
@@ -28,6 +28,8 @@ ActionKind = Literal["qindex", "proposal_offset", "full"]
 
 _MIDDLE = NUM_QINDEX // 2
 _SPEEDS = 10  # cpu-used 0..9
+_MOST_FRAMES = 25  # of a group: libvpx looks no farther ahead
+_MOST_LAYERS = 6  # of alternate references, as auto-alt-ref has it
 
 
 class ActionMap(Protocol):
@@ -96,14 +98,23 @@ class ProposalOffsetAction:
 
 
 class FullAction:
-    """The action is (qindex offset, speed, show-existing), `MultiDiscrete([256, 11, 4])`.
+    """The action is (qindex offset, speed, show-existing, frames and layers of the next group).
 
-    The first part minus 128 is added to the controller's qindex. The second is 0 for the
-    controller's speed of the frame, else `cpu-used` plus 1. The third is 0 for what the
-    controller proposes, else `ShowExisting` plus 1.
+    Its space is `MultiDiscrete([256, 11, 4, 26, 7])`. The first part minus 128 is added to the
+    controller's qindex. The second is 0 for the controller's speed of the frame, else
+    `cpu-used` plus 1. The third is 0 for what the controller proposes, else `ShowExisting`
+    plus 1. The last two count with the last frame of a group alone, after which the encoder
+    lays out the next one: the most frames and the most layers of alternate references that it
+    may have, 0 for what the controller proposes.
     """
 
-    _PARTS = (NUM_QINDEX, _SPEEDS + 1, len(ShowExisting) + 1)
+    _PARTS = (
+        NUM_QINDEX,
+        _SPEEDS + 1,
+        len(ShowExisting) + 1,
+        _MOST_FRAMES + 1,
+        _MOST_LAYERS + 1,
+    )
 
     def __init__(self) -> None:
         """Makes the space."""
@@ -114,7 +125,9 @@ class FullAction:
         parts = np.asarray(action)
         if parts.shape != (len(self._PARTS),):
             raise InputError(f"action must be {len(self._PARTS)} whole numbers, not {action!r}")
-        offset, speed, shown = (_whole(p, n) for p, n in zip(parts, self._PARTS, strict=True))
+        offset, speed, shown, frames, layers = (
+            _whole(p, n) for p, n in zip(parts, self._PARTS, strict=True)
+        )
         qindex = base.qindex + offset - _MIDDLE
         decision = base.with_qindex(min(max(qindex, 0), NUM_QINDEX - 1))
         changes: dict[str, Any] = {}
@@ -122,12 +135,21 @@ class FullAction:
             changes["speed"] = speed - 1
         if shown:
             changes["show_existing"] = ShowExisting(shown - 1)
+        if info.ends_gop:
+            proposed = base.next_gop
+            changes["next_gop"] = GopDecision(frames or proposed.frames, layers or proposed.layers)
         return decision.replace(**changes)
 
     def mask(self, info: FrameInfo, base: FrameDecision, reach: int) -> npt.NDArray[np.int8]:
-        """Allows offsets within reach; every speed and show-existing. [256 + 11 + 4]."""
+        """Allows offsets within reach, all speeds and show-existing, groups at a group's end.
+
+        [256 + 11 + 4 + 26 + 7].
+        """
         near = _near(base.qindex + np.arange(NUM_QINDEX) - _MIDDLE, base, reach)
-        return np.concatenate([near, np.ones(sum(self._PARTS[1:]), np.int8)])
+        free = np.ones(sum(self._PARTS[1:3]), np.int8)
+        groups = [np.arange(count) == 0 for count in self._PARTS[3:]]
+        allowed = np.concatenate(groups) | info.ends_gop
+        return np.concatenate([near, free, allowed.astype(np.int8)])
 
 
 def make_action_map(kind: ActionKind) -> ActionMap:

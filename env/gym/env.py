@@ -58,12 +58,13 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
 
     With `action="qindex"` it is `Discrete(256)`: the qindex, 0 the finest (lossless),
     255 the coarsest. `"proposal_offset"` is `Discrete(256)`: action - 128 is added to
-    libvpx's own proposal for the frame. `"full"` is `MultiDiscrete([256, 11, 4])`: action -
-    128 is added to the controller's qindex; 0 or `cpu-used` + 1 of the frame; 0 or
-    `ShowExisting` + 1 (never, where it is cheaper, always). 0 is what the controller
-    proposes, and so is what an action does not name. `info["action_mask"]` (int8) is 1 for
-    the allowed actions, of `"full"` the three parts joined; a qindex that is not allowed is
-    taken as the nearest that is.
+    libvpx's own proposal for the frame. `"full"` is `MultiDiscrete([256, 11, 4, 26,
+    7])`: action - 128 is added to the controller's qindex; 0 or `cpu-used` + 1 of the frame;
+    0 or `ShowExisting` + 1 (never, where it is cheaper, always); with the last frame of a
+    group of pictures the most frames and the most layers of alternate references of the next
+    group. 0 is what the controller proposes, and so is what an action does not name.
+    `info["action_mask"]` (int8) is 1 for the allowed actions, of `"full"` its parts joined; a
+    qindex that is not allowed is taken as the nearest that is, limits of a group as 0.
 
     ## Observation Space
 
@@ -238,9 +239,9 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     `reset` draws a clip (each as likely as the other) and a target; the options `clip`
     (its number) and `target_kbps` fix either. The first decision is on the first key
     frame. `info` names `clip`, `clip_name` and `target_kbps`; each `info` before a
-    decision has `coding_index`, `show_index`, `update_type`, `shown`,
-    `proposal_qindex`, `min_qindex`, `max_qindex` and `action_mask`, and each after one
-    `qindex`, `bits` and `psnr` of the frame that was coded.
+    decision has `coding_index`, `show_index`, `update_type`, `shown`, `ends_gop` (it is the
+    last decision of its group of pictures), `proposal_qindex`, `min_qindex`, `max_qindex` and
+    `action_mask`, and each after one `qindex`, `bits` and `psnr` of the frame that was coded.
 
     ## Episode End
 
@@ -469,6 +470,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
             "show_index": frame.show_index,
             "update_type": int(frame.update_type),
             "shown": frame.shown,
+            "ends_gop": frame.ends_gop,
             "proposal_qindex": frame.proposal_qindex,
             "min_qindex": frame.min_qindex,
             "max_qindex": frame.max_qindex,

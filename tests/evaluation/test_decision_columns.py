@@ -16,6 +16,7 @@ from muzero_rc.types import (
     FrameInfo,
     FrameRecord,
     FrameResult,
+    GopDecision,
     GopLimits,
     PartitionHint,
     RateAccount,
@@ -37,6 +38,7 @@ _decisions = st.builds(
     show_existing_change=st.floats(0, 10),
     rate_account=st.none() | st.builds(RateAccount, st.integers(-1, 255), st.integers(0, 9999)),
     partition=st.none() | st.builds(PartitionHint, st.binary(max_size=4), st.just(1), st.just(2)),
+    next_gop=st.builds(GopDecision, st.integers(0, 25), st.integers(0, 6)),
 )
 _gops = st.lists(st.builds(GopLimits, *[st.integers(0, 30)] * 3), max_size=3).map(tuple)
 
@@ -49,6 +51,13 @@ def test_columns_are_the_decisions(
     log = EncodeLog([*frames, FrameRecord(None, None, _RESULT)], 9, speed, gops)
     columns = json.loads(json.dumps(columns_of_log(log)))
     assert log_settings_of_columns(columns) == (speed, gops, decisions)
+
+
+def test_columns_of_before_there_were_group_decisions() -> None:
+    frames = [FrameRecord(_INFO, FrameDecision(3), _RESULT)]
+    columns = columns_of_log(EncodeLog(frames, 9, 1))
+    del columns["next_gop"]
+    assert log_settings_of_columns(columns) == (1, (), [FrameDecision(3)])
 
 
 def test_equal_values_are_kept_once() -> None:

@@ -250,11 +250,13 @@ NB_MODULE(_native, m) {
       .def("__init__",
            [](FrameDecision* self, int qindex, int speed, int features, bool frozen_rate_account,
               int model_qindex, int model_bits, nb::bytes partition, int coarser, int finer,
-              int show_existing, double show_existing_price, double show_existing_change) {
+              int show_existing, double show_existing_price, double show_existing_change,
+              int next_gop_frames, int next_gop_layers) {
              const FrameDecision given{
                  qindex, speed, features, frozen_rate_account, model_qindex, model_bits,
                  std::string(partition.c_str(), partition.size()), coarser, finer,
-                 show_existing, show_existing_price, show_existing_change};
+                 show_existing, show_existing_price, show_existing_change,
+                 next_gop_frames, next_gop_layers};
              given.check();
              new (self) FrameDecision(given);
            },
@@ -262,7 +264,7 @@ NB_MODULE(_native, m) {
            "frozen_rate_account"_a = false, "model_qindex"_a = -1, "model_bits"_a = 0,
            "partition"_a = nb::bytes("", 0), "coarser"_a = 0, "finer"_a = 0,
            "show_existing"_a = 0, "show_existing_price"_a = 0.0,
-           "show_existing_change"_a = 0.0)
+           "show_existing_change"_a = 0.0, "next_gop_frames"_a = 0, "next_gop_layers"_a = 0)
       .def_rw("qindex", &FrameDecision::qindex)
       .def_rw("speed", &FrameDecision::speed)
       .def_rw("features", &FrameDecision::features)
@@ -274,7 +276,9 @@ NB_MODULE(_native, m) {
       .def_rw("finer", &FrameDecision::finer)
       .def_rw("show_existing", &FrameDecision::show_existing)
       .def_rw("show_existing_price", &FrameDecision::show_existing_price)
-      .def_rw("show_existing_change", &FrameDecision::show_existing_change);
+      .def_rw("show_existing_change", &FrameDecision::show_existing_change)
+      .def_rw("next_gop_frames", &FrameDecision::next_gop_frames)
+      .def_rw("next_gop_layers", &FrameDecision::next_gop_layers);
 
   nb::class_<Session>(m, "Session", "A second pass that asks for each frame's qindex.")
       .def("__init__",

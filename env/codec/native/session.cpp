@@ -57,6 +57,8 @@ void FrameDecision::check() const {
               VPX_RC_SHOW_EXISTING_ALWAYS);
   check_not_negative("show_existing_price", show_existing_price);
   check_not_negative("show_existing_change", show_existing_change);
+  check_not_negative("next_gop_frames", next_gop_frames);
+  check_not_negative("next_gop_layers", next_gop_layers);
 }
 
 struct Session::State {
@@ -81,6 +83,8 @@ struct Session::State {
   vpx_rc_encodeframe_info_t info{};
   FrameDecision decided;
   std::vector<uint32_t> near_partition;  // the decision's; libvpx reads it until the next frame
+  int next_gop_frames = 0;               // what was last decided for the group that starts next
+  int next_gop_layers = 0;
   std::optional<Result> result;
   std::vector<Result> uncoded;
 
@@ -135,13 +139,19 @@ struct Session::State {
     return VPX_RC_OK;
   }
 
-  void limit_gop(int show_index, vpx_rc_gop_limits_t* limits) const {
+  // Asked once a group, before its first frame is announced.
+  void limit_gop(int show_index, vpx_rc_gop_limits_t* limits) {
     const auto next =
         std::upper_bound(gops.begin(), gops.end(), show_index,
                          [](int index, const GopLimits& gop) { return index < gop.from; });
-    if (next == gops.begin()) return;
-    limits->frames = std::prev(next)->frames;
-    limits->layers = std::prev(next)->layers;
+    if (next != gops.begin()) {
+      limits->frames = std::prev(next)->frames;
+      limits->layers = std::prev(next)->layers;
+    }
+    std::lock_guard<std::mutex> lock(mutex);
+    if (next_gop_frames > 0) limits->frames = next_gop_frames;
+    if (next_gop_layers > 0) limits->layers = next_gop_layers;
+    next_gop_frames = next_gop_layers = 0;
   }
 
   vpx_rc_status_t receive(const vpx_rc_encodeframe_result_t* values) {
@@ -188,7 +198,7 @@ struct Session::State {
       };
       funcs.get_gop_limits = [](vpx_rc_model_t model, int show_index,
                                 vpx_rc_gop_limits_t* limits) {
-        static_cast<const State*>(model)->limit_gop(show_index, limits);
+        static_cast<State*>(model)->limit_gop(show_index, limits);
         return VPX_RC_OK;
       };
       funcs.delete_model = [](vpx_rc_model_t) { return VPX_RC_OK; };
@@ -282,6 +292,8 @@ void Session::submit(const FrameDecision& decision) {
     if (state.phase != State::Phase::kWaiting)
       throw ClosedError("no frame waits for a qindex: call next() first");
     state.decided = decision;
+    if (decision.next_gop_frames > 0) state.next_gop_frames = decision.next_gop_frames;
+    if (decision.next_gop_layers > 0) state.next_gop_layers = decision.next_gop_layers;
     state.near_partition = std::move(partition);
     state.result.reset();
     state.submitted = true;

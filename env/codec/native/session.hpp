@@ -40,6 +40,8 @@ struct FrameDecision {
   int show_existing = 0;             // vpx_rc_show_existing
   double show_existing_price = 0;    // dB that a frame may lose for each bit saved; 0: any
   double show_existing_change = 0;   // levels that a block may differ from it; 0 likewise
+  int next_gop_frames = 0;           // most frames of the group that starts next, in the place
+  int next_gop_layers = 0;           // of the stream's limit; most layers; 0 for the stream's
 
   // Throws InputError if a field is out of range.
   void check() const;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,11 +21,21 @@ from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
+from muzero_rc.env.passes.replay import replay_decisions
 from muzero_rc.env.passes.stepper import Stepper
-from muzero_rc.types import EncodeLog, FrameInfo, FrameRecord, FrameResult, GopLimits, UpdateType
+from muzero_rc.types import (
+    EncodeLog,
+    FrameDecision,
+    FrameInfo,
+    FrameRecord,
+    FrameResult,
+    GopDecision,
+    GopLimits,
+    UpdateType,
+)
 
 FAST = EncoderSettings(target_kbps=80, speed=5)
-PROBED = EncoderSettings(target_kbps=80, speed=3, speed_profile="hierarchical", passes=3)
+PROBED = EncoderSettings(target_kbps=80, speed=1, speed_profile="hierarchical", passes=3)
 
 
 def _encode(
@@ -70,6 +80,70 @@ def test_fewer_layers_are_what_auto_alt_ref_says(carphone: Clip) -> None:
     assert stream == _encode(carphone, FAST.replace(auto_alt_ref=2))[1]
     deeper = max(i.layer_depth for i in _encode(carphone, FAST)[0] if not i.shown)
     assert deeper > 2
+
+
+def _decide(
+    clip: Clip, settings: EncoderSettings, choose: Callable[[FrameInfo], GopDecision]
+) -> tuple[list[FrameInfo], str]:
+    found = []
+    with EncoderSession(clip, settings) as session:
+        while (info := session.next()) is not None:
+            found.append(info)
+            session.encode(FrameDecision(info.proposal_qindex, next_gop=choose(info)))
+        return found, session.finish().sha256
+
+
+@pytest.mark.parametrize("auto_alt_ref", [0, 1, 2, 6])
+def test_a_frame_tells_that_its_group_ends(carphone: Clip, auto_alt_ref: int) -> None:
+    infos, _ = _encode(carphone, FAST.replace(auto_alt_ref=auto_alt_ref))
+    ends = [info.ends_gop for info in infos[:-1]]
+    changes = [after.gop_index <= info.gop_index for info, after in pairwise(infos)]
+    assert sum(changes) > 1
+    if auto_alt_ref:
+        assert ends == changes
+    else:  # the first group starts with a key frame
+        first = changes.index(True)
+        assert ends[first - 1 : first + 1] == [True, True] and not any(ends[: first - 1])
+        assert ends[first:] == changes[first:]
+
+
+@pytest.mark.parametrize("auto_alt_ref", [1, 6])
+def test_a_decision_limits_the_next_group_alone(carphone: Clip, auto_alt_ref: int) -> None:
+    settings = FAST.replace(auto_alt_ref=auto_alt_ref)
+    plain = _groups(_encode(carphone, settings)[0])
+    infos, _ = _decide(
+        carphone,
+        settings,
+        lambda i: GopDecision(frames=9) if i.ends_gop and i.show_index < 20 else GopDecision(),
+    )
+    groups = _groups(infos)
+    assert groups[0] == plain[0]
+    assert groups[1][1] == 8 < plain[1][1]
+    assert max(length for _, length in groups[2:]) > 8
+
+
+def test_a_decision_inside_a_group_waits_for_the_next_one(carphone: Clip) -> None:
+    early, late = (
+        _decide(carphone, FAST, lambda i, at=at: GopDecision(9, 2) if at(i) else GopDecision())[1]
+        for at in (
+            lambda i: i.coding_index == 2,
+            lambda i: i.ends_gop and i.show_index < 16,
+        )
+    )
+    assert early == late != _encode(carphone, FAST)[1]
+
+
+def test_group_decisions_are_replayed_from_the_log(carphone: Clip) -> None:
+    settings = FAST.replace(speed_profile="hierarchical")
+    with Stepper.open(
+        LibvpxBackend(), carphone, settings, first_pass(carphone, settings)
+    ) as stepper:
+        while stepper.info is not None:
+            turn = GopDecision(frames=7 + stepper.info.coding_index % 9, layers=2)
+            stepper.step(stepper.base.replace(next_gop=turn))
+        log = stepper.log()
+    again = replay_decisions(carphone, settings.replace(speed=log.speed), log.decisions)
+    assert again.sha256 == stepper.finish().sha256
 
 
 def test_no_limits_change_nothing(carphone: Clip) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import re
 import threading
@@ -31,7 +32,14 @@ from muzero_rc.env.observation.builder import (
 from muzero_rc.env.rewards import SelfCompetitionReward
 from muzero_rc.env.testing.fakes import FakeBackend, FakeClip
 from muzero_rc.errors import InputError
-from muzero_rc.types import EpisodeScore, FrameDecision, FrameInfo, ShowExisting, UpdateType
+from muzero_rc.types import (
+    EpisodeScore,
+    FrameDecision,
+    FrameInfo,
+    GopDecision,
+    ShowExisting,
+    UpdateType,
+)
 
 register()
 
@@ -56,7 +64,7 @@ def env() -> Iterator[VP9RateControlEnv]:
 
 
 def _play(
-    env: VP9RateControlEnv, choose: Callable[[dict[str, Any]], int], **reset: Any
+    env: VP9RateControlEnv, choose: Callable[[dict[str, Any]], Any], **reset: Any
 ) -> list[Step]:
     observation, info = env.reset(**reset)
     steps: list[Step] = [(observation, 0.0, False, False, info)]
@@ -319,17 +327,43 @@ def test_a_full_action_names_every_part_of_the_decision() -> None:
     info = FrameInfo(0, 0, UpdateType.LEAF, True, 0, 1, 1, 1, 9, (-1, -1, -1), 90, 1, 0, 255, 0)
     base = FrameDecision(100, speed=2, show_existing=ShowExisting.CHEAPER)
     full = FullAction()
-    assert full.decision([128, 0, 0], info, base) == base
-    changed = full.decision(np.array([130, 6, 1]), info, base)
+    rest = [0, 0]
+    assert full.decision([128, 0, 0, *rest], info, base) == base
+    changed = full.decision(np.array([130, 6, 1, *rest]), info, base)
     assert changed == base.replace(qindex=102, speed=5, show_existing=ShowExisting.NEVER)
-    assert full.decision([0, 0, 3], info, base).show_existing is ShowExisting.ALWAYS
-    assert full.decision([0, 0, 0], info, base).qindex == 0
-    for action in ([256, 0, 0], [0, 11, 0], [0, 0, 4], [128.5, 0, 0], [128, 0], 128):
+    assert full.decision([0, 0, 3, *rest], info, base).show_existing is ShowExisting.ALWAYS
+    assert full.decision([0, 0, 0, *rest], info, base).qindex == 0
+    bad = [[256, 0, 0], [0, 11, 0], [0, 0, 4], [128.5, 0, 0]]
+    for action in (*(a + rest for a in bad), [0, 0, 0, 26, 0], [0, 0, 0, 0, 7], [128, 0, 0], 128):
         with pytest.raises(InputError):
             full.decision(action, info, base)
     mask = full.mask(info, base, 5)
     assert np.flatnonzero(mask[:256]).tolist() == list(range(123, 134))
-    assert mask.shape == (256 + 11 + 4,) and mask[256:].all()
+    assert mask.shape == full.space.nvec.sum() == (256 + 11 + 4 + 26 + 7,) and mask[256:].all()
+
+
+def test_a_group_is_decided_on_with_the_last_frame_before_it() -> None:
+    kinds = (UpdateType.LEAF, True, 18, 20, 3, 3, 9, (-1, -1, -1), 90, 1, 0, 255, 0)
+    inside = FrameInfo(0, 0, *kinds)
+    last = dataclasses.replace(inside, gop_index=19)
+    base = FrameDecision(100, next_gop=GopDecision(layers=2))
+    full = FullAction()
+    assert full.decision([128, 0, 0, 9, 3], inside, base) == base
+    assert full.decision([128, 0, 0, 9, 3], last, base).next_gop == GopDecision(9, 3)
+    assert full.decision([128, 0, 0, 9, 0], last, base).next_gop == GopDecision(9, 2)
+    masks = [full.mask(info, base, 5)[-26 - 7 :] for info in (inside, last)]
+    assert np.flatnonzero(masks[0]).tolist() == [0, 26] and masks[1].all()
+
+
+def test_limits_of_a_group_reach_the_encoder(carphone: Clip) -> None:
+    env = VP9RateControlEnv([carphone], 60, speed=5, action="full")
+    shown = {6: 0, 0: 0}
+    for frames in shown:
+        steps = _play(env, lambda info, f=frames: [128, 0, 0, f if info["ends_gop"] else 0, 0])
+        ends = [step[4]["show_index"] for step in steps if step[4].get("ends_gop")]
+        shown[frames] = len(ends)
+    env.close()
+    assert shown[6] >= 2 * shown[0]
 
 
 def test_the_speed_of_a_frame_reaches_the_encoder(moving_square: Callable[..., Clip]) -> None:
@@ -337,7 +371,7 @@ def test_the_speed_of_a_frame_reaches_the_encoder(moving_square: Callable[..., C
     sizes = set()
     for part in (1, 10):  # cpu-used 0 and 9
         env = VP9RateControlEnv([clip], 60, speed=5, action="full")
-        steps = _play(env, lambda _, part=part: [128, part, 0])
+        steps = _play(env, lambda _, part=part: [128, part, 0, 0, 0])
         sizes.add(steps[-1][4]["episode"]["bits"])
         env.close()
     assert len(sizes) == 2

@@ -23,7 +23,7 @@ def test_the_environment_is_a_rollout(carphone: Clip, passes: int) -> None:
     env.reset(seed=0)
     over = False
     while not over:
-        *_, over, _, _ = env.step([128, 0, 0])  # the controller's own proposal
+        *_, over, _, _ = env.step([128, 0, 0, 0, 0])  # the controller's own proposal
     assert env._episode is not None
     assert env._episode.finish().sha256 == done.stream.sha256
     env.close()
