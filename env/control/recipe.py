@@ -41,6 +41,7 @@ __all__ = [
 T = TypeVar("T")
 
 _SPEED_NOTE = "docs/notes/2026-11-frame-speed-and-groups.md"
+_GOP_NOTE = "docs/notes/2026-11-29-partition-reuse-and-groups.md"
 _RATE_NOTE = "docs/notes/2026-11-rate-control.md"
 _OFFSET_NOTE = "docs/notes/2026-11-qp-offsets-and-learning.md"
 _BY_HAND = "set by hand, no measurement on record"
@@ -146,12 +147,12 @@ class GopChoice:
     """Which groups of pictures probe encodes try, and which are taken."""
 
     probe_encodes: tuple[tuple[int, int], ...] = _constant(
-        ((4, 2), (4, 2), (2, 2), (2, 2), (0, 0), (0, 0)),
+        ((4, 2), (4, 2), (0, 0)),
         "encodes",
         "lengths of groups and numbers of layers that are tried; a row for each speed from 0, "
-        "the last for all faster ones. At 4 and 5 a probe encode takes as long as a quarter to "
-        "a third of all the rest, and a slower search of frames brings more.",
-        f"benchmarks/bench_last_pass.py, variants probes=L,N, {_SPEED_NOTE}",
+        "the last for all faster ones. From 2 on a slower search of frames brings more for the "
+        "time that the probe encodes take.",
+        f"benchmarks/bench_last_pass.py, variants probes=L,N, {_SPEED_NOTE}, {_GOP_NOTE}",
     )
     deep_lengths: tuple[int, ...] = _constant(
         (17, 21, 19, 15),

@@ -56,7 +56,7 @@ class EncodeArgs:
     """libvpx's cpu-used: 0 slow and best, to 9."""
 
     passes: Annotated[int, tyro.conf.arg(metavar="2|3")] = 0
-    """3 makes a quick probe encode first, to meet the bitrate, at speeds 0 to 3 several, to
+    """3 makes a quick probe encode first, to meet the bitrate, at speeds 0 and 1 several, to
     choose the groups of pictures; 2 is faster. Left out, the policy says: muzero wants 3."""
 
     scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = None
