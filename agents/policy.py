@@ -7,6 +7,8 @@ it was trained. It is data only; no code runs at loading.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -151,6 +153,17 @@ class AgentPolicy(QindexPolicy):
     def params(self) -> Params:
         """The parameters in use."""
         return self._params
+
+    @property
+    def digest(self) -> str | None:
+        """Hash of all that a decision depends on but its observation; None if chance does."""
+        if self._draws:
+            return None
+        digest = hashlib.sha256(json.dumps(self.config.as_dict(), sort_keys=True).encode())
+        for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(self._params)):
+            digest.update(jax.tree_util.keystr(path).encode())
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()
 
     def set_params(self, params: Params) -> None:
         """Takes newer parameters of the same networks; nothing is compiled again."""

@@ -7,7 +7,7 @@
 
 Beside (a) and (c) stand the same without the network, and beside (c) the same without
 show-existing frames. Clips: the first of each group of the index's set `dev`, by name, as many
-as `--clips` says; intervals are over those groups. An interrupted run goes on.
+as `--clips` says for each speed; intervals are over those groups. An interrupted run goes on.
 
     make benchmark-headlines CORPUS=clips/
     .venv/bin/python benchmarks/bench_headlines.py CORPUS --out OUT [--write]
@@ -148,7 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--clips", type=int, default=20)
+    parser.add_argument("--clips", type=int, nargs="+", default=[20], help="one for each speed")
     parser.add_argument("--curve-clips", type=int, default=5)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--height", type=int, default=144)
@@ -158,11 +158,11 @@ def main() -> int:
     args = parser.parse_args()
     common = ["--scale", str(args.height), "--frames", str(args.frames)]
     rows = []
-    clips = dev_clips(args.corpus, args.clips)
+    counts = [*args.clips, *args.clips[-1:] * len(args.speeds)]
     policies = [word for method in _METHODS for word in ("--policy", method)]
-    for speed in args.speeds:
+    for speed, count in zip(args.speeds, counts, strict=False):
         found = _evaluate(
-            clips, args.out / f"speed{speed}", [*common, *policies, "--speed", str(speed)]
+            dev_clips(args.corpus, count), args.out / f"speed{speed}", [*common, *policies, "--speed", str(speed)]
         )
         rows += headline_rows(found, speed)
     header = [
@@ -182,7 +182,7 @@ def main() -> int:
     )  # fmt: skip
     print(headlines, over_time, sep="\n\n")
     if args.write:
-        measured = f"{len(clips)} clips, {args.frames} frames, {args.height} lines."
+        measured = f"{args.frames} frames of each clip, {args.height} lines."
         for page in _PAGES:
             text = f"{measured}\n\n{headlines}\n\n{over_time}"
             _fill(_ROOT / page, "headlines", text)

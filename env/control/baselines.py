@@ -110,6 +110,11 @@ class ConstantPolicy(QindexPolicy):
             raise InputError(f"qindex must be between 0 and {NUM_QINDEX - 1}, not {qindex}")
         self.qindex = qindex
 
+    @property
+    def digest(self) -> str:
+        """All that a decision depends on."""
+        return f"constant:{self.qindex}"
+
     def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """The qindex for all. [B] int32."""
         return np.full(len(observations), self.qindex, np.int32)

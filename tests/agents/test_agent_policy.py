@@ -71,6 +71,13 @@ def test_decisions_are_valid_reported_and_padded_away(
     assert policy.qindexes([]).shape == (0,)
 
 
+def test_a_digest_tells_policies_apart(tiny: NetworkConfig, params: Any, trained: Any) -> None:
+    first, again, other = (AgentPolicy(p, tiny).digest for p in (params, params, trained))
+    assert first == again != other
+    assert AgentPolicy(params, tiny, temperature=1.0).digest is None
+    assert AgentPolicy(params, tiny, simulations=4).digest is None
+
+
 def test_a_greedy_decision_does_not_depend_on_its_batch(
     tiny: NetworkConfig, trained: Any, make_observations: MakeObservations
 ) -> None:

@@ -20,6 +20,7 @@ from muzero_rc.env.control.baselines import (
     BasePolicy,
     ConstantPolicy,
     ProposalPolicy,
+    RandomPolicy,
     VbrPolicy,
 )
 from muzero_rc.env.control.settings import EncoderSettings
@@ -129,6 +130,25 @@ def test_a_log_of_another_rate_control_is_not_gone_on_from(
             "muzero_rc.policies.hindsight.policy.build_identity", lambda build=build: build
         )
         teacher = HindsightPolicy(2)
+        teacher.prepare(moving_clip, FAST, stats)
+        assert teacher.result is not None and teacher.result.encodes == 2
+
+
+def test_a_search_that_starts_from_another_policy_starts_anew(moving_clip: Clip) -> None:
+    stats = first_pass(moving_clip, FAST)
+    encodes = []
+    for qindex in (90, 140, 90):
+        teacher = HindsightPolicy(2, start=ConstantPolicy(qindex))
+        teacher.prepare(moving_clip, FAST, stats)
+        assert teacher.result is not None
+        encodes.append(teacher.result.encodes)
+    assert encodes[:2] == [2, 2] and encodes[2] < 2
+
+
+def test_what_a_policy_of_no_digest_gives_is_not_reused(moving_clip: Clip) -> None:
+    stats = first_pass(moving_clip, FAST)
+    for _ in range(2):
+        teacher = HindsightPolicy(2, start=RandomPolicy(0))
         teacher.prepare(moving_clip, FAST, stats)
         assert teacher.result is not None and teacher.result.encodes == 2
 

@@ -26,7 +26,7 @@ from muzero_rc.types import EpisodeScore, GopLimits
 
 __all__ = ["LoggedEncode", "LoggedSearch", "SearchHeader", "SearchLog", "read_log"]
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class SearchHeader:
       frames: of the clip.
       settings: of the encoder.
       build: identity of the encoder library.
+      start: digest of the policy whose trajectory is one of the plans; empty without one.
     """
 
     clip: str
@@ -48,17 +49,20 @@ class SearchHeader:
     frames: int
     settings: EncoderSettings
     build: str
+    start: str = ""
 
     @classmethod
-    def of(cls, clip: ClipLike, settings: EncoderSettings, build: str) -> SearchHeader:
+    def of(
+        cls, clip: ClipLike, settings: EncoderSettings, build: str, start: str = ""
+    ) -> SearchHeader:
         """The header of a clip's search."""
         shape = (clip.width, clip.height, clip.fps.numerator, clip.fps.denominator)
-        return cls(clip.sha256, clip.name, shape, clip.num_frames, settings, build)
+        return cls(clip.sha256, clip.name, shape, clip.num_frames, settings, build, start)
 
     @property
     def key(self) -> str:
         """Hash of all that decides the outcome of a plan; the name does not."""
-        parts = [_VERSION, self.clip, self.settings.as_dict(), self.build]
+        parts = [_VERSION, self.clip, self.settings.as_dict(), self.build, self.start]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:40]
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,6 +76,7 @@ class SearchHeader:
             "frames": self.frames,
             "settings": self.settings.as_dict(),
             "build": self.build,
+            "start": self.start,
         }
 
     @classmethod
@@ -92,6 +97,7 @@ class SearchHeader:
                 int(values["frames"]),
                 EncoderSettings.from_dict(values["settings"]),
                 str(values["build"]),
+                str(values["start"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"no header of a search: {error}") from error

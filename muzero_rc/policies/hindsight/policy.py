@@ -48,7 +48,8 @@ class HindsightPolicy(QindexPolicy):
     """Encodes a clip up to `budget` times, then answers with the best qindexes found.
 
     Every encode is logged in the cache folder; searching the same clip with the same
-    settings again goes on from there, and with the same budget costs nothing.
+    settings again goes on from there, and with the same budget costs nothing. Not so if it
+    starts from a policy that draws, or has no `digest` to know it by.
 
     Attributes:
       name: "hindsight".
@@ -183,9 +184,10 @@ class HindsightPolicy(QindexPolicy):
         )
 
     def _open_log(self, clip: ClipLike, settings: EncoderSettings) -> SearchLog | None:
-        if not self._log or self._backend is not None:
+        start = "" if self.start is None else getattr(self.start, "digest", None)
+        if not self._log or self._backend is not None or start is None:
             return None
-        header = SearchHeader.of(clip, settings, build_identity())
+        header = SearchHeader.of(clip, settings, build_identity(), start)
         try:
             return SearchLog(cache_folder().parent / "searches" / f"{header.key}.jsonl", header)
         except (InputError, OutputError):
