@@ -148,7 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--clips", type=int, nargs="+", default=[20], help="one for each speed")
+    parser.add_argument("--clips", type=int, nargs="+", default=[20], help="for each speed")
     parser.add_argument("--curve-clips", type=int, default=5)
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--height", type=int, default=144)
@@ -162,7 +162,9 @@ def main() -> int:
     policies = [word for method in _METHODS for word in ("--policy", method)]
     for speed, count in zip(args.speeds, counts, strict=False):
         found = _evaluate(
-            dev_clips(args.corpus, count), args.out / f"speed{speed}", [*common, *policies, "--speed", str(speed)]
+            dev_clips(args.corpus, count),
+            args.out / f"speed{speed}",
+            [*common, *policies, "--speed", str(speed)],
         )
         rows += headline_rows(found, speed)
     header = [

@@ -32,7 +32,9 @@ import muzero_rc
 from muzero_rc import disk_cache
 
 __all__ = [
+    "CODE_LIMIT_BYTES",
     "closure",
+    "code_folder",
     "digest_of_code",
     "digest_of_extension",
     "digest_of_sources",
@@ -41,6 +43,10 @@ __all__ = [
 
 _PACKAGE = "muzero_rc"
 _DIGITS = 12
+
+CODE_LIMIT_BYTES = 16 * 2**20
+"""Of the cached digests: a few kB for each installation."""
+
 # Names with a meaning outside of the module: namedtuple's.
 _NAMEDTUPLE = frozenset({"_asdict", "_field_defaults", "_fields", "_make", "_replace"})
 
@@ -72,6 +78,11 @@ def digest_of_extension(*, folders: Sequence[Path] | None = None) -> str:
       ImportError: there is none.
     """
     return _own_extension() if folders is None else _sha256(extension_path(folders).read_bytes())
+
+
+def code_folder() -> Path:
+    """Where digests of code are cached."""
+    return disk_cache.cache_root() / "code"
 
 
 def digest_of_code(*roots: str, folders: Sequence[Path] | None = None) -> str:
@@ -143,7 +154,7 @@ def _own_code(roots: tuple[str, ...]) -> str:
 def _cached_code(roots: tuple[str, ...], folders: Sequence[Path]) -> str:
     """The digest from the cache on disk, if no file has changed since."""
     place = json.dumps([*roots, *map(str, folders), sys.version_info[:2], _hash_of_this()])
-    path = disk_cache.cache_root() / "code" / f"{_sha256(place.encode())}.json"
+    path = code_folder() / f"{_sha256(place.encode())}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
         known = json.loads(path.read_text())
         if all(_sha256(Path(f).read_bytes()) == h for f, h in known["files"].items()):
@@ -154,6 +165,7 @@ def _cached_code(roots: tuple[str, ...], folders: Sequence[Path]) -> str:
     # A cache that cannot be written costs time.
     with contextlib.suppress(OSError):
         _write(path, json.dumps({"digest": digest, "files": hashes}))
+        disk_cache.trim(path.parent, CODE_LIMIT_BYTES, [path.stem])
     return digest
 
 

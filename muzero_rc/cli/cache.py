@@ -24,8 +24,8 @@ class CacheArgs:
     """
 
     clear: Annotated[
-        Literal["first-passes", "encodes", "networks", "all"] | None,
-        tyro.conf.arg(metavar="first-passes|encodes|networks|all"),
+        Literal["first-passes", "encodes", "networks", "searches", "code", "all"] | None,
+        tyro.conf.arg(metavar="first-passes|encodes|networks|searches|code|all"),
     ] = None
     """Remove these."""
 
@@ -37,14 +37,18 @@ def run(args: CacheArgs) -> int:
     """Shows or clears."""
     from muzero_rc import disk_cache
     from muzero_rc.agents.compilation import COMPILED_LIMIT_BYTES, compiled_folder
+    from muzero_rc.code_digest import CODE_LIMIT_BYTES, code_folder
     from muzero_rc.env.codec.first_pass import CACHE_LIMIT_BYTES, cache_folder
     from muzero_rc.evaluation.grid.store import SHARED_LIMIT_BYTES, shared_folder
+    from muzero_rc.policies.hindsight.log import SEARCHES_LIMIT_BYTES, searches_folder
 
     root = disk_cache.cache_root()
     caches: dict[str, tuple[Path, int]] = {
         "first-passes": (cache_folder(), CACHE_LIMIT_BYTES),
         "encodes": (shared_folder(), SHARED_LIMIT_BYTES),
         "networks": (compiled_folder(), COMPILED_LIMIT_BYTES),
+        "searches": (searches_folder(), SEARCHES_LIMIT_BYTES),
+        "code": (code_folder(), CODE_LIMIT_BYTES),
     }
     shown = []
     for kind, (folder, limit) in caches.items():

@@ -127,6 +127,9 @@ def test_cache_is_shown_and_cleared(evaluated, tmp_path, monkeypatch, capfd) -> 
     assert shown["encodes"]["bytes"] == sum(p.stat().st_size for p in files)
     assert shown["first-passes"]["entries"] == 2
     assert (shown["networks"]["entries"], shown["networks"]["bytes"]) == (1, 7)
+    # Whatever is written below the cache folder is shown.
+    assert shown.keys() == {"first-passes", "encodes", "networks", "searches", "code"}
+    assert {p.name for p in root.iterdir()} <= {Path(c["folder"]).name for c in shown.values()}
     assert all(c["limit_bytes"] > 2**20 for c in shown.values())
     assert main(["cache", "--clear", "encodes"]) == 0
     assert str(root) in capfd.readouterr().out.replace("\n", "")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muzero_rc import disk_cache
 from muzero_rc.agents.hindsight import Outcome, Plan, PlanBase
 from muzero_rc.env.codec.backend import ClipLike
 from muzero_rc.env.control.gop import gops_of_rows
@@ -24,9 +25,25 @@ from muzero_rc.errors import InputError, OutputError
 from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
 from muzero_rc.types import EpisodeScore, GopLimits
 
-__all__ = ["LoggedEncode", "LoggedSearch", "SearchHeader", "SearchLog", "read_log"]
+__all__ = [
+    "SEARCHES_LIMIT_BYTES",
+    "LoggedEncode",
+    "LoggedSearch",
+    "SearchHeader",
+    "SearchLog",
+    "read_log",
+    "searches_folder",
+]
+
+SEARCHES_LIMIT_BYTES = 512 * 2**20
+"""Of all logs in the cache folder."""
 
 _VERSION = 3
+
+
+def searches_folder() -> Path:
+    """Where searches are logged, if nobody says."""
+    return disk_cache.cache_root() / "searches"
 
 
 @dataclass(frozen=True)

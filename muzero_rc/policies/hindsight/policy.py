@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc import disk_cache
 from muzero_rc.agents.hindsight import (
     Outcome,
     Plan,
@@ -19,14 +21,18 @@ from muzero_rc.agents.hindsight import (
     start_plans,
 )
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
-from muzero_rc.env.codec.first_pass import cache_folder
 from muzero_rc.env.control.frame_speed import SpeedProfile
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.probe import probe_score, run_probes
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.identity import build_identity
-from muzero_rc.policies.hindsight.log import SearchHeader, SearchLog
+from muzero_rc.policies.hindsight.log import (
+    SEARCHES_LIMIT_BYTES,
+    SearchHeader,
+    SearchLog,
+    searches_folder,
+)
 from muzero_rc.policies.hindsight.player import PlanPlayer
 from muzero_rc.types import KEEP, EncodeLog, Observation, Policy, QindexPolicy, needs_blocks
 
@@ -189,7 +195,10 @@ class HindsightPolicy(QindexPolicy):
             return None
         header = SearchHeader.of(clip, settings, build_identity(), start)
         try:
-            return SearchLog(cache_folder().parent / "searches" / f"{header.key}.jsonl", header)
+            log = SearchLog(searches_folder() / f"{header.key}.jsonl", header)
+            with contextlib.suppress(OSError):  # of another user: a larger folder, not an error
+                disk_cache.trim(searches_folder(), SEARCHES_LIMIT_BYTES, [header.key])
+            return log
         except (InputError, OutputError):
             return None  # without its log a search can still be made, only not resumed
 
