@@ -120,7 +120,8 @@ def run(args: TrainArgs) -> int:
         done = training.collect() if args.until == "collect" else training.run()
     make_console(sys.stdout).print(_table(training.costs.stages()))
     if args.until == "collect":
-        print(f"{done}\nnext: muzero-rc train --out {args.out} --resume")
+        print(f"{done}\nnext: muzero-rc train --out {args.out} --resume, or for the data set")
+        print(f"muzero-rc dataset {args.out} -o {args.out / 'dataset.npz'}")
         return 0
     policy = done
     print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")

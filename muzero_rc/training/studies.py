@@ -8,6 +8,7 @@ early is balanced, too, and one that is started again goes on with the numbers t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from muzero_rc.compute import Compute, ThreadScheduler, check_cancelled, report
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.errors import InputError
+from muzero_rc.identity import build_identity
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import StageMeter
@@ -28,7 +30,7 @@ from muzero_rc.training.stages.collect import CollectConfig, Draw, Study, run_st
 from muzero_rc.training.stages.imitate import examples_of
 from muzero_rc.types import Policy
 
-__all__ = ["Draws", "Studies", "fit_teacher", "load_studies"]
+__all__ = ["Draws", "Studies", "fit_teacher", "load_studies", "study_files"]
 
 _ATTEMPTS = 3  # at a number, before it is left out
 
@@ -53,11 +55,12 @@ def load_studies(folder: Path) -> Iterator[Study]:
     Raises:
       CheckpointError: a file is damaged.
     """
-    for path in _files(folder):
+    for path in study_files(folder):
         yield Study.load(path)
 
 
-def _files(folder: Path) -> list[Path]:
+def study_files(folder: Path) -> list[Path]:
+    """The files of a folder's studies, by number."""
     return sorted(folder.glob("*.npz"))
 
 
@@ -168,15 +171,17 @@ class Studies:
         Raises:
           InputError: the corpus gives none.
         """
-        config = self._config
-        self._log.stage("collect", config.studies, len(_files(self._folder)))
-        self._make(_Maker(make_policy(config.collect.base), config.collect), config.studies)
-        if not _files(self._folder):
+        config, known = self._config, len(study_files(self._folder))
+        self._log.stage("collect", config.studies, known)
+        if known < config.studies:
+            maker = _Maker(make_policy(config.collect.base), config.collect)
+            self._make(maker, config.studies, build_identity())
+        if not study_files(self._folder):
             raise InputError("no study could be made of the corpus: its clips are too short")
 
-    def _make(self, maker: _Maker, goal: int) -> None:
+    def _make(self, maker: _Maker, goal: int, identity: str) -> None:
         """Adds studies until there are `goal`, several at a time."""
-        made = len(_files(self._folder))
+        made = len(study_files(self._folder))
         failures = 0
         waiting: list[Draw] = []  # attempts after the first
         numbers = self._numbers()
@@ -207,6 +212,7 @@ class Studies:
                             (self._folder / f"{draw.number:06d}.none").touch()
                         continue
                     self._meter.save()
+                    study = dataclasses.replace(study, identity=identity)
                     study.save(self._folder / f"{draw.number:06d}.npz")
                     made += 1
                     settings = study.settings

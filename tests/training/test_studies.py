@@ -14,6 +14,7 @@ import pytest
 from muzero_rc.corpus import Corpus, CorpusClip
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
+from muzero_rc.identity import build_identity
 from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
@@ -117,7 +118,9 @@ def test_a_collection_goes_on_with_what_is_missing_and_makes_nothing_again(
 ) -> None:
     made: list[Draw] = []
     monkeypatch.setattr("muzero_rc.training.studies.run_study", _fake(made, lambda draw: False))
-    assert [study.number for study in _make(tmp_path, 6)] == list(range(6))
+    first = _make(tmp_path, 6)
+    assert [study.number for study in first] == list(range(6))
+    assert {study.identity for study in first} == {build_identity()}
     (tmp_path / "studies" / "000002.npz").unlink()  # was running when the run was killed
     (tmp_path / "studies" / ".000002.npz.x.tmp").touch()
     made.clear()

@@ -217,6 +217,7 @@ class Study:
       slope: dB of PSNR avg per doubling of rate on VBR's own curve.
       encodes: the encodes.
       number: of the study in its run.
+      identity: of the encoder that made it, see `muzero_rc.identity`.
     """
 
     clip: str
@@ -229,6 +230,7 @@ class Study:
     slope: float
     encodes: list[Encode]
     number: int = 0
+    identity: str = ""
 
     def encode(self, name: str) -> Encode:
         """The first encode of a name."""
@@ -277,6 +279,7 @@ class Study:
             "settings": self.settings.as_dict(),
             "slope": self.slope,
             "number": self.number,
+            "identity": self.identity,
             "encodes": heads,
         }
         write_arrays(path, tree, meta, compressed=True)
@@ -312,6 +315,7 @@ class Study:
                 slope=meta["slope"],
                 encodes=encodes,
                 number=meta["number"],
+                identity=meta["identity"],
             )
         except (InputError, KeyError, TypeError, IndexError) as error:
             raise CheckpointError(f"{path}: a damaged study: {error}") from error
