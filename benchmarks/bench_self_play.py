@@ -31,7 +31,7 @@ from muzero_rc.env.rewards import RewardConfig, make_reward
 from muzero_rc.training.actors import Actors
 from muzero_rc.training.config import PRESETS
 from muzero_rc.training.scorer import Scorer
-from muzero_rc.training.stages.collect import CollectConfig, Study, run_study
+from muzero_rc.training.stages.collect import CollectConfig, Draw, Study, run_study
 from muzero_rc.training.tasks import Task, TaskClips
 
 WANTED = 0.7
@@ -87,10 +87,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
 
-    collect = CollectConfig(
-        heights=(180,), min_frames=120, max_frames=120, speeds=(5,), single_layer_share=0.0, pairs=1
-    )
-    study: Study | None = run_study(CorpusClip(given.clip, "bench"), ProposalPolicy(), collect, 1)
+    collect = CollectConfig(heights=(180,), min_frames=120, max_frames=120, speeds=(5,), pairs=1)
+    draw = Draw(CorpusClip(given.clip, "bench"), 5, 180, (1,))
+    study: Study | None = run_study(draw, ProposalPolicy(), collect)
     if study is None:
         raise SystemExit(f"{given.clip} cannot be used: two-pass VBR does not meet its targets")
     task, clips = Task(0, study, given.clip), TaskClips()

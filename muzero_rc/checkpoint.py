@@ -38,7 +38,11 @@ _SEPARATOR = "|"  # haiku's names contain "/", so that cannot separate levels
 
 
 def write_arrays(
-    path: str | os.PathLike[str], tree: ArrayTree, meta: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str],
+    tree: ArrayTree,
+    meta: Mapping[str, Any] | None = None,
+    *,
+    compressed: bool = False,
 ) -> None:
     """Writes a nested dict of arrays and a JSON object, atomically.
 
@@ -49,6 +53,7 @@ def write_arrays(
       path: the file; its folder must exist.
       tree: nested dict of arrays (numbers or bools, no objects).
       meta: anything that JSON can hold.
+      compressed: whether the arrays are, by zlib.
 
     Raises:
       OutputError: no permission, no space, no such folder.
@@ -64,7 +69,8 @@ def write_arrays(
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **flat)  # type: ignore[arg-type]  # keyword arrays
+            save = np.savez_compressed if compressed else np.savez
+            save(file, **flat)  # type: ignore[arg-type]  # keyword arrays
             file.flush()
             os.fsync(file.fileno())
         mask = os.umask(0)

@@ -19,7 +19,7 @@ from muzero_rc.env.passes.one_pass import encode_once
 from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.types import EncodeLog, EpisodeScore, FrameResult, GopLimits, Policy
 
-__all__ = ["probe_score", "run_probes"]
+__all__ = ["encode_probe", "probe_score", "run_probes"]
 
 
 Choice = tuple[Policy, tuple[GopLimits, ...]]
@@ -61,6 +61,7 @@ def run_probes(
     *,
     jobs: int = 1,
     on_frame: Callable[[FrameResult], None] | None = None,
+    on_encode: Callable[[EncodeLog], None] | None = None,
     timeout_s: float = 120.0,
     backend: Backend | None = None,
     recipe: Recipe = DEFAULT_RECIPE,
@@ -76,6 +77,8 @@ def run_probes(
       jobs: probe encodes at a time; the outcome is the same.
       on_frame: called with each frame's result, for a progress display; from the first
         frame again with every probe encode, in this thread.
+      on_encode: called with the log of each probe encode, in this thread; the best one may be
+        none of them, but sections of several.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
       recipe: the constants of control.
@@ -96,7 +99,11 @@ def run_probes(
     def probe_encodes(policy: Policy, choices: Sequence[tuple[GopLimits, ...]]) -> list[EncodeLog]:
         with ThreadScheduler(jobs) as scheduler:
             tasks = [(policy, gops) for gops in choices]
-            return scheduler.gather(prober, tasks, on_progress=tell)
+            logs = scheduler.gather(prober, tasks, on_progress=tell)
+        for log in logs:
+            if on_encode is not None:
+                on_encode(log)
+        return logs
 
     probe_plan = probe_plan_of(settings, recipe=recipe)
     gops = tuple(GopLimits(frames=length) for length in probe_plan.lengths[:1])
@@ -120,6 +127,39 @@ def run_probes(
     for other in probe_encodes(policy, fewer):
         best = better(best, other, recipe=recipe)
     return best
+
+
+def encode_probe(
+    clip: ClipLike,
+    settings: EncoderSettings,
+    policy: Policy,
+    first_pass: FirstPassLike,
+    *,
+    gops: Sequence[GopLimits] = (),
+    timeout_s: float = 120.0,
+    backend: Backend | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
+) -> EncodeLog:
+    """One probe encode with a policy and limits of groups, for whoever wants another one.
+
+    Args:
+      clip: what is to be encoded.
+      settings: of the encode that follows.
+      policy: decides on each frame.
+      first_pass: of this clip.
+      gops: limits of groups of pictures.
+      timeout_s: longest wait for the encoder, seconds.
+      backend: the encoder; None is libvpx.
+      recipe: the constants of control.
+
+    Raises:
+      EncoderError: the encoder failed or did not answer in time.
+    """
+    backend = backend or LibvpxBackend()
+    prober = _Prober(clip, settings, first_pass, timeout_s, backend, recipe)
+    with ThreadScheduler(1) as scheduler:
+        (log,) = scheduler.gather(prober, [(policy, tuple(gops))])
+    return log
 
 
 def probe_score(clip: ClipLike, settings: EncoderSettings, log: EncodeLog) -> EpisodeScore:

@@ -34,7 +34,8 @@ class TrainArgs:
     """Folder of the run: checkpoints, TensorBoard events, policy.npz."""
 
     corpus: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Folder of videos; a fifth of the sources in it is kept for validation."""
+    """Folder of videos. An index.csv with the column set says which are trained on (train), else
+    a fifth of the sources is kept for validation."""
 
     preset: Literal["tiny", "laptop", "workstation", "cluster"] = "laptop"
     """tiny: minutes, to see that all works; laptop: a night on two cores; workstation: one GPU
@@ -42,6 +43,9 @@ class TrainArgs:
 
     resume: bool = False
     """Go on with the run in RUN, with its own settings."""
+
+    until: Literal["collect", "self-play"] = "self-play"
+    """collect: make the studies and stop; --resume goes on from there."""
 
     exclude: tuple[str, ...] = ()
     """Sources of the corpus that are not trained on."""
@@ -109,12 +113,17 @@ def run(args: TrainArgs) -> int:
         )
         Corpus.open(args.corpus)  # has videos, before anything is told or made
         TrainingRun.create(args.out, config, args.corpus, args.exclude)
-        if not args.quiet:
+        if not args.quiet and args.until != "collect":
             print(_fit(args.preset, config), file=sys.stderr)
     with RunLog(args.out / "events", quiet=args.quiet) as log:
         training = TrainingRun.resume(args.out, log)
-        policy = training.run()
+        done = training.collect() if args.until == "collect" else training.run()
     make_console(sys.stdout).print(_table(training.costs.stages()))
+    if args.until == "collect":
+        print(f"{done}\nnext: muzero-rc train --out {args.out} --resume, or for the data set")
+        print(f"muzero-rc dataset {args.out} -o {args.out / 'dataset.npz'}")
+        return 0
+    policy = done
     print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")
     return 0
 

@@ -3,7 +3,9 @@
 Clips of one source (one film, one camera, one screen) look alike, so a source is
 either trained on or validated on, never both. Sources and sides come from `manifest.csv`
 if the folder has one, as a built corpus does; else sources come from `index.csv` (columns
-`file` and `group`) if the folder has one; otherwise every file is its own source.
+`file` and `group`) if the folder has one; otherwise every file is its own source. If the
+index has a column `set`, sides come from it, too: `train` and `dev`; clips of any other set,
+and those that it does not name, are left out.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ VIDEO_SUFFIXES = (
 
 VALIDATION_SHARE = 0.2
 """Share of sources kept for validation."""
+
+_SETS: dict[str, Split] = {"train": "training", "dev": "validation"}
 
 
 def split_of(source: str) -> Split:
@@ -72,7 +76,17 @@ class Corpus:
         if (folder / MANIFEST).exists():
             return cls(_read_manifest(folder))
         files = find_videos([folder])
-        sources = _read_index(folder / "index.csv")
+        index = _read_index(folder / "index.csv")
+        if index is None:
+            return cls([CorpusClip(path, path.stem) for path in files])
+        named = [(path, index[path.name]) for path in files if path.name in index]
+        if any("set" in row for row in index.values()):
+            sides = [(path, row["group"], _SETS.get(row["set"])) for path, row in named]
+            clips = [CorpusClip(*clip) for clip in sides if clip[2] is not None]
+            if not clips:
+                raise InputError(f"{folder}: its index has no clip of the set train or dev")
+            return cls(clips)
+        sources = {path.name: row["group"] for path, row in named}
         return cls([CorpusClip(path, sources.get(path.name, path.stem)) for path in files])
 
     def training(self) -> list[CorpusClip]:
@@ -119,11 +133,12 @@ def _read_manifest(folder: Path) -> list[CorpusClip]:
     return [CorpusClip(folder / clip.file, clip.source, clip.split or None) for clip in clips]
 
 
-def _read_index(path: Path) -> dict[str, str]:
+def _read_index(path: Path) -> dict[str, dict[str, str]] | None:
+    """Rows by file; None if there is no index."""
     if not path.exists():
-        return {}
+        return None
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         if rows.fieldnames is None or not {"file", "group"} <= set(rows.fieldnames):
             raise InputError(f"{path}: an index needs the columns file and group")
-        return {row["file"]: row["group"] for row in rows}
+        return {row["file"]: row for row in rows}

@@ -128,10 +128,11 @@ class TrainConfig:
         """
         try:
             # Older runs call the section explore, and lack two choices of it: they have a
-            # uniform speed profile and two passes.
+            # uniform speed profile and two passes. What they had and is gone is left out.
             collect: dict[str, Any] = {"speed_profile": "uniform", "passes": 2} | {
                 k: tuple(v) if isinstance(v, list) else v
                 for k, v in modern_settings(values.get("collect", values.get("explore"))).items()
+                if k not in _GONE
             }
             return cls(
                 agent=AgentConfig.from_dict(values["agent"]),
@@ -142,6 +143,9 @@ class TrainConfig:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"the run's configuration is of another version: {error}") from error
+
+
+_GONE = ("single_layer_share", "scales")  # settings of the stage collect
 
 
 def _agent(*, batch_size: int, simulations: int) -> AgentConfig:
@@ -184,7 +188,7 @@ _WORKSTATION = TrainConfig(
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=1000, weight_decay=1e-2),
         replay=ReplayConfig(capacity_bytes=8 * 2**30, batch_size=512),
     ),
-    collect=CollectConfig(heights=(144, 240, 360, 480), max_frames=150),
+    collect=CollectConfig(heights=(144, 240, 360, 480), speeds=(1, 2, 3, 4, 5), max_frames=150),
     studies=3000,
     imitation_updates=20_000,
     self_play=SelfPlayConfig(
@@ -208,7 +212,7 @@ PRESETS: dict[str, TrainConfig] = {
             min_frames=30,
             max_frames=40,
             speeds=(5,),
-            single_layer_share=0.0,
+            psnr_range=(30.0, 44.0),
             pairs=2,
         ),
         studies=4,

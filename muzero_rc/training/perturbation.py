@@ -1,18 +1,46 @@
-"""Random corrections to what a policy decides, for learning what they are worth."""
+"""Exploration: signed steps in blocks of frames, around whatever a policy decides.
+
+A block is all frames of one role in one group of pictures. One encode moves every second
+group, each block by a sign of its own, so that it is several local experiments at once;
+encodes come in pairs of opposite sign. Signs are drawn so that about as many bits are made
+dearer as cheaper: the rate controller then has little to put right. Probe encodes, which
+have no rate controller, carry rows of a Hadamard matrix over all blocks, brought to zero in
+the mean of rate.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg
 
-from muzero_rc.agents.advantage import advantage_features
 from muzero_rc.env.observation.builder import FRAME_COLUMNS, GLOBAL_COLUMNS
-from muzero_rc.types import NUM_QINDEX, FrameDecision, Observation, Policy
+from muzero_rc.types import (
+    KEEP,
+    NUM_QINDEX,
+    EncodeLog,
+    FrameDecision,
+    FrameRole,
+    Observation,
+    Policy,
+    UpdateType,
+)
 
-__all__ = ["MODEL_COLUMNS", "PerturbedPolicy"]
+__all__ = [
+    "MODEL_COLUMNS",
+    "FrameKey",
+    "PatternFrame",
+    "SteppedPolicy",
+    "Steps",
+    "arf_steps",
+    "block_steps",
+    "hadamard_steps",
+    "opposite",
+    "pattern_frames",
+]
 
 MODEL_COLUMNS = (
     *map(
@@ -34,66 +62,182 @@ MODEL_COLUMNS = (
     len(FRAME_COLUMNS) + GLOBAL_COLUMNS.index("target_bpp"),
     len(FRAME_COLUMNS) + GLOBAL_COLUMNS.index("complexity"),
 )
-"""Columns of the advantage features that corrections are tried along, and may depend on."""
+"""Columns of the advantage features that its corrections may depend on."""
 
-# Those that tell an update type and its depth come first.
-_KIND_COLUMNS = FRAME_COLUMNS.index("max_layer_depth") + 1
-_USUAL_SPREAD = 0.3  # of these columns
+_DRAWS = 64  # of signs, of which the best balanced are taken
+_ARFS = (FrameRole.BASE_ARF, FrameRole.SECOND_ARF, FrameRole.DEEPER_ARF)
 
 
-class PerturbedPolicy:
-    """Another policy's choices with corrections added.
+class FrameKey(NamedTuple):
+    """What tells a frame from the others of its encode, whoever sees it.
 
-    Corrections are a sum of three: one per update type and depth, shared by all such
-    frames; one per frame; and one along a random direction of what is observed, for the
-    model that learns from them is linear in that.
+    Attributes:
+      show_index: place in display order.
+      update_type: why it is coded.
     """
 
-    name = "perturbed"
+    show_index: int
+    update_type: UpdateType
 
-    def __init__(self, base: Policy, scale: float, sign: int, seed: int) -> None:
-        """Takes the policy, the corrections' standard deviation in qindex, and their sign."""
+
+Steps = Mapping[FrameKey, int]
+"""qindexes to add; a frame that is not in it stays where it is."""
+
+
+class PatternFrame(NamedTuple):
+    """A frame that a pattern may move.
+
+    Attributes:
+      key: of the frame.
+      group: of pictures, counted from 0; a key frame belongs to the group that follows it.
+      role: what the frame is for.
+      bits: that it took in a probe encode.
+    """
+
+    key: FrameKey
+    group: int
+    role: FrameRole
+    bits: int
+
+
+def pattern_frames(log: EncodeLog) -> list[PatternFrame]:
+    """The coded frames of a probe encode, in coding order."""
+    last_shown = max((frame.result.show_index for frame in log.frames), default=0)
+    group = -1
+    after_key = False
+    frames = []
+    for info, _, result in log.frames:
+        if info is None:
+            continue
+        starts = info.role is FrameRole.KEY or (info.role is FrameRole.BASE_ARF and not after_key)
+        group += starts or group < 0
+        after_key = info.role is FrameRole.KEY or (after_key and info.role not in _ARFS[:1])
+        key = FrameKey(min(info.show_index, last_shown), info.update_type)
+        frames.append(PatternFrame(key, group, info.role, result.bits))
+    return frames
+
+
+class SteppedPolicy:
+    """Another policy's choices, whatever it is, with steps added."""
+
+    name = "stepped"
+
+    def __init__(self, base: Policy, steps: Steps) -> None:
+        """Takes the policy and the steps."""
         self._base = base
-        self._scale = scale
-        self._sign = sign
-        self._rng = np.random.default_rng(seed)
-        self._kinds: dict[bytes, _KindNoise] = {}
+        self._steps = dict(steps)
 
     def decide(
         self, observations: Sequence[Observation], base: Sequence[FrameDecision]
     ) -> Sequence[FrameDecision]:
-        """The policy's decisions with corrected qindexes."""
-        decided = list(self._base.decide(observations, base))
-        for row, observation in enumerate(observations):
-            name = np.asarray(observation.frame[:_KIND_COLUMNS], np.float32).tobytes()
-            if name not in self._kinds:
-                self._kinds[name] = _KindNoise(self._rng)
-            noise = self._kinds[name].draw(advantage_features(observation)[list(MODEL_COLUMNS)])
-            qindex = decided[row].qindex + self._sign * round(self._scale * noise)
-            decided[row] = decided[row].with_qindex(min(max(qindex, 0), NUM_QINDEX - 1))
-        return decided
+        """The policy's decisions with moved qindexes; what is left to libvpx stays so."""
+        decided = self._base.decide(observations, base)
+        return [
+            self._moved(observation, decision)
+            for observation, decision in zip(observations, decided, strict=True)
+        ]
+
+    def _moved(self, observation: Observation, decision: FrameDecision) -> FrameDecision:
+        kind = UpdateType(int(np.argmax(observation.frame[: len(UpdateType)])))
+        step = self._steps.get(FrameKey(observation.show_index, kind), 0)
+        if step == 0 or decision.qindex == KEEP:
+            return decision
+        return decision.with_qindex(min(max(decision.qindex + step, 0), NUM_QINDEX - 1))
 
 
-class _KindNoise:
-    """Corrections of one kind of frames, of unit deviation."""
+def opposite(steps: Steps) -> Steps:
+    """The same steps the other way."""
+    return {key: -step for key, step in steps.items()}
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-        self._common = float(rng.normal())
-        self._direction = rng.normal(size=len(MODEL_COLUMNS))
-        # Mean and spread of what was observed so far, from a guess at both.
-        self._sum: npt.NDArray[np.float64] | None = None
-        self._squares = np.zeros(len(MODEL_COLUMNS))
-        self._count = 0
 
-    def draw(self, observed: npt.NDArray[np.float32]) -> float:
-        """The correction of the next frame."""
-        seen = observed.astype(np.float64)
-        self._sum = seen if self._sum is None else self._sum + seen
-        self._count += 1
-        mean = self._sum / self._count
-        self._squares += (seen - mean) ** 2
-        spread = np.sqrt((self._squares + _USUAL_SPREAD**2) / self._count)
-        along = float(self._direction @ np.clip((seen - mean) / spread, -2.0, 2.0))
-        along /= math.sqrt(len(MODEL_COLUMNS))
-        return 0.5 * self._common + 0.5 * float(self._rng.normal()) + 0.7 * along
+def block_steps(
+    frames: Sequence[PatternFrame], rng: np.random.Generator, size: int, parity: int
+) -> Steps:
+    """Every second group moved, each role in it by a sign of its own.
+
+    Leaf frames are moved half as far again, or half as far, each by its own draw.
+
+    Args:
+      frames: of the encode.
+      rng: draws the signs.
+      size: qindexes.
+      parity: 0 moves the first group, the third ..., 1 the others, if there are any.
+    """
+    moved = _alternate(frames, parity)
+    blocks = sorted({(frame.group, frame.role) for frame in moved})
+    place = [blocks.index((frame.group, frame.role)) for frame in moved]
+    bits = np.bincount(place, [frame.bits for frame in moved], len(blocks))
+    signs = rng.choice((-1, 1), (_DRAWS, len(blocks)))
+    best = signs[int(np.argmin(np.abs(signs @ bits)))]
+    own = rng.choice((-1, 1), len(moved)) * (size // 2)
+    return {
+        frame.key: int(size * best[block] + (own[n] if frame.role is FrameRole.LEAF else 0))
+        for n, (frame, block) in enumerate(zip(moved, place, strict=True))
+    }
+
+
+def arf_steps(
+    frames: Sequence[PatternFrame], rng: np.random.Generator, size: int, parity: int
+) -> Steps:
+    """One alternate reference of every second group moved, and nothing else.
+
+    Args:
+      frames: of the encode.
+      rng: draws the references and their signs.
+      size: qindexes.
+      parity: as for `block_steps`; a clip without alternate references gets its pattern.
+    """
+    moved = [frame for frame in _alternate(frames, parity) if frame.role in _ARFS]
+    if not moved:
+        return block_steps(frames, rng, size, parity)
+    steps = {}
+    for group in sorted({frame.group for frame in moved}):
+        choice = [frame for frame in moved if frame.group == group]
+        roles = sorted({frame.role for frame in choice})
+        role = roles[int(rng.integers(len(roles)))]
+        choice = [frame for frame in choice if frame.role is role]
+        frame = choice[int(rng.integers(len(choice)))]
+        steps[frame.key] = size * int(rng.choice((-1, 1)))
+    return steps
+
+
+def hadamard_steps(
+    frames: Sequence[PatternFrame], rng: np.random.Generator, size: int, count: int
+) -> list[Steps]:
+    """Patterns over all blocks that are orthogonal to each other, zero in the mean of rate.
+
+    Args:
+      frames: of the encode.
+      rng: draws which row and which column is whose.
+      size: qindexes, before the mean is taken away.
+      count: of patterns.
+    """
+    blocks = sorted({(frame.group, frame.role) for frame in frames})
+    place = [blocks.index((frame.group, frame.role)) for frame in frames]
+    share = np.bincount(place, [frame.bits for frame in frames], len(blocks))
+    share = share / max(share.sum(), 1.0)
+    # One row more than there are blocks and patterns: that of ones moves everything.
+    order = 2 ** int(np.ceil(np.log2(max(len(blocks), count) + 1)))
+    matrix = scipy.linalg.hadamard(order)
+    best: npt.NDArray[np.int64] | None = None
+    least = np.inf
+    for _ in range(_DRAWS):
+        rows = 1 + rng.permutation(order - 1)[:count]
+        columns = rng.permutation(order)[: len(blocks)]
+        drawn = matrix[np.ix_(rows, columns)]
+        off = float(np.abs(drawn @ share).max())
+        if off < least:
+            best, least = drawn, off
+    assert best is not None
+    patterns: list[Steps] = []
+    for row in best:
+        shifted = np.rint(size * (row - float(row @ share))).astype(np.int64)
+        patterns.append(
+            {frame.key: int(shifted[b]) for frame, b in zip(frames, place, strict=True)}
+        )
+    return patterns
+
+
+def _alternate(frames: Sequence[PatternFrame], parity: int) -> list[PatternFrame]:
+    moved = [frame for frame in frames if frame.group % 2 == parity]
+    return moved or list(frames)

@@ -1,6 +1,6 @@
 """A training run: a folder, its stages, and where it goes on after an interruption.
 
-    collect    studies of the corpus, half of them around the teacher of the first half
+    collect    studies of the corpus: encodes with steps around a base policy's
     imitate    the networks learn what the teacher would do, and to predict encodes
     self-play  MuZero against its own past, the first opponent being the studies' base
 
@@ -121,6 +121,19 @@ class TrainingRun:
             raise InputError(f"{stored['corpus']}: no clip is left to train on")
         return TrainingRun(folder, config, clips, log)
 
+    def collect(self) -> Path:
+        """Does what is left of the stage collect alone; the folder of studies.
+
+        Raises:
+          MuzeroRcError: it cannot go on; what it has done is kept.
+        """
+        started = time.monotonic()
+        folder = self.folder / "studies"
+        with self.costs.stage("collect") as meter:
+            Studies(folder, self.config, self._clips, self._log, meter).make()
+        self._log.say(f"finished after {(time.monotonic() - started) / 60:.0f} min")
+        return folder
+
     def run(self) -> Path:
         """Does what is left of all stages; the policy file.
 
@@ -155,7 +168,7 @@ class TrainingRun:
         self._record |= {
             "studies": len(studies),
             "studied_encodes": sum(len(study.encodes) for study in studies),
-            "studied_frames": sum(len(e.results) for s in studies for e in s.encodes),
+            "studied_frames": sum(len(e.log.frames) for s in studies for e in s.encodes),
             "advantage_explained_held_out": round(known, 4) if math.isfinite(known) else None,
         }
         if math.isfinite(known):

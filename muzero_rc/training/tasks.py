@@ -86,7 +86,7 @@ class Task:
 
 def _slim(encode: Encode) -> tuple[float, float, float, float, int]:
     """Of an encode what a score needs: its log of frames stays in the study."""
-    return encode.psnr_avg, encode.psnr_overall, encode.psnr_y, encode.kbps, len(encode.infos)
+    return encode.psnr_avg, encode.psnr_overall, encode.psnr_y, encode.kbps, encode.coded_frames
 
 
 class TaskClips:

@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -112,11 +114,17 @@ def test_the_table_of_presets_says_what_they_are() -> None:
             ("simulations", f"{search.simulations}"),
             ("batch", f"{config.agent.replay.batch_size}"),
             ("width, latents, blocks", _size(config)),
-            ("lines", ", ".join(map(str, config.collect.heights))),
+            ("lines", _shares(config.collect.heights)),
             ("frames", f"{config.collect.min_frames} to {config.collect.max_frames}"),
             ("speeds", ", ".join(map(str, config.collect.speeds))),
         ):
             assert rows[row][index] == value, (name, row)
+
+
+def _shares(heights: Sequence[int]) -> str:
+    """Heights, each with how often it is named if that is more than once."""
+    counts = Counter(heights).items()
+    return ", ".join(f"{height}{f' (x{count})' if count > 1 else ''}" for height, count in counts)
 
 
 def _size(config: TrainConfig) -> str:

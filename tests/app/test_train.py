@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -22,7 +23,7 @@ from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.errors import InputError
 from muzero_rc.training.config import PRESETS, TrainConfig, configure
 from muzero_rc.training.costs import CostLedger, StageCost
-from muzero_rc.training.stages.collect import Study, run_study
+from muzero_rc.training.stages.collect import AT_TARGET, Draw, Study, run_study
 from muzero_rc.training.stages.imitate import demonstrations_of, examples_of, observed
 from muzero_rc.training.studies import fit_teacher
 
@@ -45,7 +46,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory, sample_clips: dict[str, Pat
 @pytest.fixture(scope="module")
 def study(corpus: Path) -> Study:
     clip = next(c for c in Corpus.open(corpus).training() if c.source == "street")
-    made = run_study(clip, BasePolicy(), PRESETS["tiny"].collect, seed=3)
+    made = run_study(Draw(clip, 5, 96, (4,)), BasePolicy(), PRESETS["tiny"].collect)
     assert made is not None
     return made
 
@@ -55,19 +56,24 @@ def test_a_study_survives_its_file(study: Study, tmp_path: Path) -> None:
     back = Study.load(tmp_path / "study.npz")
     assert back.settings == study.settings
     assert back.part == study.part
-    for ours, theirs in zip(study.encodes, back.encodes, strict=True):
-        assert ours.frames() == theirs.frames()
-        assert ours.psnr_avg == theirs.psnr_avg
+    assert np.array_equal(back.stats, study.stats) and back.slope == study.slope
+    assert (back.clip, back.source, back.split) == (study.clip, "street", "training")
+    assert back.encodes == study.encodes
 
 
 def test_corrections_come_in_opposite_pairs(study: Study) -> None:
     pairs = [encode for encode in study.encodes if encode.name == "perturbed"]
     assert len(pairs) == 2 * PRESETS["tiny"].collect.pairs
     uncorrected = study.encode("base").frames()[0][1].qindex
-    for plus, minus in zip(pairs[::2], pairs[1::2], strict=True):
+    for number, (plus, minus) in enumerate(zip(pairs[::2], pairs[1::2], strict=True)):
         up = plus.frames()[0][1].qindex - uncorrected
         down = minus.frames()[0][1].qindex - uncorrected
         assert up == -down or 0 in (up + uncorrected, down + uncorrected)
+        assert plus.pattern is not None and minus.pattern is not None
+        assert plus.pattern == dataclasses.replace(minus.pattern, sign=1)
+        assert (plus.pattern.pair, minus.pattern.sign) == (number, -1)
+    found = [encode.pattern for encode in study.encodes if encode.name == "probe_pattern"]
+    assert len(found) == PRESETS["tiny"].collect.probe_patterns and None not in found
 
 
 def test_one_probe_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: Path) -> None:
@@ -79,8 +85,12 @@ def test_one_probe_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: 
     assert all(frame.partition for frame in probe.coded.values())
     assert [e.name for e in study.encodes].count("probe") == 1
     run = [frame.proposal_qindex for frame in probe.coded.values()]
-    for encode in back.encodes[3:]:
+    for encode in (e for e in back.encodes if e.name in ("base", "perturbed")):
         assert [info.proposal_qindex for info, _ in encode.frames() if info] == run
+    groups = [(frame.show_index, frame.update_type) for frame in probe.coded.values()]
+    for encode in (e for e in back.encodes if e.name == "probe_pattern"):
+        coded = [info for info, _ in encode.frames() if info]
+        assert [(info.show_index, info.update_type) for info in coded] == groups
     # Its landing, made again from the file, is what the encode had; the base has no opinion.
     seen = observed(back, back.encode("base"))
     assert [result.qindex for _, _, result in seen] == [o.base_qindex for o, _, _ in seen]
@@ -89,11 +99,11 @@ def test_one_probe_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: 
 
 def test_trajectories_hold_every_encode_at_the_target(study: Study) -> None:
     trajectories = demonstrations_of(study, fit_teacher([study]), "proposal")
-    # But the one at a higher target, and the probe.
-    taught = [e for e in study.encodes if e.name not in ("vbr_high", "probe")]
-    assert len(trajectories) == len(taught) == len(study.encodes) - 2
+    # But those at another target, and probes.
+    taught = [e for e in study.encodes if e.name in AT_TARGET]
+    assert len(trajectories) == len(taught) == 2 + 2 * PRESETS["tiny"].collect.pairs
     for trajectory, encode in zip(trajectories, taught, strict=True):
-        assert len(trajectory) == len(encode.infos) == len(observed(study, encode))
+        assert len(trajectory) == encode.coded_frames == len(observed(study, encode))
         assert np.allclose(trajectory.policies.astype(np.float32).sum(axis=1), 1, atol=1e-2)
         assert trajectory.outcome in (-1, 0, 1)
     # Against the base policy, which nearly all beat VBR with: outcomes must tell encodes apart.
@@ -204,7 +214,7 @@ def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Pa
     assert costs["collect"].encodes == spent["collect"].encodes  # nothing was made again
     assert costs["collect"].encodes >= policy.meta["training"]["studied_encodes"]
     studies = [Study.load(path) for path in (out / "studies").glob("*.npz")]
-    coded = sum(len(encode.infos) for study in studies for encode in study.encodes)
+    coded = sum(encode.coded_frames for study in studies for encode in study.encodes)
     assert costs["collect"].encoder_frames >= coded > 0
     assert costs["imitate"].updates == PRESETS["tiny"].imitation_updates
     assert costs["self-play"].encodes >= play.episodes
@@ -220,3 +230,19 @@ def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Pa
     assert len(table) == 1 and f"{sum(c.encoder_frames for c in costs.values()):,}" in table[0]
     assert list((out / "events").iterdir())
     assert main(["train", "--corpus", str(corpus), "--out", str(out)]) == 2  # not overwritten
+
+
+def test_studies_can_be_made_alone_and_the_rest_later(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["train", "--out", str(out), "--quiet"]
+    more = ["--corpus", str(corpus), "--preset", "tiny", "--studies", "2", "--collect.pairs", "1"]
+    assert main([*words, *more, "--until", "collect"]) == 0
+    assert f"next: muzero-rc train --out {out} --resume" in capsys.readouterr().out
+    assert len(list((out / "studies").glob("*.npz"))) == 2
+    assert not (out / "policy.npz").exists()
+    costs = CostLedger(out / "costs.json").stages()
+    assert list(costs) == ["collect"] and costs["collect"].core_hours > 0
+    assert main([*words, "--resume", "--until", "collect"]) == 0
+    assert CostLedger(out / "costs.json").stages()["collect"].encodes == costs["collect"].encodes

@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
 from fake_rd import FakeEncoder  # noqa: E402
 
 COLLECT = CollectConfig(
-    heights=(96,), min_frames=30, max_frames=40, speeds=(5,), single_layer_share=0.0, pairs=1
+    heights=(96,), min_frames=30, max_frames=40, speeds=(5,), psnr_range=(30, 44), pairs=1
 )
 
 

@@ -39,7 +39,7 @@ from muzero_rc.training.log import RunLog
 from muzero_rc.training.player import Finished
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.scorer import Scorer
-from muzero_rc.training.stages.collect import CollectConfig, Study, run_study
+from muzero_rc.training.stages.collect import CollectConfig, Draw, Study, run_study
 from muzero_rc.training.stages.imitate import demonstrations_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update, is_one_sided
 from muzero_rc.training.studies import Studies, fit_teacher
@@ -58,9 +58,10 @@ def clip(sample_clips: dict[str, Path]) -> Path:
 @pytest.fixture(scope="module")
 def study(clip: Path) -> Study:
     collect = CollectConfig(
-        heights=(96,), min_frames=30, max_frames=40, speeds=(5,), single_layer_share=0.0, pairs=1
+        heights=(96,), min_frames=30, max_frames=40, speeds=(5,), psnr_range=(30, 44), pairs=1
     )
-    made = run_study(CorpusClip(clip, "bikes"), ProposalPolicy(), collect, 3)
+    draw = Draw(CorpusClip(clip, "bikes"), 5, 96, (3,))
+    made = run_study(draw, ProposalPolicy(), collect)
     assert made is not None
     return made
 
@@ -164,14 +165,12 @@ def test_a_run_that_ends_does_not_wait_for_its_studies(
     encodes: list[int] = []
     calls = itertools.count()
 
-    def endless(
-        clip: CorpusClip, base: object, config: object, seed: int, on_encode: Callable[[int], None]
-    ) -> None:
+    def endless(draw: Draw, base: object, config: object, on_encode: Callable[[int], None]) -> None:
         if next(calls):  # the second study: Ctrl-C
             raise KeyboardInterrupt
         while len(encodes) < 2000:
             time.sleep(0.005)
-            encodes.append(seed)
+            encodes.append(draw.number)
             on_encode(1)
 
     monkeypatch.setattr("muzero_rc.training.studies.run_study", endless)

@@ -1,8 +1,8 @@
 """All encodes of a search on disk: what it resumes from, and data for training.
 
 A file of JSON lines. The first says what was encoded, each other one is an encode: the
-plan, the score, and the rows of `muzero_rc.frame_rows` for its frames. The probe, if one
-went ahead, has no plan, but its frames' partitions. A line that was cut off by a kill or
+plan, the score, and the columns of `muzero_rc.log_columns` for its frames. The probe, if one
+went ahead, has no plan. A line that was cut off by a kill or
 a full disk is left out when the file is read.
 """
 
@@ -22,8 +22,8 @@ from muzero_rc.env.codec.backend import ClipLike
 from muzero_rc.env.control.gop import gops_of_rows
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
-from muzero_rc.types import EpisodeScore, GopLimits
+from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
+from muzero_rc.types import EncodeLog, EpisodeScore, GopLimits
 
 __all__ = [
     "SEARCHES_LIMIT_BYTES",
@@ -38,7 +38,7 @@ __all__ = [
 SEARCHES_LIMIT_BYTES = 512 * 2**20
 """Of all logs in the cache folder."""
 
-_VERSION = 3
+_VERSION = 4
 
 
 def searches_folder() -> Path:
@@ -205,10 +205,7 @@ class SearchLog:
         Raises:
           OutputError: it cannot be written.
         """
-        partitions = [result.partition.hex() for _, result in outcome.frames]
-        self._append(
-            {"type": "probe", **_line_of(outcome), "partitions": partitions, "gops": list(gops)}
-        )
+        self._append({"type": "probe", **_line_of(outcome), "gops": list(gops)})
 
     def finish(self, slope: float) -> None:
         """Notes what a search found out of the clip.
@@ -263,27 +260,17 @@ def read_log(path: Path) -> LoggedSearch:
 
 
 def _line_of(outcome: Outcome) -> dict[str, Any]:
-    infos = [info_row(info) for info, _ in outcome.frames if info is not None]
+    log, pool = EncodeLog.of_pairs(outcome.frames, 0), BytesPool()
+    columns = columns_of_frames(log.frames, pool)
     return {
         "score": dataclasses.asdict(outcome.score),
-        "infos": [[_short(v) for v in row] for row in infos],
-        "results": [[_short(v) for v in result_row(result)] for _, result in outcome.frames],
+        "frames": {name: values.tolist() for name, values in columns.items()},
+        "head": head_of_log(log),
+        "partitions": [packed.hex() for packed in pool.values],
     }
 
 
 def _outcome_of(values: dict[str, Any]) -> Outcome:
-    infos = {int(row[0]): info_of_row(row) for row in values["infos"]}
-    results = [result_of_row(row) for row in values["results"]]
-    if "partitions" in values:
-        results = [
-            dataclasses.replace(result, partition=bytes.fromhex(packed))
-            for result, packed in zip(results, values["partitions"], strict=True)
-        ]
-    frames = tuple(
-        (infos[result.coding_index] if result.qindex >= 0 else None, result) for result in results
-    )
-    return Outcome(EpisodeScore(**values["score"]), frames)
-
-
-def _short(value: float) -> float | int:
-    return int(value) if value == int(value) else round(value, 6)
+    pool = BytesPool(map(bytes.fromhex, values["partitions"]))
+    log = log_of_columns(values["frames"], values["head"], pool)
+    return Outcome(EpisodeScore(**values["score"]), tuple(log.pairs))

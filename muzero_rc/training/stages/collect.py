@@ -1,19 +1,27 @@
 """Exploration: what moving a frame's qindex does, measured by encoding clips again.
 
-A *study* takes one clip, one target and one setting, encodes it with libvpx's VBR (the
-opponent), with VBR at a somewhat higher target (for the slope of the rate-distortion
-curve), with a base policy, and then several times with random corrections to what the
-base policy chose. Corrections come in pairs of opposite sign, so that the linear part
-of their effect stands out of the noise. With three passes one probe serves all of a
-study's encodes, so that they end on the same rate. Every encode is logged frame by frame.
+A *study* is a part of a clip, a target and a speed, with these encodes, all of whose frames
+are kept:
+
+    vbr_aim         libvpx's VBR on the way to the target, at the fastest speed
+    vbr             VBR at the target: the opponent
+    vbr_high        VBR at 1.25 times the target, for the slope of the rate-distortion curve
+    probe           the probe encode that goes ahead, of sections of several if that is better
+    probe_other     the others that its choice was made from
+    probe_pattern   probe encodes as far from libvpx's proposals, with signed steps in blocks
+    base            the last pass of a base policy
+    perturbed       last passes with signed steps around the base, in pairs of opposite sign
+
+One probe serves all last passes, so that they have the same groups and end on the same
+rate. `muzero_rc.training.perturbation` has the steps.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,22 +33,54 @@ from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.compute import check_cancelled
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.control.baselines import VbrPolicy
+from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.control.baselines import ShiftedPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import SpeedProfile
-from muzero_rc.env.control.gop import gops_of_rows
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.passes.pipeline import Rollout, rollout
-from muzero_rc.env.passes.probe import probe_score, run_probes
-from muzero_rc.errors import CheckpointError
-from muzero_rc.frame_rows import info_of_row, info_row, result_of_row, result_row
-from muzero_rc.training.perturbation import PerturbedPolicy
-from muzero_rc.types import EncodeLog, EpisodeScore, FrameInfo, FrameResult, GopLimits, Policy
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.probe import encode_probe, probe_score, run_probes
+from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
+from muzero_rc.policies.registry import prepare
+from muzero_rc.training.perturbation import (
+    PatternFrame,
+    SteppedPolicy,
+    Steps,
+    arf_steps,
+    block_steps,
+    hadamard_steps,
+    opposite,
+    pattern_frames,
+)
+from muzero_rc.types import (
+    EncodeLog,
+    EpisodeScore,
+    FrameInfo,
+    FrameResult,
+    Policy,
+)
 
-__all__ = ["Encode", "CollectConfig", "Study", "load_part", "run_study"]
+__all__ = [
+    "AT_TARGET",
+    "CollectConfig",
+    "Draw",
+    "Encode",
+    "Pattern",
+    "Study",
+    "load_part",
+    "run_study",
+]
 
+AT_TARGET = ("vbr", "base", "perturbed")
+"""Names of the encodes that aim at the study's target."""
+
+_FORMAT, _VERSION = "muzero_rc study", 2
 _LONGEST = 360  # frames of a clip that parts are taken from
+_AIM_SPEED = 5
+_AIM_TRIES = 4
+_NEAR_DB = 2.0  # from the PSNR that was drawn, to stop
+_SATURATED_DB = 45.0  # PSNR avg above which next to nothing can be won
 
 
 @dataclass(frozen=True)
@@ -48,28 +88,68 @@ class CollectConfig:
     """What studies are made of.
 
     Attributes:
-      heights: lines that clips are scaled down to.
+      heights: lines that clips are scaled down to, each as often as it is named.
       min_frames: shortest part of a clip, frames.
       max_frames: longest part of a clip, frames.
-      speeds: encoder speeds, drawn alike.
-      single_layer_share: share of studies with auto-alt-ref 1 instead of 6.
+      speeds: encoder speeds, each as often as it is named.
       psnr_range: PSNR avg in dB at which VBR's targets are aimed.
-      pairs: pairs of opposite corrections in a study.
-      scales: sizes of corrections, standard deviation in qindex.
+      base: policy that last passes are made around, a name or a file.
+      probe_patterns: probe encodes with steps.
+      probe_size: size of those steps, qindexes.
+      pairs: pairs of last passes with opposite steps.
+      sizes: of those steps, qindexes, in turn; which one is first is drawn.
       speed_profile: of all encodes but VBR's, see `env.control.frame_speed`.
       passes: likewise, 2 or 3, see `env.passes.probe`.
     """
 
-    heights: tuple[int, ...] = (144, 180)
-    min_frames: int = 60
-    max_frames: int = 120
-    speeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    single_layer_share: float = 0.2
-    psnr_range: tuple[float, float] = (30.0, 44.0)
+    heights: tuple[int, ...] = (144,) * 9 + (360,)
+    min_frames: int = 70
+    max_frames: int = 80
+    speeds: tuple[int, ...] = (1, 2, 3, 5)
+    psnr_range: tuple[float, float] = (32.0, 42.0)
+    base: str = "landed"
+    probe_patterns: int = 2
+    probe_size: int = 12
     pairs: int = 4
-    scales: tuple[float, ...] = (4.0, 8.0, 14.0)
+    sizes: tuple[int, ...] = (8, 16)
     speed_profile: SpeedProfile = "hierarchical"
     passes: Literal[2, 3] = 3
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a study is to be made of; all else is drawn from `seed`.
+
+    Attributes:
+      clip: to take a part of.
+      speed: of the encoder.
+      height: lines to scale it down to.
+      seed: of every random choice.
+      number: of the study in its run.
+    """
+
+    clip: CorpusClip
+    speed: int
+    height: int
+    seed: tuple[int, ...]
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What steps an encode was made with.
+
+    Attributes:
+      kind: blocks of alternate groups, single ARFs, or a row of a Hadamard matrix.
+      size: qindexes.
+      pair: number of the pair; that of the row for a probe encode.
+      sign: 1 or -1, opposite in a pair.
+    """
+
+    kind: Literal["blocks", "arfs", "hadamard"]
+    size: int
+    pair: int
+    sign: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,55 +157,49 @@ class Encode:
     """One logged encode.
 
     Attributes:
-      name: "vbr", "vbr_high", "probe", "base" or "perturbed".
+      name: what it is for, see the module.
+      target_kbps: asked for.
       psnr_avg: dB.
       psnr_overall: dB.
       psnr_y: dB.
       kbps: actual bitrate.
-      infos: [N, fields] float64, `FrameInfo` of each decided frame, flattened.
-      results: [M, fields] float64, `FrameResult` of each frame, flattened.
-      partitions: [M] packed, of the frames of a probe; empty for others.
+      log: everything of every frame.
+      pattern: of its steps; None without.
     """
 
     name: str
+    target_kbps: float
     psnr_avg: float
     psnr_overall: float
     psnr_y: float
     kbps: float
-    infos: npt.NDArray[np.float64]
-    results: npt.NDArray[np.float64]
-    partitions: tuple[bytes, ...] = ()
+    log: EncodeLog
+    pattern: Pattern | None = None
 
     @classmethod
     def of(
-        cls,
-        name: str,
-        score: EpisodeScore,
-        frames: Sequence[tuple[FrameInfo | None, FrameResult]],
+        cls, name: str, score: EpisodeScore, log: EncodeLog, pattern: Pattern | None = None
     ) -> Encode:
-        """The log of an encode with this score and these frames."""
-        partitions = tuple(result.partition for _, result in frames)
+        """An encode with this score and this log."""
         return cls(
             name,
+            score.target_kbps,
             score.psnr_avg,
             score.psnr_overall,
             score.psnr_y,
             score.actual_kbps,
-            np.array([info_row(info) for info, _ in frames if info is not None]),
-            np.array([result_row(result) for _, result in frames]),
-            partitions if any(partitions) else (),
+            log,
+            pattern,
         )
 
+    @property
+    def coded_frames(self) -> int:
+        """Frames that were decided on."""
+        return sum(frame.info is not None for frame in self.log.frames)
+
     def frames(self) -> list[tuple[FrameInfo | None, FrameResult]]:
-        """The frames as they were, in coding order."""
-        infos = {int(row[0]): info_of_row(row) for row in self.infos}
-        results = [result_of_row(row) for row in self.results]
-        if self.partitions:
-            results = [
-                dataclasses.replace(result, partition=partition)
-                for result, partition in zip(results, self.partitions, strict=True)
-            ]
-        return [(infos.get(result.coding_index), result) for result in results]
+        """Description and result of every frame, in coding order."""
+        return self.log.pairs
 
 
 @dataclass(frozen=True)
@@ -135,24 +209,28 @@ class Study:
     Attributes:
       clip: file name.
       source: source that it belongs to.
+      split: side of the corpus that it is on.
       part: height it was scaled to, first frame and number of frames.
       shape: width, height, fps numerator and denominator.
       settings: of the encodes.
       stats: [T, 25] first-pass statistics.
       slope: dB of PSNR avg per doubling of rate on VBR's own curve.
       encodes: the encodes.
-      gops: limits of the probe's groups of pictures.
+      number: of the study in its run.
+      identity: of the encoder that made it, see `muzero_rc.identity`.
     """
 
     clip: str
     source: str
+    split: str
     part: tuple[int, int, int]
     shape: tuple[int, int, int, int]
     settings: EncoderSettings
     stats: npt.NDArray[np.float64]
     slope: float
     encodes: list[Encode]
-    gops: tuple[GopLimits, ...] = ()
+    number: int = 0
+    identity: str = ""
 
     def encode(self, name: str) -> Encode:
         """The first encode of a name."""
@@ -163,10 +241,13 @@ class Study:
         """The record of the probe that went ahead; None with two passes."""
         for encode in self.encodes:
             if encode.name == "probe":
-                seconds = len(self.stats) * self.shape[3] / self.shape[2]
-                size_bytes = round(encode.kbps * 125.0 * seconds)
-                return ProbeRecord.of(EncodeLog.of_pairs(encode.frames(), size_bytes, self.gops))
+                return ProbeRecord.of(encode.log)
         return None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of libvpx in all encodes, their first pass not counted."""
+        return sum(r.cpu_seconds for encode in self.encodes for r in encode.log.results)
 
     def gain_db(self, encode: Encode, reference: Encode) -> float:
         """PSNR avg in dB that an encode wins over another at equal rate."""
@@ -174,150 +255,227 @@ class Study:
         return encode.psnr_avg - reference.psnr_avg - self.slope * rate
 
     def save(self, path: Path) -> None:
-        """Writes the study to a file."""
+        """Writes the study to a file, atomically."""
+        pool = BytesPool()
         tree: dict[str, Any] = {"stats": self.stats}
         heads = []
         for number, encode in enumerate(self.encodes):
-            tree[f"encode{number}"] = {"infos": encode.infos, "results": encode.results}
-            if encode.partitions:
-                tree[f"encode{number}"]["partition"] = np.frombuffer(
-                    b"".join(encode.partitions), np.uint8
-                )
-                tree[f"encode{number}"]["partition_bytes"] = np.array(
-                    [len(partition) for partition in encode.partitions], np.int64
-                )
-            heads.append(
-                [encode.name, encode.psnr_avg, encode.psnr_overall, encode.psnr_y, encode.kbps]
-            )
+            tree[f"encode{number}"] = columns_of_frames(encode.log.frames, pool)
+            head = {
+                name: getattr(encode, name)
+                for name in ("name", "target_kbps", "psnr_avg", "psnr_overall", "psnr_y", "kbps")
+            }
+            pattern = None if encode.pattern is None else vars(encode.pattern)
+            heads.append({**head, "pattern": pattern, "log": head_of_log(encode.log)})
+        tree["pool"] = pool.arrays()
         meta = {
-            "format": "muzero_rc study",
+            "format": _FORMAT,
+            "version": _VERSION,
             "clip": self.clip,
             "source": self.source,
+            "split": self.split,
             "part": list(self.part),
             "shape": list(self.shape),
             "settings": self.settings.as_dict(),
             "slope": self.slope,
+            "number": self.number,
+            "identity": self.identity,
             "encodes": heads,
-            "gops": [list(gop) for gop in self.gops],
         }
-        write_arrays(path, tree, meta)
+        write_arrays(path, tree, meta, compressed=True)
 
     @classmethod
     def load(cls, path: Path) -> Study:
         """Reads a study.
 
         Raises:
-          CheckpointError: the file is missing, damaged or something else.
+          CheckpointError: the file is missing, damaged, of another version or something else.
         """
         tree, meta = read_arrays(path)
-        if meta.get("format") != "muzero_rc study":
+        if meta.get("format") != _FORMAT:
             raise CheckpointError(f"{path}: not a study")
-        encodes = [
-            Encode(
-                name,
-                avg,
-                overall,
-                luma,
-                kbps,
-                found["infos"],
-                found["results"],
-                _partitions(found),
+        if meta.get("version") != _VERSION:
+            raise CheckpointError(f"{path}: a study of another version; collect it again")
+        try:
+            pool = BytesPool.of_arrays(tree["pool"])
+            encodes = []
+            for number, head in enumerate(meta["encodes"]):
+                log = log_of_columns(tree[f"encode{number}"], head.pop("log"), pool)
+                pattern = head.pop("pattern")
+                found = None if pattern is None else Pattern(**pattern)
+                encodes.append(Encode(log=log, pattern=found, **head))
+            return cls(
+                clip=meta["clip"],
+                source=meta["source"],
+                split=meta["split"],
+                part=(meta["part"][0], meta["part"][1], meta["part"][2]),
+                shape=(meta["shape"][0], meta["shape"][1], meta["shape"][2], meta["shape"][3]),
+                settings=EncoderSettings.from_dict(meta["settings"]),
+                stats=tree["stats"],
+                slope=meta["slope"],
+                encodes=encodes,
+                number=meta["number"],
+                identity=meta["identity"],
             )
-            for number, (name, avg, overall, luma, kbps) in enumerate(meta["encodes"])
-            for found in (tree[f"encode{number}"],)
-        ]
-        return cls(
-            meta["clip"],
-            meta["source"],
-            (meta["part"][0], meta["part"][1], meta["part"][2]),
-            (meta["shape"][0], meta["shape"][1], meta["shape"][2], meta["shape"][3]),
-            EncoderSettings.from_dict(meta["settings"]),
-            tree["stats"],
-            meta["slope"],
-            encodes,
-            # Studies of before have none.
-            gops_of_rows(meta.get("gops", ())),
-        )
+        except (InputError, KeyError, TypeError, IndexError) as error:
+            raise CheckpointError(f"{path}: a damaged study: {error}") from error
 
 
 def run_study(
-    clip: CorpusClip,
+    draw: Draw,
     base: Policy,
     config: CollectConfig,
-    seed: int,
     on_encode: Callable[[int], None] = lambda frames: None,
 ) -> Study | None:
     """Makes one study; None if the clip has no use at this draw (VBR cannot aim).
 
     Args:
-      clip: what to encode.
-      base: policy whose choices are corrected.
-      config: ranges to draw from.
-      seed: of every random choice.
+      draw: of what.
+      base: policy that last passes are made around.
+      config: how many encodes of which kind.
       on_encode: told the coded frames of each encode, also of those that are no part of
         the study.
     """
-    rng = np.random.default_rng(seed)
-    video, part = _random_part(clip.path, config, rng)
-    settings = EncoderSettings(
-        target_kbps=1,
-        speed=int(rng.choice(config.speeds)),
-        auto_alt_ref=1 if rng.random() < config.single_layer_share else 6,
-    )
-    stats = first_pass(video, settings, cache=False)
-
-    def encode(
-        settings: EncoderSettings, policy: Policy, probe: ProbeRecord | None = None
-    ) -> Rollout:
-        done = rollout(video, settings, policy, first_pass=stats, probe=probe, on_frame=_poll)
-        on_encode(done.score.coded_frames)
-        return done
-
-    aimed = _aim(video, settings, encode, rng.uniform(*config.psnr_range))
+    rng = np.random.default_rng(draw.seed)
+    video, part = _random_part(draw.clip.path, draw.height, config, rng)
+    settings = EncoderSettings(target_kbps=1, speed=draw.speed)
+    maker = _Maker(video, first_pass(video, settings, cache=False), on_encode)
+    aimed = maker.aim(settings, rng.uniform(*config.psnr_range), config.psnr_range)
     if aimed is None:
         return None
-    settings, vbr = aimed
-    higher = math.ceil(settings.target_kbps * 1.25) + 1
-    high = encode(settings.replace(target_kbps=higher), VbrPolicy())
-    octaves = math.log2(high.score.actual_kbps / vbr.score.actual_kbps)
-    if octaves < 0.05:
-        return None
-    slope = (high.score.psnr_avg - vbr.score.psnr_avg) / octaves
-    encodes = [_encode_of("vbr", vbr), _encode_of("vbr_high", high)]
+    settings, slope = aimed
     settings = settings.replace(speed_profile=config.speed_profile, passes=config.passes)
-    probe = None
+    base = copy.deepcopy(base)  # it may have a state, of one encode
+    settings = prepare(base, video, settings, maker.stats)
+    probe, frames = None, None
     if settings.needs_probe:
-        coded = 0
-
-        def on_frame(result: FrameResult) -> None:
-            nonlocal coded
-            coded += result.qindex >= 0
-            check_cancelled()
-
-        probe_encode = run_probes(video, settings, stats, on_frame=on_frame)
-        on_encode(coded)
-        probe = ProbeRecord.of(probe_encode)
-        score = probe_score(video, settings, probe_encode)
-        encodes.append(Encode.of("probe", score, probe_encode.pairs))
-    encodes.append(_encode_of("base", encode(settings, base, probe)))
-    for _ in range(config.pairs):
-        scale = float(rng.choice(config.scales))
-        pair_seed = int(rng.integers(2**31))
-        for sign in (1, -1):
-            policy = PerturbedPolicy(base, scale, sign, pair_seed)
-            encodes.append(_encode_of("perturbed", encode(settings, policy, probe)))
-    shape = (video.width, video.height, video.fps.numerator, video.fps.denominator)
+        log = maker.probes(settings)
+        probe, frames = ProbeRecord.of(log), pattern_frames(log)
+        patterns = hadamard_steps(frames, rng, config.probe_size, config.probe_patterns)
+        for number, steps in enumerate(patterns):
+            maker.probe(settings, probe, steps, Pattern("hadamard", config.probe_size, number))
+    unmoved = maker.encode("base", settings, base, probe)
+    if frames is None:
+        frames = pattern_frames(unmoved)
+    for number, (pattern, steps) in enumerate(_pairs(frames, config, rng)):
+        for sign, signed in ((1, steps), (-1, opposite(steps))):
+            found = Pattern(pattern.kind, pattern.size, number, sign)
+            maker.encode("perturbed", settings, SteppedPolicy(base, signed), probe, found)
     return Study(
-        clip.path.name,
-        clip.source,
-        part,
-        shape,
-        settings,
-        stats.stats,
-        float(np.clip(slope, 1.0, 8.0)),
-        encodes,
-        gops=() if probe is None else probe.gops,
+        clip=draw.clip.path.name,
+        source=draw.clip.source,
+        split="validation" if draw.clip.validation else "training",
+        part=part,
+        shape=(video.width, video.height, video.fps.numerator, video.fps.denominator),
+        settings=settings,
+        stats=maker.stats.stats,
+        slope=slope,
+        encodes=maker.encodes,
+        number=draw.number,
     )
+
+
+class _Maker:
+    """Makes the encodes of one study, and keeps them."""
+
+    def __init__(self, video: Clip, stats: FirstPass, on_encode: Callable[[int], None]) -> None:
+        """Takes the part of the clip and its first pass."""
+        self.encodes: list[Encode] = []
+        self.stats = stats
+        self._video = video
+        self._on_encode = on_encode
+
+    def encode(
+        self,
+        name: str,
+        settings: EncoderSettings,
+        policy: Policy,
+        probe: ProbeRecord | None = None,
+        pattern: Pattern | None = None,
+    ) -> EncodeLog:
+        """A last pass."""
+        done = rollout(
+            self._video, settings, policy, first_pass=self.stats, probe=probe, on_frame=_poll
+        )
+        return self._keep(name, done.score, done.log, pattern)
+
+    def aim(
+        self, settings: EncoderSettings, psnr: float, psnr_range: tuple[float, float]
+    ) -> tuple[EncoderSettings, float] | None:
+        """Settings with a target at which VBR has about this PSNR, and its slope there."""
+        pixels_per_second = self._video.width * self._video.height * float(self._video.fps)
+        kbps = 0.05 * pixels_per_second / 1000
+        fast = settings.replace(speed=max(settings.speed, _AIM_SPEED))
+        for _ in range(_AIM_TRIES):
+            fast = fast.replace(target_kbps=max(2, round(kbps)))
+            self.encode("vbr_aim", fast, VbrPolicy())
+            tried = self.encodes[-1]
+            if _reached(tried) and abs(tried.psnr_avg - psnr) < _NEAR_DB:
+                break
+            step = (psnr - tried.psnr_avg) / 4.5  # dB per octave, about
+            kbps = min(kbps, tried.kbps * 1.2) * 2.0 ** float(np.clip(step, -4, 3))
+            if tried.kbps > 1.25 * tried.target_kbps:
+                kbps = max(kbps, tried.kbps)  # it cannot take less: the target comes to it
+        settings = settings.replace(target_kbps=fast.target_kbps)
+        self.encode("vbr", settings, VbrPolicy())
+        vbr = self.encodes[-1]
+        low, high = psnr_range
+        top = min(high + _NEAR_DB, _SATURATED_DB)
+        if not (_reached(vbr) and low - _NEAR_DB <= vbr.psnr_avg <= top):
+            return None
+        higher = math.ceil(settings.target_kbps * 1.25) + 1
+        self.encode("vbr_high", settings.replace(target_kbps=higher), VbrPolicy())
+        octaves = math.log2(self.encodes[-1].kbps / vbr.kbps)
+        if octaves < 0.05:
+            return None
+        slope = (self.encodes[-1].psnr_avg - vbr.psnr_avg) / octaves
+        return settings, float(np.clip(slope, 1.0, 8.0))
+
+    def probes(self, settings: EncoderSettings) -> EncodeLog:
+        """The probe encodes that the pipeline makes; the best one."""
+        logs: list[EncodeLog] = []
+        best = run_probes(self._video, settings, self.stats, on_frame=_poll, on_encode=logs.append)
+        for log in (best, *(log for log in logs if log is not best)):
+            name = "probe" if log is best else "probe_other"
+            self._keep(name, probe_score(self._video, settings, log), log)
+        return best
+
+    def probe(
+        self, settings: EncoderSettings, probe: ProbeRecord, steps: Steps, pattern: Pattern
+    ) -> None:
+        """A probe encode with steps, where the one that went ahead was."""
+        policy = SteppedPolicy(ShiftedPolicy(probe.shift), steps)
+        log = encode_probe(self._video, settings, policy, self.stats, gops=probe.gops)
+        self._keep("probe_pattern", probe_score(self._video, settings, log), log, pattern)
+
+    def _keep(
+        self, name: str, score: EpisodeScore, log: EncodeLog, pattern: Pattern | None = None
+    ) -> EncodeLog:
+        check_cancelled()
+        self._on_encode(score.coded_frames)
+        self.encodes.append(Encode.of(name, score, log, pattern))
+        return log
+
+
+def _pairs(
+    frames: list[PatternFrame], config: CollectConfig, rng: np.random.Generator
+) -> list[tuple[Pattern, Steps]]:
+    """The steps of one encode of each pair: three of blocks, then one of single ARFs."""
+    parity, first = int(rng.integers(2)), int(rng.integers(len(config.sizes)))
+    found: list[tuple[Pattern, Steps]] = []
+    for number in range(config.pairs):
+        single = number % 4 == 3
+        # Both sizes for the groups of one parity, before the other one's turn comes again.
+        size = config.sizes[(first + number + number // 2) % len(config.sizes)]
+        make = arf_steps if single else block_steps
+        steps = make(frames, rng, size, (parity + number) % 2)
+        found.append((Pattern("arfs" if single else "blocks", size, number), steps))
+    return found
+
+
+def _reached(encode: Encode) -> bool:
+    """Whether VBR is near what it was asked for."""
+    return abs(encode.kbps / encode.target_kbps - 1.0) < 0.25
 
 
 def _poll(result: FrameResult) -> None:
@@ -338,45 +496,9 @@ def _cut(whole: Clip, start: int, length: int) -> Clip:
 
 
 def _random_part(
-    path: Path, config: CollectConfig, rng: np.random.Generator
+    path: Path, height: int, config: CollectConfig, rng: np.random.Generator
 ) -> tuple[Clip, tuple[int, int, int]]:
-    height = int(rng.choice(config.heights))
     whole = Clip.load(path, height=height, max_frames=_LONGEST)
     length = min(int(rng.integers(config.min_frames, config.max_frames + 1)), whole.num_frames)
     start = int(rng.integers(0, whole.num_frames - length + 1))
     return _cut(whole, start, length), (height, start, length)
-
-
-def _aim(
-    video: Clip,
-    settings: EncoderSettings,
-    encode: Callable[[EncoderSettings, Policy], Rollout],
-    psnr: float,
-) -> tuple[EncoderSettings, Rollout] | None:
-    """The target at which VBR reaches about this PSNR, and VBR's encode there."""
-    pixels_per_second = video.width * video.height * float(video.fps)
-    kbps = 0.05 * pixels_per_second / 1000
-    for _ in range(3):
-        aimed = settings.replace(target_kbps=max(2, round(kbps)))
-        tried = encode(aimed, VbrPolicy())
-        reached = abs(tried.score.overshoot) < 0.25
-        if reached and abs(tried.score.psnr_avg - psnr) < 2.0:
-            return aimed, tried
-        step = (psnr - tried.score.psnr_avg) / 4.5  # dB per octave, about
-        kbps = min(kbps, tried.score.actual_kbps * 1.2) * 2.0 ** float(np.clip(step, -4, 3))
-    return (aimed, tried) if reached else None
-
-
-def _encode_of(name: str, done: Rollout) -> Encode:
-    return Encode.of(name, done.score, done.frames)
-
-
-def _partitions(found: Mapping[str, npt.NDArray[Any]]) -> tuple[bytes, ...]:
-    if "partition" not in found:
-        return ()
-    ends = np.cumsum(found["partition_bytes"])
-    packed = found["partition"].tobytes()
-    return tuple(
-        packed[end - size : end]
-        for end, size in zip(ends.tolist(), found["partition_bytes"].tolist(), strict=True)
-    )

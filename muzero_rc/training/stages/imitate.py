@@ -15,7 +15,7 @@ from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.env.control.controller import Controller
 from muzero_rc.env.observation.builder import ObservationBuilder
 from muzero_rc.env.rewards import lexicographic_outcome
-from muzero_rc.training.stages.collect import Encode, Study
+from muzero_rc.training.stages.collect import AT_TARGET, Encode, Study
 from muzero_rc.types import NUM_QINDEX, FrameInfo, FrameResult, Observation
 
 __all__ = ["examples_of", "demonstrations_of", "observed"]
@@ -92,7 +92,7 @@ def demonstrations_of(
     return [
         _trajectory(study, encode, model, action_frame)
         for encode in study.encodes
-        if encode.name not in ("vbr_high", "probe")  # another target, another purpose
+        if encode.name in AT_TARGET
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
-from muzero_rc.frame_rows import result_of_row, result_row
 from muzero_rc.types import FrameResult, Work
 
 
@@ -163,13 +161,6 @@ def test_cpu_time_of_the_frames_is_that_of_the_encode(
     frames = sum(r.cpu_seconds for r in session.results)
     assert 0.9 * total < frames <= total
     assert 0.5 * spent < total < time.process_time() - before
-
-
-def test_rows_keep_the_work(carphone: Clip, fast: EncoderSettings) -> None:
-    result = _results(carphone, fast)[0][3]
-    row = result_row(result)
-    assert result_of_row(row) == dataclasses.replace(result, partition=b"")
-    assert result_of_row(row[:15]).work == Work()
 
 
 _WRONG = (
