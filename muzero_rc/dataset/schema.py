@@ -1,16 +1,13 @@
 """What the data set holds: columns with units, and how numbers are made small.
 
-    python -m muzero_rc.dataset.schema docs/reference/dataset.md
+    python -m muzero_rc.dataset docs/reference/dataset.md
 
 writes the tables of that page.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +23,6 @@ __all__ = [
     "VERSION",
     "FrameColumn",
     "TableColumn",
-    "main",
     "markdown",
     "pack",
     "unpack",
@@ -43,7 +39,7 @@ _MICRO = 1e6
 KIND_MEANS: dict[Kind, str] = {
     "int": "exact, in the smallest type of integers that holds the column",
     "back": "exact, as the distance back in coding order, 0 for none",
-    "log2": "2048 log2(1 + x), rounded, 16 bits: within 0.017%, exact up to 1,400",
+    "log2": "2048 log2(1 + x), rounded, 16 bits: within 0.017% and half a unit",
     "seconds": "as log2, of microseconds",
 }
 """How a kind of column is stored."""
@@ -214,17 +210,3 @@ def markdown() -> str:
     lines += ["", "| stored | how |", "|---|---|"]
     lines += [f"| {kind} | {text} |" for kind, text in KIND_MEANS.items()]
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Writes the tables into a page between its marks; returns the exit status."""
-    (name,) = arguments
-    path = Path(name)
-    begin, end = "<!-- table:dataset -->\n", "<!-- /table -->"
-    before, _, rest = path.read_text().partition(begin)
-    path.write_text(before + begin + markdown() + end + rest.partition(end)[2])
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -92,7 +92,7 @@ class DatasetWriter:
             raise InputError(f"{study.clip} is of the set {study.set}; only train is published")
         for encode in study.encodes:
             self._add(encode)
-        self._studies.append(dataclasses.replace(study, encodes=study.encodes))
+        self._studies.append(study)
 
     def write(self, path: Path, about: Mapping[str, Any]) -> None:
         """Writes the file, atomically.
@@ -136,7 +136,7 @@ class DatasetWriter:
         studies["encodes"] = _offsets([len(s.encodes) for s in self._studies])
         studies["stats"] = _offsets([len(s.stats) for s in self._studies])
         gops = [row for e in self._encodes for row in e.gops]
-        tree = {
+        tree: dict[str, Any] = {
             "frames": frames,
             "encodes": encodes,
             "studies": studies,

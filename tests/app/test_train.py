@@ -17,6 +17,7 @@ import pytest
 from muzero_rc.agents.policy import load_policy
 from muzero_rc.cli.main import main
 from muzero_rc.corpus import Corpus, CorpusClip, find_videos
+from muzero_rc.dataset import load_dataset
 from muzero_rc.env.control.baselines import BasePolicy
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.env.rewards import lexicographic_outcome
@@ -25,7 +26,7 @@ from muzero_rc.training.config import PRESETS, TrainConfig, configure
 from muzero_rc.training.costs import CostLedger, StageCost
 from muzero_rc.training.stages.collect import AT_TARGET, Draw, Study, run_study
 from muzero_rc.training.stages.imitate import demonstrations_of, examples_of, observed
-from muzero_rc.training.studies import fit_teacher
+from muzero_rc.training.studies import fit_teacher, load_studies
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +243,22 @@ def test_studies_can_be_made_alone_and_the_rest_later(
     assert f"next: muzero-rc train --out {out} --resume" in capsys.readouterr().out
     assert len(list((out / "studies").glob("*.npz"))) == 2
     assert not (out / "policy.npz").exists()
+    assert main(["dataset", str(out), "-o", str(tmp_path / "d.npz"), "--quiet"]) == 0
+    dataset = load_dataset(tmp_path / "d.npz")
+    made = list(load_studies(out / "studies"))
+    assert [s.identity for s in dataset.studies] == [s.identity for s in made] != ["", ""]
+    for ours, study in zip(dataset.studies, made, strict=True):
+        assert (ours.clip, ours.set, ours.slope) == (study.clip, "train", study.slope)
+        for view, encode in zip(ours.encodes, study.encodes, strict=True):
+            assert (view.name, view.kbps) == (encode.name, encode.kbps)
+            assert view["bits"].tolist() == [r.bits for r in encode.log.results]
+            assert view["qindex"].tolist() == [r.qindex for r in encode.log.results]
+            infos = [frame.info for frame in encode.log.frames]
+            assert (view["update_type"] >= 0).tolist() == [info is not None for info in infos]
+            references = [list(info.ref_coding_indexes) if info else [0] * 3 for info in infos]
+            assert view["ref_coding_indexes"].tolist() == references
+            sse = np.array([result.sse for result in encode.log.results])
+            assert (np.abs(view["sse"] - sse) <= 0.5 + 1.7e-4 * (1 + sse)).all()
     costs = CostLedger(out / "costs.json").stages()
     assert list(costs) == ["collect"] and costs["collect"].core_hours > 0
     assert main([*words, "--resume", "--until", "collect"]) == 0

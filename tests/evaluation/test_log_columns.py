@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muzero_rc.errors import InputError
@@ -81,6 +81,7 @@ _logs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(logs=st.lists(_logs, min_size=1, max_size=3))
 def test_every_frame_comes_back_exactly(logs: list[EncodeLog]) -> None:
     pool = BytesPool()

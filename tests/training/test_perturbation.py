@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muzero_rc.env.control.baselines import ConstantPolicy, VbrPolicy
@@ -86,6 +86,7 @@ def test_groups_begin_with_their_reference_and_the_first_has_the_key_frame() -> 
     assert len({frame.key for frame in frames}) == len(frames)
 
 
+@settings(deadline=None)
 @given(groups=st.integers(1, 6), parity=st.integers(0, 1), size=_SIZES, seed=_SEEDS)
 def test_blocks_of_alternate_groups_move_and_leaves_each_by_itself(
     groups: int, parity: int, size: int, seed: int
@@ -106,6 +107,7 @@ def test_blocks_of_alternate_groups_move_and_leaves_each_by_itself(
             assert len(set(found)) == 1 and abs(found[0]) == size
 
 
+@settings(deadline=None)
 @given(groups=st.integers(1, 6), parity=st.integers(0, 1), size=_SIZES, seed=_SEEDS)
 def test_single_references_move_and_nothing_else(
     groups: int, parity: int, size: int, seed: int
@@ -125,6 +127,7 @@ def test_signs_are_those_that_balance_rate_best() -> None:
     assert float(np.mean(chosen)) < 1.5
 
 
+@settings(deadline=None)
 @given(groups=st.integers(1, 6), seed=_SEEDS)
 def test_probe_patterns_are_zero_in_the_mean_of_rate_and_apart(groups: int, seed: int) -> None:
     frames = _frames(groups)
