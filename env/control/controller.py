@@ -38,7 +38,7 @@ class Proposal:
 
     Attributes:
       decision: libvpx's proposal for the quantizer with the rate offset, and all else.
-      rate_offset: qindexes that the rate controller adds to libvpx's proposal.
+      rate_offset: qindexes that the rate controller, and a plan, add to libvpx's proposal.
       reach: how far from the decision's qindex a policy may go.
     """
 
@@ -85,7 +85,10 @@ class Controller:
     def propose(self, info: FrameInfo) -> Proposal:
         """The decision for a frame; asked once for each, in coding order."""
         settings, recipe = self._settings, self._recipe
+        frame = None if self._probe is None else self._probe.matching_frame(info)
         offset = self._rate.step(info)
+        if frame is not None and frame.planned is not None:
+            offset += frame.planned.step
         search = frame_search(settings.speed_profile, settings.speed, info, recipe=recipe)
         decision = FrameDecision(
             qindex=min(max(info.proposal_qindex + offset, 0), NUM_QINDEX - 1),
@@ -96,7 +99,6 @@ class Controller:
             show_existing_change=recipe.show_existing.max_change,
             rate_account=FROZEN if settings.passes == 3 else None,
         )
-        frame = None if self._probe is None else self._probe.matching_frame(info)
         if frame is not None and settings.passes == 3:
             decision = _with_probe(decision, frame, recipe.partition)
         return Proposal(decision, offset, reach(info, recipe=recipe))

@@ -18,9 +18,11 @@ told of the costs (`env.passes.pipeline`). Ours; the paper has two passes.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from muzero_rc.env.control.plan import PlannedFrame
 from muzero_rc.types import EncodeLog, FrameInfo, GopLimits, UpdateType
 
 __all__ = ["ProbeFrame", "ProbeRecord"]
@@ -40,6 +42,7 @@ class ProbeFrame:
       partition: how its superblocks were split, packed by the native session.
       shows_existing: a reference took its place.
       final_pass_bits: what it took at this qindex in a last pass; None before there was one.
+      planned: what a plan says of it; None without one.
     """
 
     update_type: UpdateType | None
@@ -51,11 +54,14 @@ class ProbeFrame:
     partition: bytes = b""
     shows_existing: bool = False
     final_pass_bits: float | None = None
+    planned: PlannedFrame | None = None
 
     @property
     def cost(self) -> float:
-        """Bits that it is expected to take at its qindex, as far as is known."""
-        return self.bits if self.final_pass_bits is None else self.final_pass_bits
+        """Bits that it is expected to take at its qindex and its plan's step from there."""
+        if self.final_pass_bits is not None:
+            return self.final_pass_bits
+        return self.bits if self.planned is None else self.planned.bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class ProbeRecord:
         hidden frames to shown ones.
       refined: a last pass has told what frames cost.
       gops: limits that its groups of pictures have, and are to have in the last pass.
+      log: the encode itself, for who plans.
     """
 
     frames: tuple[ProbeFrame, ...]
@@ -78,6 +85,7 @@ class ProbeRecord:
     superframe_index_bits: int
     refined: bool = False
     gops: tuple[GopLimits, ...] = ()
+    log: EncodeLog | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, log: EncodeLog) -> ProbeRecord:
@@ -101,7 +109,20 @@ class ProbeRecord:
         # The frame that was furthest from the ends of the range tells it.
         shifts = [frame.qindex - frame.proposal_qindex for frame in coded.values()]
         shift = max(shifts, key=abs, default=0)
-        return cls(tuple(record), coded, shift, log.superframe_index_bits, gops=log.gops)
+        return cls(tuple(record), coded, shift, log.superframe_index_bits, gops=log.gops, log=log)
+
+    def with_plan(self, plan: Mapping[int, PlannedFrame]) -> ProbeRecord:
+        """The record of a last pass that goes by a plan, see `Plans`."""
+        if not plan:
+            return self
+        place = {id(frame): at for at, frame in enumerate(self.frames)}
+        frames = list(self.frames)
+        coded = dict(self.coded)
+        for index, planned in plan.items():
+            frame = coded[index]
+            coded[index] = dataclasses.replace(frame, planned=planned)
+            frames[place[id(frame)]] = coded[index]
+        return dataclasses.replace(self, frames=tuple(frames), coded=coded)
 
     def matching_frame(self, info: FrameInfo) -> ProbeFrame | None:
         """The probe's frame of the same place and purpose; None if it went another way."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
+from muzero_rc.env.control.plan import Plans
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
@@ -68,7 +69,7 @@ def rollout(
 ) -> Rollout:
     """Encodes a clip, asking the policy before each coded frame.
 
-    With three passes a probe is run first.
+    With three passes a probe is run first; a policy of `Plans` then plans the last pass.
 
     Args:
       clip: what to encode.
@@ -106,6 +107,8 @@ def rollout(
             recipe=recipe,
         )  # fmt: skip
         probe = ProbeRecord.of(log)
+    if probe is not None and probe.log is not None and isinstance(policy, Plans):
+        probe = probe.with_plan(policy.plan(clip, settings, probe.log))
     probe_seconds = time.perf_counter() - start
     final_pass = functools.partial(
         encode_once, clip, settings, policy, first_pass,
