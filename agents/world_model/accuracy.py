@@ -128,9 +128,22 @@ class Predictions:
 
     @classmethod
     def of(
-        cls, models: Sequence[LinearModel], studies: Sequence[Study], first: int, share: float
+        cls,
+        models: Sequence[LinearModel],
+        studies: Sequence[Study],
+        first: int = 0,
+        *,
+        average_share: float = 0.5,
+        calibrated: bool = False,
     ) -> Predictions:
         """A model's for each study, of its encodes from the first-th on.
+
+        Args:
+          models: one for each study.
+          studies: whose encodes are predicted.
+          first: encodes of each study that are left out.
+          average_share: as of `Objective`.
+          calibrated: to the slope of the clip, as of `Response.calibrated`.
 
         Raises:
           InputError: there is no encode to predict.
@@ -140,8 +153,10 @@ class Predictions:
         bits_rows: list[_Floats] = []
         sse_rows: list[_Floats] = []
         for place, (model, study) in enumerate(zip(models, studies, strict=True)):
-            objective = Objective(study.base, study.slope, share)
+            objective = Objective(study.base, study.slope, average_share)
             response = model.response(study.base, study.known_features)
+            if calibrated:
+                response = response.calibrated(*objective.at_base())
             shows = study.base.weight / study.base.weight.sum()
             for changes in study.changes()[first:]:
                 bits, sse = response.changes(changes.octaves)
@@ -180,6 +195,7 @@ def predict_held_out(
     own_encodes: int = 0,
     own_weight: float = 1.0,
     average_share: float = 0.5,
+    calibrated: bool = False,
 ) -> Predictions:
     """Predictions of every encode by a model that has not seen its source.
 
@@ -190,6 +206,7 @@ def predict_held_out(
         only the rest of the study is predicted.
       own_weight: how many encodes of other clips each of them counts for.
       average_share: as of `Objective`.
+      calibrated: as of `Predictions.of`.
 
     Raises:
       InputError: there is one source only, or no encode to predict.
@@ -208,7 +225,9 @@ def predict_held_out(
                 equations += own.scaled(own_weight)
             known[study.source] = equations.solve(ridge)
         models.append(known[study.source])
-    return Predictions.of(models, studies, own_encodes, average_share)
+    return Predictions.of(
+        models, studies, own_encodes, average_share=average_share, calibrated=calibrated
+    )
 
 
 def held_out(
@@ -218,11 +237,13 @@ def held_out(
     own_encodes: int = 0,
     own_weight: float = 1.0,
     average_share: float = 0.5,
+    calibrated: bool = False,
 ) -> Accuracy:
     """The accuracy of `predict_held_out`, with the same arguments and errors."""
     return predict_held_out(
         studies, ridge,
         own_encodes=own_encodes, own_weight=own_weight, average_share=average_share,
+        calibrated=calibrated,
     ).accuracy()  # fmt: skip
 
 

@@ -136,6 +136,11 @@ class Objective:
         quality = self._average * self.average(shown_sse) + self._overall * self.overall(shown_sse)
         return quality / DB_PER_OCTAVE - self.rate(bits)
 
+    def at_base(self) -> tuple[_Floats, _Floats]:
+        """Derivatives of the gain by B and E where nothing has changed. [N], [N]."""
+        nothing = np.zeros_like(self._bits)
+        return self.gradient(nothing, nothing)
+
     def realised(self, changes: FrameChanges) -> float:
         """The gain that another encode really had."""
         quality = self._average * self.average(changes.shown_sse)

@@ -161,6 +161,26 @@ class Response:
         passed = np.abs(self.sse[:, 2:]).sum(axis=1, keepdims=True)
         self.sse[:, 2:] /= np.maximum(passed, 1.0)
 
+    def calibrated(self, by_bits: _Floats, by_sse: _Floats) -> Response:
+        """The same with all errors scaled so that a common step gains nothing.
+
+        The slope of a clip's curve says what quality goes with what rate where all qindexes
+        move together, so the gain of such a step is zero to first order. A model of other
+        clips need not know that. Unchanged where no positive scale would do it.
+
+        Args:
+          by_bits: [N] derivatives of the gain by B at the base.
+          by_sse: [N] and by E.
+        """
+        # With errors scaled by x: by_bits (own + x passed) + by_sse x errors = 0.
+        bits_by, sse_by = self.propagation()
+        own = float(by_bits @ self.bits[:, 0])
+        answered = float(by_sse @ (sse_by @ self.sse[:, 0]) + by_bits @ (bits_by @ self.sse[:, 0]))
+        scaled = Response(self.base, np.stack([self.bits, self.sse]))
+        if own * answered < 0.0:
+            scaled.sse[:, :2] *= -own / answered
+        return scaled
+
     def changes(self, octaves: _Floats) -> tuple[_Floats, _Floats]:
         """B and E for the frames' changes g of log2 step. [N] -> [N], [N]."""
         references = self.base.references

@@ -47,6 +47,7 @@ class PlanSettings:
       limit: qindexes that a frame is moved by at most; 12 to 16 in docs/notes.
       average_share: as of `Objective`.
       iterations: of Newton's method at most; 14 in docs/notes.
+      calibrated: the response is held to the slope that is given (`Response.calibrated`).
     """
 
     step_strength: float
@@ -54,6 +55,7 @@ class PlanSettings:
     limit: int = 16
     average_share: float = 0.5
     iterations: int = 14
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -118,6 +120,8 @@ def plan(
     """
     objective = Objective(base, slope, settings.average_share)
     response = model.response(base, features)
+    if settings.calibrated:
+        response = response.calibrated(*objective.at_base())
     centre = np.zeros(len(base)) if centre is None else np.asarray(centre, np.float64)
     if centre.shape != (len(base),):
         raise InputError(f"{len(base)} frames want as many centres, not {centre.shape}")

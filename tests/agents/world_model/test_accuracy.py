@@ -63,7 +63,7 @@ def gain_r2(taught: list[Study], truth: list[Study]) -> float:
     everything = sum(by_source.values(), NormalEquations.empty())
     models = [(everything - by_source[study.source]).solve(RIDGE) for study in taught]
     asked = [replace(study, base=told.base) for study, told in zip(truth, taught, strict=True)]
-    expected = Predictions.of(models, asked, 0, 0.5).gains[1]
+    expected = Predictions.of(models, asked).gains[1]
     came = np.concatenate([study.gains() for study in truth])
     return explained(came, expected)
 
@@ -104,6 +104,22 @@ def test_own_encodes_help_a_clip_that_is_unlike_the_others(
         came, expected = predictions.gains[:, predictions.study == len(studies)][:, -6:]
         errors.append(float(np.abs(came - expected).mean()))
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_a_model_that_is_held_to_the_slope_is_better_on_clips_unlike_the_others(
+    synthetic: Any, law: Any, studies: list[Study]
+) -> None:
+    """Errors of the new clips answer half as much again; their slopes tell."""
+    theta = np.array(law.coefficients)
+    theta[1, :2] *= 1.5
+    odd = [synthetic(50 + n).study(type(law)(theta), 6, 50 + n) for n in range(3)]
+    model = sum((s.equations() for s in studies), NormalEquations.empty()).solve(RIDGE)
+    free, held = (
+        Predictions.of([model] * 3, odd, calibrated=calibrated).accuracy()
+        for calibrated in (False, True)
+    )
+    assert free.gain_r2 < 0 < 0.7 < held.gain_r2
+    assert held.sse_r2 > free.sse_r2
 
 
 def test_the_best_ridge_is_not_the_worst(studies: list[Study]) -> None:

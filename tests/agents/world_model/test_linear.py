@@ -146,6 +146,24 @@ def test_propagation_is_the_recursion_in_one_matrix(studies: Any, law: Any) -> N
     np.testing.assert_allclose(bits, response.bits[:, 0] * octaves + bits_by @ own, atol=1e-12)
 
 
+def test_a_common_step_gains_nothing_where_the_slope_is_held_to(studies: Any, law: Any) -> None:
+    theta = np.array(law.coefficients)
+    theta[1] *= 0.6
+    base = studies[2].base
+    objective = Objective(base, studies[2].slope)
+    by_bits, by_sse = objective.at_base()
+    model = LinearModel(theta).response(base)
+    held = model.calibrated(by_bits, by_sse)
+    common = np.full(len(base), 1e-6)
+    wanted = []
+    for response in (model, held):
+        bits, sse = response.changes(common)
+        wanted.append(abs(by_bits @ bits + by_sse @ sse) / 1e-6)
+    assert wanted[0] > 0.1 and wanted[1] < 1e-5
+    again = held.calibrated(by_bits, by_sse)
+    np.testing.assert_allclose(again.sse, held.sse)
+
+
 def test_arrays_there_and_back(law: Any) -> None:
     model = LinearModel(law.coefficients)
     again = LinearModel.of_arrays(model.as_arrays())

@@ -137,6 +137,20 @@ def test_strength_shrinks_to_the_centre(clip: Any, law: Any) -> None:
     assert plans[0].gain > plans[1].gain > plans[2].gain
 
 
+def test_a_response_held_to_the_slope_promises_less_and_gives_more(clip: Any, law: Any) -> None:
+    """A model whose errors answer twice as much would spend bits on everything."""
+    theta = np.array(law.coefficients)
+    theta[1, :2] *= 2.0
+    slope = clip.slope(law)
+    free, held = (
+        plan(LinearModel(theta), clip.base, slope, replace(SOFT, calibrated=calibrated))
+        for calibrated in (False, True)
+    )
+    assert held.gain < 0.5 * free.gain
+    assert realised(clip, law, slope, held.steps) > realised(clip, law, slope, free.steps)
+    assert realised(clip, law, slope, held.steps) > 0.8 * held.gain
+
+
 def test_no_iterations_give_the_centre(clip: Any, law: Any) -> None:
     found = plan(
         LinearModel(law.coefficients), clip.base, 4.5, replace(SOFT, iterations=0),
