@@ -1,0 +1,65 @@
+"""Policies that plan the whole last pass from the probe encode.
+
+`planned` is the linear response model's plan; `const` is its learned mean step of each kind
+of frames, the same for every clip of a speed and a target: the rival of everything learned.
+Both move the qindexes of `landed`, and the controller meets the target (`env.control.plan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
+from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.env.codec.backend import ClipShape
+from muzero_rc.env.control.plan import PlannedFrame
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.types import EncodeLog, Observation, QindexPolicy
+
+__all__ = ["PlannedPolicy"]
+
+
+class PlannedPolicy(QindexPolicy):
+    """The steps of `landed`, and those of a plan."""
+
+    def __init__(self, model: PlanModel, *, constant: bool = False) -> None:
+        """Takes what was learned.
+
+        Args:
+          model: of the plan.
+          constant: take its mean steps alone, whatever the clip.
+        """
+        self.name = "const" if constant else "planned"
+        self.model = model
+        self._constant = constant
+        self._base = AdvantagePolicy(AdvantageModel(DEFAULT_RECIPE.qp_offsets.by_kind()))
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the model was fitted on."""
+        return dict(self.model.meta)
+
+    def plan(
+        self, clip: ClipShape, settings: EncoderSettings, probe: EncodeLog
+    ) -> Mapping[int, PlannedFrame]:
+        """The plan for the coded frames of a probe encode, by coding index."""
+        frames = EncodeFrames.of_log(probe)
+        if self._constant:
+            steps, bits = self.model.constant(frames, settings.speed)
+        else:
+            found = self.model.plan(frames, settings.speed)
+            steps, bits = found.steps, found.bits
+        return {
+            int(index): PlannedFrame(int(step), float(expected))
+            for index, step, expected in zip(frames.coding_index, steps, bits, strict=True)
+        }
+
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The qindexes of `landed` from the controller's, in which the plan is. [B] int32."""
+        return self._base.qindexes(observations)

@@ -1,0 +1,142 @@
+"""Fits what plans are made with to the studies of a data set; chooses by leaving sources out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from muzero_rc.agents.world_model.accuracy import Accuracy, predict_held_out
+from muzero_rc.agents.world_model.constant import MeanSteps, PlannedSteps
+from muzero_rc.agents.world_model.features import matched_features
+from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
+from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.agents.world_model.planner import PlanSettings, plan
+from muzero_rc.agents.world_model.study import Study, equations_by_source
+from muzero_rc.dataset import Dataset, StudyView
+from muzero_rc.errors import InputError
+
+__all__ = ["PlanFit", "PlanStudy", "fit_plan_model", "studies_of"]
+
+RIDGES = tuple(
+    Ridge(features=strength, kinds=strength / 100.0, clip_weight=weight)
+    for strength in (0.03, 0.3, 3.0, 30.0)
+    for weight in (0.0, 1.0)
+)
+"""Strengths that are tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class PlanStudy:
+    """A study as the response model sees it.
+
+    Attributes:
+      study: changes from the base, with features of the probe.
+      probe: frames of the probe encode that went ahead.
+      speed: of the encodes.
+      view: where it comes from.
+    """
+
+    study: Study
+    probe: EncodeFrames
+    speed: int
+    view: StudyView
+
+
+@dataclass(frozen=True, eq=False)
+class PlanFit:
+    """A fitted model and what it was chosen by.
+
+    Attributes:
+      model: of all studies.
+      ridge: that was chosen.
+      accuracy: on sources held out, with the chosen ridge.
+      tried: every ridge with its accuracy.
+    """
+
+    model: PlanModel
+    ridge: Ridge
+    accuracy: Accuracy
+    tried: Sequence[tuple[Ridge, Accuracy]]
+
+
+def studies_of(data: Dataset, names: Iterable[str] = ("perturbed",)) -> list[PlanStudy]:
+    """The studies of a data set that something can be learned from.
+
+    Encodes whose groups of pictures came out otherwise than the base's are left out.
+
+    Args:
+      data: the data set.
+      names: of the encodes that are learned from.
+    """
+    found = []
+    for view in data.studies:
+        size = view.width, view.height
+        base = EncodeFrames.of_columns(view.encode("base"), *size)
+        probe = EncodeFrames.of_columns(view.encode("probe"), *size)
+        moved = [
+            EncodeFrames.of_columns(encode, *size) for name in names for encode in view.named(name)
+        ]
+        encodes = [encode for encode in moved if base.same_structure(encode)]
+        if encodes and base.same_structure(probe):
+            features = matched_features(base, probe)
+            study = Study(view.source, view.slope, base, encodes, features)
+            found.append(PlanStudy(study, probe, view.speed, view))
+    return found
+
+
+def fit_plan_model(
+    studies: Sequence[PlanStudy],
+    settings: PlanSettings,
+    *,
+    ridges: Sequence[Ridge] = RIDGES,
+    meta: dict[str, Any] | None = None,
+    on_step: Callable[[str], None] = lambda text: None,
+) -> PlanFit:
+    """Fits the response model, and the mean steps of the plans that it makes.
+
+    Args:
+      studies: of several sources.
+      settings: of the plans.
+      ridges: strengths to choose from, by R2 of gains on sources held out.
+      meta: kept with the model.
+      on_step: told what was done.
+
+    Raises:
+      InputError: there are fewer than two sources.
+    """
+    plain = [found.study for found in studies]
+    if len({study.source for study in plain}) < 2:
+        raise InputError("a plan model is chosen by leaving sources out: it needs two or more")
+    tried = []
+    for ridge in ridges:
+        accuracy = predict_held_out(
+            plain, ridge, average_share=settings.average_share, calibrated=settings.calibrated
+        ).accuracy()
+        on_step(f"{ridge}: R2 {accuracy.gain_r2:.3f}, within clips {accuracy.within_clip:.3f}")
+        tried.append((ridge, accuracy))
+    ridge, accuracy = max(tried, key=lambda entry: entry[1].gain_r2)
+    model = plan_model_of(studies, settings, ridge)
+    return PlanFit(dataclasses.replace(model, meta=meta or {}), ridge, accuracy, tried)
+
+
+def plan_model_of(studies: Sequence[PlanStudy], settings: PlanSettings, ridge: Ridge) -> PlanModel:
+    """The model of all of these studies.
+
+    The mean steps are those of plans that shrink to no steps, each made without its source.
+    """
+    sums = equations_by_source(
+        [found.study for found in studies], average_share=settings.average_share
+    )
+    total = sum(sums.values(), NormalEquations.empty())
+    slope = float(np.median([found.study.slope for found in studies]))
+    held_out = {source: (total - own).solve(ridge) for source, own in sums.items()}
+    examples = []
+    for found in studies:
+        made = plan(held_out[found.study.source], found.probe, slope, settings)
+        examples.append(PlannedSteps(found.probe, made.steps, found.speed))
+    return PlanModel(total.solve(ridge), MeanSteps.fit(examples), settings, slope)
