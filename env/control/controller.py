@@ -86,9 +86,9 @@ class Controller:
         """The decision for a frame; asked once for each, in coding order."""
         settings, recipe = self._settings, self._recipe
         frame = None if self._probe is None else self._probe.matching_frame(info)
-        offset = self._rate.step(info)
+        offset, within = self._rate.step(info), reach(info, recipe=recipe)
         if frame is not None and frame.planned is not None:
-            offset += frame.planned.step
+            offset += min(max(frame.planned.step, -within), within)
         search = frame_search(settings.speed_profile, settings.speed, info, recipe=recipe)
         decision = FrameDecision(
             qindex=min(max(info.proposal_qindex + offset, 0), NUM_QINDEX - 1),
@@ -101,7 +101,7 @@ class Controller:
         )
         if frame is not None and settings.passes == 3:
             decision = _with_probe(decision, frame, recipe.partition)
-        return Proposal(decision, offset, reach(info, recipe=recipe))
+        return Proposal(decision, offset, within)
 
     def update(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what a frame cost; `info` is None for a buffer that is shown again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from muzero_rc.agents.world_model.study import Study, equations_by_source
 from muzero_rc.dataset import Dataset, StudyView
 from muzero_rc.errors import InputError
 
-__all__ = ["PlanFit", "PlanStudy", "fit_plan_model", "studies_of"]
+__all__ = ["PlanFit", "PlanStudy", "fit_plan_model", "plan_model_of", "studies_of"]
 
 RIDGES = tuple(
     Ridge(features=strength, kinds=strength / 100.0, clip_weight=weight)
@@ -124,14 +124,25 @@ def fit_plan_model(
     return PlanFit(dataclasses.replace(model, meta=meta or {}), ridge, accuracy, tried)
 
 
-def plan_model_of(studies: Sequence[PlanStudy], settings: PlanSettings, ridge: Ridge) -> PlanModel:
+def plan_model_of(
+    studies: Sequence[PlanStudy],
+    settings: PlanSettings,
+    ridge: Ridge,
+    sums: Mapping[str, NormalEquations] | None = None,
+) -> PlanModel:
     """The model of all of these studies.
 
     The mean steps are those of plans that shrink to no steps, each made without its source.
+
+    Args:
+      studies: of two sources or more.
+      settings: of the plans.
+      ridge: of the fit.
+      sums: normal equations of each source of these studies, if they are known.
     """
-    sums = equations_by_source(
-        [found.study for found in studies], average_share=settings.average_share
-    )
+    if sums is None:
+        plain = [found.study for found in studies]
+        sums = equations_by_source(plain, average_share=settings.average_share)
     total = sum(sums.values(), NormalEquations.empty())
     slope = float(np.median([found.study.slope for found in studies]))
     held_out = {source: (total - own).solve(ridge) for source, own in sums.items()}

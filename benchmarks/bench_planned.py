@@ -1,0 +1,194 @@
+"""What plans gain over `landed` in real encodes of sources that they were not fitted on.
+
+For the first study of each of some sources of a data set: the plan model is fitted to the
+studies of all other sources; the clip is encoded by `landed`, by the mean steps alone
+(`const`) and by plans (`planned:S`, S the step strength), each at targets 1.5% below and above
+the study's, so that luck is not counted; all are brought to equal rate by the clip's own slope.
+Given is the rate that is saved at equal PSNR, with its standard error over sources.
+
+    .venv/bin/python benchmarks/bench_planned.py DATASET CORPUS --sources 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from common import print_table
+
+from muzero_rc.agents.world_model.normal_equations import Ridge
+from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.agents.world_model.planner import PlanSettings
+from muzero_rc.agents.world_model.study import equations_by_source
+from muzero_rc.dataset import load_dataset
+from muzero_rc.env.codec.first_pass import first_pass
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.probe import run_probes
+from muzero_rc.policies.planned import PlannedPolicy
+from muzero_rc.policies.registry import make_policy, prepare
+from muzero_rc.training.stages.collect import load_part
+from muzero_rc.training.stages.plan import PlanStudy, plan_model_of, studies_of
+from muzero_rc.types import Policy
+
+JITTER = (0.985, 1.015)
+
+
+class Task(NamedTuple):
+    """A study and the models that have not seen its source, by variant."""
+
+    path: Path
+    part: tuple[int, int, int]
+    source: str
+    speed: int
+    target_kbps: float
+    slope: float
+    models: Mapping[str, PlanModel]
+
+
+class Gain(NamedTuple):
+    """Of an encode over `landed`: octaves of rate by PSNR avg and overall; miss; CPU seconds."""
+
+    avg: float
+    overall: float
+    overshoot: float
+    seconds: float
+
+
+def measure(task: Task) -> tuple[Task, dict[str, list[Gain]]]:
+    """All encodes of a study."""
+    clip = load_part(task.path, task.part)
+    settings = EncoderSettings(target_kbps=1, speed=task.speed)
+    policies: dict[str, Policy] = {"landed": make_policy("landed")}
+    for name, model in task.models.items():
+        policies[name] = PlannedPolicy(model, constant=name == "const")
+    gains: dict[str, list[Gain]] = {name: [] for name in policies}
+    stats = first_pass(clip, settings, cache=False)
+    for jitter in JITTER:
+        aimed = settings.replace(target_kbps=max(round(task.target_kbps * jitter), 2))
+        aimed = prepare(policies["landed"], clip, aimed, stats)
+        probe = ProbeRecord.of(run_probes(clip, aimed, stats))
+        scores = {}
+        for name, policy in policies.items():
+            done = rollout(clip, aimed, policy, first_pass=stats, probe=probe)
+            seconds = sum(result.cpu_seconds for result in done.log.results)
+            scores[name] = done.score, seconds
+        ours, _ = scores["landed"]
+        for name, (score, seconds) in scores.items():
+            rate = math.log2(score.actual_kbps / ours.actual_kbps)
+            gains[name].append(
+                Gain(
+                    (score.psnr_avg - ours.psnr_avg) / task.slope - rate,
+                    (score.psnr_overall - ours.psnr_overall) / task.slope - rate,
+                    score.overshoot,
+                    seconds,
+                )
+            )
+    return task, gains
+
+
+def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespace) -> list[Task]:
+    """The first study of each source at the speeds asked for, spread over the sources."""
+    first: dict[str, PlanStudy] = {}
+    for found in studies:
+        if found.speed in args.speeds and found.view.part[0] == args.height:
+            first.setdefault(found.study.source, found)
+    chosen = sorted(first)
+    step = max(len(chosen) / args.sources, 1.0)
+    chosen = [chosen[int(n * step)] for n in range(min(args.sources, len(chosen)))]
+    ridge = Ridge(features=args.ridge, kinds=args.ridge / 100.0)
+    sums = equations_by_source([found.study for found in studies])
+    tasks = []
+    for source in chosen:
+        others = [found for found in studies if found.study.source != source]
+        known = {name: own for name, own in sums.items() if name != source}
+        models = {
+            f"planned:{strength:g}": plan_model_of(
+                others, PlanSettings(step_strength=strength, limit=args.limit), ridge, known
+            )
+            for strength in args.strengths
+        }
+        if args.const_strength is not None:
+            models["const"] = plan_model_of(
+                others, PlanSettings(step_strength=args.const_strength, limit=args.limit),
+                ridge, known,
+            )  # fmt: skip
+        found = first[source]
+        view = found.view
+        path = next(corpus.rglob(view.clip))
+        tasks.append(
+            Task(path, view.part, source, found.speed, view.target_kbps, view.slope, models)
+        )
+    return tasks
+
+
+def rows_of(results: Sequence[dict[str, list[Gain]]]) -> list[list[str]]:
+    """A row for each variant."""
+    rows = []
+    for name in results[0]:
+        clips = np.array([np.mean(result[name], axis=0) for result in results])
+        saved = 100.0 * (1.0 - np.exp2(-clips[:, :2]))
+        error = saved.std(axis=0, ddof=1) / math.sqrt(len(saved)) if len(saved) > 1 else [0, 0]
+        every = np.array([gain.overshoot for result in results for gain in result[name]])
+        rows.append(
+            [
+                name,
+                f"{saved[:, 0].mean():+.2f} ({error[0]:.2f})",
+                f"{saved[:, 1].mean():+.2f} ({error[1]:.2f})",
+                f"{np.median(saved[:, 0]):+.2f}",
+                f"{(saved.mean(axis=1) > 0).sum()} of {len(saved)}",
+                f"{saved.mean(axis=1).min():+.1f}",
+                f"{every.mean():+.2%}",
+                f"{np.abs(every).mean():.2%}",
+                f"{clips[:, 3].mean():.2f}",
+            ]
+        )
+    return rows
+
+
+def main() -> int:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--sources", type=int, default=20)
+    parser.add_argument("--speeds", type=int, nargs="+", default=[1, 2, 3, 5])
+    parser.add_argument("--height", type=int, default=144)
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.3, 1.0, 3.0])
+    parser.add_argument("--const-strength", type=float, default=1.0)
+    parser.add_argument("--ridge", type=float, default=3.0)
+    parser.add_argument("--limit", type=int, default=16)
+    parser.add_argument("--jobs", type=int, default=1)
+    args = parser.parse_args()
+    studies = studies_of(load_dataset(args.dataset))
+    tasks = tasks_of(studies, args.corpus, args)
+    results = []
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.jobs, spawn) as pool:
+        for task, gains in pool.map(measure, tasks):
+            results.append(gains)
+            means = {
+                name: 100.0 * (1.0 - 2.0 ** -np.mean([(g.avg + g.overall) / 2 for g in found]))
+                for name, found in gains.items()
+            }
+            text = ", ".join(f"{name} {mean:+.1f}" for name, mean in means.items())
+            print(f"{task.source[:32]:32} speed {task.speed}: {text}", flush=True)
+    print_table(
+        f"{len(tasks)} sources of {len({s.study.source for s in studies})}, "
+        f"{len(studies)} studies, ridge {args.ridge:g}; rate saved over landed, %",
+        ["steps by", "avg (s.e.)", "overall (s.e.)", "median avg", "better", "worst",
+         "mean miss", "mean |miss|", "last pass, CPU s"],
+        rows_of(results),
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
