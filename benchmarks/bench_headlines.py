@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -184,7 +186,11 @@ def main() -> int:
     )  # fmt: skip
     print(headlines, over_time, sep="\n\n")
     if args.write:
-        measured = f"{args.frames} frames of each clip, {args.height} lines."
+        today, cores = datetime.date.today(), os.cpu_count()
+        measured = (
+            f"{args.frames} frames of each clip, {args.height} lines, set `dev` of the corpus; "
+            f"{today}, a machine of {cores} cores."
+        )
         for page in _PAGES:
             text = f"{measured}\n\n{headlines}\n\n{over_time}"
             _fill(_ROOT / page, "headlines", text)
