@@ -198,7 +198,8 @@ class Studies:
                     draw = done.task
                     try:
                         study = done.result()
-                    except (InputError, EncoderError) as error:  # one bad clip must not end a night's run
+                    except (InputError, EncoderError) as error:
+                        # One bad clip must not end a night's run.
                         self._log.say(f"skipped: {error}")
                         study = None
                     if study is None:
