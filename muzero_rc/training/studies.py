@@ -19,7 +19,7 @@ from muzero_rc.agents.advantage import AdvantageModel
 from muzero_rc.compute import Compute, ThreadScheduler, check_cancelled, report
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
-from muzero_rc.errors import InputError
+from muzero_rc.errors import EncoderError, InputError
 from muzero_rc.identity import build_identity
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.training.config import TrainConfig
@@ -198,7 +198,8 @@ class Studies:
                     draw = done.task
                     try:
                         study = done.result()
-                    except InputError as error:  # one bad clip must not end a night's run
+                    except (InputError, EncoderError) as error:
+                        # One bad clip must not end a night's run.
                         self._log.say(f"skipped: {error}")
                         study = None
                     if study is None:

@@ -13,7 +13,7 @@ import pytest
 
 from muzero_rc.corpus import Corpus, CorpusClip
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import InputError
+from muzero_rc.errors import EncoderError, InputError
 from muzero_rc.identity import build_identity
 from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
@@ -95,6 +95,8 @@ def _fake(made: list[Draw], fails: Callable[[Draw], bool]) -> Callable[..., Stud
     def run(draw: Draw, base: object, config: object, on_encode: object) -> Study | None:
         made.append(draw)
         if fails(draw):
+            if draw.seed[-1]:
+                raise EncoderError("libvpx failed")
             return None
         return Study(
             draw.clip.path.name, draw.clip.source, "training", (144, 0, 70), (1, 1, 25, 1),
