@@ -28,8 +28,8 @@ format: setup ## let ruff format and sort the sources
 test: lint ## lint, then the tests that take seconds
 	@$(PYTEST) -m "not slow" -n 2 --dist worksteal
 
-test-all: lint ## lint, then all tests, the slow ones too
-	@$(PYTEST)
+test-all: test ## the same, then the slow tests, one at a time
+	@$(PYTEST) -m slow
 
 test-browser: ## the report in a headless Chromium (installed as root if missing)
 	@scripts/setup.sh browser
