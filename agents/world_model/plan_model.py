@@ -15,7 +15,7 @@ from muzero_rc.agents.world_model.features import FEATURES
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.linear import LinearModel
 from muzero_rc.agents.world_model.planner import Plan, PlanSettings, plan
-from muzero_rc.checkpoint import read_arrays, write_arrays
+from muzero_rc.checkpoint import ArrayTree, read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
 
 __all__ = ["PLAN_FORMAT", "PlanModel"]
@@ -64,7 +64,10 @@ class PlanModel:
         Raises:
           OutputError: the file cannot be written.
         """
-        tree = {"response": self.response.as_arrays(), "means": self.means.as_arrays()}
+        tree: ArrayTree = {
+            "coefficients": self.response.coefficients,
+            "means": self.means.as_arrays(),
+        }
         meta = {
             "format": PLAN_FORMAT,
             "version": _VERSION,
@@ -89,7 +92,7 @@ class PlanModel:
             raise CheckpointError(f"{path} was fitted on other features; fit it again")
         try:
             return cls(
-                LinearModel.of_arrays(tree["response"]),
+                LinearModel(np.asarray(tree["coefficients"], np.float64)),
                 MeanSteps.of_arrays(tree["means"]),
                 PlanSettings(**meta["settings"]),
                 float(meta["slope"]),

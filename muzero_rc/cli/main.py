@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cache": ("CacheArgs", "show or clear what is kept on disk to save time"),
     "train": ("TrainArgs", "train a policy on a folder of videos"),
     "dataset": ("DatasetArgs", "make a run's studies one file to learn from without an encoder"),
+    "fit": ("FitArgs", "fit the model that plans qindexes to a data set"),
     "policy": ("PolicyArgs", "print a policy's card: what it is, saw, cost, and its limits"),
     "ablate": ("AblateArgs", "train variants of one setting alike and compare them"),
     "demo": ("DemoArgs", "encode a sample clip with three policies, with table and picture"),

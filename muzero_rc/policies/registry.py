@@ -12,7 +12,7 @@ import difflib
 import importlib.metadata
 import importlib.resources
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -20,10 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
-from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.agents.world_model.plan_model import PLAN_FORMAT, PlanModel
+from muzero_rc.checkpoint import read_arrays
+from muzero_rc.env.codec.backend import Backend, ClipLike, ClipShape, FirstPassLike
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, block_grid
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES, SpeedProfile
+from muzero_rc.env.control.plan import PlannedFrame, Plans
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings, modern_settings
 from muzero_rc.env.observation.builder import (
@@ -36,9 +39,11 @@ from muzero_rc.env.observation.builder import (
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
 from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, HindsightPolicy, search_jobs
+from muzero_rc.policies.planned import PlannedPolicy
 from muzero_rc.types import (
     KEEP,
     NUM_QINDEX,
+    EncodeLog,
     FrameDecision,
     KnownBlocks,
     Observation,
@@ -51,6 +56,7 @@ from muzero_rc.types import (
 __all__ = [
     "ENTRY_POINTS",
     "POLICY_NAMES",
+    "SHIPPED_FILES",
     "ConstantForTarget",
     "ConstrainedQuality",
     "OffsetsForTarget",
@@ -73,9 +79,14 @@ POLICY_NAMES: dict[str, str] = {
     "cq": "libvpx's constrained quality; cq:LEVEL sets its quantizer 0..63",
     "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
     "hindsight": "the best of many encodes, found by search; hindsight:BUDGET sets how many",
+    "const": "landed with the learned mean step of each kind of frames",
+    "planned": "landed with a plan of all steps, made from the probe by a learned model",
     "offsets": "leaf frames at a searched qindex, references finer by 60; offsets:N sets that",
 }
 """Names that `make_policy` knows, each with what it means."""
+
+SHIPPED_FILES = {"muzero": "muzero.npz", "planned": "planned.npz", "const": "planned.npz"}
+"""Names of policies that have a file in this package."""
 
 _WITH_PARAMETER = frozenset({"cq", "constant", "offsets", "hindsight"})
 
@@ -282,6 +293,12 @@ class WithSpeedProfile(QindexPolicy):
         settings = settings.replace(passes=passes)
         return prepare(self.policy, clip, settings, first_pass)
 
+    def plan(
+        self, clip: ClipShape, settings: EncoderSettings, probe: EncodeLog
+    ) -> Mapping[int, PlannedFrame]:
+        """The policy's plan; none if it makes none."""
+        return self.policy.plan(clip, settings, probe) if isinstance(self.policy, Plans) else {}
+
     def decide(
         self, observations: Sequence[Observation], base: Sequence[FrameDecision]
     ) -> Sequence[FrameDecision]:
@@ -289,17 +306,21 @@ class WithSpeedProfile(QindexPolicy):
         return self.policy.decide(observations, base)
 
 
-def shipped_policy_path() -> Path:
-    """Where the policy named `muzero` is.
+def shipped_policy_path(name: str = "muzero") -> Path:
+    """Where the file of a policy of this package is.
+
+    Args:
+      name: "muzero", "planned" or "const", which shares a file with the one before.
 
     Raises:
       CheckpointError: this installation has none.
     """
-    path = Path(str(importlib.resources.files("muzero_rc") / "policy_files" / "muzero.npz"))
+    file = SHIPPED_FILES[name]
+    path = Path(str(importlib.resources.files("muzero_rc") / "policy_files" / file))
     if not path.is_file():
         raise CheckpointError(
-            "this installation has no shipped policy; train one (muzero-rc train) and give "
-            "its file, or use the policy proposal or vbr"
+            f"this installation has no policy {name}; train one (muzero-rc train, or muzero-rc "
+            "fit) and give its file, or use the policy proposal or vbr"
         )
     return path
 
@@ -341,6 +362,8 @@ def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:
         return OffsetsForTarget(_number(name, parameter)) if colon else OffsetsForTarget()
     if name == "muzero":
         return _load(shipped_policy_path())
+    if name in ("planned", "const"):
+        return _planned(shipped_policy_path(name), constant=name == "const")
     if (entry := _entry_points().get(name_or_path)) is not None:
         return _registered(entry)
     path = Path(name_or_path)
@@ -381,7 +404,7 @@ def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) ->
         return HindsightPolicy(budget, jobs=jobs)
     if isinstance(policy, WithSpeedProfile):
         policy = policy.policy
-    if isinstance(policy, Prepared):
+    if isinstance(policy, Prepared | Plans):
         raise InputError(
             f"a search cannot start from the policy {policy.name}; give muzero, vbr, proposal, "
             "constant:Q or a policy file"
@@ -474,7 +497,15 @@ def _names() -> str:
     return f"{', '.join(most)} or {last}"
 
 
+def _planned(path: Path, *, constant: bool = False) -> Policy:
+    policy = PlannedPolicy(PlanModel.load(path), constant=constant)
+    return WithSpeedProfile(policy, "hierarchical", passes=3)
+
+
 def _load(path: Path) -> Policy:
+    _, meta = read_arrays(path)
+    if meta.get("format") == PLAN_FORMAT:
+        return _planned(path)
     # JAX is heavy; the policies that need none must not wait for it.
     from muzero_rc.agents.compilation import compiled_folder, keep_compiled
     from muzero_rc.agents.policy import load_policy

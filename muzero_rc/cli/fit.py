@@ -1,0 +1,80 @@
+"""`muzero-rc fit`: the model that plans qindexes, from a data set."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from muzero_rc.errors import InputError
+
+__all__ = ["FitArgs", "run"]
+
+
+@dataclass(frozen=True)
+class FitArgs:
+    """Fit the linear response model and its mean steps to a data set of muzero-rc dataset.
+
+    The strength of the ridge is chosen by leaving sources out. The file is a policy: give it
+    as --policy, or name it in an evaluation.
+    """
+
+    dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """The data set, .npz."""
+
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")]
+    """The policy to write, .npz."""
+
+    step_strength: float = 0.3
+    """Octaves of rate that a mean square of one octave of the quantizer's step costs a plan."""
+
+    limit: int = 16
+    """Qindexes that a plan moves a frame by at most."""
+
+    json: bool = False
+    """Print one JSON object instead of lines."""
+
+    quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
+    """Show no progress."""
+
+
+def run(args: FitArgs) -> int:
+    """Fits and writes; returns the exit status."""
+    from muzero_rc.agents.world_model.planner import PlanSettings
+    from muzero_rc.dataset import load_dataset
+    from muzero_rc.training.stages.plan import fit_plan_model, studies_of
+
+    if args.out.suffix != ".npz":
+        raise InputError(f"{args.out} must end with .npz")
+    settings = PlanSettings(step_strength=args.step_strength, limit=args.limit)
+    data = load_dataset(args.dataset)
+    studies = studies_of(data)
+    about = {
+        "studies": len(studies),
+        "sources": len({found.study.source for found in studies}),
+        "encodes": sum(len(found.study.encodes) for found in studies),
+        "identities": sorted({found.view.identity for found in studies}),
+    }
+
+    def say(text: str) -> None:
+        if not args.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    fitted = fit_plan_model(studies, settings, meta=about, on_step=say)
+    fitted.model.save(args.out)
+    accuracy = fitted.accuracy
+    if args.json:
+        values = {"type": "fit", "file": str(args.out), **about, "ridge": asdict(fitted.ridge)}
+        print(json.dumps({**values, "held_out": asdict(accuracy)}))
+        return 0
+    print(
+        f"{args.out}: {about['studies']} studies of {about['sources']} sources; of sources held "
+        f"out R2 of gains {accuracy.gain_r2:.2f}, correlation within clips "
+        f"{accuracy.within_clip:.2f}, R2 of frames' bits {accuracy.bits_r2:.2f} and errors "
+        f"{accuracy.sse_r2:.2f}"
+    )
+    return 0

@@ -1,0 +1,76 @@
+"""The policies that plan: steps of a model reach the encoder, and a file is a policy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muzero_rc.agents.world_model.constant import MeanSteps
+from muzero_rc.agents.world_model.features import NUM_FEATURES
+from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS, LinearModel
+from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.agents.world_model.planner import PlanSettings
+from muzero_rc.encode.clip import encode_clip
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
+from muzero_rc.env.control.plan import Plans
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.probe import run_probes
+from muzero_rc.errors import InputError
+from muzero_rc.policies.planned import PlannedPolicy
+from muzero_rc.policies.registry import make_policy, prepare, searching
+from muzero_rc.types import FrameRole
+
+SPEED = 5
+LEAF_STEP = 8
+
+
+@pytest.fixture(scope="module")
+def carphone(sample_clips: dict[str, Path]) -> Clip:
+    return Clip.load(sample_clips["carphone_pristine"], max_frames=60)
+
+
+@pytest.fixture
+def model() -> PlanModel:
+    """Bits and errors follow the frame's own step alone; leaves are coarser in the mean."""
+    coefficients = np.zeros((NUM_OUTPUTS, NUM_TERMS, NUM_FEATURES))
+    coefficients[0, 0, : len(FrameRole) + 1] = -0.8  # octaves of bits for one of the step
+    coefficients[1, 0, : len(FrameRole) + 1] = 0.9
+    kinds = 2 * len(FrameRole)
+    steps = np.zeros((1, kinds))
+    steps[0, [FrameRole.LEAF, len(FrameRole) + FrameRole.LEAF]] = LEAF_STEP
+    one = np.ones(1)
+    means = MeanSteps(np.array([SPEED]), one, one, one, steps, np.zeros((1, kinds)))
+    return PlanModel(LinearModel(coefficients), means, PlanSettings(step_strength=1.0), 4.0)
+
+
+def test_mean_steps_reach_the_encoder(carphone: Clip, model: PlanModel) -> None:
+    settings = EncoderSettings(target_kbps=60, speed=SPEED)
+    stats = first_pass(carphone, settings)
+    landed = make_policy("landed")
+    settings = prepare(landed, carphone, settings, stats)
+    policy = PlannedPolicy(model, constant=True)
+    assert policy.name == "const" and isinstance(policy, Plans)
+    plan = policy.plan(carphone, settings, run_probes(carphone, settings, stats))
+    assert {planned.step for planned in plan.values()} == {0, LEAF_STEP}
+    ours, theirs = (rollout(carphone, settings, p, first_pass=stats) for p in (policy, landed))
+    moved = {True: [], False: []}
+    for (info, _, result), (_, _, before) in zip(ours.log.frames, theirs.log.frames, strict=True):
+        if info is not None:
+            moved[info.role is FrameRole.LEAF].append(result.qindex - before.qindex)
+    assert np.mean(moved[True]) - np.mean(moved[False]) == pytest.approx(LEAF_STEP, abs=1.5)
+    assert abs(ours.score.overshoot) < 0.02
+
+
+def test_a_model_file_is_a_policy(carphone: Clip, model: PlanModel, tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    model.save(path)
+    policy = make_policy(str(path))
+    assert policy.name == "planned"
+    done = encode_clip(carphone, EncoderSettings(target_kbps=60, speed=SPEED), policy).rollout
+    assert abs(done.score.overshoot) < 0.02
+    with pytest.raises(InputError, match="cannot start"):
+        searching(policy)

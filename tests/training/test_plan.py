@@ -1,0 +1,153 @@
+"""Fitting plans on real studies: it learns, and only from what is there to learn from.
+
+tests/data/studies.npz: studies of 16 training sources at 144 lines, from `muzero-rc train
+--until collect` and `muzero-rc dataset`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muzero_rc.agents.world_model.accuracy import explained, predict_held_out
+from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.normal_equations import Ridge
+from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.agents.world_model.planner import PlanSettings
+from muzero_rc.agents.world_model.study import Study
+from muzero_rc.checkpoint import write_arrays
+from muzero_rc.cli.main import main
+from muzero_rc.dataset import load_dataset
+from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.training.stages.plan import PlanStudy, fit_plan_model, plan_model_of, studies_of
+
+DATA = Path(__file__).parents[1] / "data" / "studies.npz"
+RIDGE = Ridge(features=0.3, kinds=0.003)
+SETTINGS = PlanSettings(step_strength=0.3)
+R2 = 0.4
+"""What gains of sources held out are explained to at least."""
+
+
+@pytest.fixture(scope="module")
+def studies() -> list[PlanStudy]:
+    return studies_of(load_dataset(DATA))
+
+
+def _with(studies: Sequence[PlanStudy], change: Callable[[EncodeFrames], EncodeFrames]):
+    return [
+        dataclasses.replace(
+            found.study,
+            base=change(found.study.base),
+            encodes=[change(encode) for encode in found.study.encodes],
+        )
+        for found in studies
+    ]
+
+
+def _outcomes_of_others(study: Study) -> Study:
+    turned = [*study.encodes[1:], study.encodes[0]]
+    return dataclasses.replace(
+        study,
+        encodes=[
+            dataclasses.replace(encode, qindex=other.qindex)
+            for encode, other in zip(study.encodes, turned, strict=True)
+        ],
+    )
+
+
+def test_gains_of_sources_held_out_are_explained(studies: list[PlanStudy]) -> None:
+    plain = [found.study for found in studies]
+    assert len({study.source for study in plain}) == len(plain) >= 16
+    found = predict_held_out(plain, RIDGE)
+    accuracy = found.accuracy()
+    assert accuracy.gain_r2 > R2 and accuracy.within_clip > 0.7
+    assert accuracy.bits_r2 > 0.7 and accuracy.sse_r2 > 0.6
+
+    shuffled = predict_held_out([_outcomes_of_others(study) for study in plain], RIDGE)
+    assert shuffled.accuracy().gain_r2 < 0.1
+
+    none = _with(
+        studies, lambda f: dataclasses.replace(f, references=np.full_like(f.references, -1))
+    )
+    assert predict_held_out(none, RIDGE).accuracy().gain_r2 < R2 - 0.1
+
+
+def test_frames_say_what_an_encode_gained(studies: list[PlanStudy]) -> None:
+    scored = np.concatenate([_scored_gains(found) for found in studies])
+    gains = np.concatenate([found.study.gains() for found in studies])
+    assert explained(scored, gains) > 0.999
+    # Hidden frames that are shown later count.
+    shown = _with(
+        studies, lambda f: dataclasses.replace(f, weight=np.where(f.shown, f.weight, 0.0))
+    )
+    assert explained(scored, np.concatenate([study.gains() for study in shown])) < 0.95
+
+
+def _scored_gains(found: PlanStudy) -> np.ndarray:
+    """From the scores of whole encodes: half by PSNR avg, half overall, at equal rate."""
+    base, slope = found.view.encode("base"), found.view.slope
+    return np.array(
+        [
+            0.5
+            * (encode.psnr_avg - base.psnr_avg + encode.psnr_overall - base.psnr_overall)
+            / slope
+            - np.log2(encode.kbps / base.kbps)
+            for encode in found.view.named("perturbed")
+        ]
+    )
+
+
+def test_a_fit_chooses_its_ridge_and_plans(studies: list[PlanStudy]) -> None:
+    few = studies[:8]
+    ridges = [Ridge(features=s, kinds=s / 100.0) for s in (0.3, 1000.0)]
+    fitted = fit_plan_model(few, SETTINGS, ridges=ridges)
+    assert fitted.ridge == ridges[0] and len(fitted.tried) == 2
+    assert fitted.accuracy == fitted.tried[0][1]
+    probe = studies[-1].probe
+    planned = fitted.model.plan(probe, studies[-1].speed)
+    assert planned.gain > 0.0 and np.abs(planned.steps).max() <= SETTINGS.limit
+    assert len(set(planned.steps.tolist())) > 3
+    # About as many bits as without it.
+    assert planned.bits.sum() == pytest.approx(probe.bits.sum(), rel=0.03)
+    steps, bits = fitted.model.constant(probe, studies[-1].speed)
+    assert len(set(steps.tolist())) < len(set(planned.steps.tolist())) and (bits > 0).all()
+    with pytest.raises(InputError, match="leaving sources out"):
+        fit_plan_model(studies[:1], SETTINGS)
+
+
+def test_a_model_survives_its_file(studies: list[PlanStudy], tmp_path: Path) -> None:
+    model = plan_model_of(studies[:4], SETTINGS, RIDGE)
+    model = dataclasses.replace(model, meta={"studies": 4})
+    model.save(tmp_path / "plan.npz")
+    again = PlanModel.load(tmp_path / "plan.npz")
+    probe = studies[-1].probe
+    for speed in (1, 5):
+        np.testing.assert_array_equal(
+            model.plan(probe, speed).steps, again.plan(probe, speed).steps
+        )
+    assert again.settings == SETTINGS and again.meta == {"studies": 4}
+    write_arrays(tmp_path / "other.npz", {}, {"format": "other"})
+    with pytest.raises(CheckpointError, match="no plan model"):
+        PlanModel.load(tmp_path / "other.npz")
+
+
+def test_what_is_not_of_the_same_structure_is_left_out(studies: list[PlanStudy]) -> None:
+    for found in studies:
+        assert found.study.base.same_structure(found.probe)
+        for encode in found.study.encodes:
+            assert found.study.base.same_structure(encode)
+
+
+def test_fit_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "plan.npz"
+    assert main(["fit", str(DATA), "-o", str(out), "--json", "--quiet"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["held_out"]["gain_r2"] > R2
+    assert PlanModel.load(out).meta["sources"] == told["sources"]
+    assert main(["fit", str(DATA), "-o", str(tmp_path / "plan.txt"), "--quiet"]) == 2
+    assert main(["fit", str(tmp_path / "none.npz"), "-o", str(out), "--quiet"]) != 0
