@@ -9,7 +9,8 @@ Left out, they take most of what the changes of frames say about the gain of the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -150,6 +151,35 @@ class EncodeFrames:
             np.array_equal(getattr(self, name), getattr(other, name))
             for name in ("show_index", "update_type", "shown")
         )
+
+    def part(self, start: int, stop: int) -> EncodeFrames:
+        """Some frames as an encode of their own; references before them are none."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        cut: dict[str, Any] = {
+            name: value[start:stop]
+            for name, value in values.items()
+            if isinstance(value, np.ndarray)
+        }
+        moved = cut["references"] - start
+        cut["references"] = np.where(moved >= 0, moved, NO_REFERENCE)
+        share = float(cut["bits"].sum()) / float(self.bits.sum())
+        return replace(self, **cut, overhead_bits=share * self.overhead_bits)
+
+    def windows(self, most: int) -> list[tuple[int, int]]:
+        """Start and stop of stretches of whole groups of pictures, about `most` frames each.
+
+        Args:
+          most: frames after which a stretch ends with its group.
+        """
+        begins = np.flatnonzero(np.diff(self.gop_index, prepend=np.iinfo(np.int64).max) <= 0)
+        starts = [0]
+        for begin in begins:
+            if begin - starts[-1] >= most:
+                starts.append(int(begin))
+        # A last stretch of a few frames goes with the one before it.
+        if len(starts) > 1 and len(self) - starts[-1] < most // 2:
+            starts.pop()
+        return list(zip(starts, [*starts[1:], len(self)], strict=True))
 
     @classmethod
     def of_log(cls, log: EncodeLog) -> EncodeFrames:

@@ -5,23 +5,40 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.world_model.constant import MeanSteps
-from muzero_rc.agents.world_model.features import FEATURES
+from muzero_rc.agents.world_model.features import FEATURES, features_of
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.linear import LinearModel
-from muzero_rc.agents.world_model.planner import Plan, PlanSettings, plan
+from muzero_rc.agents.world_model.planner import PlanSettings, plan
 from muzero_rc.checkpoint import ArrayTree, read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
 
-__all__ = ["PLAN_FORMAT", "PlanModel"]
+__all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel"]
 
 PLAN_FORMAT = "muzero_rc plan model"
 _VERSION = 1
+
+MOST_FRAMES = 200
+"""Coded frames that are planned together: time grows with their cube, 0.2 s for so many."""
+
+
+class ClipPlan(NamedTuple):
+    """The plan of all frames of a clip.
+
+    Attributes:
+      steps: [N] whole qindexes to add.
+      bits: [N] that the frames are expected to take with them.
+      gain: octaves of rate at equal quality that are promised.
+    """
+
+    steps: npt.NDArray[np.int64]
+    bits: npt.NDArray[np.float64]
+    gain: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,15 +59,31 @@ class PlanModel:
     slope: float
     meta: Mapping[str, Any] = field(default_factory=dict)
 
-    def plan(self, probe: EncodeFrames, speed: int) -> Plan:
-        """The plan for a clip.
+    def plan(self, probe: EncodeFrames, speed: int) -> ClipPlan:
+        """The plan for a clip; of a long one for each stretch of whole groups by itself.
+
+        So time and memory grow with the length alone. A stretch keeps its share of the bits.
 
         Args:
           probe: frames of its probe encode; they stand for those of the last pass.
           speed: of the last pass.
         """
         centre = self.means.steps_of(probe, speed)
-        return plan(self.response, probe, self.slope, self.settings, centre=centre)
+        features = features_of(probe)
+        steps = np.zeros(len(probe), np.int64)
+        bits = probe.bits.copy()
+        gain = 0.0
+        for start, stop in probe.windows(MOST_FRAMES):
+            frames = probe.part(start, stop)
+            if not frames.weight.any():
+                continue
+            found = plan(
+                self.response, frames, self.slope, self.settings,
+                features=features[start:stop], centre=centre[start:stop],
+            )  # fmt: skip
+            steps[start:stop], bits[start:stop] = found.steps, found.bits
+            gain += found.gain * frames.total_bits / probe.total_bits
+        return ClipPlan(steps, bits, gain)
 
     def constant(self, probe: EncodeFrames, speed: int) -> tuple[npt.NDArray[np.int64], Any]:
         """The mean steps alone, and the bits that are expected of them. [N] each."""

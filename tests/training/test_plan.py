@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,26 @@ def test_a_fit_chooses_its_ridge_and_plans(studies: list[PlanStudy]) -> None:
     assert len(set(steps.tolist())) < len(set(planned.steps.tolist())) and (bits > 0).all()
     with pytest.raises(InputError, match="leaving sources out"):
         fit_plan_model(studies[:1], SETTINGS)
+
+
+def test_a_film_is_planned_in_stretches_of_whole_groups(
+    studies: list[PlanStudy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = plan_model_of(studies[:6], SETTINGS, RIDGE)
+    probe = studies[-1].probe
+    whole = model.plan(probe, 2)
+    windows = probe.windows(30)
+    assert len(windows) > 1 and windows[0][0] == 0 and windows[-1][1] == len(probe)
+    for (_, stop), (start, _) in pairwise(windows):
+        assert stop == start and probe.gop_index[start] <= probe.gop_index[start - 1]
+    parts = [probe.part(*window) for window in windows]
+    assert sum(part.total_bits for part in parts) == pytest.approx(probe.total_bits)
+    assert all((part.references < np.arange(len(part))[:, None]).all() for part in parts)
+    monkeypatch.setattr("muzero_rc.agents.world_model.plan_model.MOST_FRAMES", 30)
+    cut = model.plan(probe, 2)
+    # What lies in different stretches does not know of each other; most is the same.
+    assert np.corrcoef(whole.steps, cut.steps)[0, 1] > 0.8
+    assert cut.gain > 0.0
 
 
 def test_a_model_survives_its_file(studies: list[PlanStudy], tmp_path: Path) -> None:
