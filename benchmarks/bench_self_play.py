@@ -97,7 +97,7 @@ def main() -> None:
     for sessions in given.sessions:
         for learn in (False, True):
             plain, played = [], []
-            for _ in range(given.show_existing):
+            for _ in range(given.repeats):
                 plain.append(_plain(task, clips, sessions, given.rounds))
                 played.append(_self_play(task, sessions, given.rounds, learn))
             ratio = statistics.median(b / a for a, b in zip(plain, played, strict=True))

@@ -23,11 +23,11 @@ import numpy.typing as npt
 from common import print_table
 from scipy.optimize import nnls
 
-from muzero_rc.env import _native
+from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.first_pass import FirstPass, first_pass
 from muzero_rc.types import FrameResult, Work
 
 _Array = npt.NDArray[np.float64]

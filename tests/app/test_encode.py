@@ -340,7 +340,7 @@ def test_memory_stays_bounded_on_a_long_video(make_video: MakeVideo, tmp_path: P
     source = make_video("long.mkv", *X264, size="640x360", seconds=9)
     script = (
         "import resource, sys\n"
-        "from muzero_rc.env import clip\n"
+        "from muzero_rc.env.codec import clip\n"
         "clip.default_memory_limit = lambda: 10_000_000\n"
         "from muzero_rc.encode.film import encode\n"
         "from muzero_rc.env.control.settings import EncoderSettings\n"

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.slow
 TOLERANCE = 0.005
 WANTED = 0.9
 BROKEN = 0.4
-SECONDS = 270.0
+SECONDS = 400.0  # of CPU time, so that other work on the machine does not count
 CONTROL_EPISODES = 10_000
 
 
@@ -90,9 +90,12 @@ def _fresh(reward: Reward, **loss: float) -> ModelTraining:
 @pytest.mark.parametrize("kind", REWARD_KINDS)
 def test_the_optimum_is_learned(kind: str, record_property: Callable[[str, object], None]) -> None:
     training = _fresh(make_reward(RewardConfig(kind=kind, tolerance=TOLERANCE)))
-    begun = time.monotonic()
-    training.run(SECONDS, lambda: _reached(training) >= WANTED + 0.01)
-    share, seconds = _reached(training), time.monotonic() - begun
+    begun = time.process_time()
+    training.run(
+        math.inf,
+        lambda: _reached(training) >= WANTED + 0.01 or time.process_time() - begun > SECONDS,
+    )
+    share, seconds = _reached(training), time.process_time() - begun
     record_property("share", share)
     print(f"\n{kind}: {share:.0%} of the way, {training.episodes} episodes, {seconds:.0f} s")
     assert share >= WANTED
