@@ -13,6 +13,7 @@ from muzero_rc.agents.world_model.accuracy import Accuracy, predict_held_out
 from muzero_rc.agents.world_model.constant import MeanSteps, PlannedSteps
 from muzero_rc.agents.world_model.features import matched_features
 from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.gain import FrameChanges, Objective
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
@@ -28,6 +29,12 @@ RIDGES = tuple(
     for weight in (0.0, 1.0)
 )
 """Strengths that are tried."""
+
+SATURATED_DB = 45.0
+"""PSNR avg of a base encode above which its clip is left out: there is next to nothing to win."""
+
+FAR_OCTAVES = 0.3
+"""Gain or loss at equal quality, octaves of rate, above which an encode is left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +74,9 @@ class PlanFit:
 def studies_of(data: Dataset, names: Iterable[str] = ("perturbed",)) -> list[PlanStudy]:
     """The studies of a data set that something can be learned from.
 
-    Encodes whose groups of pictures came out otherwise than the base's are left out.
+    Left out are saturated clips, encodes whose groups of pictures came out otherwise than the
+    base's, and encodes that lost or gained so much that a linear model says nothing of them:
+    a few of them would outweigh all others.
 
     Args:
       data: the data set.
@@ -78,11 +87,19 @@ def studies_of(data: Dataset, names: Iterable[str] = ("perturbed",)) -> list[Pla
         size = view.width, view.height
         base = EncodeFrames.of_columns(view.encode("base"), *size)
         probe = EncodeFrames.of_columns(view.encode("probe"), *size)
+        if view.encode("base").psnr_avg > SATURATED_DB or not base.same_structure(probe):
+            continue
+        objective = Objective(base, view.slope)
         moved = [
             EncodeFrames.of_columns(encode, *size) for name in names for encode in view.named(name)
         ]
-        encodes = [encode for encode in moved if base.same_structure(encode)]
-        if encodes and base.same_structure(probe):
+        encodes = [
+            encode
+            for encode in moved
+            if base.same_structure(encode)
+            and abs(objective.realised(FrameChanges.between(base, encode))) <= FAR_OCTAVES
+        ]
+        if encodes:
             features = matched_features(base, probe)
             study = Study(view.source, view.slope, base, encodes, features)
             found.append(PlanStudy(study, probe, view.speed, view))
