@@ -18,13 +18,23 @@ from muzero_rc.agents.world_model.planner import PlanSettings, plan
 from muzero_rc.checkpoint import ArrayTree, read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
 
-__all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel"]
+__all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model"]
 
 PLAN_FORMAT = "muzero_rc plan model"
 _VERSION = 1
 
 MOST_FRAMES = 200
 """Coded frames that are planned together: time grows with their cube, 0.2 s for so many."""
+
+
+def is_plan_model(path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds a plan model.
+
+    Raises:
+      CheckpointError: it is missing or not a file of this program.
+    """
+    _, meta = read_arrays(path)
+    return meta.get("format") == PLAN_FORMAT
 
 
 class ClipPlan(NamedTuple):

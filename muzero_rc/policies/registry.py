@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
-from muzero_rc.agents.world_model.plan_model import PLAN_FORMAT, PlanModel
-from muzero_rc.checkpoint import read_arrays
+from muzero_rc.agents.world_model.plan_model import PlanModel, is_plan_model
 from muzero_rc.env.codec.backend import Backend, ClipLike, ClipShape, FirstPassLike
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, block_grid
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
@@ -503,8 +502,7 @@ def _planned(path: Path, *, constant: bool = False) -> Policy:
 
 
 def _load(path: Path) -> Policy:
-    _, meta = read_arrays(path)
-    if meta.get("format") == PLAN_FORMAT:
+    if is_plan_model(path):
         return _planned(path)
     # JAX is heavy; the policies that need none must not wait for it.
     from muzero_rc.agents.compilation import compiled_folder, keep_compiled

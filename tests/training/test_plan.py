@@ -177,5 +177,9 @@ def test_fit_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[
     told = json.loads(capfd.readouterr().out)
     assert told["held_out"]["gain_r2"] > R2
     assert PlanModel.load(out).meta["sources"] == told["sources"]
+    assert main(["policy", str(out)]) == 0
+    assert f"studies of {told['sources']} sources" in capfd.readouterr().out
+    assert main(["policy", str(out), "--format", "json"]) == 0
+    assert json.loads(capfd.readouterr().out)["about"]["held_out"] == told["held_out"]
     assert main(["fit", str(DATA), "-o", str(tmp_path / "plan.txt"), "--quiet"]) == 2
     assert main(["fit", str(tmp_path / "none.npz"), "-o", str(out), "--quiet"]) != 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -138,7 +138,8 @@ def fit_plan_model(
         tried.append((ridge, accuracy))
     ridge, accuracy = max(tried, key=lambda entry: entry[1].gain_r2)
     model = plan_model_of(studies, settings, ridge)
-    return PlanFit(dataclasses.replace(model, meta=meta or {}), ridge, accuracy, tried)
+    known = {**(meta or {}), "ridge": asdict(ridge), "held_out": asdict(accuracy)}
+    return PlanFit(dataclasses.replace(model, meta=known), ridge, accuracy, tried)
 
 
 def plan_model_of(
