@@ -29,8 +29,9 @@ class FitArgs:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="FILE")]
     """The policy to write, .npz."""
 
-    step_strength: float = 0.3
-    """Octaves of rate that a mean square of one octave of the quantizer's step costs a plan."""
+    step_strength: float = 3.0
+    """Octaves of rate that a mean square of one octave of the quantizer's step costs a plan. Of
+    1, 3 and 10 the one that gained most in real encodes of 20 training sources held out."""
 
     limit: int = 16
     """Qindexes that a plan moves a frame by at most."""

@@ -17,7 +17,7 @@ from muzero_rc.cli.main import main
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError
 from muzero_rc.model_card import read_card
-from muzero_rc.policies.registry import shipped_policy_path
+from muzero_rc.policies.registry import make_policy, shipped_policy_path
 from muzero_rc.training.config import PRESETS, configure
 from muzero_rc.training.costs import StageCost
 
@@ -108,3 +108,11 @@ def test_wrong_files_get_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert main(["policy", *words]) == status
         captured = capsys.readouterr()
         assert says in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_the_card_of_the_plan_model_is_that_of_its_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "planned"]) == 0
+    assert capsys.readouterr().out == CARD.with_name("planned.md").read_text(), (
+        "the plan model has changed: muzero-rc policy planned > muzero_rc/policy_files/planned.md"
+    )
+    assert make_policy("const").name == "const" and make_policy("planned").name == "planned"
