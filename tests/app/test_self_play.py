@@ -26,7 +26,7 @@ from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.run import TrainingRun
 from muzero_rc.training.scorer import Scorer
-from muzero_rc.training.stages.collect import run_study
+from muzero_rc.training.stages.collect import Draw, run_study
 from muzero_rc.training.stages.self_play import SelfPlayStage
 from muzero_rc.training.tasks import Task
 
@@ -50,7 +50,8 @@ def config() -> TrainConfig:
 def task(corpus: Path) -> Task:
     clip = Corpus.open(corpus).training()[0]
     for seed in range(20):  # not every draw has a target that VBR can meet
-        study = run_study(clip, ProposalPolicy(), PRESETS["tiny"].collect, seed=seed)
+        draw = Draw(clip, speed=5, height=144, seed=(seed,))
+        study = run_study(draw, ProposalPolicy(), PRESETS["tiny"].collect)
         if study is not None:
             return Task(0, study, clip.path)
     raise AssertionError("no study of the clip")
