@@ -20,6 +20,7 @@ from muzero_rc.types import (
     FrameInfo,
     FrameRecord,
     FrameResult,
+    GopDecision,
     GopLimits,
     PartitionHint,
     RateAccount,
@@ -180,6 +181,7 @@ def _decision_columns(frames: Sequence[FrameRecord], pool: BytesPool) -> _Column
     columns["decided_partition"] = np.array(places, np.int32)
     margins = [(0, 0) if hint is None else (hint.coarser, hint.finer) for hint in hints]
     columns["decided_margin"] = _wide(margins, 2).astype(np.int8)
+    columns["decided_next_gop"] = _wide([decision.next_gop for decision in decisions], 2)
     return columns
 
 
@@ -216,6 +218,7 @@ def _decision(row: Mapping[str, Any], pool: BytesPool) -> FrameDecision:
         show_existing_change=row["decided_show_existing_change"],
         rate_account=RateAccount(*row["decided_model"]) if row["decided_account"] else None,
         partition=hint,
+        next_gop=GopDecision(*row["decided_next_gop"]),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -17,6 +18,7 @@ from muzero_rc.types import (
     FrameInfo,
     FrameRecord,
     FrameResult,
+    GopDecision,
     GopLimits,
     PartitionHint,
     RateAccount,
@@ -40,7 +42,12 @@ _decision = st.builds(
     show_existing_change=st.floats(0, 10),
     rate_account=st.none() | st.builds(RateAccount, st.integers(-1, 255), _large),
     partition=st.none() | st.builds(PartitionHint, _bytes, st.integers(0, 3), st.integers(0, 3)),
+    next_gop=st.builds(GopDecision, st.integers(0, 25), st.integers(0, 6)),
 )
+_DRAWN = {
+    "qindex", "speed", "features", "show_existing", "show_existing_price",
+    "show_existing_change", "rate_account", "partition", "next_gop",
+}  # fmt: skip
 
 
 @st.composite
@@ -79,6 +86,11 @@ _gops = st.lists(st.builds(GopLimits, *[st.integers(0, 300)] * 3), max_size=3).m
 _logs = st.builds(
     EncodeLog, st.lists(_records(), max_size=5).map(tuple), _large, st.integers(-1, 9), _gops
 )
+
+
+def test_every_part_of_a_decision_is_tried() -> None:
+    # A part that a strategy leaves at its default could be lost without a word.
+    assert {field.name for field in dataclasses.fields(FrameDecision)} == _DRAWN
 
 
 @settings(deadline=None)

@@ -38,7 +38,7 @@ __all__ = [
 SEARCHES_LIMIT_BYTES = 512 * 2**20
 """Of all logs in the cache folder."""
 
-_VERSION = 4
+_VERSION = 5
 
 
 def searches_folder() -> Path:

@@ -75,7 +75,7 @@ __all__ = [
 AT_TARGET = ("vbr", "base", "perturbed")
 """Names of the encodes that aim at the study's target."""
 
-_FORMAT, _VERSION = "muzero_rc study", 2
+_FORMAT, _VERSION = "muzero_rc study", 3
 _LONGEST = 360  # frames of a clip that parts are taken from
 _AIM_SPEED = 5
 _AIM_TRIES = 4
