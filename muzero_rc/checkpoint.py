@@ -13,7 +13,7 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, Union
 
@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from muzero_rc.errors import CheckpointError, OutputError
 
-__all__ = ["FILE_FORMAT", "FILE_VERSION", "ArrayTree", "read_arrays", "write_arrays"]
+__all__ = ["FILE_FORMAT", "FILE_VERSION", "ArrayTree", "read_arrays", "read_meta", "write_arrays"]
 
 ArrayTree: TypeAlias = Mapping[str, Union[npt.ArrayLike, "ArrayTree"]]
 """Nested dict, keys str, leaves arrays of numbers or bools."""
@@ -101,13 +101,32 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
       CheckpointError: the file is missing, unreadable, cut off, damaged or of another
         format or version.
     """
-    path = Path(path)
+    flat, meta = _read(Path(path), lambda names: names)
+    return _unflatten(flat), meta
+
+
+def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON object alone; of the arrays nothing is read.
+
+    Raises:
+      CheckpointError: as `read_arrays`, but damaged arrays are not seen.
+    """
+    _, meta = _read(Path(path), lambda names: [])
+    return meta
+
+
+def _read(
+    path: Path, wanted: Callable[[list[str]], list[str]]
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """The arrays that are wanted of those that are there, by name, and the JSON object."""
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile) or _HEADER not in archive.files:
                 raise CheckpointError(f"{path} is not a file of this program; give another one")
-            flat = {name: archive[name] for name in archive.files}
+            text = archive[_HEADER]
+            there = [name for name in archive.files if name != _HEADER]
+            flat = {name: archive[name] for name in wanted(there)}
     except CheckpointError:
         raise
     except FileNotFoundError as error:
@@ -120,7 +139,7 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
             f"{path} is cut off, damaged or not a file of this program; restore or rewrite it"
         ) from error
     try:
-        header = json.loads(bytes(flat.pop(_HEADER).astype(np.uint8)))
+        header = json.loads(bytes(text.astype(np.uint8)))
         kind, version, meta = header["format"], header["version"], header["meta"]
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} has no readable header; give another file") from error
@@ -129,7 +148,7 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str,
             f"{path} is of format {kind!r} version {version!r}, this program reads "
             f"{FILE_FORMAT!r} version {FILE_VERSION}; use the program that wrote it"
         )
-    return _unflatten(flat), meta
+    return flat, meta
 
 
 def _flatten(tree: ArrayTree, prefix: str = "") -> dict[str, npt.NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,6 +196,7 @@ def predict_held_out(
     own_weight: float = 1.0,
     average_share: float = 0.5,
     calibrated: bool = False,
+    by_source: Mapping[str, NormalEquations] | None = None,
 ) -> Predictions:
     """Predictions of every encode by a model that has not seen its source.
 
@@ -207,11 +208,13 @@ def predict_held_out(
       own_weight: how many encodes of other clips each of them counts for.
       average_share: as of `Objective`.
       calibrated: as of `Predictions.of`.
+      by_source: normal equations of each source of these studies, if they are known.
 
     Raises:
       InputError: there is one source only, or no encode to predict.
     """
-    by_source = equations_by_source(studies, average_share)
+    if by_source is None:
+        by_source = equations_by_source(studies, average_share)
     if len(by_source) < 2:
         raise InputError("to hold a source out takes studies of two")
     everything = sum(by_source.values(), NormalEquations.empty())

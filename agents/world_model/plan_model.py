@@ -15,7 +15,7 @@ from muzero_rc.agents.world_model.features import FEATURES, features_of
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.linear import LinearModel
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
-from muzero_rc.checkpoint import ArrayTree, read_arrays, write_arrays
+from muzero_rc.checkpoint import ArrayTree, read_arrays, read_meta, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
 
 __all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model"]
@@ -33,8 +33,7 @@ def is_plan_model(path: str | os.PathLike[str]) -> bool:
     Raises:
       CheckpointError: it is missing or not a file of this program.
     """
-    _, meta = read_arrays(path)
-    return meta.get("format") == PLAN_FORMAT
+    return bool(read_meta(path).get("format") == PLAN_FORMAT)
 
 
 class ClipPlan(NamedTuple):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from muzero_rc.checkpoint import read_arrays, write_arrays
+from muzero_rc.checkpoint import read_arrays, read_meta, write_arrays
 from muzero_rc.errors import CheckpointError, OutputError
 
 TREE = {
@@ -138,3 +138,12 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
 def test_no_folder_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"):
         write_arrays(tmp_path / "none" / "a.npz", TREE)
+
+
+def test_the_meta_alone_is_that_of_the_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_arrays(path, {"a": np.arange(5)}, {"x": [1, 2]})
+    assert read_meta(path) == read_arrays(path)[1] == {"x": [1, 2]}
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(CheckpointError):
+        read_meta(path)

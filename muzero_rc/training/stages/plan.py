@@ -129,15 +129,17 @@ def fit_plan_model(
     plain = [found.study for found in studies]
     if len({study.source for study in plain}) < 2:
         raise InputError("a plan model is chosen by leaving sources out: it needs two or more")
+    sums = equations_by_source(plain, average_share=settings.average_share)
     tried = []
     for ridge in ridges:
         accuracy = predict_held_out(
-            plain, ridge, average_share=settings.average_share, calibrated=settings.calibrated
-        ).accuracy()
+            plain, ridge,
+            average_share=settings.average_share, calibrated=settings.calibrated, by_source=sums,
+        ).accuracy()  # fmt: skip
         on_step(f"{ridge}: R2 {accuracy.gain_r2:.3f}, within clips {accuracy.within_clip:.3f}")
         tried.append((ridge, accuracy))
     ridge, accuracy = max(tried, key=lambda entry: entry[1].gain_r2)
-    model = plan_model_of(studies, settings, ridge)
+    model = plan_model_of(studies, settings, ridge, sums)
     known = {**(meta or {}), "ridge": asdict(ridge), "held_out": asdict(accuracy)}
     return PlanFit(dataclasses.replace(model, meta=known), ridge, accuracy, tried)
 
