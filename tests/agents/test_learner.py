@@ -229,6 +229,7 @@ def test_the_target_network_follows_in_steps(
         Learner.load(tmp_path / "learner.npz", _config(tiny))
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_the_same_rule_with_parameters_in_float32(
     tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:
@@ -276,6 +277,7 @@ print("same on", len(jax.devices()))
 """
 
 
+@pytest.mark.slow
 def test_four_devices_share_a_batch_and_find_the_same(
     tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:

@@ -110,6 +110,7 @@ def test_dropout_hides_rows_before_the_latents_and_no_others() -> None:
     assert min(np.abs(half - seen).max(), np.abs(half - alone).max()) > 1e-4
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_where_a_group_is_empty() -> None:
     blocks = [HiPBlockConfig(4, 2, 8, 1, 2), HiPBlockConfig(1, 4, 8, 1, 2),
               HiPBlockConfig(4, 2, 8, 1, 2)]  # fmt: skip

@@ -128,6 +128,7 @@ def test_cosine() -> None:
     np.testing.assert_allclose(cosine(a, b), [24 / 25, -1.0, 0.0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_consistency_pulls_the_dynamics_and_not_what_was_seen(
     tiny: NetworkConfig, make_episode: MakeEpisode
 ) -> None:

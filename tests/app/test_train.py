@@ -74,7 +74,8 @@ def test_corrections_come_in_opposite_pairs(study: Study) -> None:
         assert plus.pattern == dataclasses.replace(minus.pattern, sign=1)
         assert (plus.pattern.pair, minus.pattern.sign) == (number, -1)
     found = [encode.pattern for encode in study.encodes if encode.name == "probe_pattern"]
-    assert len(found) == PRESETS["tiny"].collect.probe_patterns and None not in found
+    kinds = [pattern.kind for pattern in found if pattern]
+    assert kinds == ["hadamard"] * PRESETS["tiny"].collect.probe_patterns + ["all"]
 
 
 def test_one_probe_goes_ahead_of_all_encodes_of_a_study(study: Study, tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_trajectories_hold_every_encode_at_the_target(study: Study) -> None:
     trajectories = demonstrations_of(study, fit_teacher([study]), "proposal")
     # But those at another target, and probes.
     taught = [e for e in study.encodes if e.name in AT_TARGET]
-    assert len(trajectories) == len(taught) == 2 + 2 * PRESETS["tiny"].collect.pairs
+    assert len(trajectories) == len(taught) == 3 + 2 * PRESETS["tiny"].collect.pairs
     for trajectory, encode in zip(trajectories, taught, strict=True):
         assert len(trajectory) == encode.coded_frames == len(observed(study, encode))
         assert np.allclose(trajectory.policies.astype(np.float32).sum(axis=1), 1, atol=1e-2)
@@ -182,6 +183,7 @@ def _train(corpus: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_killed_training_resumes_to_the_same_counters(corpus: Path, tmp_path: Path) -> None:
     """kill -9 in self-play; the resumed run ends where an uninterrupted one does."""
     out = tmp_path / "run"

@@ -8,7 +8,9 @@ are kept:
     vbr_high        VBR at 1.25 times the target, for the slope of the rate-distortion curve
     probe           the probe encode that goes ahead, of sections of several if that is better
     probe_other     the others that its choice was made from
-    probe_pattern   probe encodes as far from libvpx's proposals, with signed steps in blocks
+    probe_pattern   probe encodes as far from libvpx's proposals, with signed steps in blocks,
+                    and one with the same step everywhere
+    landed          the last pass of `landed`, where the base is another policy
     base            the last pass of a base policy
     perturbed       last passes with signed steps around the base, in pairs of opposite sign
 
@@ -42,7 +44,7 @@ from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import encode_probe, probe_score, run_probes
 from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
-from muzero_rc.policies.registry import prepare
+from muzero_rc.policies.registry import make_policy, prepare
 from muzero_rc.training.perturbation import (
     PatternFrame,
     SteppedPolicy,
@@ -72,7 +74,7 @@ __all__ = [
     "run_study",
 ]
 
-AT_TARGET = ("vbr", "base", "perturbed")
+AT_TARGET = ("vbr", "landed", "base", "perturbed")
 """Names of the encodes that aim at the study's target."""
 
 _FORMAT, _VERSION = "muzero_rc study", 3
@@ -96,6 +98,8 @@ class CollectConfig:
       base: policy that last passes are made around, a name or a file.
       probe_patterns: probe encodes with steps.
       probe_size: size of those steps, qindexes.
+      probe_common: step of all frames of one more probe encode, qindexes; 0 for none. It says
+        how steep the clip's own curve of quality over rate is.
       pairs: pairs of last passes with opposite steps.
       sizes: of those steps, qindexes, in turn; which one is first is drawn.
       speed_profile: of all encodes but VBR's, see `env.control.frame_speed`.
@@ -110,6 +114,7 @@ class CollectConfig:
     base: str = "landed"
     probe_patterns: int = 2
     probe_size: int = 12
+    probe_common: int = 12
     pairs: int = 4
     sizes: tuple[int, ...] = (8, 16)
     speed_profile: SpeedProfile = "hierarchical"
@@ -140,13 +145,13 @@ class Pattern:
     """What steps an encode was made with.
 
     Attributes:
-      kind: blocks of alternate groups, single ARFs, or a row of a Hadamard matrix.
+      kind: blocks of alternate groups, single ARFs, a row of a Hadamard matrix, or all frames.
       size: qindexes.
       pair: number of the pair; that of the row for a probe encode.
       sign: 1 or -1, opposite in a pair.
     """
 
-    kind: Literal["blocks", "arfs", "hadamard"]
+    kind: Literal["blocks", "arfs", "hadamard", "all"]
     size: int
     pair: int
     sign: int = 1
@@ -354,6 +359,11 @@ def run_study(
         patterns = hadamard_steps(frames, rng, config.probe_size, config.probe_patterns)
         for number, steps in enumerate(patterns):
             maker.probe(settings, probe, steps, Pattern("hadamard", config.probe_size, number))
+        if config.probe_common:
+            everywhere = {frame.key: config.probe_common for frame in frames}
+            maker.probe(settings, probe, everywhere, Pattern("all", config.probe_common, -1))
+    if base.name != "landed":
+        maker.encode("landed", settings, make_policy("landed"), probe)
     unmoved = maker.encode("base", settings, base, probe)
     if frames is None:
         frames = pattern_frames(unmoved)

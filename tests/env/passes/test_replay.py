@@ -27,7 +27,7 @@ def _replayed(clip: Clip, settings: EncoderSettings, done: Rollout) -> str:
 
 
 @pytest.mark.parametrize("policy", [BasePolicy(), VbrPolicy(), ProposalPolicy()])
-@pytest.mark.parametrize("speed", [1, 5])
+@pytest.mark.parametrize("speed", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_a_log_gives_the_same_bytes(carphone: Clip, policy: Policy, speed: int) -> None:
     settings = THREE.replace(speed=speed)
     done = rollout(carphone, settings, policy)
