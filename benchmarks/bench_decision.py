@@ -26,7 +26,8 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.policies.registry import make_policy, prepare, shipped_policy_path, warm_up
+from muzero_rc.policies.registry import make_policy, prepare, warm_up
+from muzero_rc.policies.shipped import shipped_policy_path
 
 SHARE_LIMIT = 0.05
 SIZE_LIMIT_MB = 8.0

@@ -113,7 +113,10 @@ def measure(task: Task) -> tuple[Task, dict[str, list[Gain]]]:
 
 
 def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespace) -> list[Task]:
-    """The first study of each source at the speeds asked for, spread over the sources."""
+    """The first study of each source at the speeds asked for, spread over the sources.
+
+    Models have seen no source of the study's fold.
+    """
     first: dict[str, PlanStudy] = {}
     for found in studies:
         if found.speed in args.speeds and found.view.part[0] == args.height:
@@ -123,27 +126,25 @@ def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespac
     chosen = [chosen[int(n * step)] for n in range(min(args.sources, len(chosen)))]
     ridge = Ridge(features=args.ridge, kinds=args.ridge / 100.0)
     sums = equations_by_source([found.study for found in studies])
+    folds = [chosen[fold :: args.folds] for fold in range(args.folds)]
     tasks = []
-    for source in chosen:
-        others = [found for found in studies if found.study.source != source]
-        known = {name: own for name, own in sums.items() if name != source}
-        models = {
-            f"planned:{strength:g}": plan_model_of(
-                others, PlanSettings(step_strength=strength, limit=args.limit), ridge, known
-            )
-            for strength in args.strengths
-        }
+    for fold in folds:
+        others = [found for found in studies if found.study.source not in fold]
+        known = {name: own for name, own in sums.items() if name not in fold}
+        models = {}
+        for strength in args.strengths:
+            settings = PlanSettings(step_strength=strength, limit=args.limit)
+            models[f"planned:{strength:g}"] = plan_model_of(others, settings, ridge, known)
         if args.const_strength is not None:
-            models["const"] = plan_model_of(
-                others, PlanSettings(step_strength=args.const_strength, limit=args.limit),
-                ridge, known,
-            )  # fmt: skip
-        found = first[source]
-        view = found.view
-        path = next(corpus.rglob(view.clip))
-        tasks.append(
-            Task(path, view.part, source, found.speed, view.target_kbps, view.slope, models)
-        )
+            settings = PlanSettings(step_strength=args.const_strength, limit=args.limit)
+            same = models.get(f"planned:{args.const_strength:g}")
+            models["const"] = same or plan_model_of(others, settings, ridge, known)
+        for source in fold:
+            found, view = first[source], first[source].view
+            path = next(corpus.rglob(view.clip))
+            tasks.append(
+                Task(path, view.part, source, found.speed, view.target_kbps, view.slope, models)
+            )
     return tasks
 
 
@@ -185,6 +186,7 @@ def main() -> int:
     parser.add_argument("--const-strength", type=float, default=1.0)
     parser.add_argument("--ridge", type=float, default=3.0)
     parser.add_argument("--limit", type=int, default=16)
+    parser.add_argument("--folds", type=int, default=4, help="of sources held out together")
     parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     studies = studies_of(load_dataset(args.dataset))

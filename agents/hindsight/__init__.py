@@ -5,6 +5,7 @@ It knows nothing of libvpx: what it needs of an encoder is `PlanEncoder`.
 
 from muzero_rc.agents.hindsight.encoder import Outcome, PlanEncoder
 from muzero_rc.agents.hindsight.plan import Plan, PlanBase, frame_key
+from muzero_rc.agents.hindsight.response import ResponseModel
 from muzero_rc.agents.hindsight.search import SearchProgress, SearchResult, search
 from muzero_rc.agents.hindsight.starts import probed_plans, start_plans
 from muzero_rc.agents.hindsight.trial_runner import TrialRunner
@@ -15,6 +16,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "PlanEncoder",
+    "ResponseModel",
     "SearchProgress",
     "SearchResult",
     "frame_key",

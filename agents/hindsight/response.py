@@ -1,60 +1,45 @@
-"""How frames answer to their own qindex and to their references, measured.
+"""How the frames of a clip answer to their qindexes, by the world model and its own encodes.
 
-Two encodes that differ in some qindexes tell for every coded frame f, not only for the
-clip, what came of it. For a frame of kind k with references r of role j (last, golden,
-alternate),
-
-    d psnr_f     = -u_k dq_f + sum_j v_kj d psnr_r(j)
-    d log2 bits_f = -w_k dq_f - z_k sum_j d psnr_r(j) / 3
-
-is fitted by ridge regression around usual values. Going back through the references then
-gives what every frame's qindex is worth to the whole clip: with the objective
+The linear response model (`agents.world_model.linear`) has been fitted to other clips. Each
+encode of this clip adds its equations, so that the more a clip has been encoded the more its
+own answers count. With them the model plans the steps of all frames from an encode, and says
+what every frame's qindex is worth to the whole clip: with
 
     J = psnr_avg - slope log2(bits / target)
 
-a frame's weight is a_f = dJ/dpsnr_f, its own share 1/T included, and moving it by D
+the derivative of J by the frame's error, all that it passes on to included, and its share of
+the bits. A step D of the frame alone changes J by
 
-    J(D) - J(0) = -u a D - slope log2(1 + (bits_f / bits) (2^(-w D) - 1))
+    J(D) - J(0) = -quality D - slope log2(1 + (bits_f / bits) (2^(-rate D) - 1))
 
-which is concave, so that it has a best D. The additive form is ours; that a frame's
-distortion passes to those that refer to it is what libvpx's TPL estimates beforehand.
+which is concave, so that it has a best D.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.hindsight.encoder import Outcome
 from muzero_rc.agents.hindsight.plan import FrameKey, frame_key
-from muzero_rc.types import FrameInfo, UpdateType
+from muzero_rc.agents.world_model.features import features_of, matched_features
+from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.gain import Objective
+from muzero_rc.agents.world_model.linear import LinearModel
+from muzero_rc.agents.world_model.normal_equations import NormalEquations
+from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.agents.world_model.quantizer import log2_step
+from muzero_rc.types import NUM_QINDEX, EncodeLog
 
-__all__ = ["FrameWorth", "ResponseModel"]
+__all__ = ["FrameWorth", "ResponseModel", "Steps"]
 
-_KINDS = 4  # key; golden and base ARF; deeper ARF; leaf and overlays
-_ROLES = 3
-_DB_PER_QINDEX = 0.08
-_PASSED_ON = (0.25, 0.1, 0.15)
-_OCTAVES_PER_QINDEX = 1.0 / 28.0
-_SAVED_PER_DB = 0.05
-_TRUST_OWN = 400.0  # what the usual values count, in squared qindexes
-_TRUST_REFERENCE = 10.0  # likewise, in squared dB
-_FLAT_BITS = 400.0  # frames of fewer bits say nothing about rates: their logarithm jumps
+_MOST_OWN = 32  # encodes whose equations are added: more tell little, and time grows with them
 
 _Array = npt.NDArray[np.float64]
-
-
-def _kind(info: FrameInfo) -> int:
-    if info.update_type is UpdateType.KEY:
-        return 0
-    if info.update_type is UpdateType.GOLDEN or (
-        info.update_type is UpdateType.ARF and info.layer_depth <= 1
-    ):
-        return 1
-    return 2 if info.update_type is UpdateType.ARF else 3
 
 
 class FrameWorth:
@@ -85,96 +70,126 @@ class FrameWorth:
         bits = 1.0 + self.share * (2.0 ** (-self.rate * step) - 1.0)
         return -self.quality * step - self._slope * math.log2(max(bits, 1e-6))
 
-    def best_step(self, limit: float) -> float:
-        """The step of highest expected gain, -limit to limit."""
-        dear = self._slope * self.share * self.rate
-        if dear <= 0.0:
-            return 0.0
-        if self.quality <= 0.0:
-            return limit
-        # Where the derivative vanishes, with the clip's bits taken as they are.
-        step = -math.log2(self.quality / dear) / self.rate
-        return min(max(step, -limit), limit)
+
+@dataclass(frozen=True)
+class Steps:
+    """A plan of all frames.
+
+    Attributes:
+      steps: qindexes to add.
+      gain: octaves of rate at equal quality that are promised.
+    """
+
+    steps: Mapping[FrameKey, int]
+    gain: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Encode:
+    """An outcome as the model sees it."""
+
+    keys: tuple[FrameKey, ...]
+    frames: EncodeFrames
 
 
 class ResponseModel:
-    """The coefficients, refined with every pair of encodes."""
+    """The world model, refined with every encode of the clip."""
 
-    def __init__(self) -> None:
-        """Starts with the usual values."""
-        prior_psnr = np.array([_DB_PER_QINDEX, *_PASSED_ON])
-        prior_bits = np.array([_OCTAVES_PER_QINDEX, _SAVED_PER_DB])
-        trust_psnr = np.diag([_TRUST_OWN, *[_TRUST_REFERENCE] * _ROLES])
-        trust_bits = np.diag([_TRUST_OWN, _TRUST_REFERENCE])
-        self._psnr_gram = np.stack([trust_psnr] * _KINDS)
-        self._psnr_sum = np.stack([trust_psnr @ prior_psnr] * _KINDS)
-        self._bits_gram = np.stack([trust_bits] * _KINDS)
-        self._bits_sum = np.stack([trust_bits @ prior_bits] * _KINDS)
+    def __init__(self, prior: PlanModel, probe: EncodeFrames | None = None) -> None:
+        """Knows no encode of the clip yet.
 
-    def learn(self, before: Outcome, after: Outcome) -> None:
-        """Takes in what changed between two encodes; nothing if their groups differ."""
-        if before.structure != after.structure:
+        Args:
+          prior: fitted to other clips.
+          probe: frames of the probe encode, whose features the prior goes by.
+        """
+        self._prior = prior
+        self._probe = probe
+        self._encodes: dict[int, _Encode] = {}  # by identity of the outcome
+        self._outcomes: list[Outcome] = []
+        self._fitted: tuple[int, int, LinearModel] | None = None
+
+    @property
+    def step_strength(self) -> float:
+        """Of plans of clips that nothing is known of."""
+        return self._prior.settings.step_strength
+
+    @property
+    def usual_slope(self) -> float:
+        """Price of rate of clips that nothing is known of, dB per octave."""
+        return self._prior.slope
+
+    def learn(self, outcome: Outcome) -> None:
+        """Takes in an encode; nothing if it is known."""
+        if id(outcome) in self._encodes:
             return
-        psnr_change: dict[int, float] = {}
-        for (info, old), (_, new) in zip(before.frames, after.frames, strict=True):
-            if info is None:
-                continue
-            kind = _kind(info)
-            references = [psnr_change.get(r, 0.0) for r in info.ref_coding_indexes]
-            change = new.psnr - old.psnr
-            psnr_change[info.coding_index] = change
-            step = float(new.qindex - old.qindex)
-            row = np.array([-step, *references])
-            self._psnr_gram[kind] += np.outer(row, row)
-            self._psnr_sum[kind] += row * change
-            if min(old.bits, new.bits) > _FLAT_BITS:
-                row = np.array([-step, -sum(references) / _ROLES])
-                self._bits_gram[kind] += np.outer(row, row)
-                self._bits_sum[kind] += row * math.log2(new.bits / old.bits)
+        log = EncodeLog.of_pairs(outcome.frames, outcome.score.bits // 8)
+        keys = tuple(frame_key(info) for info, _ in outcome.frames if info is not None)
+        self._encodes[id(outcome)] = _Encode(keys, EncodeFrames.of_log(log))
+        self._outcomes.append(outcome)
+        self._fitted = None
+
+    def plan(self, outcome: Outcome, slope: float, step_strength: float) -> Steps:
+        """The steps from an encode that promise most, at the target.
+
+        Args:
+          outcome: the encode, which is learned from, too.
+          slope: price of rate, dB per octave.
+          step_strength: as of `PlanSettings`, for steps from this encode.
+        """
+        self.learn(outcome)
+        known = self._encodes[id(outcome)]
+        settings = replace(self._prior.settings, step_strength=step_strength)
+        steps, _, gain = self._prior.plan_from(
+            self._model(outcome, slope), known.frames, self._features(known), slope,
+            settings=settings, rate=-outcome.octaves,
+        )  # fmt: skip
+        moved = zip(known.keys, steps, strict=True)
+        return Steps({key: int(step) for key, step in moved}, gain)
 
     def worth(self, outcome: Outcome, slope: float) -> Mapping[FrameKey, FrameWorth]:
         """What each decided frame's qindex is worth.
 
         Args:
-          outcome: the encode.
+          outcome: the encode, which is learned from, too.
           slope: price of rate, dB per octave.
         """
-        psnr, bits = self._coefficients()
-        total = float(sum(result.bits for _, result in outcome.frames))
-        weights: dict[int, float] = {}  # dJ/dpsnr by coding index
-        shown_again: dict[int, int] = {}  # show index -> times a buffer is shown
-        own = 1.0 / max(outcome.score.shown_frames, 1)
-        for info, result in outcome.frames:
-            if info is None:
-                shown_again[result.show_index] = shown_again.get(result.show_index, 0) + 1
-        worth: dict[FrameKey, FrameWorth] = {}
-        for info, result in reversed(outcome.frames):
-            if info is None:
-                continue
-            kind = _kind(info)
-            weight = weights.get(info.coding_index, 0.0)
-            shown = int(result.shown)
-            if not shown:
-                shown = shown_again.pop(info.show_index, 0)
-            weight += own * shown
-            share = result.bits / max(total, 1.0)
-            saved = slope * share * bits[kind, 1] / _ROLES
-            for role, reference in enumerate(info.ref_coding_indexes):
-                if reference >= 0:
-                    passed = max(psnr[kind, 1 + role], 0.0) * weight + saved
-                    weights[reference] = weights.get(reference, 0.0) + passed
-            key = frame_key(info)
-            worth[key] = FrameWorth(key, psnr[kind, 0] * weight, share, slope, bits[kind, 0])
-        return worth
+        self.learn(outcome)
+        known = self._encodes[id(outcome)]
+        objective = Objective(known.frames, slope, 1.0)
+        response = self._model(outcome, slope).response(known.frames, self._features(known))
+        by_bits, by_sse = objective.at_base()
+        total = response.total_by_sse(by_bits, by_sse)
+        # Octaves of the quantizer's step for one qindex more, about.
+        qindex = known.frames.qindex
+        high = np.minimum(qindex + 4, NUM_QINDEX - 1)
+        low = np.maximum(qindex - 4, 0)
+        octaves = (log2_step(high) - log2_step(low)) / (high - low)
+        quality = -slope * total * response.sse[:, 0] * octaves
+        rate = np.maximum(-response.bits[:, 0] * octaves, 0.0)
+        return {
+            key: FrameWorth(key, float(q), float(share), slope, float(r))
+            for key, q, share, r in zip(known.keys, quality, objective.shares, rate, strict=True)
+        }
 
-    def _coefficients(self) -> tuple[_Array, _Array]:
-        """[kinds, own and roles] of PSNR and [kinds, own and references] of bits."""
-        psnr = np.linalg.solve(self._psnr_gram, self._psnr_sum[..., None])[..., 0]
-        bits = np.linalg.solve(self._bits_gram, self._bits_sum[..., None])[..., 0]
-        psnr[:, 0] = np.clip(psnr[:, 0], 0.005, 0.4)
-        psnr[:, 1:] = np.clip(psnr[:, 1:], 0.0, 1.0)
-        # The error passed on by all references together is no more than there is.
-        psnr[:, 1:] /= np.maximum(psnr[:, 1:].sum(axis=1, keepdims=True), 1.0)
-        bits[:, 0] = np.clip(bits[:, 0], 0.008, 0.12)
-        bits[:, 1] = np.clip(bits[:, 1], 0.0, 0.5)
-        return psnr, bits
+    def _features(self, known: _Encode) -> _Array:
+        if self._probe is None:
+            return features_of(known.frames)
+        return matched_features(known.frames, self._probe)
+
+    def _model(self, outcome: Outcome, slope: float) -> LinearModel:
+        """The model with this clip's encodes relative to one of them."""
+        if self._fitted is not None and self._fitted[:2] == (id(outcome), len(self._outcomes)):
+            return self._fitted[2]
+        base = self._encodes[id(outcome)]
+        others = [
+            self._encodes[id(other)].frames
+            for other in self._outcomes
+            if other is not outcome and other.structure == outcome.structure
+        ]
+        own = NormalEquations.of(
+            base.frames, others[-_MOST_OWN:], slope, self._features(base),
+            self._prior.settings.average_share,
+        )  # fmt: skip
+        model = self._prior.response_with(own)
+        self._fitted = (id(outcome), len(self._outcomes), model)
+        return model

@@ -15,13 +15,12 @@ PSNR avg among those on target.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from muzero_rc.agents.hindsight.encoder import Outcome
-from muzero_rc.agents.hindsight.families import descend
 from muzero_rc.agents.hindsight.moves import Move, Moves, credits
 from muzero_rc.agents.hindsight.plan import FrameKey, Plan, PlanBase, frame_key
 from muzero_rc.agents.hindsight.rate_accuracy import (
@@ -30,26 +29,27 @@ from muzero_rc.agents.hindsight.rate_accuracy import (
     meet_target,
     on_target,
 )
-from muzero_rc.agents.hindsight.response import FrameWorth, ResponseModel
+from muzero_rc.agents.hindsight.response import ResponseModel
 from muzero_rc.agents.hindsight.trial_runner import TrialRunner
 
 __all__ = ["SearchProgress", "SearchResult", "search"]
 
-_USUAL_SLOPE = 4.5  # dB per octave
 _LEAST_SLOPE, _LARGEST_SLOPE = 1.5, 12.0
 _NEAR = 0.1  # octaves from the target that count for the slope
 _LEAST_SPREAD = 0.03  # octaves that two encodes must be apart to tell a slope
 _CURVE = 6.0
+_LEAST_PRICE = 0.1  # of the slope
 _TAIL = 0.35  # of the frames
 _DOUBT = 1.0  # dB per octave
 _PROBE = 5.0  # qindexes of the shift that measures the slope
 _LANDING_TRIES = 3
 _SEVERAL_LINES = 50  # budget from which two starts are followed before one is chosen
-_KINDS_FROM = 20  # encodes of the budget; with fewer the starts and single moves are worth more
-_KINDS_SHARE = 0.5  # of the budget, the starts included
 _RESERVE = 3  # encodes for the last correction of the rate
-_TRUSTS = (0.4, 0.8)  # shares of the model's steps
-_FIRST_LIMIT = 24.0  # qindexes that the model may move a frame by
+_PLANNED_SHARE, _PROBED_SHARE = 0.125, 0.75  # of the budget
+_PLANS_AGAIN = 8  # encodes, once single moves gain no more
+_PLANS = 2  # of different strengths, side by side
+_SPREAD = 2.0  # between their strengths, and from one that gained nothing to the next
+_BOLDER, _MOST_CAREFUL = 8.0, 1000.0  # times the strength that the model came with
 _LEAST_GAIN = 1e-3  # dB
 _WORTH_A_SHIFT = 0.01  # dB
 
@@ -103,6 +103,7 @@ class SearchResult:
 def search(
     runner: TrialRunner,
     starts: Sequence[Plan],
+    response: ResponseModel,
     *,
     patience: int | None = None,
     width: int | None = None,
@@ -114,6 +115,7 @@ def search(
     Args:
       runner: runs plans; its budget is this search's.
       starts: plans to start from, the first of them what gains are told against.
+      response: what is known of how frames answer; refined with every encode.
       patience: encodes without gain after which it stops; a third of the budget, 12 at
         least, if not given.
       width: moves that are tried side by side; as many as the runner has threads if not
@@ -130,7 +132,7 @@ def search(
     """
     if not starts or runner.budget < 1:
         raise ValueError("a search needs a plan to start from and a budget of at least 1")
-    run = _Search(runner, starts, patience, width, probed, on_progress)
+    run = _Search(runner, starts, response, patience, width, probed, on_progress)
     interrupted = False
     try:
         run.run()
@@ -159,6 +161,7 @@ class _Search:
         self,
         runner: TrialRunner,
         starts: Sequence[Plan],
+        response: ResponseModel,
         patience: int | None,
         width: int | None,
         probed: bool,
@@ -170,9 +173,10 @@ class _Search:
         self._width = width or runner.jobs
         self._probed = probed
         self._on_progress = on_progress
-        self._slope = _USUAL_SLOPE
+        self._slope = response.usual_slope
         self._rate = OCTAVES_PER_QINDEX
-        self._response = ResponseModel()
+        self._response = response
+        self._strength = response.step_strength
         self._moves = Moves()
         self._stopped_early = False
         self._idle = 0
@@ -183,18 +187,32 @@ class _Search:
 
     def run(self) -> None:
         budget = self._runner.budget
+        share = _PROBED_SHARE if self._probed else _PLANNED_SHARE
         lines = self._start()[: 1 + (budget >= _SEVERAL_LINES)]
         ends = []
         for self._plan, self._outcome in lines:
-            self._meet_target(_LANDING_TRIES)
-            self._follow_slopes(max(2, budget // 8) // len(lines))
+            if not self._probed:
+                self._meet_target(_LANDING_TRIES)
+            self._follow_plans(max(2, round(share * budget)) // len(lines))
             ends.append((self._plan, self._outcome))
         self._plan, self._outcome = max(ends, key=lambda pair: self._value(pair[1]))
-        self._move(_RESERVE)
+        self._alternate()
         self._freeze()
         self._meet_target(self._runner.left, tail=True)
         # What the last correction did not need.
         self._move(0)
+
+    def _alternate(self) -> None:
+        """Single moves, and plans with what they told, for as long as either gains."""
+        self._move(_RESERVE)
+        while self._stopped_early and self._runner.left > _RESERVE:
+            before = self._outcome
+            self._strength = self._response.step_strength
+            self._follow_plans(min(_PLANS_AGAIN, self._runner.left - _RESERVE))
+            self._moves, self._idle, self._stopped_early = Moves(), 0, False
+            self._move(_RESERVE)
+            if self._outcome is before:
+                return
 
     def _start(self) -> list[tuple[Plan, Outcome]]:
         """Plays the families, and the best of them again, shifted onto the target.
@@ -203,14 +221,11 @@ class _Search:
           What to go on from, the best first.
         """
         budget = self._runner.budget
-        count = min(max(round(0.2 * budget) + 1, 1), len(self._starts))
+        count = min(max(round(0.1 * budget) + 1, 1), len(self._starts))
         starts = list(self._starts[:count])
         ran = self._finished(starts, self._run_plans(starts))
-        for (_, before), (_, after) in zip(ran, ran[1:], strict=False):
-            self._response.learn(before, after)
-        if self._probed and budget >= _KINDS_FROM:
-            found = self._descend(ran)
-            ran = [found, *(pair for pair in ran if pair[0] is not found[0])]
+        if self._probed:
+            return [self._base(*max(ran, key=lambda pair: self._value(pair[1])))]
         # How much rate is worth is not known yet, so what is far off the target is doubted.
         ran.sort(key=lambda p: self._plain(p[1]) - _DOUBT * abs(p[1].octaves), reverse=True)
         bases = [self._base(*pair) for pair in ran[: 1 + (budget >= 20) + (budget >= 50)]]
@@ -225,17 +240,6 @@ class _Search:
             pairs = [base] if outcome is None else [base, (plan, outcome)]
             lines.append(max(pairs, key=lambda pair: self._value(pair[1])))
         return sorted(lines, key=lambda pair: self._value(pair[1]), reverse=True)
-
-    def _descend(self, ran: Sequence[tuple[Plan, Outcome]]) -> tuple[Plan, Outcome]:
-        """The best of the plans so far, with the steps of kinds that this clip wants."""
-        limit = round(_KINDS_SHARE * self._runner.budget)
-        controlled = [pair for pair in ran if pair[0].base is not PlanBase.VBR]
-        start = max(controlled or ran, key=lambda pair: self._value(pair[1]))
-
-        def more() -> bool:
-            return self._runner.spent < limit
-
-        return descend(self._run_plans, self._value, start, more, self._width)
 
     def _freeze(self) -> bool:
         """Goes on from the qindexes of the best encode: as they are, they cost nothing.
@@ -272,7 +276,6 @@ class _Search:
         for (_, before), shift, after in zip(bases, shifts, outcomes, strict=True):
             if after is None or before.structure != after.structure:
                 continue
-            self._response.learn(before, after)
             moved = before.octaves - after.octaves
             if abs(moved) > _LEAST_SPREAD:
                 slopes.append((before.score.psnr_avg - after.score.psnr_avg) / moved)
@@ -299,7 +302,6 @@ class _Search:
         found: list[tuple[Plan, Outcome]] = []
 
         def on_shift(plan: Plan, outcome: Outcome) -> None:
-            self._response.learn(before, outcome)
             found.append((plan, outcome))
             self._report()
 
@@ -324,47 +326,28 @@ class _Search:
         slope = float((weight * off * psnr).sum() / (weight * off * off).sum())
         self._slope = min(max(slope, _LEAST_SLOPE), _LARGEST_SLOPE)
 
-    def _follow_slopes(self, trials: int) -> None:
-        """Steps of all frames at once, as far as the model of responses is trusted."""
-        limit, end = _FIRST_LIMIT, self._runner.spent + trials
-        while self._runner.spent < end and self._runner.left > _RESERVE and limit >= 8.0:
+    def _follow_plans(self, trials: int) -> None:
+        """Steps of all frames at once, planned from the best encode so far."""
+        end = self._runner.spent + trials
+        least, most = self._strength / _BOLDER, self._strength * _MOST_CAREFUL
+        while self._runner.spent < end and self._strength <= most:
             assert self._outcome is not None
             before = self._outcome
-            trusts = _TRUSTS[: min(end - self._runner.spent, self._runner.left - _RESERVE)]
-            plans = [self._model_plan(trust, limit) for trust in trusts]
-            spent = self._runner.spent
+            count = min(max(self._width, 1), _PLANS, end - self._runner.spent)
+            strengths = [self._strength * _SPREAD**place for place in range(count)]
+            plans = [
+                self._plan.moved(self._response.plan(before, self._slope, strength).steps)
+                for strength in strengths
+            ]
             improved = False
             for plan, outcome in zip(plans, self._run_plans(plans), strict=True):
                 if outcome is not None:
-                    self._response.learn(before, outcome)
                     improved |= self._offer(plan, outcome, self._value)
-            if self._runner.spent == spent:
-                return
-            if not improved:
-                limit /= 2.0
-
-    def _model_plan(self, trust: float, limit: float) -> Plan:
-        """Every frame's best step by the model, at the price at which the bits fit."""
-        assert self._outcome is not None
-        low, high = self._slope / 16.0, self._slope * 16.0
-        steps: dict[FrameKey, int] = {}
-        for _ in range(24):
-            slope = math.sqrt(low * high)
-            worth = self._response.worth(self._outcome, slope)
-            steps = {key: round(trust * w.best_step(limit)) for key, w in worth.items()}
-            if self._predicted(worth, steps) > 0:
-                low = slope
+            if improved:
+                self._strength = max(self._strength / _SPREAD, least)
             else:
-                high = slope
-        return self._plan.moved(steps)
-
-    def _predicted(
-        self, worth: Mapping[FrameKey, FrameWorth], steps: Mapping[FrameKey, int]
-    ) -> float:
-        """Octaves over the target after steps."""
-        assert self._outcome is not None
-        share = sum(w.share * (2.0 ** (-w.rate * steps[key]) - 1.0) for key, w in worth.items())
-        return self._outcome.octaves + math.log2(max(1.0 + share, 1e-3))
+                # What the model learned from the failure may be enough; if not, smaller steps.
+                self._strength *= _SPREAD
 
     def _move(self, reserve: int) -> None:
         """Single moves until the budget ends or nothing helps."""
@@ -373,7 +356,8 @@ class _Search:
             close = abs(before.score.overshoot) <= TOLERANCE
             left = self._runner.left - (0 if close else reserve)
             self._moves.update(before)
-            price = self._slope * (1.0 + 2.0 * _CURVE * before.octaves)
+            # Far under the target the curve of J would have more rate for less quality.
+            price = self._slope * max(1.0 + 2.0 * _CURVE * before.octaves, _LEAST_PRICE)
             worth = self._response.worth(before, price)
             sets = self._moves.choose(worth, min(self._width, left)) if left > 0 else []
             stalled = not sets or self._idle >= self._patience // 2
@@ -388,7 +372,6 @@ class _Search:
             outcomes = self._run_plans(plans)
             for plan, outcome in zip(plans, outcomes, strict=True):
                 if outcome is not None:
-                    self._response.learn(before, outcome)
                     self._offer(plan, outcome, self._value)
             adopted: Outcome | None = self._outcome
             if adopted is before:
@@ -418,7 +401,6 @@ class _Search:
         found = self._run_plans([shifted])[0]
         if found is None:
             return None
-        self._response.learn(outcome, found)
         return outcome if self._offer(shifted, found, self._value) else None
 
     def _with(self, moves: Sequence[Move]) -> Plan:
@@ -456,6 +438,9 @@ class _Search:
 
     def _run_plans(self, plans: Sequence[Plan]) -> list[Outcome | None]:
         outcomes = self._runner.run(plans)
+        for outcome in outcomes:
+            if outcome is not None:
+                self._response.learn(outcome)
         self._report()
         return outcomes
 

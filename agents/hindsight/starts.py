@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from muzero_rc.agents.hindsight.families import BASE_REFERENCES, DEEP_REFERENCES, KEYS
 from muzero_rc.agents.hindsight.plan import Kind, Plan, PlanBase
+from muzero_rc.types import UpdateType
 
 __all__ = ["probed_plans", "start_plans"]
 
-_REFERENCES: Sequence[Kind] = KEYS + BASE_REFERENCES
+_REFERENCES: tuple[Kind, ...] = (
+    (int(UpdateType.KEY), 0),
+    (int(UpdateType.GOLDEN), 0),
+    (int(UpdateType.GOLDEN), 1),
+    (int(UpdateType.ARF), 1),
+)
+_DEEP_REFERENCES: tuple[Kind, ...] = tuple((int(UpdateType.ARF), depth) for depth in range(2, 8))
 
 
 def start_plans(*, policy: bool = False) -> list[Plan]:
@@ -36,15 +40,15 @@ def probed_plans(*, policy: bool = False) -> list[Plan]:
 
     What the feedback of three passes makes of the proposals, with the steps of kinds that
     are best in the mean and without; libvpx's own rate control, which recodes what comes
-    out too cheap. The rest is for a descent over kinds to find (`families.descend`).
+    out too cheap. The rest is for plans to find.
 
     Args:
       policy: begin with what a given policy chooses.
     """
-    plans = [Plan(PlanBase.POLICY)] if policy else []
-    return [*plans, _feedback(6.0, -8.0), Plan(PlanBase.FEEDBACK), Plan(PlanBase.VBR)]
+    first = Plan(PlanBase.POLICY) if policy else _feedback(6.0, -8.0)
+    return [first, Plan(PlanBase.FEEDBACK), Plan(PlanBase.VBR)]
 
 
 def _feedback(references: float, deep: float) -> Plan:
-    by_kind = dict.fromkeys(_REFERENCES, references) | dict.fromkeys(DEEP_REFERENCES, deep)
+    by_kind = dict.fromkeys(_REFERENCES, references) | dict.fromkeys(_DEEP_REFERENCES, deep)
     return Plan(PlanBase.FEEDBACK, by_kind=by_kind)

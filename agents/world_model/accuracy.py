@@ -21,6 +21,7 @@ __all__ = [
     "best_ridge",
     "explained",
     "held_out",
+    "models_outside",
     "predict_held_out",
     "within_group_correlation",
 ]
@@ -197,6 +198,7 @@ def predict_held_out(
     average_share: float = 0.5,
     calibrated: bool = False,
     by_source: Mapping[str, NormalEquations] | None = None,
+    folds: int = 24,
 ) -> Predictions:
     """Predictions of every encode by a model that has not seen its source.
 
@@ -209,6 +211,7 @@ def predict_held_out(
       average_share: as of `Objective`.
       calibrated: as of `Predictions.of`.
       by_source: normal equations of each source of these studies, if they are known.
+      folds: most models; with more sources than that several are held out together.
 
     Raises:
       InputError: there is one source only, or no encode to predict.
@@ -217,20 +220,51 @@ def predict_held_out(
         by_source = equations_by_source(studies, average_share)
     if len(by_source) < 2:
         raise InputError("to hold a source out takes studies of two")
-    everything = sum(by_source.values(), NormalEquations.empty())
+    outside = _outside_folds(by_source, folds)
     models: list[LinearModel] = []
-    known: dict[str, LinearModel] = {}
+    known = {} if own_encodes else models_outside(by_source, ridge, folds)
     for study in studies:
-        if own_encodes or study.source not in known:
-            equations = everything - by_source[study.source]
-            if own_encodes:
-                own = study.equations(slice(own_encodes), average_share)
-                equations += own.scaled(own_weight)
-            known[study.source] = equations.solve(ridge)
-        models.append(known[study.source])
+        if own_encodes:
+            own = study.equations(slice(own_encodes), average_share).scaled(own_weight)
+            models.append((outside[study.source] + own).solve(ridge))
+        else:
+            models.append(known[study.source])
     return Predictions.of(
         models, studies, own_encodes, average_share=average_share, calibrated=calibrated
     )
+
+
+def _outside_folds(
+    by_source: Mapping[str, NormalEquations], folds: int
+) -> dict[str, NormalEquations]:
+    """For each source the sum of all that are not in its fold; one object for a fold."""
+    everything = sum(by_source.values(), NormalEquations.empty())
+    names = sorted(by_source)
+    found = {}
+    for fold in range(min(folds, len(names))):
+        own = names[fold :: min(folds, len(names))]
+        others = everything - sum((by_source[name] for name in own), NormalEquations.empty())
+        found.update(dict.fromkeys(own, others))
+    return found
+
+
+def models_outside(
+    by_source: Mapping[str, NormalEquations], ridge: Ridge | None = None, folds: int = 24
+) -> dict[str, LinearModel]:
+    """For each source a model that has seen none of its fold.
+
+    Args:
+      by_source: normal equations of each source.
+      ridge: of the fit.
+      folds: most models; with more sources than that several share one.
+    """
+    solved: dict[int, LinearModel] = {}
+    found = {}
+    for source, equations in _outside_folds(by_source, folds).items():
+        if id(equations) not in solved:
+            solved[id(equations)] = equations.solve(ridge)
+        found[source] = solved[id(equations)]
+    return found
 
 
 def held_out(

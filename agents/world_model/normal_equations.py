@@ -4,7 +4,8 @@ Every encode gives linear equations in the coefficients, the true errors of its 
 the place of predicted ones:
 
 - a row for each frame's bits, weighted by its share of the base's bits;
-- a row for each frame's error, weighted by how often it is shown;
+- a row for each frame's error, weighted by how often it is shown and by what passes on to
+  frames that refer to it (`worth_of_errors`);
 - three rows for the clip: the bits' rows summed by their shares, the errors' rows summed by
   what an error is worth to the clip, and the difference of the two, which is the gain to first
   order. The two sums nearly cancel, so that small errors that frames have in common become
@@ -23,15 +24,17 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.world_model.features import NUM_FEATURES, NUM_KINDS, features_of
-from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.frames import NO_REFERENCE, EncodeFrames
 from muzero_rc.agents.world_model.gain import FrameChanges, Objective
 from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS, LinearModel, terms
 from muzero_rc.errors import InputError
 
-__all__ = ["NormalEquations", "Ridge"]
+__all__ = ["NormalEquations", "Ridge", "worth_of_errors"]
 
 _COLUMNS = NUM_TERMS * NUM_FEATURES
 _ALL = NUM_OUTPUTS * _COLUMNS
+_LEAST_PASSED = 0.2  # of an error, also where all is coded anew or nothing is shown
+_SYMMETRIC = ("frames_left", "clips_left")
 
 _Floats = npt.NDArray[np.float64]
 
@@ -124,9 +127,8 @@ class NormalEquations:
         features = features_of(base) if features is None else features
         objective = Objective(base, slope, average_share)
         _, by_sse = objective.at_base()
-        # The errors of a hidden frame that is never shown reach the others': it counts as one.
-        seen = np.maximum(base.weight, 1.0)
-        frame_weights = np.stack([objective.shares, seen / seen.sum()])
+        worth = worth_of_errors(base)
+        frame_weights = np.stack([objective.shares, worth / worth.sum()])
         sums = cls.empty()
         for encode in encodes:
             changes = FrameChanges.between(base, encode)
@@ -215,8 +217,11 @@ class NormalEquations:
         return standard
 
     def as_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Plain arrays, for files."""
-        return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        """Plain arrays, for files; of symmetric matrices the upper triangles."""
+        return {
+            field.name: _packed(field.name, np.asarray(getattr(self, field.name)))
+            for field in fields(self)
+        }
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> NormalEquations:
@@ -228,11 +233,49 @@ class NormalEquations:
         pattern = cls.empty()
         values: list[_Floats] = []
         for field in fields(cls):
-            shape = np.shape(getattr(pattern, field.name))
+            full = np.asarray(getattr(pattern, field.name))
+            shape = _packed(field.name, full).shape
             value = np.asarray(arrays.get(field.name, ()), np.float64)
             if value.shape != shape:
                 raise InputError(
                     f"normal equations have {field.name} of shape {shape}, not {value.shape}"
                 )
-            values.append(value)
+            values.append(_unpacked(field.name, value, full.shape))
         return cls(float(values[0]), *values[1:])
+
+
+def worth_of_errors(frames: EncodeFrames) -> _Floats:
+    """How often the error of each frame is shown, by itself and in what refers to it. [N].
+
+    A reference's error is taken to pass on where blocks are skipped, as far as it makes up the
+    frame's. Rough, and only a weight: most of what a plan wins or loses is in the few frames
+    that all others refer to.
+    """
+    real = frames.references != NO_REFERENCE
+    skipped = np.where(frames.repeated, 1.0, frames.skip_blocks / np.maximum(frames.blocks, 1.0))
+    passed = np.where(
+        real, np.minimum(frames.sse[frames.references] / frames.sse[:, None], 1.0), 0.0
+    )
+    passed *= np.maximum(skipped, _LEAST_PASSED)[:, None]
+    passed /= np.maximum(passed.sum(axis=1, keepdims=True), 1.0)
+    worth = np.maximum(frames.weight, _LEAST_PASSED)
+    for frame in range(len(worth) - 1, -1, -1):
+        np.add.at(worth, frames.references[frame], passed[frame] * worth[frame])
+    return worth
+
+
+def _packed(name: str, values: _Floats) -> _Floats:
+    """The upper triangles of [..., n, n]; all else as it is."""
+    if name not in _SYMMETRIC:
+        return values
+    return values[(..., *np.triu_indices(values.shape[-1]))]
+
+
+def _unpacked(name: str, values: _Floats, shape: tuple[int, ...]) -> _Floats:
+    if name not in _SYMMETRIC:
+        return values
+    full = np.zeros(shape)
+    above = np.triu_indices(shape[-1])
+    full[(..., *above)] = values
+    full[(..., *above[::-1])] = values
+    return full

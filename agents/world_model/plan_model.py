@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,7 @@ from muzero_rc.agents.world_model.constant import MeanSteps
 from muzero_rc.agents.world_model.features import FEATURES, features_of
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.linear import LinearModel
+from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
 from muzero_rc.checkpoint import ArrayTree, read_arrays, read_meta, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
@@ -21,7 +23,7 @@ from muzero_rc.errors import CheckpointError, InputError
 __all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model"]
 
 PLAN_FORMAT = "muzero_rc plan model"
-_VERSION = 1
+_VERSION = 2
 
 MOST_FRAMES = 200
 """Coded frames that are planned together: time grows with their cube, 0.2 s for so many."""
@@ -50,23 +52,40 @@ class ClipPlan(NamedTuple):
     gain: float
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class PlanModel:
     """Plans the last pass of a clip from its probe encode.
 
     Attributes:
-      response: how frames answer to their steps.
+      equations: of all encodes that it is fitted to: a clip's own can be added.
+      ridge: of the fit.
       means: the mean step of each kind of frames; what plans shrink to.
       settings: how far plans go.
       slope: dB of PSNR per octave of rate that a plan counts with.
+      own_weight: how many encodes of other clips one of the clip's own counts for.
       meta: what it was fitted on, for people and for the model card.
     """
 
-    response: LinearModel
+    equations: NormalEquations
+    ridge: Ridge
     means: MeanSteps
     settings: PlanSettings
     slope: float
+    own_weight: float = 1.0
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def response(self) -> LinearModel:
+        """How frames of clips that nothing is known of answer to their steps."""
+        return self.equations.solve(self.ridge)
+
+    def response_with(self, own: NormalEquations) -> LinearModel:
+        """How frames answer of a clip that has been encoded before.
+
+        Args:
+          own: equations of its encodes.
+        """
+        return (self.equations + own.scaled(self.own_weight)).solve(self.ridge)
 
     def plan(self, probe: EncodeFrames, speed: int) -> ClipPlan:
         """The plan for a clip; of a long one for each stretch of whole groups by itself.
@@ -77,21 +96,47 @@ class PlanModel:
           probe: frames of its probe encode; they stand for those of the last pass.
           speed: of the last pass.
         """
-        centre = self.means.steps_of(probe, speed)
-        features = features_of(probe)
-        steps = np.zeros(len(probe), np.int64)
-        bits = probe.bits.copy()
+        return self.plan_from(
+            self.response, probe, features_of(probe), self.slope,
+            settings=self.settings, centre=self.means.steps_of(probe, speed),
+        )  # fmt: skip
+
+    @staticmethod
+    def plan_from(
+        response: LinearModel,
+        base: EncodeFrames,
+        features: npt.NDArray[np.float64],
+        slope: float,
+        *,
+        settings: PlanSettings,
+        centre: npt.NDArray[np.float64] | None = None,
+        rate: float = 0.0,
+    ) -> ClipPlan:
+        """The plan of steps from any encode, in stretches as `plan` makes them.
+
+        Args:
+          response: how its frames answer.
+          base: the encode that steps are added to.
+          features: [N, NUM_FEATURES] of its frames.
+          slope: of the clip's curve of quality over rate, dB per octave.
+          settings: how far the plan goes.
+          centre: [N] as of `planner.plan`.
+          rate: octaves by which all bits are to change.
+        """
+        centre = np.zeros(len(base)) if centre is None else centre
+        steps = np.zeros(len(base), np.int64)
+        bits = base.bits.copy()
         gain = 0.0
-        for start, stop in probe.windows(MOST_FRAMES):
-            frames = probe.part(start, stop)
+        for start, stop in base.windows(MOST_FRAMES):
+            frames = base.part(start, stop)
             if not frames.weight.any():
                 continue
             found = plan(
-                self.response, frames, self.slope, self.settings,
-                features=features[start:stop], centre=centre[start:stop],
+                response, frames, slope, settings,
+                features=features[start:stop], centre=centre[start:stop], rate=rate,
             )  # fmt: skip
             steps[start:stop], bits[start:stop] = found.steps, found.bits
-            gain += found.gain * frames.total_bits / probe.total_bits
+            gain += found.gain * frames.total_bits / base.total_bits
         return ClipPlan(steps, bits, gain)
 
     def constant(self, probe: EncodeFrames, speed: int) -> tuple[npt.NDArray[np.int64], Any]:
@@ -107,18 +152,20 @@ class PlanModel:
           OutputError: the file cannot be written.
         """
         tree: ArrayTree = {
-            "coefficients": self.response.coefficients,
+            "equations": self.equations.as_arrays(),
             "means": self.means.as_arrays(),
         }
         meta = {
             "format": PLAN_FORMAT,
             "version": _VERSION,
             "features": list(FEATURES),
+            "ridge": asdict(self.ridge),
             "settings": asdict(self.settings),
             "slope": self.slope,
+            "own_weight": self.own_weight,
             "about": dict(self.meta),
         }
-        write_arrays(path, tree, meta)
+        write_arrays(path, tree, meta, compressed=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PlanModel:
@@ -134,10 +181,12 @@ class PlanModel:
             raise CheckpointError(f"{path} was fitted on other features; fit it again")
         try:
             return cls(
-                LinearModel(np.asarray(tree["coefficients"], np.float64)),
+                NormalEquations.of_arrays(tree["equations"]),
+                Ridge(**meta["ridge"]),
                 MeanSteps.of_arrays(tree["means"]),
                 PlanSettings(**meta["settings"]),
                 float(meta["slope"]),
+                float(meta["own_weight"]),
                 meta["about"],
             )
         except (KeyError, TypeError, ValueError, InputError) as error:

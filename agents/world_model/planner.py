@@ -2,11 +2,12 @@
 
 Newton's method on all frames' changes g of log2 step, for
 
-    gain(g) - rate_strength rate(g)^2 - step_strength mean_f (g_f - centre_f)^2
+    gain(g) - rate_strength (rate(g) - R)^2 - step_strength mean_f (g_f - centre_f)^2
 
-within a limit of qindexes. The gain is concave in the changes of bits and errors, these are
-quadratics of g. Of the second derivatives of the quadratics only what bends downwards is
-kept, so that every step is an ascent. A step that does not help is halved.
+within a limit of qindexes, R being the change of rate that is wanted, mostly none. The gain is
+concave in the changes of bits and errors, these are quadratics of g. Of the second derivatives of
+the quadratics only what bends downwards is kept, so that every step is an ascent. A step that
+does not help is halved.
 
 Plans promise two to three times what they give, as the planner leaves the range of the data:
 that is what `step_strength` is for, learned on realised gains (docs/notes, linear response
@@ -103,6 +104,7 @@ def plan(
     *,
     features: _Floats | None = None,
     centre: npt.ArrayLike | None = None,
+    rate: float = 0.0,
 ) -> Plan:
     """The plan for a clip.
 
@@ -114,6 +116,7 @@ def plan(
       features: [N, NUM_FEATURES] of the base's frames; None takes the base's own.
       centre: [N] steps in qindexes that the plan shrinks to, such as the mean step of each
         frame's kind; None shrinks to no steps.
+      rate: R, octaves by which all bits are to change.
 
     Raises:
       InputError: the slope is not positive, or there are not N features or centres.
@@ -125,7 +128,7 @@ def plan(
     centre = np.zeros(len(base)) if centre is None else np.asarray(centre, np.float64)
     if centre.shape != (len(base),):
         raise InputError(f"{len(base)} frames want as many centres, not {centre.shape}")
-    search = _Search(objective, response, settings, octaves_of_steps(base, centre))
+    search = _Search(objective, response, settings, octaves_of_steps(base, centre), rate)
     octaves = search.run()
     reached = qindex_of(log2_step(base.qindex) + octaves) - base.qindex
     steps = np.rint(reached).astype(np.int64)
@@ -145,9 +148,15 @@ class _Search:
     """Newton's method between bounds."""
 
     def __init__(
-        self, objective: Objective, response: Response, settings: PlanSettings, centre: _Floats
+        self,
+        objective: Objective,
+        response: Response,
+        settings: PlanSettings,
+        centre: _Floats,
+        rate: float = 0.0,
     ) -> None:
         base = response.base
+        self._rate = rate
         self._objective = objective
         self._response = response
         self._settings = settings
@@ -189,7 +198,7 @@ class _Search:
         away = octaves - self._centre
         return (
             self._objective.gain(bits, self._objective.shown(sse))
-            - self._settings.rate_strength * self._objective.rate(bits) ** 2
+            - self._settings.rate_strength * (self._objective.rate(bits) - self._rate) ** 2
             - 0.5 * self._stiffness * float(away @ away)
         )
 
@@ -198,7 +207,7 @@ class _Search:
         response = self._response
         bits, sse = response.changes(octaves)
         by_bits, by_sse = self._objective.gradient(bits, sse)
-        rate = self._objective.rate(bits)
+        rate = self._objective.rate(bits) - self._rate
         # Shares of the bits are the rate's own derivative: minus that of the gain.
         share = -by_bits
         by_bits = by_bits - 2.0 * self._settings.rate_strength * rate * share

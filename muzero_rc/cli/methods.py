@@ -144,23 +144,21 @@ def _is_name(spec: str) -> bool:
 
 def _fingerprint(spec: str, simulations: int = 0) -> str:
     """What decides a policy's answers beside our code: its name, package or file's content."""
-    from muzero_rc.policies.registry import (
-        SHIPPED_FILES,
-        make_policy,
-        policy_package,
-        shipped_policy_path,
-    )
+    from muzero_rc.policies.registry import make_policy, policy_package
+    from muzero_rc.policies.shipped import SHIPPED_FILES, shipped_policy_path
 
     searched = f" {simulations} simulations" if simulations else ""
     if package := policy_package(spec):
         return f"{spec} of {package}{searched}"
-    if _is_name(spec) and spec not in SHIPPED_FILES:
+    name = spec.partition(":")[0]
+    if _is_name(spec) and name not in SHIPPED_FILES:
         return spec
-    path = shipped_policy_path(spec) if spec in SHIPPED_FILES else Path(spec)
+    path = shipped_policy_path(name) if name in SHIPPED_FILES else Path(spec)
     try:
         content = path.read_bytes()
     except OSError:
         make_policy(spec)  # knows best what to say of a bad name or file
         raise InputError(f"policy file {path} cannot be read") from None
-    alone = " mean steps" if spec == "const" else ""
-    return f"{hashlib.sha256(content).hexdigest()}{alone}{searched}"
+    # Several policies go by one file.
+    as_what = f" as {spec}" if name in SHIPPED_FILES else ""
+    return f"{hashlib.sha256(content).hexdigest()}{as_what}{searched}"

@@ -40,7 +40,8 @@ def run(args: PolicyArgs) -> int:
         raise InputError(f"--format must be md or json, not {args.format!r}")
     from muzero_rc.agents.world_model.plan_model import is_plan_model
     from muzero_rc.model_card import read_card
-    from muzero_rc.policies.registry import POLICY_NAMES, shipped_policy_path
+    from muzero_rc.policies.registry import POLICY_NAMES
+    from muzero_rc.policies.shipped import shipped_policy_path
 
     if args.policy in ("planned", "const"):
         return _print_plan(shipped_policy_path(args.policy), args.format)

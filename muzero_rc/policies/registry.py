@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib.metadata
-import importlib.resources
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,6 +38,7 @@ from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
 from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, HindsightPolicy, search_jobs
 from muzero_rc.policies.planned import PlannedPolicy
+from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.types import (
     KEEP,
     NUM_QINDEX,
@@ -55,7 +55,6 @@ from muzero_rc.types import (
 __all__ = [
     "ENTRY_POINTS",
     "POLICY_NAMES",
-    "SHIPPED_FILES",
     "ConstantForTarget",
     "ConstrainedQuality",
     "OffsetsForTarget",
@@ -65,7 +64,6 @@ __all__ = [
     "policy_package",
     "prepare",
     "searching",
-    "shipped_policy_path",
     "warm_up",
 ]
 
@@ -83,9 +81,6 @@ POLICY_NAMES: dict[str, str] = {
     "offsets": "leaf frames at a searched qindex, references finer by 60; offsets:N sets that",
 }
 """Names that `make_policy` knows, each with what it means."""
-
-SHIPPED_FILES = {"muzero": "muzero.npz", "planned": "planned.npz", "const": "planned.npz"}
-"""Names of policies that have a file in this package."""
 
 _WITH_PARAMETER = frozenset({"cq", "constant", "offsets", "hindsight"})
 
@@ -303,25 +298,6 @@ class WithSpeedProfile(QindexPolicy):
     ) -> Sequence[FrameDecision]:
         """The policy's decisions."""
         return self.policy.decide(observations, base)
-
-
-def shipped_policy_path(name: str = "muzero") -> Path:
-    """Where the file of a policy of this package is.
-
-    Args:
-      name: "muzero", "planned" or "const", which shares a file with the one before.
-
-    Raises:
-      CheckpointError: this installation has none.
-    """
-    file = SHIPPED_FILES[name]
-    path = Path(str(importlib.resources.files("muzero_rc") / "policy_files" / file))
-    if not path.is_file():
-        raise CheckpointError(
-            f"this installation has no policy {name}; train one (muzero-rc train, or muzero-rc "
-            "fit) and give its file, or use the policy proposal or vbr"
-        )
-    return path
 
 
 def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:

@@ -17,7 +17,8 @@ from muzero_rc.cli.main import main
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError
 from muzero_rc.model_card import read_card
-from muzero_rc.policies.registry import make_policy, shipped_policy_path
+from muzero_rc.policies.registry import make_policy
+from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training.config import PRESETS, configure
 from muzero_rc.training.costs import StageCost
 

@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 from fake_cluster import FakeCluster
 
-from muzero_rc.agents.hindsight import Outcome, Plan, PlanBase, TrialRunner, search, start_plans
+from muzero_rc.agents.hindsight import (
+    Outcome,
+    Plan,
+    PlanBase,
+    ResponseModel,
+    TrialRunner,
+    search,
+    start_plans,
+)
 from muzero_rc.agents.muzero.networks import initial_params
+from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.compute import ProcessScheduler, Scheduler, ThreadScheduler
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.corpus.build import Step, build_corpus
@@ -27,6 +36,7 @@ from muzero_rc.evaluation.grid.replay import Replayed, Replayer, plan_replays, r
 from muzero_rc.evaluation.grid.runner import EvaluationPlan, run_evaluation
 from muzero_rc.evaluation.results import Results
 from muzero_rc.policies.hindsight.player import PlanPlayer
+from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training.actors import Actors
 from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
@@ -75,8 +85,9 @@ def test_trials_of_a_search() -> None:
     clip, backend = ModelClip(seed=5, num_frames=25), ModelBackend()
     settings = EncoderSettings(target_kbps=400)
     player = PlanPlayer(clip, settings, backend.first_pass(clip, settings), backend=backend)
+    model = PlanModel.load(shipped_policy_path("hindsight"))
     there, here = (
-        search(TrialRunner(player, 10, jobs=2, compute=where), start_plans())
+        search(TrialRunner(player, 10, jobs=2, compute=where), start_plans(), ResponseModel(model))
         for where in (FakeCluster, ThreadScheduler)
     )
     assert there.plan == here.plan and there.outcome == here.outcome

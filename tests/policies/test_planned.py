@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from muzero_rc.agents.world_model.constant import MeanSteps
 from muzero_rc.agents.world_model.features import NUM_FEATURES
-from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS, LinearModel
+from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS
+from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings
 from muzero_rc.encode.clip import encode_clip
@@ -44,7 +46,23 @@ def model() -> PlanModel:
     steps[0, [FrameRole.LEAF, len(FrameRole) + FrameRole.LEAF]] = LEAF_STEP
     one = np.ones(1)
     means = MeanSteps(np.array([SPEED]), one, one, one, steps, np.zeros((1, kinds)))
-    return PlanModel(LinearModel(coefficients), means, PlanSettings(step_strength=1.0), 4.0)
+    return PlanModel(
+        equations_of(coefficients), Ridge(1e-9, 1e-9), means, PlanSettings(step_strength=1.0), 4.0
+    )
+
+
+def equations_of(coefficients: np.ndarray) -> NormalEquations:
+    """Equations that have these coefficients for their solution."""
+    columns = coefficients[0].size
+    unit = np.eye(columns)
+    moments = np.stack([np.ones(NUM_FEATURES), np.zeros(NUM_FEATURES), np.ones(NUM_FEATURES)])
+    return dataclasses.replace(
+        NormalEquations.empty(),
+        encodes=1.0,
+        frames_left=np.stack([unit] * NUM_OUTPUTS),
+        frames_right=coefficients.reshape(NUM_OUTPUTS, columns),
+        moments=moments,
+    )
 
 
 def test_mean_steps_reach_the_encoder(carphone: Clip, model: PlanModel) -> None:

@@ -13,6 +13,7 @@ from muzero_rc import disk_cache
 from muzero_rc.agents.hindsight import (
     Outcome,
     Plan,
+    ResponseModel,
     SearchProgress,
     SearchResult,
     TrialRunner,
@@ -20,6 +21,8 @@ from muzero_rc.agents.hindsight import (
     search,
     start_plans,
 )
+from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.control.frame_speed import SpeedProfile
 from muzero_rc.env.control.probe_record import ProbeRecord
@@ -34,6 +37,7 @@ from muzero_rc.policies.hindsight.log import (
     searches_folder,
 )
 from muzero_rc.policies.hindsight.player import PlanPlayer
+from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.types import KEEP, EncodeLog, Observation, Policy, QindexPolicy, needs_blocks
 
 __all__ = ["DEFAULT_BUDGET", "HindsightPolicy", "search_jobs"]
@@ -73,6 +77,7 @@ class HindsightPolicy(QindexPolicy):
         budget: int = DEFAULT_BUDGET,
         *,
         start: Policy | None = None,
+        model: PlanModel | None = None,
         jobs: int = 2,
         width: int | None = None,
         speed_profile: SpeedProfile = "hierarchical",
@@ -84,6 +89,7 @@ class HindsightPolicy(QindexPolicy):
         Args:
           budget: encodes, those known from the log included.
           start: a policy whose trajectory is the first to start from.
+          model: that steps are planned by; None is the shipped one.
           jobs: encodes at a time.
           width: moves tried side by side; `jobs` if not given. What is found depends on it.
           speed_profile: of all encodes, see `env.control.frame_speed`.
@@ -92,6 +98,7 @@ class HindsightPolicy(QindexPolicy):
 
         Raises:
           InputError: the budget is out of range.
+          CheckpointError: the shipped model is missing.
         """
         if not 1 <= budget <= _MOST_ENCODES:
             raise InputError(
@@ -102,6 +109,7 @@ class HindsightPolicy(QindexPolicy):
         self.needs_blocks = start is not None and needs_blocks(start)
         self.on_progress: Callable[[SearchProgress], None] | None = None
         self.start = start
+        self._model = PlanModel.load(shipped_policy_path(self.name)) if model is None else model
         self._jobs = jobs
         self._width = width
         self._speed_profile = speed_profile
@@ -129,9 +137,10 @@ class HindsightPolicy(QindexPolicy):
             settings = settings.replace(speed_profile=self._speed_profile)
         settings = settings.replace(passes=settings.passes or 3)
         log = self._open_log(clip, settings)
-        probe = None
+        probe, seen = None, None
         if settings.needs_probe:
-            probe, log = self._probe(clip, settings, first_pass, log)
+            probe_encode, log = self._probe(clip, settings, first_pass, log)
+            probe, seen = ProbeRecord.of(probe_encode), EncodeFrames.of_log(probe_encode)
         player = PlanPlayer(
             clip, settings, first_pass, backend=self._backend, policy=self.start, probe=probe
         )
@@ -151,6 +160,7 @@ class HindsightPolicy(QindexPolicy):
         self.result = search(
             runner,
             plans(policy=self.start is not None),
+            ResponseModel(self._model, seen),
             width=self._width,
             probed=probe is not None,
             on_progress=self.on_progress,
@@ -175,19 +185,16 @@ class HindsightPolicy(QindexPolicy):
         settings: EncoderSettings,
         first_pass: FirstPassLike,
         log: SearchLog | None,
-    ) -> tuple[ProbeRecord, SearchLog | None]:
-        """The record of the probe, from the log if it is there; and the log to go on with."""
+    ) -> tuple[EncodeLog, SearchLog | None]:
+        """The probe encode, from the search's log if it is there; and the log to go on with."""
         known = None if log is None else log.probe
         if log is not None and known is not None:
-            found = EncodeLog.of_pairs(known.frames, known.score.bits // 8, log.gops)
-            return ProbeRecord.of(found), log
+            return EncodeLog.of_pairs(known.frames, known.score.bits // 8, log.gops), log
         probe_encode = run_probes(
             clip, settings, first_pass, jobs=self._jobs, backend=self._backend
         )
         outcome = Outcome(probe_score(clip, settings, probe_encode), tuple(probe_encode.pairs))
-        return ProbeRecord.of(probe_encode), _noted(
-            log, lambda file: file.add_probe(outcome, probe_encode.gops)
-        )
+        return probe_encode, _noted(log, lambda file: file.add_probe(outcome, probe_encode.gops))
 
     def _open_log(self, clip: ClipLike, settings: EncoderSettings) -> SearchLog | None:
         start = "" if self.start is None else getattr(self.start, "digest", None)

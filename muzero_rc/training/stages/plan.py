@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from muzero_rc.agents.world_model.accuracy import Accuracy, predict_held_out
+from muzero_rc.agents.world_model.accuracy import Accuracy, models_outside, predict_held_out
 from muzero_rc.agents.world_model.constant import MeanSteps, PlannedSteps
 from muzero_rc.agents.world_model.features import matched_features
 from muzero_rc.agents.world_model.frames import EncodeFrames
@@ -25,13 +26,22 @@ __all__ = ["PlanFit", "PlanStudy", "fit_plan_model", "plan_model_of", "studies_o
 
 RIDGES = tuple(
     Ridge(features=strength, kinds=strength / 100.0, clip_weight=weight)
-    for strength in (0.03, 0.3, 3.0, 30.0)
+    for strength in (0.3, 3.0, 10.0, 30.0)
     for weight in (0.0, 1.0)
 )
 """Strengths that are tried."""
 
 SATURATED_DB = 45.0
 """PSNR avg of a base encode above which its clip is left out: there is next to nothing to win."""
+
+OWN_WEIGHTS = (10.0, 30.0, 100.0, 300.0)
+"""Encodes of other clips that one of the clip's own may count for."""
+
+_OWN_ENCODES = 4
+"""Of a clip that are known when the weight of its own is chosen."""
+
+_OWN_STUDIES = 60
+"""Enough to choose it by: each needs a fit of its own."""
 
 FAR_OCTAVES = 0.3
 """Gain or loss at equal quality, octaves of rate, above which an encode is left out."""
@@ -85,14 +95,18 @@ def studies_of(data: Dataset, names: Iterable[str] = ("perturbed",)) -> list[Pla
     found = []
     for view in data.studies:
         size = view.width, view.height
-        base = EncodeFrames.of_columns(view.encode("base"), *size)
+        # Changes are told from `landed`, to which a plan's steps are added.
+        around = view.named("landed")
+        base_encode, rest = view.encode("base"), []
+        if around:
+            base_encode, rest = around[0], [view.encode("base")]
+        base = EncodeFrames.of_columns(base_encode, *size)
         probe = EncodeFrames.of_columns(view.encode("probe"), *size)
-        if view.encode("base").psnr_avg > SATURATED_DB or not base.same_structure(probe):
+        if base_encode.psnr_avg > SATURATED_DB or not base.same_structure(probe):
             continue
         objective = Objective(base, view.slope)
-        moved = [
-            EncodeFrames.of_columns(encode, *size) for name in names for encode in view.named(name)
-        ]
+        rest += [encode for name in names for encode in view.named(name)]
+        moved = [EncodeFrames.of_columns(encode, *size) for encode in rest]
         encodes = [
             encode
             for encode in moved
@@ -140,8 +154,32 @@ def fit_plan_model(
         tried.append((ridge, accuracy))
     ridge, accuracy = max(tried, key=lambda entry: entry[1].gain_r2)
     model = plan_model_of(studies, settings, ridge, sums)
+    own_weight = _best_own_weight(plain, ridge, settings, sums)
+    on_step(f"one own encode counts for {own_weight:g} of other clips")
     known = {**(meta or {}), "ridge": asdict(ridge), "held_out": asdict(accuracy)}
-    return PlanFit(dataclasses.replace(model, meta=known), ridge, accuracy, tried)
+    model = dataclasses.replace(model, own_weight=own_weight, meta=known)
+    return PlanFit(model, ridge, accuracy, tried)
+
+
+def _best_own_weight(
+    studies: Sequence[Study],
+    ridge: Ridge,
+    settings: PlanSettings,
+    sums: Mapping[str, NormalEquations],
+) -> float:
+    """The weight with which the rest of a clip's encodes is predicted best."""
+    rich = [study for study in studies if len(study.encodes) > _OWN_ENCODES]
+    rich = rich[:: math.ceil(len(rich) / _OWN_STUDIES)] if rich else []
+    if not rich:
+        return OWN_WEIGHTS[0]
+    scores = [
+        predict_held_out(
+            rich, ridge, own_encodes=_OWN_ENCODES, own_weight=weight,
+            average_share=settings.average_share, by_source=sums,
+        ).accuracy().gain_r2
+        for weight in OWN_WEIGHTS
+    ]  # fmt: skip
+    return OWN_WEIGHTS[int(np.argmax(scores))]
 
 
 def plan_model_of(
@@ -152,7 +190,7 @@ def plan_model_of(
 ) -> PlanModel:
     """The model of all of these studies.
 
-    The mean steps are those of plans that shrink to no steps, each made without its source.
+    The mean steps are those of plans that shrink to no steps, each made without its source's fold.
 
     Args:
       studies: of two sources or more.
@@ -165,9 +203,9 @@ def plan_model_of(
         sums = equations_by_source(plain, average_share=settings.average_share)
     total = sum(sums.values(), NormalEquations.empty())
     slope = float(np.median([found.study.slope for found in studies]))
-    held_out = {source: (total - own).solve(ridge) for source, own in sums.items()}
+    models = models_outside(sums, ridge)
     examples = []
     for found in studies:
-        made = plan(held_out[found.study.source], found.probe, slope, settings)
+        made = plan(models[found.study.source], found.probe, slope, settings)
         examples.append(PlannedSteps(found.probe, made.steps, found.speed))
-    return PlanModel(total.solve(ridge), MeanSteps.fit(examples), settings, slope)
+    return PlanModel(total, ridge, MeanSteps.fit(examples), settings, slope)

@@ -22,7 +22,7 @@ from muzero_rc.agents.world_model.study import Study, equations_by_source
 from muzero_rc.errors import InputError
 
 RIDGE = Ridge(features=0.03, kinds=0.0003)
-WANTED_R2 = 0.85
+WANTED_R2 = 0.78
 
 
 def of_bases(change: Callable[[EncodeFrames], EncodeFrames]) -> Callable[..., list[Study]]:

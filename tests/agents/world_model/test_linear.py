@@ -12,6 +12,7 @@ from muzero_rc.agents.world_model.features import NUM_FEATURES, NUM_KINDS, featu
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.gain import Objective
 from muzero_rc.agents.world_model.linear import LinearModel, octaves_of_steps
+from muzero_rc.agents.world_model.quantizer import SMALLEST
 from muzero_rc.errors import InputError
 from muzero_rc.types import UpdateType
 
@@ -53,7 +54,7 @@ def test_an_error_travels_through_references(chain: EncodeFrames) -> None:
     model = same_for_all_kinds([-1.0, 0, 0.3, 0.1, 0], [1.0, 0, 0.5, 0.25, 0])
     bits, sse = model.predict(chain, [8, 0, 0])
     g = float(octaves_of_steps(chain, [8, 0, 0])[0])
-    assert g == pytest.approx(np.log2(128 / 112))  # steps at qindex 108 and 100
+    assert g == pytest.approx(np.log2((128 + SMALLEST) / (112 + SMALLEST)))  # qindex 108, 100
     np.testing.assert_allclose(sse, np.array([1, 0.5, 0.5]) * g)
     np.testing.assert_allclose(bits, np.array([-1, 0.3, 0.25]) * g)
     last_only, _ = model.predict(chain, [0, 0, 8])
@@ -185,5 +186,7 @@ def test_damaged_models(law: Any, studies: Any) -> None:
 def test_steps_end_with_the_qindexes(chain: EncodeFrames) -> None:
     """The step is 112 at qindex 100."""
     np.testing.assert_allclose(
-        octaves_of_steps(chain, [500, -500, 0]), np.log2([1828 / 112, 4 / 112, 1]), atol=1e-12
+        octaves_of_steps(chain, [500, -500, 0]),
+        np.log2((np.array([1828, 4, 112]) + SMALLEST) / (112 + SMALLEST)),
+        atol=1e-12,
     )

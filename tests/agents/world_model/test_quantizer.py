@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muzero_rc.agents.world_model.quantizer import AC_STEPS, log2_step, qindex_of
+from muzero_rc.agents.world_model.quantizer import AC_STEPS, SMALLEST, log2_step, qindex_of
 from muzero_rc.types import NUM_QINDEX
 
 
@@ -21,4 +21,4 @@ def test_there_and_back(qindex: float) -> None:
 
 
 def test_the_ends_hold() -> None:
-    np.testing.assert_array_equal(log2_step([-5, 300]), np.log2([4, 1828]))
+    np.testing.assert_array_equal(log2_step([-5, 300]), np.log2([4 + SMALLEST, 1828 + SMALLEST]))

@@ -1,0 +1,37 @@
+"""The policy files of this package."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+from muzero_rc.errors import CheckpointError
+
+__all__ = ["SHIPPED_FILES", "shipped_policy_path"]
+
+SHIPPED_FILES = {
+    "muzero": "muzero.npz",
+    "planned": "planned.npz",
+    "const": "planned.npz",
+    "hindsight": "planned.npz",
+}
+"""The file of each policy that goes by one."""
+
+
+def shipped_policy_path(name: str = "muzero") -> Path:
+    """Where the file of a policy of this package is.
+
+    Args:
+      name: of the policy, in `SHIPPED_FILES`.
+
+    Raises:
+      CheckpointError: this installation has none.
+    """
+    file = SHIPPED_FILES[name]
+    path = Path(str(importlib.resources.files("muzero_rc") / "policy_files" / file))
+    if not path.is_file():
+        raise CheckpointError(
+            f"this installation has no policy {name}; train one (muzero-rc train, or muzero-rc "
+            "fit) and give its file, or use the policy proposal or vbr"
+        )
+    return path
