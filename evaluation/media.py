@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from muzero_rc import output_files
 from muzero_rc.errors import OutputError
 
 __all__ = ["MediaFolder", "replacing"]
@@ -43,17 +42,13 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
       OutputError: the folder cannot be made or written.
     """
-    temporary = path.with_name(f".{secrets.token_hex(6)}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        with output_files.replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         if isinstance(error, OutputError):
             raise
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; choose another --out or make room"
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

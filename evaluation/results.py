@@ -6,15 +6,14 @@ import csv
 import io
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.output_files import replacing
 from muzero_rc.types import psnr_db
 
 __all__ = [
@@ -393,18 +392,11 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
       OutputError: the folder cannot be made or written, or is full.
     """
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; choose another --out or make room"
         ) from error
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)

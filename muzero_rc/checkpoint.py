@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.errors import CheckpointError, OutputError
+from muzero_rc.output_files import replacing
 
 __all__ = ["FILE_FORMAT", "FILE_VERSION", "ArrayTree", "read_arrays", "read_meta", "write_arrays"]
 
@@ -64,28 +64,16 @@ def write_arrays(
     header = {"format": FILE_FORMAT, "version": FILE_VERSION, "meta": dict(meta or {})}
     text = json.dumps(header, allow_nan=False).encode()
     flat[_HEADER] = np.frombuffer(text, dtype=np.uint8)
-    temporary: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
+        with replacing(path, ".tmp") as temporary, temporary.open("wb") as file:
             save = np.savez_compressed if compressed else np.savez
             save(file, **flat)  # type: ignore[arg-type]  # keyword arrays
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 would keep others from reading it
-        temporary.replace(path)
-        temporary = None
         _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write {path}: {reason}; choose another place") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
 
 
 def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import enum
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import Rollout, encode_once
 from muzero_rc.env.passes.probe import run_probes
+from muzero_rc.output_files import take_place
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["Pass", "Rollout", "pipeline", "rollout"]
@@ -125,7 +125,7 @@ def rollout(
             if abs(again.score.overshoot) >= abs(done.score.overshoot):
                 break
             if path is not None and output is not None:
-                os.replace(path, output)
+                take_place(path, output)
                 stream = dataclasses.replace(again.stream, path=output)
                 again = dataclasses.replace(again, stream=stream)
         done = again

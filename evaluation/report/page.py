@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,12 +51,15 @@ def write_report(contents: Contents, out: Path) -> Path:
     old = out.with_name(f".{out.name}.{secrets.token_hex(6)}.old")
     try:
         new.mkdir(parents=True)
+        if out.exists():  # now, so that what is private is so while it is written, too
+            new.chmod(stat.S_IMODE(out.stat().st_mode) | stat.S_IRWXU)
         (new / _PAGE).write_text(page, encoding="utf-8")
         (new / _LIBRARY).write_text(_packed_library(), encoding="ascii")
         for name, source in contents.files.items():
             (new / name).parent.mkdir(exist_ok=True)
             _copy(source, new / name)
         if out.exists():
+            _keep_modes(out, new)
             os.replace(out, old)
         os.replace(new, out)
     except OSError as error:
@@ -73,6 +77,14 @@ def write_report(contents: Contents, out: Path) -> Path:
             with suppress(OSError):
                 shutil.rmtree(left)
     return out / _PAGE
+
+
+def _keep_modes(before: Path, now: Path) -> None:
+    """Gives a new folder, and the files in it, the permissions of those of the same name."""
+    for path in (now, *now.rglob("*")):
+        old = before / path.relative_to(now)
+        if old.exists():
+            path.chmod(stat.S_IMODE(old.stat().st_mode))
 
 
 def _check_replaceable(out: Path) -> None:

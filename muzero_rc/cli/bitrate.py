@@ -6,18 +6,22 @@ import re
 
 from muzero_rc.errors import InputError
 
-__all__ = ["parse_bitrate"]
+__all__ = ["check_bitrate", "parse_bitrate"]
 
 _NUMBER = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<unit>[kKmMgG]?)")
 _FACTOR = {"": 1e-3, "k": 1.0, "m": 1e3, "g": 1e6}
 _MIN_KBPS, _MAX_KBPS = 1, 1_000_000
+# Below it a number without a letter is a forgotten k, and no video of a usual size is watchable.
+_LEAST_USUAL_KBPS = 10
+_LEAST_USUAL_PIXELS = 176 * 144  # QCIF, the smallest size that every H.261 decoder has
 
 
 def parse_bitrate(text: str) -> int:
     """Kilobits per second of `400k`, `0.4M` or `400000`: as ffmpeg, bit/s if no unit.
 
     Raises:
-      InputError: not a number with an optional k, M or G, or out of any useful range.
+      InputError: not a number with an optional k, M or G, out of any useful range, or so few
+        bit/s without a letter that one was forgotten.
     """
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
@@ -28,6 +32,26 @@ def parse_bitrate(text: str) -> int:
     if kbps == 0:
         raise InputError(f"bitrate {text!r} is zero; give a positive one such as 400k or 1.5M")
     if not _MIN_KBPS <= round(kbps) <= _MAX_KBPS:
-        hint = f"; did you mean {text.strip()}k?" if not match["unit"] and kbps < _MIN_KBPS else ""
+        hint = _hint(text, match, kbps)
         raise InputError(f"bitrate {text!r} is {kbps:g} kbit/s; it must be 1k to 1G bit/s{hint}")
+    if hint := _hint(text, match, kbps):
+        raise InputError(f"bitrate {text!r} without a letter is {kbps:g} kbit/s{hint}")
     return round(kbps)
+
+
+def _hint(text: str, match: re.Match[str], kbps: float) -> str:
+    forgotten = not match["unit"] and kbps < _LEAST_USUAL_KBPS
+    return f"; did you mean {text.strip()}k?" if forgotten else ""
+
+
+def check_bitrate(kbps: int, width: int, height: int) -> None:
+    """Refuses a bitrate that can only be a mistake for pictures of this size, in pixels.
+
+    Raises:
+      InputError: less than 10 kbit/s for 176x144 or more.
+    """
+    if kbps < _LEAST_USUAL_KBPS and width * height >= _LEAST_USUAL_PIXELS:
+        raise InputError(
+            f"a bitrate of {kbps} kbit/s is too low for {width}x{height} pixels; did you mean "
+            f"{kbps}M? Give {_LEAST_USUAL_KBPS}k or more, or a smaller --scale"
+        )

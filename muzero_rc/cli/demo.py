@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from muzero_rc.cli.bitrate import parse_bitrate
+from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate
 from muzero_rc.cli.display import make_display
 from muzero_rc.errors import InputError, OutputError
 
@@ -48,6 +48,7 @@ class DemoArgs:
 
 def run(args: DemoArgs) -> int:
     """Encodes, prints the table, draws the picture."""
+    from muzero_rc import video
     from muzero_rc.cli.encode import encoder_settings
     from muzero_rc.encode.film import encode
     from muzero_rc.plots import Series, plot_frames
@@ -55,6 +56,7 @@ def run(args: DemoArgs) -> int:
 
     settings = encoder_settings(parse_bitrate(args.bitrate), speed=args.speed)
     clip = args.input or sample_clip()
+    check_bitrate(settings.target_kbps, *video.probe(clip).coded_size())
     policies = [make_policy(name) for name in _POLICIES]
     try:
         args.out.mkdir(parents=True, exist_ok=True)

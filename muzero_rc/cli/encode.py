@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import tyro
 
-from muzero_rc.cli.bitrate import parse_bitrate
+from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate
 from muzero_rc.cli.display import make_display
 from muzero_rc.cli.methods import split_spec
 from muzero_rc.errors import InputError
@@ -138,7 +138,11 @@ def run(args: EncodeArgs) -> int:
     from muzero_rc.encode.film import check_output, encode
     from muzero_rc.policies.registry import make_policy, searching
 
-    video.probe(args.input)
+    if args.scale is not None:
+        video.check_height(args.scale)
+    video.check_frames(args.frames)
+    info = video.probe(args.input)
+    check_bitrate(settings.target_kbps, *info.coded_size(args.scale))
     check_output(args.input, args.output)
     policy = make_policy(spec.policy, simulations=args.simulations or spec.simulations)
     if args.effort == "search":

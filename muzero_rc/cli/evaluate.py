@@ -131,6 +131,7 @@ def run(args: EvaluateArgs) -> int:
     from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder
     from muzero_rc.evaluation.grid.runner import run_evaluation
     from muzero_rc.evaluation.grid.store import shared_folder
+    from muzero_rc.evaluation.measure.bd_rate import MIN_POINTS
     from muzero_rc.evaluation.measure.rate_time import rate_time
     from muzero_rc.evaluation.report.table import make_console, results_document, results_report
     from muzero_rc.policies.registry import make_policy
@@ -139,6 +140,14 @@ def run(args: EvaluateArgs) -> int:
         # A policy that cannot be loaded is told now, not by every one of its encodes.
         if not method.is_external:
             make_policy(method.spec, simulations=method.simulations)
+    few = set(plan.targets_kbps or ())
+    if few and len(few) < MIN_POINTS and not args.quiet:
+        # Hours of encodes must not end in a table without its figure.
+        print(
+            f"a BD-rate takes {MIN_POINTS} targets and there are {len(few)}: the tables will "
+            "have none",
+            file=sys.stderr,
+        )
     encoder = GridEncoder(PolicyEncoder(make_policy))
     shared = None if args.no_cache else shared_folder()
     try:

@@ -20,6 +20,7 @@ from muzero_rc.corpus.manifest import Entry, write_whole
 from muzero_rc.corpus.plan import BuildSettings, Original
 from muzero_rc.corpus.scenes import Look, look_at
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.output_files import take_place
 from muzero_rc.video import Recipe
 
 __all__ = ["WORK", "Augmenting", "ClipMaker", "Cutting", "record_path"]
@@ -156,7 +157,7 @@ class ClipMaker:
             with temporary.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 size = os.fstat(file.fileno()).st_size
-            os.replace(temporary, self.out / entry.file)
+            take_place(temporary, self.out / entry.file)
         finally:
             temporary.unlink(missing_ok=True)
         done = replace(

@@ -27,6 +27,7 @@ from muzero_rc.env.control.gop import probe_plan_of
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import Rollout
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.output_files import create_like, take_place
 from muzero_rc.policies.hindsight.policy import HindsightPolicy, search_jobs
 from muzero_rc.policies.registry import warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
@@ -248,7 +249,7 @@ def encode(
             video.verify(webm, shown, on_progress=lambda n: progress("check", n, shown))
         file_bytes = webm.stat().st_size
         sha256 = result.stream.sha256
-        os.replace(webm, out)
+        take_place(webm, out)
     seconds = time.perf_counter() - start
     score = result.score
     return EncodeReport(
@@ -412,7 +413,8 @@ def _temporary_files(out: Path) -> Iterator[tuple[Path, Path]]:
     try:
         try:
             # Proves that the folder takes files; permission bits do not tell all.
-            paths[0].touch(exist_ok=False)
+            for path in paths:
+                create_like(path, out)
         except OSError as error:
             raise OutputError(
                 f"cannot write in {out.parent}: {error.strerror}; write elsewhere"

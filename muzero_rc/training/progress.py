@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from types import TracebackType
 
 from muzero_rc.errors import OutputError
+from muzero_rc.output_files import replacing
 from muzero_rc.training.checkpoints import Counters
 from muzero_rc.training.scorer import ScoredEpisode
 
@@ -36,12 +36,10 @@ class ProgressFile:
             if path.exists():
                 with path.open(newline="") as file:
                     rows = [row for row in csv.reader(file) if row][1:]
-            temporary = path.with_suffix(".tmp")
-            with temporary.open("w", newline="") as file:
+            with replacing(path, ".tmp") as temporary, temporary.open("w", newline="") as file:
                 writer = csv.writer(file)
                 writer.writerow(COLUMNS)
                 writer.writerows(row for row in rows if row[0] and int(row[0]) <= episodes)
-            os.replace(temporary, path)
             self._file = path.open("a", newline="")
         except (OSError, ValueError) as error:
             raise OutputError(f"cannot write {path}: {error}") from error

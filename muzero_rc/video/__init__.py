@@ -4,7 +4,7 @@ The only package that uses ffmpeg-python.
 """
 
 from muzero_rc.video.augment import Recipe
-from muzero_rc.video.decode import Decoder, open_decoder
+from muzero_rc.video.decode import Decoder, check_frames, open_decoder
 from muzero_rc.video.lossless import LosslessWriter, hash_frames, render, start_hash
 from muzero_rc.video.metrics import (
     MEASURES,
@@ -30,6 +30,7 @@ __all__ = [
     "Recipe",
     "VideoInfo",
     "check_audio",
+    "check_frames",
     "check_height",
     "clean_end",
     "find_tool",

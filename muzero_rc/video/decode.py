@@ -20,7 +20,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.video.probe import VideoInfo, probe
 from muzero_rc.video.tools import PROTOCOLS, Child, ffmpeg_command, file_url
 
-__all__ = ["Decoder", "open_decoder"]
+__all__ = ["Decoder", "check_frames", "open_decoder"]
 
 _PIPE_BYTES = 1 << 20
 _END_WAIT_S = 30.0
@@ -137,6 +137,16 @@ class Decoder:
         self._child.kill()
 
 
+def check_frames(max_frames: int | None) -> None:
+    """Refuses a number of frames to take that makes no sense; None takes all.
+
+    Raises:
+      InputError: it is below 1.
+    """
+    if max_frames is not None and max_frames < 1:
+        raise InputError(f"cannot take {max_frames} frames; give 1 or more")
+
+
 def open_decoder(
     path: Path | str,
     *,
@@ -164,8 +174,7 @@ def open_decoder(
       InputError: the file or the arguments cannot be used.
       ToolMissingError: ffmpeg or ffprobe is not installed.
     """
-    if max_frames is not None and max_frames < 1:
-        raise InputError(f"cannot take {max_frames} frames; give 1 or more")
+    check_frames(max_frames)
     if max_fps is not None and max_fps <= 0:
         raise InputError(f"cannot lower the rate to {max_fps} frames per second; give above 0")
     info = probe(path)

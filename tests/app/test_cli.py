@@ -31,7 +31,8 @@ MakeVideo = Callable[..., Path]
     ("text", "kbps"),
     [
         ("400k", 400), ("0.4M", 400), ("400000", 400), ("1.5m", 1500), ("1M", 1000),
-        ("400K", 400), (" 250k ", 250), (".5M", 500), ("1000", 1), ("1G", 1_000_000),
+        ("400K", 400), (" 250k ", 250), (".5M", 500), ("10000", 10), ("1G", 1_000_000),
+        ("1k", 1), ("0.005M", 5),
     ],
 )  # fmt: skip
 def test_bitrates(text: str, kbps: int) -> None:
@@ -46,7 +47,8 @@ def test_bitrates(text: str, kbps: int) -> None:
         ("1e6", "not a positive number"), ("nan", "not a positive number"),
         ("inf", "not a positive number"), ("400 k", "not a positive number"),
         ("400kb", "not a positive number"), ("1,5M", "not a positive number"),
-        ("400", "did you mean 400k"), ("0.1k", "must be 1k to 1G"), ("2000G", "must be 1k to 1G"),
+        ("400", "did you mean 400k"), ("600", "did you mean 600k"),
+        ("9999", "did you mean 9999k"), ("0.1k", "must be 1k to 1G"), ("2000G", "must be 1k to 1G"),
     ],
 )  # fmt: skip
 def test_bad_bitrates(text: str, message: str) -> None:
@@ -132,6 +134,7 @@ def test_bad_input(
         ({"--bitrate": "abc"}, "bitrate 'abc' is not"),
         ({"--bitrate": "-400k"}, "bitrate '-400k' is not"),
         ({"--bitrate": "-1"}, "bitrate '-1' is not"),
+        ({"--bitrate": "600"}, r"'600' without a letter is 0\.6 kbit/s; did you mean 600k\?"),
         ({"--policy": "muzerro"}, "did you mean muzero"),
         ({"--policy": "xyz"}, "unknown policy 'xyz'"),
         ({"--policy": "missing.npz"}, "policy file missing.npz does not exist"),
@@ -181,6 +184,27 @@ def test_bad_options(
     assert cli.main(words) == 2
     assert re.search(message, one_error_line(capsys))
     assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "bitrate", "status"),
+    [("176x144", "144", "9k", 2), ("176x144", "96", "9k", 0), ("96x64", "64", "5k", 0),
+     ("176x144", "144", "10k", 0)],
+)  # fmt: skip
+def test_bitrates_that_no_usual_picture_can_have(
+    make_video: MakeVideo,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    size: str,
+    scale: str,
+    bitrate: str,
+    status: int,
+) -> None:
+    source = make_video(f"{size}.mp4", size=size, seconds=0.4)
+    words = encode_words(source, tmp_path / "o.webm", "--bitrate", bitrate, "--scale", scale, "-q")
+    assert cli.main(words) == status
+    if status:
+        assert "9 kbit/s is too low for 176x144 pixels" in one_error_line(capsys)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -386,3 +410,15 @@ def test_rolling_mean() -> None:
 def test_arguments_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         DemoArgs().speed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [("--scale=0", "cannot scale to a height of 0"), ("--frames=-3", "cannot take -3 frames")],
+)
+def test_nothing_to_encode_is_told_before_the_input_is_read(
+    option: str, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["encode", str(tmp_path / "none.mp4"), "-o", str(tmp_path / "out.webm"), "-b", "100k"]
+    assert cli.main([*words, option]) == 2
+    assert told in capfd.readouterr().err

@@ -40,6 +40,7 @@ def test_a_real_clip_end_to_end(clip_path, tmp_path, capfd) -> None:
     assert "proposal" in printed.out
     assert "undefined BD-rates: 3" in printed.out
     assert "evaluate: 9/9" in printed.err
+    assert printed.err.startswith("a BD-rate takes 4 targets and there are 2")
     results = Results.load(out)
     grid = [(t, m) for t in (60, 240) for m in ("vbr", "proposal", "constant:120", "cq:20")]
     assert [(e.target_kbps, e.method) for e in results.encodes] == grid

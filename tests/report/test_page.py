@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -319,6 +320,16 @@ def test_a_failed_report_leaves_the_old_one(three, media, tmp_path, monkeypatch)
             write_report(gather(three, media.folder), out)
     assert (out / "index.html").read_text() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report", "results"]
+
+
+def test_a_report_keeps_the_modes_of_the_old_one(three, media, tmp_path) -> None:
+    out = tmp_path / "report"
+    write_report(gather(three, media.folder), out)
+    out.chmod(0o700)
+    (out / "index.html").chmod(0o600)
+    write_report(gather(three, media.folder), out)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (out, out / "index.html")]
+    assert modes == [0o700, 0o600]
 
 
 def test_scripts_are_well_formed(tmp_path) -> None:

@@ -1,0 +1,74 @@
+"""Files that others read: whole or not there, with the permissions that they had."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["create_like", "replacing", "take_place"]
+
+_MOST_OF_NAME = 200  # bytes; file systems end at 255
+
+
+@contextlib.contextmanager
+def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
+    """An empty file beside `path`, which takes its place if the body succeeds, else goes.
+
+    It has the permissions that `path` has, so that what is private stays so, also while it is
+    written; a new file has those that the umask says.
+
+    Args:
+      path: the file to write; its folder must exist.
+      suffix: put at the end of the temporary name, which ends like `path` without one.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    end = os.fsdecode(os.fsencode(path.name)[-_MOST_OF_NAME:])
+    temporary = path.with_name(f".{secrets.token_hex(6)}.{end}{suffix}")
+    try:
+        create_like(temporary, path)
+        yield temporary
+        take_place(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def create_like(new: Path, path: Path) -> None:
+    """Creates an empty file with the permissions of `path`, or the umask's if it is not there.
+
+    Its owner may write it, also where `path` is read-only, until `take_place` is called.
+
+    Raises:
+      OSError: it cannot be created, or is there.
+    """
+    mode = _mode(path)
+    # Never more than it will be, not even between these two calls.
+    os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600))
+    if mode is not None:
+        new.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
+
+
+def take_place(new: Path, path: Path) -> None:
+    """Renames a file or folder to `path`; one that is there passes on its permissions.
+
+    Raises:
+      OSError: it cannot be renamed.
+    """
+    mode = _mode(path)
+    if mode is not None:
+        new.chmod(mode)
+    os.replace(new, path)
+
+
+def _mode(path: Path) -> int | None:
+    """Permission bits of what is there."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode) & 0o777
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,104 @@
+"""Permissions of outputs: kept where a file is replaced, the umask's where it is new."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muzero_rc.checkpoint import write_arrays
+from muzero_rc.corpus.manifest import write_whole
+from muzero_rc.encode.film import encode
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.evaluation import media
+from muzero_rc.evaluation.results import write_atomically
+from muzero_rc.output_files import replacing
+from muzero_rc.policies.registry import make_policy
+from muzero_rc.training.checkpoints import write_json
+from muzero_rc.training.progress import ProgressFile
+
+
+def _media(path: Path) -> None:
+    with media.replacing(path) as temporary:
+        temporary.write_text("new")
+
+
+def _arrays(path: Path) -> None:
+    write_arrays(path, {"x": np.zeros(3)})
+
+
+def _progress(path: Path) -> None:
+    with ProgressFile(path, 0):
+        pass
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "results": lambda path: write_atomically(path, "new"),
+    "streams and pictures": _media,
+    "policies and data sets": _arrays,
+    "corpus": lambda path: write_whole(path, "new"),
+    "runs": lambda path: write_json(path, {}),
+    "progress": _progress,
+}
+
+
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o444])
+def test_a_file_keeps_its_mode_and_a_new_one_has_the_umasks(
+    tmp_path: Path, name: str, mode: int
+) -> None:
+    path = tmp_path / "file"
+    WRITERS[name](path)
+    assert _mode(path) == 0o640
+    if name == "progress" and mode == 0o444:
+        return  # it is written on
+    path.write_text("")
+    path.chmod(mode)
+    WRITERS[name](path)
+    assert _mode(path) == mode
+    assert path.stat().st_size > 0
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_is_private_is_so_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250 + ".webm")
+    path.touch(0o600)
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        assert _mode(temporary) == 0o600
+        assert temporary.suffix == ".webm"
+        _ = 1 / 0
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_an_encode_keeps_the_mode_of_its_output(clip_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.webm"
+    modes = set()
+
+    def look(_: object) -> None:
+        modes.update(_mode(path) for path in tmp_path.glob(".*"))
+
+    settings = EncoderSettings(target_kbps=60, speed=8)
+    encode(clip_file, out, settings, make_policy("proposal"), on_progress=look)
+    assert _mode(out) == 0o640
+    assert modes == {0o640}
+    out.chmod(0o600)
+    modes.clear()
+    encode(clip_file, out, settings, make_policy("proposal"), on_progress=look)
+    assert _mode(out) == 0o600
+    assert modes == {0o600}
+    assert os.listdir(tmp_path) == ["out.webm"]
