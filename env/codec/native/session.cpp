@@ -1,8 +1,12 @@
 #include "session.hpp"
 
+#include <pthread.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <new>
 #include <string_view>
 
 #include "errors.hpp"
@@ -43,6 +47,13 @@ struct Cancelled {};
 std::mutex any_mutex;
 std::condition_variable any_moved;
 
+// A fork may come while another thread has the mutex or waits; neither is in the child, which
+// needs fresh ones for sessions of its own. They guard no data.
+const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
+  new (&any_mutex) std::mutex;
+  new (&any_moved) std::condition_variable;
+});
+
 }  // namespace
 
 void FrameDecision::check() const {
@@ -64,6 +75,7 @@ void FrameDecision::check() const {
 struct Session::State {
   enum class Phase { kRunning, kWaiting, kDone, kFailed };
 
+  const pid_t process = getpid();
   Settings settings;
   std::shared_ptr<FrameReader> reader;
   std::string stats;
@@ -246,11 +258,18 @@ Session::Session(const Settings& settings, std::shared_ptr<FrameReader> reader,
   state_->timeout_s = timeout_s;
   state_->keep_partitions = keep_partitions;
   state_->gops = std::move(gops);
-  thread_ = std::thread([state = state_] { state->run(); });
+  thread_ = std::make_unique<std::thread>([state = state_] { state->run(); });
+}
+
+void Session::check_process() const {
+  if (getpid() != state_->process)
+    throw CodecError("the encoder does not survive a fork; make the environment in the child",
+                     0, "");
 }
 
 void Session::wait(const std::function<bool()>& done, const Heartbeat& heartbeat,
                    const char* what) {
+  check_process();
   State& state = *state_;
   const auto start = Clock::now();
   std::unique_lock<std::mutex> lock(state.mutex);
@@ -282,6 +301,7 @@ std::optional<vpx_rc_encodeframe_info_t> Session::next(const Heartbeat& heartbea
 
 void Session::submit(const FrameDecision& decision) {
   decision.check();
+  check_process();
   State& state = *state_;
   std::vector<uint32_t> partition;
   if (!decision.partition.empty())
@@ -303,6 +323,7 @@ void Session::submit(const FrameDecision& decision) {
 }
 
 Result Session::result(const Heartbeat& heartbeat) {
+  check_process();
   State& state = *state_;
   {
     std::lock_guard<std::mutex> lock(state.mutex);
@@ -316,6 +337,7 @@ Result Session::result(const Heartbeat& heartbeat) {
 }
 
 std::vector<Result> Session::take_uncoded() {
+  check_process();
   std::lock_guard<std::mutex> lock(state_->mutex);
   std::vector<Result> taken;
   taken.swap(state_->uncoded);
@@ -323,11 +345,13 @@ std::vector<Result> Session::take_uncoded() {
 }
 
 bool Session::ready() const {
+  check_process();
   std::lock_guard<std::mutex> lock(state_->mutex);
   return state_->phase != State::Phase::kRunning;
 }
 
 std::shared_ptr<Stream> Session::finish() {
+  check_process();
   std::lock_guard<std::mutex> lock(state_->mutex);
   if (state_->closed) throw ClosedError("the session is closed");
   if (state_->phase == State::Phase::kFailed) std::rethrow_exception(state_->error);
@@ -337,13 +361,20 @@ std::shared_ptr<Stream> Session::finish() {
 }
 
 double Session::encode_cpu_s() const {
+  check_process();
   std::lock_guard<std::mutex> lock(state_->mutex);
   return state_->cpu_s;
 }
 
 void Session::close() {
   State& state = *state_;
-  if (!thread_.joinable()) return;
+  if (!thread_) return;
+  if (getpid() != state.process) {
+    // Nothing here may be waited for, unlocked or flushed into the parent's file: let it lie.
+    thread_.release();
+    new std::shared_ptr<State>(state_);
+    return;
+  }
   bool exited;
   {
     std::unique_lock<std::mutex> lock(state.mutex);
@@ -354,7 +385,7 @@ void Session::close() {
     exited = state.moved.wait_for(lock, patience, [&] { return state.exited; });
   }
   if (exited) {
-    thread_.join();
+    thread_->join();
     // Here and not in the encoder thread, nor under the mutex: its owner may be Python, and
     // letting go of it takes the GIL.
     state.reader.reset();
@@ -362,8 +393,9 @@ void Session::close() {
     state.stats.clear();
     state.stream.reset();
   } else {
-    thread_.detach();  // libvpx hangs; its memory stays with the thread
+    thread_->detach();  // libvpx hangs; its memory stays with the thread
   }
+  thread_.reset();
 }
 
 bool Session::wait_any(const std::vector<Session*>& sessions, double timeout_s,

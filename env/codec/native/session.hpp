@@ -88,11 +88,13 @@ class Session {
 
  private:
   struct State;
+  // Throws if this process was forked from the session's: the thread is not in it.
+  void check_process() const;
   void wait(const std::function<bool()>& done, const Heartbeat& heartbeat, const char* what);
 
   // Shared with the thread, which may outlive a session whose encoder hangs.
   std::shared_ptr<State> state_;
-  std::thread thread_;
+  std::unique_ptr<std::thread> thread_;
 };
 
 }  // namespace muzero_rc

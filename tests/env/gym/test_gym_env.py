@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import gc
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -500,3 +502,54 @@ def test_the_docstring_is_the_specification() -> None:
     assert space["history"].high.max() == (4 * FakeClip().num_frames + 64) / 256 or (
         space["history"].high.max() == BOUND
     )
+
+
+_FORKED = """
+import os, signal, sys, time, warnings
+from muzero_rc.env.gym.env import VP9RateControlEnv
+from muzero_rc.env.codec.session import wait_any
+from muzero_rc.errors import EncoderError
+
+def told(call):
+    try:
+        call()
+    except EncoderError as error:
+        return str(error)
+    return "nothing"
+
+signal.alarm(60)
+env = VP9RateControlEnv(clips=[sys.argv[1]], targets_kbps=(50, 200), max_frames=8, speed=8)
+_, info = env.reset(seed=1)
+session = env._episode.session
+child = os.fork()
+if child == 0:
+    start = time.monotonic()
+    try:
+        print(told(lambda: env.step(info["proposal_qindex"])), file=sys.stderr)
+        print(told(lambda: wait_any([session])), file=sys.stderr)
+        print(told(session.result), told(session.finish), sep="\\n", file=sys.stderr)
+        _, info = env.reset(seed=1)  # a session of the child's own
+        while not env.step(info["proposal_qindex"])[2]:
+            pass
+        env.close()
+        del env, session
+        assert time.monotonic() - start < 30
+    except BaseException as error:
+        print("child:", repr(error), file=sys.stderr)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+while not env.step(info["proposal_qindex"])[2]:  # the parent's goes on
+    pass
+env.close()
+print("done", file=sys.stderr)
+"""
+
+
+def test_an_encoder_after_a_fork_says_so_at_once(carphone_path: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _FORKED, str(carphone_path)],
+        capture_output=True, text=True, cwd=tmp_path, timeout=100,
+    )  # fmt: skip
+    says = "the encoder does not survive a fork; make the environment in the child"
+    assert done.stderr.splitlines() == [says] * 4 + ["done"], done.stderr
+    assert done.returncode == 0
