@@ -196,11 +196,14 @@ class NormalEquations:
             right[own] += self.frames_right[output]
         standard = self._standardisation()
         blocks = NUM_OUTPUTS * NUM_TERMS
-        whole = np.kron(np.eye(blocks), standard)
         strength = np.full(NUM_FEATURES, float(ridge.features))
         strength[:NUM_KINDS] = ridge.kinds
-        left = whole.T @ left @ whole + np.diag(np.tile(strength, blocks))
-        found = whole @ np.linalg.solve(left, whole.T @ right)
+        # The same block for every output and term: their products one by one are far fewer.
+        left = np.matmul(standard.T, left.reshape(blocks, NUM_FEATURES, _ALL))
+        left = left.reshape(-1, NUM_FEATURES) @ standard
+        left = left.reshape(_ALL, _ALL) + np.diag(np.tile(strength, blocks))
+        right = right.reshape(blocks, NUM_FEATURES) @ standard
+        found = np.linalg.solve(left, right.ravel()).reshape(blocks, NUM_FEATURES) @ standard.T
         return LinearModel(found.reshape(NUM_OUTPUTS, NUM_TERMS, NUM_FEATURES))
 
     def _standardisation(self) -> _Floats:

@@ -72,7 +72,9 @@ def plans(probed: bool) -> list[Plan]:
 
 
 @pytest.mark.parametrize("probed", [False, True])
-@pytest.mark.parametrize("seed", [1, 5, 8])
+@pytest.mark.parametrize(
+    "seed", [5, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 8))]
+)
 def test_it_comes_near_the_optimum(seed: int, probed: bool) -> None:
     backend, clip = ModelBackend(), ModelClip(seed=seed, num_frames=25)
     tables = backend.tables(clip)
