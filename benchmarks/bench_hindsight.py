@@ -9,15 +9,13 @@ of N encodes is kept.
 
 from __future__ import annotations
 
-import argparse
 import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-from bench_planned import Task, tasks_of
+from bench_planned import Task, octaves_saved, parser_of, tasks_of
 from common import print_table
 
 from muzero_rc.dataset import load_dataset
@@ -48,30 +46,17 @@ def measure(task: Task, budgets: tuple[int, ...], own_weight: float) -> list[Gai
         policy.prepare(clip, settings, stats)
         assert policy.result is not None
         ours, first = policy.result.outcome.score, policy.result.first.score
-        rate = math.log2(ours.actual_kbps / first.actual_kbps)
-        avg, overall = (
-            100.0 * (1.0 - 2.0 ** -(gained / task.slope - rate))
-            for gained in (ours.psnr_avg - first.psnr_avg, ours.psnr_overall - first.psnr_overall)
-        )
-        gains.append((avg, overall, ours.overshoot))
+        saved = (100.0 * (1.0 - 2.0**-gain) for gain in octaves_saved(ours, first, task.slope))
+        gains.append((*saved, ours.overshoot))
     return gains
 
 
 def main() -> int:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset", type=Path)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("--sources", type=int, default=20)
-    parser.add_argument("--speeds", type=int, nargs="+", default=[1, 2, 3, 5])
-    parser.add_argument("--height", type=int, default=144)
+    parser = parser_of(__doc__.splitlines()[0])
     parser.add_argument("--budgets", type=int, nargs="+", default=[10])
     parser.add_argument("--strength", type=float, default=3.0)
     parser.add_argument("--own-weight", type=float, default=100.0)
-    parser.add_argument("--ridge", type=float, default=0.3)
-    parser.add_argument("--limit", type=int, default=16)
-    parser.add_argument("--folds", type=int, default=2, help="of sources held out together")
-    parser.add_argument("--jobs", type=int, default=1)
     args = parser.parse_args()
     args.strengths, args.const_strength = [args.strength], None
     tasks = tasks_of(studies_of(load_dataset(args.dataset)), args.corpus, args)

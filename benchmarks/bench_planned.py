@@ -37,7 +37,7 @@ from muzero_rc.policies.planned import PlannedPolicy
 from muzero_rc.policies.registry import make_policy, prepare
 from muzero_rc.training.stages.collect import load_part
 from muzero_rc.training.stages.plan import PlanStudy, plan_model_of, studies_of
-from muzero_rc.types import Policy
+from muzero_rc.types import EpisodeScore, Policy
 
 JITTER = (0.985, 1.015)
 
@@ -99,17 +99,24 @@ def measure(task: Task) -> tuple[Task, dict[str, list[Gain]]]:
             scores[name] = done.score, seconds
         ours, _ = scores["landed"]
         for name, (score, seconds) in scores.items():
-            rate = math.log2(score.actual_kbps / ours.actual_kbps)
             gains[name].append(
                 Gain(
-                    (score.psnr_avg - ours.psnr_avg) / task.slope - rate,
-                    (score.psnr_overall - ours.psnr_overall) / task.slope - rate,
+                    *octaves_saved(score, ours, task.slope),
                     promised.get(name, 0.0),
                     score.overshoot,
                     seconds,
                 )
             )
     return task, gains
+
+
+def octaves_saved(ours: EpisodeScore, theirs: EpisodeScore, slope: float) -> tuple[float, float]:
+    """Octaves of rate saved at equal PSNR avg, and at equal overall PSNR, by a clip's slope."""
+    rate = math.log2(ours.actual_kbps / theirs.actual_kbps)
+    return (
+        (ours.psnr_avg - theirs.psnr_avg) / slope - rate,
+        (ours.psnr_overall - theirs.psnr_overall) / slope - rate,
+    )
 
 
 def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespace) -> list[Task]:
@@ -174,20 +181,26 @@ def rows_of(results: Sequence[dict[str, list[Gain]]]) -> list[list[str]]:
     return rows
 
 
-def main() -> int:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser_of(text: str) -> argparse.ArgumentParser:
+    """The options that `tasks_of` needs, but for strengths."""
+    parser = argparse.ArgumentParser(description=text)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--sources", type=int, default=20)
     parser.add_argument("--speeds", type=int, nargs="+", default=[1, 2, 3, 5])
     parser.add_argument("--height", type=int, default=144)
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0.3, 1.0, 3.0])
-    parser.add_argument("--const-strength", type=float, default=1.0)
     parser.add_argument("--ridge", type=float, default=3.0)
     parser.add_argument("--limit", type=int, default=16)
     parser.add_argument("--folds", type=int, default=4, help="of sources held out together")
     parser.add_argument("--jobs", type=int, default=1)
+    return parser
+
+
+def main() -> int:
+    """Measures and prints."""
+    parser = parser_of(__doc__.splitlines()[0])
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.3, 1.0, 3.0])
+    parser.add_argument("--const-strength", type=float, default=1.0)
     args = parser.parse_args()
     studies = studies_of(load_dataset(args.dataset))
     tasks = tasks_of(studies, args.corpus, args)

@@ -129,11 +129,6 @@ class Plan:
                 values[key] = values.get(key, 0) + step
         return replace(self, values=values)
 
-    def stepped(self, kinds: Iterable[Kind], step: float) -> Plan:
-        """All frames of some kinds `step` qindexes coarser."""
-        changed = {kind: self.by_kind.get(kind, 0.0) + step for kind in kinds}
-        return replace(self, by_kind={**self.by_kind, **changed})
-
     def repeats(self, frames: Frames) -> bool:
         """Whether an encode by this plan is certain to be the given one.
 

@@ -19,25 +19,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.hindsight.encoder import Outcome
-from muzero_rc.agents.hindsight.plan import FrameKey, frame_key
+from muzero_rc.agents.hindsight.plan import FrameKey
 from muzero_rc.agents.world_model.features import features_of, matched_features
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.gain import Objective
 from muzero_rc.agents.world_model.linear import LinearModel
 from muzero_rc.agents.world_model.normal_equations import NormalEquations
-from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.agents.world_model.plan_model import PlanModel, plan_clip
 from muzero_rc.agents.world_model.quantizer import log2_step
 from muzero_rc.types import NUM_QINDEX, EncodeLog
 
-__all__ = ["FrameWorth", "ResponseModel", "Steps"]
+__all__ = ["FrameWorth", "ResponseModel"]
 
-_MOST_OWN = 32  # encodes whose equations are added: more tell little, and time grows with them
+# Encodes whose equations are added, as time grows with them; set by hand.
+_MOST_OWN = 32
 
 _Array = npt.NDArray[np.float64]
 
@@ -71,27 +72,6 @@ class FrameWorth:
         return -self.quality * step - self._slope * math.log2(max(bits, 1e-6))
 
 
-@dataclass(frozen=True)
-class Steps:
-    """A plan of all frames.
-
-    Attributes:
-      steps: qindexes to add.
-      gain: octaves of rate at equal quality that are promised.
-    """
-
-    steps: Mapping[FrameKey, int]
-    gain: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Encode:
-    """An outcome as the model sees it."""
-
-    keys: tuple[FrameKey, ...]
-    frames: EncodeFrames
-
-
 class ResponseModel:
     """The world model, refined with every encode of the clip."""
 
@@ -104,7 +84,7 @@ class ResponseModel:
         """
         self._prior = prior
         self._probe = probe
-        self._encodes: dict[int, _Encode] = {}  # by identity of the outcome
+        self._frames: dict[int, EncodeFrames] = {}  # by identity of the outcome
         self._outcomes: list[Outcome] = []
         self._fitted: tuple[int, int, LinearModel] | None = None
 
@@ -120,16 +100,15 @@ class ResponseModel:
 
     def learn(self, outcome: Outcome) -> None:
         """Takes in an encode; nothing if it is known."""
-        if id(outcome) in self._encodes:
+        if id(outcome) in self._frames:
             return
         log = EncodeLog.of_pairs(outcome.frames, outcome.score.bits // 8)
-        keys = tuple(frame_key(info) for info, _ in outcome.frames if info is not None)
-        self._encodes[id(outcome)] = _Encode(keys, EncodeFrames.of_log(log))
+        self._frames[id(outcome)] = EncodeFrames.of_log(log)
         self._outcomes.append(outcome)
         self._fitted = None
 
-    def plan(self, outcome: Outcome, slope: float, step_strength: float) -> Steps:
-        """The steps from an encode that promise most, at the target.
+    def plan(self, outcome: Outcome, slope: float, step_strength: float) -> Mapping[FrameKey, int]:
+        """The steps in qindexes from an encode that promise most, at the target.
 
         Args:
           outcome: the encode, which is learned from, too.
@@ -137,14 +116,12 @@ class ResponseModel:
           step_strength: as of `PlanSettings`, for steps from this encode.
         """
         self.learn(outcome)
-        known = self._encodes[id(outcome)]
-        settings = replace(self._prior.settings, step_strength=step_strength)
-        steps, _, gain = self._prior.plan_from(
-            self._model(outcome, slope), known.frames, self._features(known), slope,
-            settings=settings, rate=-outcome.octaves,
+        frames = self._frames[id(outcome)]
+        found = plan_clip(
+            self._model(outcome, slope), frames, self._features(frames), slope,
+            replace(self._prior.settings, step_strength=step_strength), rate=-outcome.octaves,
         )  # fmt: skip
-        moved = zip(known.keys, steps, strict=True)
-        return Steps({key: int(step) for key, step in moved}, gain)
+        return dict(zip(_coded(outcome), found.steps.tolist(), strict=True))
 
     def worth(self, outcome: Outcome, slope: float) -> Mapping[FrameKey, FrameWorth]:
         """What each decided frame's qindex is worth.
@@ -154,42 +131,48 @@ class ResponseModel:
           slope: price of rate, dB per octave.
         """
         self.learn(outcome)
-        known = self._encodes[id(outcome)]
-        objective = Objective(known.frames, slope, 1.0)
-        response = self._model(outcome, slope).response(known.frames, self._features(known))
+        frames = self._frames[id(outcome)]
+        objective = Objective(frames, slope, 1.0)
+        response = self._model(outcome, slope).response(frames, self._features(frames))
         by_bits, by_sse = objective.at_base()
         total = response.total_by_sse(by_bits, by_sse)
         # Octaves of the quantizer's step for one qindex more, about.
-        qindex = known.frames.qindex
-        high = np.minimum(qindex + 4, NUM_QINDEX - 1)
-        low = np.maximum(qindex - 4, 0)
+        high = np.minimum(frames.qindex + 4, NUM_QINDEX - 1)
+        low = np.maximum(frames.qindex - 4, 0)
         octaves = (log2_step(high) - log2_step(low)) / (high - low)
         quality = -slope * total * response.sse[:, 0] * octaves
         rate = np.maximum(-response.bits[:, 0] * octaves, 0.0)
         return {
             key: FrameWorth(key, float(q), float(share), slope, float(r))
-            for key, q, share, r in zip(known.keys, quality, objective.shares, rate, strict=True)
+            for key, q, share, r in zip(
+                _coded(outcome), quality, objective.shares, rate, strict=True
+            )
         }
 
-    def _features(self, known: _Encode) -> _Array:
+    def _features(self, frames: EncodeFrames) -> _Array:
         if self._probe is None:
-            return features_of(known.frames)
-        return matched_features(known.frames, self._probe)
+            return features_of(frames)
+        return matched_features(frames, self._probe)
 
     def _model(self, outcome: Outcome, slope: float) -> LinearModel:
         """The model with this clip's encodes relative to one of them."""
         if self._fitted is not None and self._fitted[:2] == (id(outcome), len(self._outcomes)):
             return self._fitted[2]
-        base = self._encodes[id(outcome)]
+        base = self._frames[id(outcome)]
         others = [
-            self._encodes[id(other)].frames
+            self._frames[id(other)]
             for other in self._outcomes
             if other is not outcome and other.structure == outcome.structure
         ]
         own = NormalEquations.of(
-            base.frames, others[-_MOST_OWN:], slope, self._features(base),
+            base, others[-_MOST_OWN:], slope, self._features(base),
             self._prior.settings.average_share,
         )  # fmt: skip
         model = self._prior.response_with(own)
         self._fitted = (id(outcome), len(self._outcomes), model)
         return model
+
+
+def _coded(outcome: Outcome) -> list[FrameKey]:
+    """Keys of the coded frames."""
+    return [key for key in outcome.structure if key is not None]

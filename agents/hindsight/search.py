@@ -45,6 +45,7 @@ _PROBE = 5.0  # qindexes of the shift that measures the slope
 _LANDING_TRIES = 3
 _SEVERAL_LINES = 50  # budget from which two starts are followed before one is chosen
 _RESERVE = 3  # encodes for the last correction of the rate
+# How plans are tried, set by hand: nothing is on record that measures one of these.
 _PLANNED_SHARE, _PROBED_SHARE = 0.125, 0.75  # of the budget
 _PLANS_AGAIN = 8  # encodes, once single moves gain no more
 _PLANS = 2  # of different strengths, side by side
@@ -176,7 +177,6 @@ class _Search:
         self._slope = response.usual_slope
         self._rate = OCTAVES_PER_QINDEX
         self._response = response
-        self._strength = response.step_strength
         self._moves = Moves()
         self._stopped_early = False
         self._idle = 0
@@ -207,7 +207,6 @@ class _Search:
         self._move(_RESERVE)
         while self._stopped_early and self._runner.left > _RESERVE:
             before = self._outcome
-            self._strength = self._response.step_strength
             self._follow_plans(min(_PLANS_AGAIN, self._runner.left - _RESERVE))
             self._moves, self._idle, self._stopped_early = Moves(), 0, False
             self._move(_RESERVE)
@@ -329,25 +328,26 @@ class _Search:
     def _follow_plans(self, trials: int) -> None:
         """Steps of all frames at once, planned from the best encode so far."""
         end = self._runner.spent + trials
-        least, most = self._strength / _BOLDER, self._strength * _MOST_CAREFUL
-        while self._runner.spent < end and self._strength <= most:
+        strength = self._response.step_strength
+        least, most = strength / _BOLDER, strength * _MOST_CAREFUL
+        while self._runner.spent < end and strength <= most:
             assert self._outcome is not None
             before = self._outcome
             count = min(max(self._width, 1), _PLANS, end - self._runner.spent)
-            strengths = [self._strength * _SPREAD**place for place in range(count)]
+            strengths = [strength * _SPREAD**place for place in range(count)]
             plans = [
-                self._plan.moved(self._response.plan(before, self._slope, strength).steps)
-                for strength in strengths
+                self._plan.moved(self._response.plan(before, self._slope, tried))
+                for tried in strengths
             ]
             improved = False
             for plan, outcome in zip(plans, self._run_plans(plans), strict=True):
                 if outcome is not None:
                     improved |= self._offer(plan, outcome, self._value)
             if improved:
-                self._strength = max(self._strength / _SPREAD, least)
+                strength = max(strength / _SPREAD, least)
             else:
                 # What the model learned from the failure may be enough; if not, smaller steps.
-                self._strength *= _SPREAD
+                strength *= _SPREAD
 
     def _move(self, reserve: int) -> None:
         """Single moves until the budget ends or nothing helps."""

@@ -84,12 +84,7 @@ def features_of(frames: EncodeFrames) -> _Floats:
         frames.references != NO_REFERENCE, psnr[frames.references] - psnr[:, None], 0.0
     )
     # Where a block is skipped, the reference's error is the frame's own.
-    shares = np.where(
-        frames.references != NO_REFERENCE,
-        np.minimum(frames.sse[frames.references] / frames.sse[:, None], 1.0),
-        0.0,
-    )
-    skipped = frames.skip_blocks / blocks
+    shares, skipped = frames.error_shares, frames.skip_share
     tpl = (frames.tpl_intra_cost > 0.0) & (frames.tpl_mc_dep_cost > 0.0)
     ratio = np.where(tpl, frames.tpl_mc_dep_cost, 1.0) / np.where(tpl, frames.tpl_intra_cost, 1.0)
     columns = (

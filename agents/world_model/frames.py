@@ -141,6 +141,17 @@ class EncodeFrames:
         return np.minimum(self.sse / self.shown_sse, 1.0)
 
     @property
+    def skip_share(self) -> _Floats:
+        """[N] share of blocks without residual; 0 where the encode has no counts."""
+        return self.skip_blocks / np.maximum(self.blocks, 1.0)
+
+    @property
+    def error_shares(self) -> _Floats:
+        """[N, REFERENCES] error of each reference over the frame's own, 1 at most; 0 for none."""
+        real = self.references != NO_REFERENCE
+        return np.where(real, np.minimum(self.sse[self.references] / self.sse[:, None], 1.0), 0.0)
+
+    @property
     def total_bits(self) -> float:
         """Of all rows of the log."""
         return float(self.bits.sum()) + self.overhead_bits

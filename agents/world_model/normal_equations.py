@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.world_model.features import NUM_FEATURES, NUM_KINDS, features_of
-from muzero_rc.agents.world_model.frames import NO_REFERENCE, EncodeFrames
+from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.gain import FrameChanges, Objective
 from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS, LinearModel, terms
 from muzero_rc.errors import InputError
@@ -33,7 +33,8 @@ __all__ = ["NormalEquations", "Ridge", "worth_of_errors"]
 
 _COLUMNS = NUM_TERMS * NUM_FEATURES
 _ALL = NUM_OUTPUTS * _COLUMNS
-_LEAST_PASSED = 0.2  # of an error, also where all is coded anew or nothing is shown
+# Of an error, also where all is coded anew or nothing is shown. Set by hand.
+_LEAST_PASSED = 0.2
 _SYMMETRIC = ("frames_left", "clips_left")
 
 _Floats = npt.NDArray[np.float64]
@@ -254,12 +255,8 @@ def worth_of_errors(frames: EncodeFrames) -> _Floats:
     frame's. Rough, and only a weight: most of what a plan wins or loses is in the few frames
     that all others refer to.
     """
-    real = frames.references != NO_REFERENCE
-    skipped = np.where(frames.repeated, 1.0, frames.skip_blocks / np.maximum(frames.blocks, 1.0))
-    passed = np.where(
-        real, np.minimum(frames.sse[frames.references] / frames.sse[:, None], 1.0), 0.0
-    )
-    passed *= np.maximum(skipped, _LEAST_PASSED)[:, None]
+    skipped = np.where(frames.repeated, 1.0, frames.skip_share)
+    passed = frames.error_shares * np.maximum(skipped, _LEAST_PASSED)[:, None]
     passed /= np.maximum(passed.sum(axis=1, keepdims=True), 1.0)
     worth = np.maximum(frames.weight, _LEAST_PASSED)
     for frame in range(len(worth) - 1, -1, -1):

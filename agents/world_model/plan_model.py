@@ -20,7 +20,7 @@ from muzero_rc.agents.world_model.planner import PlanSettings, plan
 from muzero_rc.checkpoint import ArrayTree, read_arrays, read_meta, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
 
-__all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model"]
+__all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model", "plan_clip"]
 
 PLAN_FORMAT = "muzero_rc plan model"
 _VERSION = 2
@@ -50,6 +50,46 @@ class ClipPlan(NamedTuple):
     steps: npt.NDArray[np.int64]
     bits: npt.NDArray[np.float64]
     gain: float
+
+
+def plan_clip(
+    model: LinearModel,
+    base: EncodeFrames,
+    features: npt.NDArray[np.float64],
+    slope: float,
+    settings: PlanSettings,
+    *,
+    centre: npt.NDArray[np.float64] | None = None,
+    rate: float = 0.0,
+) -> ClipPlan:
+    """The plan for a clip; of a long one for each stretch of whole groups by itself.
+
+    So time and memory grow with the length alone. A stretch keeps its share of the bits.
+
+    Args:
+      model: how frames answer.
+      base: the encode that steps are added to.
+      features: [N, NUM_FEATURES] of its frames.
+      slope: of the clip's curve of quality over rate, dB per octave.
+      settings: how far the plan goes.
+      centre: [N] as of `planner.plan`.
+      rate: octaves by which all bits are to change.
+    """
+    centre = np.zeros(len(base)) if centre is None else centre
+    steps = np.zeros(len(base), np.int64)
+    bits = base.bits.copy()
+    gain = 0.0
+    for start, stop in base.windows(MOST_FRAMES):
+        frames = base.part(start, stop)
+        if not frames.weight.any():
+            continue
+        found = plan(
+            model, frames, slope, settings,
+            features=features[start:stop], centre=centre[start:stop], rate=rate,
+        )  # fmt: skip
+        steps[start:stop], bits[start:stop] = found.steps, found.bits
+        gain += found.gain * frames.total_bits / base.total_bits
+    return ClipPlan(steps, bits, gain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,56 +128,16 @@ class PlanModel:
         return (self.equations + own.scaled(self.own_weight)).solve(self.ridge)
 
     def plan(self, probe: EncodeFrames, speed: int) -> ClipPlan:
-        """The plan for a clip; of a long one for each stretch of whole groups by itself.
-
-        So time and memory grow with the length alone. A stretch keeps its share of the bits.
+        """The plan for a clip, as `plan_clip` makes it.
 
         Args:
           probe: frames of its probe encode; they stand for those of the last pass.
           speed: of the last pass.
         """
-        return self.plan_from(
-            self.response, probe, features_of(probe), self.slope,
-            settings=self.settings, centre=self.means.steps_of(probe, speed),
+        return plan_clip(
+            self.response, probe, features_of(probe), self.slope, self.settings,
+            centre=self.means.steps_of(probe, speed),
         )  # fmt: skip
-
-    @staticmethod
-    def plan_from(
-        response: LinearModel,
-        base: EncodeFrames,
-        features: npt.NDArray[np.float64],
-        slope: float,
-        *,
-        settings: PlanSettings,
-        centre: npt.NDArray[np.float64] | None = None,
-        rate: float = 0.0,
-    ) -> ClipPlan:
-        """The plan of steps from any encode, in stretches as `plan` makes them.
-
-        Args:
-          response: how its frames answer.
-          base: the encode that steps are added to.
-          features: [N, NUM_FEATURES] of its frames.
-          slope: of the clip's curve of quality over rate, dB per octave.
-          settings: how far the plan goes.
-          centre: [N] as of `planner.plan`.
-          rate: octaves by which all bits are to change.
-        """
-        centre = np.zeros(len(base)) if centre is None else centre
-        steps = np.zeros(len(base), np.int64)
-        bits = base.bits.copy()
-        gain = 0.0
-        for start, stop in base.windows(MOST_FRAMES):
-            frames = base.part(start, stop)
-            if not frames.weight.any():
-                continue
-            found = plan(
-                response, frames, slope, settings,
-                features=features[start:stop], centre=centre[start:stop], rate=rate,
-            )  # fmt: skip
-            steps[start:stop], bits[start:stop] = found.steps, found.bits
-            gain += found.gain * frames.total_bits / base.total_bits
-        return ClipPlan(steps, bits, gain)
 
     def constant(self, probe: EncodeFrames, speed: int) -> tuple[npt.NDArray[np.int64], Any]:
         """The mean steps alone, and the bits that are expected of them. [N] each."""

@@ -31,10 +31,10 @@ AC_STEPS: npt.NDArray[np.int64] = np.cumsum(
 SMALLEST = 12
 """Added to a step before its logarithm is taken.
 
-Steps smaller than about that change bits and errors less than their logarithm says: from
-qindex 0 to 16 the step grows fivefold, the bits of a frame shrink by a quarter or so. Without
-it a few clips at high quality outweigh all others in the fit (docs/notes, linear response
-model).
+Between qindex 0 and 16 the step grows nearly sixfold. Counted in plain octaves, a few clips at
+high quality outweigh all others in the fit. Of 0, 8, 24 and 60 on sources held out, R2 of gains
+was -2.4, -0.3, 0.0 and 0.1, that of frames' errors 0.54, 0.55, 0.54 and 0.51; 12 lies between
+the middle two (docs/notes, linear response model).
 """
 
 _LOG2 = np.log2(AC_STEPS + SMALLEST)

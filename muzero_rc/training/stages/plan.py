@@ -96,10 +96,7 @@ def studies_of(data: Dataset, names: Iterable[str] = ("perturbed",)) -> list[Pla
     for view in data.studies:
         size = view.width, view.height
         # Changes are told from `landed`, to which a plan's steps are added.
-        around = view.named("landed")
-        base_encode, rest = view.encode("base"), []
-        if around:
-            base_encode, rest = around[0], [view.encode("base")]
+        base_encode, *rest = [*view.named("landed"), view.encode("base")]
         base = EncodeFrames.of_columns(base_encode, *size)
         probe = EncodeFrames.of_columns(view.encode("probe"), *size)
         if base_encode.psnr_avg > SATURATED_DB or not base.same_structure(probe):
@@ -169,9 +166,9 @@ def _best_own_weight(
 ) -> float:
     """The weight with which the rest of a clip's encodes is predicted best."""
     rich = [study for study in studies if len(study.encodes) > _OWN_ENCODES]
-    rich = rich[:: math.ceil(len(rich) / _OWN_STUDIES)] if rich else []
     if not rich:
         return OWN_WEIGHTS[0]
+    rich = rich[:: math.ceil(len(rich) / _OWN_STUDIES)]
     scores = [
         predict_held_out(
             rich, ridge, own_encodes=_OWN_ENCODES, own_weight=weight,
