@@ -1,10 +1,11 @@
 """What every test shares: caches in a folder of their own, and matplotlib without a window."""
 
+import hashlib
 import importlib.util
 import os
+import platform
 import shutil
 import signal
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,19 +14,39 @@ import pytest
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+# Tests compile far more than they compute: without LLVM's optimisations they take half the time.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
+# As many workers as cores: threads of BLAS would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the tests
 # of Ctrl-C would then test the shell.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_COMPILED = Path(__file__).parents[1] / "build" / "compiled-for-tests"
+_MOST_COMPILED_BYTES = 2**30
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Compiles networks once for all workers and their subprocesses: half of training tests."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers have their controller's
-        folder = tempfile.mkdtemp(prefix="muzero-rc-compiled-")
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    """Compiles networks once for all workers, their subprocesses and the next run."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # workers have their controller's
+        return
+    # What is compiled for one processor may not run on another.
+    cpu = (
+        Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else platform.machine()
+    )
+    kind = "".join(sorted(line for line in set(cpu.splitlines()) if line.startswith("flags")))
+    folder = _COMPILED / hashlib.sha256((kind or cpu).encode()).hexdigest()[:12]
+    if sum(file.stat().st_size for file in folder.glob("*")) > _MOST_COMPILED_BYTES:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 @pytest.fixture(autouse=True, scope="session")

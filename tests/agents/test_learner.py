@@ -31,7 +31,7 @@ from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.types import Observation
 
 MakeEpisode = Callable[..., Trajectory]
-STEPS = 300
+STEPS = 200
 
 
 def teacher(observation: Observation) -> int:
@@ -51,7 +51,7 @@ def _config(tiny: NetworkConfig, **loss: float) -> AgentConfig:
 
 def _replay(config: AgentConfig, make_episode: MakeEpisode) -> Replay:
     replay = Replay(config.network, config.replay, config.loss, seed=0)
-    for seed in range(60):
+    for seed in range(40):
         outcome = 1.0 if seed % 2 else -1.0
         replay.add(make_episode(seed, 12, offset=teacher, outcome=outcome, sigma=1.0))
     return replay

@@ -80,8 +80,8 @@ _SIZES = {
 @pytest.mark.parametrize(
     ("variant", "bottleneck", "expected"),
     [
-        ("16", False, 99_224_996),
-        ("256", False, 95_585_188),
+        pytest.param("16", False, 99_224_996, marks=pytest.mark.slow),
+        pytest.param("256", False, 95_585_188, marks=pytest.mark.slow),
         ("Mini", False, 18_709_668),
         ("Mini", True, 21_114_788),
     ],
@@ -335,7 +335,7 @@ def test_with_as_many_latents_as_rows_it_is_a_causal_transformer() -> None:
     x = _normal(5, 1, 6, 16)
     params = transformed.init(jax.random.key(1), x)
     whole = transformed.apply(params, x)
-    for rows in range(1, 7):
+    for rows in (1, 4):
         prefix = _ar(rows).apply(params, x[:, :rows])
         np.testing.assert_allclose(prefix[:, -1], whole[:, rows - 1], atol=1e-5)
     with pytest.raises(ValueError, match="do not hold"):

@@ -102,12 +102,12 @@ def test_puct_finds_the_best_arm_and_never_takes_an_invalid_one() -> None:
     values[107], values[103] = 1.0, 0.4
     config = SearchConfig(algorithm="puct", simulations=200, depth=4, temperature=0.0)
     quiet = config.replace(dirichlet_fraction=0.0)
-    actions, plan = _play(values, np.ones(256, bool), range(3), quiet)
+    actions, plan = _play(values, np.ones(256, bool), range(1), quiet)
     assert (actions == 107).all() and (plan.policy.argmax(-1) == 107).all()
     np.testing.assert_allclose(plan.policy.sum(-1), 1.0, atol=1e-5)
     valid = np.ones(256, bool)
     valid[107] = False
-    actions, plan = _play(values, valid, range(20), config)
+    actions, plan = _play(values, valid, range(8), config)
     assert (actions != 107).all() and (actions == 103).mean() > 0.6
     assert (plan.policy[:, 107] == 0).all()
 

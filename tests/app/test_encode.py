@@ -429,6 +429,7 @@ class Blindfolded:
         return self.policy.decide(blind, base)
 
 
+@pytest.mark.slow
 def test_a_hip_policy_file_encodes_and_reads_its_blocks(clip_file: Path, tmp_path: Path) -> None:
     config = NetworkConfig(
         clip_features=CLIP_FEATURES, history_features=HISTORY_FEATURES,

@@ -81,7 +81,9 @@ def test_what_is_not_finite_stops_the_run_with_its_batch_kept(
     assert np.isinf(kept.frame_rd).all()
 
 
-@pytest.mark.parametrize("kind", ["greedy_opponent", "ranked"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("greedy_opponent", marks=pytest.mark.slow), "ranked"]
+)
 def test_a_resumed_run_has_the_same_counters_optimizer_and_opponents(
     task: Task, config: TrainConfig, tmp_path: Path, kind: str
 ) -> None:

@@ -292,7 +292,7 @@ def test_external_and_changed_methods_in_one_table(clip_path, tmp_path, capfd) -
     out = tmp_path / "out"
     words = ["evaluate", str(clip_path), "-p", "vbr@auto_alt_ref=1", "--external", "x264:" + X264,
              "--external", "bad:ffmpeg -v error -i {in} -c:v no-such {out} -b:v {kbps}k",
-             "--targets", "40,80,160,320", "--scale", "96", "--frames", "24", "--speed", "5",
+             "--targets", "40,80,160,320", "--scale", "64", "--frames", "12", "--speed", "5",
              "--speeds", "5", "4", "--out", str(out), "-j", "1"]  # fmt: skip
     assert main(words) == 1  # bad fails, the rest is finished
     results = Results.load(out)

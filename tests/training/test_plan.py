@@ -171,6 +171,7 @@ def test_what_is_not_of_the_same_structure_is_left_out(studies: list[PlanStudy])
             assert found.study.base.same_structure(encode)
 
 
+@pytest.mark.slow
 def test_fit_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "plan.npz"
     assert main(["fit", str(DATA), "-o", str(out), "--json", "--quiet"]) == 0

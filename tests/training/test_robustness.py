@@ -119,6 +119,7 @@ def test_a_killed_actor_is_restarted_and_counted_and_parameters_reach_it(
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
+@pytest.mark.slow
 def test_actors_that_only_crash_end_the_run_with_one_line(study: Study, tmp_path: Path) -> None:
     broken = Task(0, study, tmp_path / "gone.mp4")
     params = initial_params(AGENT.network, 0)

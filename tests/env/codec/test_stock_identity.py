@@ -68,7 +68,7 @@ def _vpxenc(y4m: Path, clip: Clip, settings: EncoderSettings, passes: int) -> tu
     return out.read_bytes(), done.stderr
 
 
-@pytest.mark.parametrize("speed", [0, 2, 5])
+@pytest.mark.parametrize("speed", [pytest.param(0, marks=pytest.mark.slow), 2, 5])
 @pytest.mark.parametrize("passes", [1, 2])
 @pytest.mark.parametrize("auto_alt_ref", [1, 6])
 def test_without_control_the_bytes_are_stock(
@@ -115,7 +115,10 @@ def _trace(clip: Clip, settings: EncoderSettings, stats: FirstPass, keep: bool) 
 
 # How many frames go by before VBR first recodes; at speed 5 it recodes the first ARF,
 # whose size exceeds its limit.
-@pytest.mark.parametrize(("speed", "at_least"), [(0, 10), (1, 10), (2, 10), (5, 1)])
+@pytest.mark.parametrize(
+    ("speed", "at_least"),
+    [*(pytest.param(speed, 10, marks=pytest.mark.slow) for speed in (0, 1)), (2, 10), (5, 1)],
+)
 def test_proposals_fed_back_are_vbr_until_it_recodes(clip: Clip, speed: int, at_least: int) -> None:
     """Same bits and error per frame until VBR leaves its own proposal: its recode loop."""
     settings = EncoderSettings(target_kbps=150, speed=speed)

@@ -87,7 +87,7 @@ def test_work_does_not_go_by_the_machines_instructions(tmp_path: Path, carphone_
 
 def test_slower_speeds_do_more(carphone: Clip, fast: EncoderSettings) -> None:
     modes, transformed = [], []
-    for speed in range(4, -1, -1):
+    for speed in (4, 2, 0):
         total = Work(*_total(_results(carphone, fast.replace(speed=speed))[0]))
         modes.append(total.modes)
         transformed.append(total.transformed)

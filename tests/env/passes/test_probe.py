@@ -65,7 +65,7 @@ def _proposals(
     return found
 
 
-@pytest.mark.parametrize("speed", [1, 5])
+@pytest.mark.parametrize("speed", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_the_last_pass_has_the_probes_proposals(carphone: Clip, speed: int) -> None:
     settings = THREE.replace(speed=speed)
     probe = ProbeRecord.of(run_probes(carphone, settings, first_pass(carphone, settings)))
@@ -142,7 +142,13 @@ def test_an_encode_off_its_target_is_made_again(carphone: Clip, tmp_path: Path) 
     assert in_memory.stream.sha256 == again.stream.sha256
 
 
-@pytest.mark.parametrize("policy", [BasePolicy(), VbrPolicy(), ConstantPolicy(40)])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        BasePolicy(),
+        *(pytest.param(p, marks=pytest.mark.slow) for p in (VbrPolicy(), ConstantPolicy(40))),
+    ],
+)
 def test_what_cannot_be_mended_is_kept(
     carphone: Clip, tmp_path: Path, policy: BasePolicy | VbrPolicy | ConstantPolicy
 ) -> None:
