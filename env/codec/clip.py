@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,59 @@ class Clip:
             yield _native.FrameReader.from_pipe(
                 decoder.fileno(), self.width, self.height, max_frames or 0
             )
+
+    def parts(self, lengths: Sequence[int]) -> Generator[Clip, None, None]:
+        """All frames in clips of these lengths, one after the other, decoded once.
+
+        A part is in memory as long as somebody has it; the next one is read when it is asked
+        for.
+
+        Args:
+          lengths: frames of each part, together those of the clip.
+
+        Raises:
+          InputError: the file is damaged, or has not as many frames any more.
+        """
+        if self._store is not None:
+            reader = iter(range(self.num_frames))
+            yield from self._parts(
+                lengths, lambda store, n: [store.append(self.frame(next(reader))) for _ in range(n)]
+            )
+            return
+        assert self._source is not None
+        path, height, max_frames = self._source
+        with video.open_decoder(path, height=height, max_frames=max_frames) as decoder:
+            fd = decoder.fileno()
+            yield from self._parts(lengths, lambda store, n: store.read_from(fd, n, 0, None))
+            rest = _native.FrameStore(self.width, self.height)
+            rest.read_from(fd, 1, 0, None)
+            decoder.check()
+            if len(rest):
+                raise InputError(f"{path} has more frames than before; it may be changing")
+
+    def _parts(self, lengths: Sequence[int], fill: Callable[[Any, int], object]) -> Iterator[Clip]:
+        start = 0
+        for length in lengths:
+            store = _native.FrameStore(self.width, self.height)
+            fill(store, length)
+            if len(store) < length:
+                raise InputError(
+                    f"{self.name} has {start + len(store)} frames now, it had more before; "
+                    "it may be changing"
+                )
+            yield Clip(
+                name=self.name,
+                width=self.width,
+                height=self.height,
+                fps=self.fps,
+                sha256=hashlib.sha256(f"{self.sha256} {start} {length}\n".encode()).hexdigest(),
+                store=store,
+                num_frames=length,
+                color_space=self.color_space,
+                color_range=self.color_range,
+            )
+            del store  # not held while the next one is read
+            start += length
 
     def frame(self, index: int) -> npt.NDArray[np.uint8]:
         """A read-only view of one frame of a clip in memory. [bytes] uint8, I420."""

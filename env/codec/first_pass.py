@@ -22,8 +22,8 @@ from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.block_stats import BLOCK_VERSION, BlockWriter, map_blocks
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.settings import CodecSettings
-from muzero_rc.env.codec.statistics import FIRST_PASS_FIELDS
-from muzero_rc.errors import EncoderError
+from muzero_rc.env.codec.statistics import FIRST_PASS_FIELDS, column
+from muzero_rc.errors import EncoderError, InputError
 
 __all__ = [
     "CACHE_LIMIT_BYTES",
@@ -89,6 +89,30 @@ class FirstPass:
         stats.setflags(write=False)
         return cls(packed, stats)
 
+    def part(self, start: int, end: int) -> FirstPass:
+        """The first pass of the frames from `start` to before `end`, as a clip of their own.
+
+        Their statistics stay what they were in the whole; the frames are numbered from 0, and
+        the record that sums them up is what libvpx's `accumulate_stats` makes of them.
+
+        Raises:
+          InputError: there are no such frames.
+        """
+        if not 0 <= start < end <= len(self.stats):
+            raise InputError(f"no frames {start} to {end} in a first pass of {len(self.stats)}")
+        record = _native.FIRST_PASS_RECORD
+        rows = np.frombuffer(self.packed, np.float64).reshape(-1, record)[start:end].copy()
+        rows[:, column("frame")] -= start
+        # Added up one by one, as libvpx does; the duration starts from 1 there.
+        total = np.cumsum(rows, axis=0)[-1]
+        duration = column("duration")
+        total[duration] = np.cumsum([1.0, *rows[:, duration]])[-1]
+        total[_native.FIRST_PASS_FIELDS :] = rows[-1, _native.FIRST_PASS_FIELDS :]
+        found = FirstPass.unpack(np.vstack([rows, total]).tobytes())
+        if self.find_blocks is None:
+            return found
+        return dataclasses.replace(found, find_blocks=_PartOfBlocks(self.find_blocks, start, end))
+
 
 def native_settings(clip: Clip, settings: CodecSettings) -> Any:
     """The settings as the native part wants them, with the clip's size and rate."""
@@ -148,6 +172,18 @@ def first_pass(
 
     finder = _BlockFinder(clip, settings, path, len(found.stats), features)
     return dataclasses.replace(found, find_blocks=finder)
+
+
+@dataclass(frozen=True)
+class _PartOfBlocks:
+    """Finds the blocks of some frames in those of all. Can be pickled if that one can."""
+
+    find_all: Callable[[], npt.NDArray[np.float16]]
+    start: int
+    end: int
+
+    def __call__(self) -> npt.NDArray[np.float16]:
+        return self.find_all()[self.start : self.end]
 
 
 @dataclass(frozen=True)

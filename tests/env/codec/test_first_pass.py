@@ -43,6 +43,7 @@ STEERING = [
     {"passes": 3},
     {"frame_parallel": False},
     {"show_existing": False},
+    {"budget_kbps": 90.5},
 ]
 
 
