@@ -7,8 +7,10 @@ encodes of one clip repeat them.
 
 from __future__ import annotations
 
+import bisect
+import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,7 @@ from muzero_rc.types import (
     Work,
 )
 
-__all__ = ["BytesPool", "columns_of_frames", "head_of_log", "log_of_columns"]
+__all__ = ["BytesPool", "PackedResults", "columns_of_frames", "head_of_log", "log_of_columns"]
 
 _Columns = dict[str, npt.NDArray[Any]]
 
@@ -84,6 +86,39 @@ class BytesPool:
         return cls(whole[start:end] for start, end in zip([0, *ends], ends, strict=False))
 
 
+class PackedResults(Sequence[FrameResult]):
+    """Results of many frames in some 160 bytes each, without partitions; made when asked for."""
+
+    def __init__(self) -> None:
+        """Starts with none."""
+        self._blocks: list[_Columns] = []
+        self._ends: list[int] = []
+
+    def extend(self, frames: Sequence[FrameRecord]) -> None:
+        """Adds the results of frames."""
+        results = [frame.result for frame in frames]
+        self._blocks.append(_result_columns(results))
+        self._ends.append(len(self) + len(results))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> FrameResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[FrameResult]: ...
+    def __getitem__(self, index: int | slice) -> FrameResult | Sequence[FrameResult]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = operator.index(index)
+        index += len(self) if index < 0 else 0
+        if not 0 <= index < len(self):
+            raise IndexError("no such frame")
+        block = bisect.bisect_right(self._ends, index)
+        row = index - (self._ends[block - 1] if block else 0)
+        return _result({n: v[row].tolist() for n, v in self._blocks[block].items()}, b"")
+
+
 def head_of_log(log: EncodeLog) -> dict[str, Any]:
     """What a log has beside its frames, as plain values for JSON."""
     return {
@@ -112,13 +147,7 @@ def columns_of_frames(frames: Sequence[FrameRecord], pool: BytesPool) -> _Column
         if info is not None and any(getattr(info, n) != getattr(result, n) for n in _SHARED):
             raise InputError(f"frame {info.coding_index} has the result of another frame")
     results = [frame.result for frame in frames]
-    columns: _Columns = {
-        name: np.array([getattr(result, name) for result in results], kind)
-        for name, kind in _RESULT.items()
-    }
-    columns["sse"] = _wide([result.sse for result in results], 3)
-    columns["samples"] = _wide([result.samples for result in results], 3)
-    columns["work"] = _wide([result.work for result in results], len(Work._fields))
+    columns = _result_columns(results)
     partitions = [result.partition for result in results]
     columns["partition"] = np.array([pool.add(p) if p else _NONE for p in partitions], np.int32)
     return columns | _info_columns(frames) | _decision_columns(frames, pool)
@@ -147,6 +176,27 @@ def log_of_columns(
         return EncodeLog(frames, int(head["size_bytes"]), int(head["speed"]), gops)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(f"the log of an encode is damaged: {error}") from error
+
+
+def _result_columns(results: Sequence[FrameResult]) -> _Columns:
+    columns: _Columns = {
+        name: np.array([getattr(result, name) for result in results], kind)
+        for name, kind in _RESULT.items()
+    }
+    columns["sse"] = _wide([result.sse for result in results], 3)
+    columns["samples"] = _wide([result.samples for result in results], 3)
+    columns["work"] = _wide([result.work for result in results], len(Work._fields))
+    return columns
+
+
+def _result(row: Mapping[str, Any], partition: bytes) -> FrameResult:
+    return FrameResult(
+        **{name: row[name] for name in _RESULT},
+        sse=_three(row["sse"]),
+        samples=_three(row["samples"]),
+        partition=partition,
+        work=Work(*row["work"]),
+    )
 
 
 def _wide(rows: Sequence[Sequence[int]], width: int) -> npt.NDArray[np.int64]:
@@ -187,13 +237,7 @@ def _decision_columns(frames: Sequence[FrameRecord], pool: BytesPool) -> _Column
 
 def _frame(row: Mapping[str, Any], pool: BytesPool) -> FrameRecord:
     place = row["partition"]
-    result = FrameResult(
-        **{name: row[name] for name in _RESULT},
-        sse=_three(row["sse"]),
-        samples=_three(row["samples"]),
-        partition=b"" if place == _NONE else pool.values[place],
-        work=Work(*row["work"]),
-    )
+    result = _result(row, b"" if place == _NONE else pool.values[place])
     info = None
     if row["update_type"] != _NONE:
         info = FrameInfo(

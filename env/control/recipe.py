@@ -24,6 +24,7 @@ from muzero_rc.types import SpeedFeatures
 __all__ = [
     "DEFAULT_RECIPE",
     "EmptyFrame",
+    "FilmShare",
     "FrameSpeeds",
     "GopChoice",
     "PartitionReuse",
@@ -449,6 +450,26 @@ class RetryOffTarget:
 
 
 @dataclass(frozen=True)
+class FilmShare:
+    """How the chunks of a film share its bits."""
+
+    error_power: float = _constant(
+        0.5,
+        "power",
+        "of a frame's mean squared error, whose sum over the film is made least: towards 0 that "
+        "is the best PSNR avg, 1 is the best PSNR overall",
+        "half way between both; benchmarks/bench_films.py --powers, "
+        "docs/notes/2026-11-29-films-in-chunks.md",
+    )
+    tolerance: float = _constant(
+        0.005,
+        "share of the target",
+        "that a film may miss it by before chunks are made again",
+        "asked for, not tuned",
+    )
+
+
+@dataclass(frozen=True)
 class QpOffsets:
     """Offsets from the controller's qindex by level of the pyramid, without a network.
 
@@ -486,6 +507,7 @@ class Recipe:
     probe_encodes: ProbeEncodes = ProbeEncodes()
     probe_rate: ProbeRate = ProbeRate()
     retry: RetryOffTarget = RetryOffTarget()
+    film_share: FilmShare = FilmShare()
     qp_offsets: QpOffsets = QpOffsets()
     db_per_octave: float = _constant(
         3.5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 from muzero_rc.env.codec.settings import CodecSettings
@@ -38,6 +39,9 @@ class EncoderSettings(CodecSettings):
         no wish.
       passes: 2, or 3 for a quick probe encode before the final pass, so that its rate control
         knows what frames cost. 0 leaves it to the policy, 2 if it has no wish.
+      budget_kbps: bitrate that rate control meets where it is not libvpx's target: the share of
+        a part of a film, whose frames libvpx plans at the target that the probe had. None for
+        `target_kbps`.
       show_existing: with the hierarchical speed profile a reference may be shown in the place
         of a frame that says next to nothing new; False codes every frame, so that none looks
         like the one before unless the clip's do.
@@ -46,6 +50,7 @@ class EncoderSettings(CodecSettings):
     speed_profile: SpeedProfile = "auto"
     passes: Literal[0, 2, 3] = 0
     show_existing: bool = True
+    budget_kbps: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +64,8 @@ class EncoderSettings(CodecSettings):
             raise InputError(
                 f"passes must be 2, 3, or 0 for what the policy wants, not {self.passes!r}"
             )
+        if self.budget_kbps is not None and not 0 < self.budget_kbps < float("inf"):
+            raise InputError(f"budget_kbps must be above 0, not {self.budget_kbps!r}")
 
     @classmethod
     def named(cls, target_kbps: int, settings: Mapping[str, Any]) -> EncoderSettings:
@@ -68,7 +75,8 @@ class EncoderSettings(CodecSettings):
           InputError: an unknown name or a value out of range.
         """
         settings = modern_settings(settings)
-        names = {field.name for field in dataclasses.fields(cls)} - {"target_kbps"}
+        names = {field.name for field in dataclasses.fields(cls)}
+        names -= {"target_kbps", "budget_kbps"}
         unknown = sorted(set(settings) - names)
         if unknown:
             raise InputError(
@@ -86,6 +94,15 @@ class EncoderSettings(CodecSettings):
           TypeError: an unknown name, or no target.
         """
         return cls(**modern_settings(values))
+
+    @property
+    def rate_kbps(self) -> float:
+        """Bitrate that rate control meets, kbit/s."""
+        return self.target_kbps if self.budget_kbps is None else self.budget_kbps
+
+    def frame_budget(self, fps: Fraction) -> float:
+        """Bits per shown frame that rate control meets, at so many frames per second."""
+        return self.rate_kbps * 1000.0 / float(fps)
 
     @property
     def needs_probe(self) -> bool:

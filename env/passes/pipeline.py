@@ -18,7 +18,7 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import Rollout, encode_once
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.output_files import take_place
-from muzero_rc.types import FrameResult, Policy, needs_blocks
+from muzero_rc.types import EncodeLog, FrameResult, Policy, needs_blocks
 
 __all__ = ["Pass", "Rollout", "pipeline", "rollout"]
 
@@ -58,6 +58,7 @@ def rollout(
     *,
     first_pass: FirstPassLike | None = None,
     probe: ProbeRecord | None = None,
+    first_probe: EncodeLog | None = None,
     output: Path | None = None,
     retry_off_target: bool = False,
     jobs: int = 1,
@@ -77,14 +78,15 @@ def rollout(
       policy: answers which qindex.
       first_pass: of this clip; None runs it, or takes it from the cache.
       probe: of this clip and settings, for three passes; None runs it.
+      first_probe: the first one that is run, where `env.passes.probe.first_probe` has made it
+        already.
       output: file for the encoded stream as it is made; None keeps it in memory.
       retry_off_target: encode again, knowing what frames cost, if three passes end off
         their target.
       jobs: probes that are run at a time, where there are several.
       on_frame: called with each frame's result, for a progress display; from the first
         frame again, if it is encoded again.
-      on_probe_frame: likewise, of the probe, with every probe_encode; with several jobs from their
-        threads.
+      on_probe_frame: likewise, of the probe, with every probe encode.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
       recipe: the constants of control.
@@ -103,8 +105,8 @@ def rollout(
     elif probe is None:
         log = run_probes(
             clip, settings, first_pass,
-            jobs=jobs, on_frame=on_probe_frame, timeout_s=timeout_s, backend=backend,
-            recipe=recipe,
+            first=first_probe, jobs=jobs, on_frame=on_probe_frame, timeout_s=timeout_s,
+            backend=backend, recipe=recipe,
         )  # fmt: skip
         probe = ProbeRecord.of(log)
     if probe is not None and probe.log is not None and isinstance(policy, Plans):

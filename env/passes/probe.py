@@ -10,7 +10,7 @@ from pathlib import Path
 from muzero_rc.compute import ThreadScheduler, check_cancelled, report
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.control.baselines import BasePolicy, ShiftedPolicy
-from muzero_rc.env.control.gop import better, probe_plan_of
+from muzero_rc.env.control.gop import ProbePlan, better, probe_plan_of
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import next_probe_step
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
@@ -19,7 +19,7 @@ from muzero_rc.env.passes.one_pass import encode_once
 from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.types import EncodeLog, EpisodeScore, FrameResult, GopLimits, Policy
 
-__all__ = ["encode_probe", "probe_score", "run_probes"]
+__all__ = ["encode_probe", "first_probe", "probe_score", "run_probes"]
 
 
 Choice = tuple[Policy, tuple[GopLimits, ...]]
@@ -59,6 +59,7 @@ def run_probes(
     settings: EncoderSettings,
     first_pass: FirstPassLike,
     *,
+    first: EncodeLog | None = None,
     jobs: int = 1,
     on_frame: Callable[[FrameResult], None] | None = None,
     on_encode: Callable[[EncodeLog], None] | None = None,
@@ -74,6 +75,7 @@ def run_probes(
       clip: what is to be encoded.
       settings: of the encode that follows.
       first_pass: of this clip.
+      first: the first of them, where `first_probe` has made it already.
       jobs: probe encodes at a time; the outcome is the same.
       on_frame: called with each frame's result, for a progress display; from the first
         frame again with every probe encode, in this thread.
@@ -106,8 +108,10 @@ def run_probes(
         return logs
 
     probe_plan = probe_plan_of(settings, recipe=recipe)
-    gops = tuple(GopLimits(frames=length) for length in probe_plan.lengths[:1])
-    (best,) = probe_encodes(BasePolicy(), [gops])
+    gops = _first_gops(probe_plan)
+    best = first
+    if best is None:
+        (best,) = probe_encodes(BasePolicy(), [gops])
     probe = ProbeRecord.of(best)
     step = next_probe_step(
         probe,
@@ -129,6 +133,41 @@ def run_probes(
     return best
 
 
+def first_probe(
+    clip: ClipLike,
+    settings: EncoderSettings,
+    first_pass: FirstPassLike,
+    *,
+    on_frame: Callable[[FrameResult], None] | None = None,
+    timeout_s: float = 120.0,
+    backend: Backend | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
+) -> EncodeLog:
+    """The probe encode that `run_probes` begins with, alone; that one takes it as `first`.
+
+    Args:
+      clip: what is to be encoded.
+      settings: of the encode that follows.
+      first_pass: of this clip.
+      on_frame: called with each frame's result.
+      timeout_s: longest wait for the encoder, seconds.
+      backend: the encoder; None is libvpx.
+      recipe: the constants of control.
+
+    Raises:
+      EncoderError: the encoder failed or did not answer in time.
+    """
+    gops = _first_gops(probe_plan_of(settings, recipe=recipe))
+    return encode_probe(
+        clip, settings, BasePolicy(), first_pass,
+        gops=gops, on_frame=on_frame, timeout_s=timeout_s, backend=backend, recipe=recipe,
+    )  # fmt: skip
+
+
+def _first_gops(probe_plan: ProbePlan) -> tuple[GopLimits, ...]:
+    return tuple(GopLimits(frames=length) for length in probe_plan.lengths[:1])
+
+
 def encode_probe(
     clip: ClipLike,
     settings: EncoderSettings,
@@ -136,6 +175,7 @@ def encode_probe(
     first_pass: FirstPassLike,
     *,
     gops: Sequence[GopLimits] = (),
+    on_frame: Callable[[FrameResult], None] | None = None,
     timeout_s: float = 120.0,
     backend: Backend | None = None,
     recipe: Recipe = DEFAULT_RECIPE,
@@ -148,6 +188,7 @@ def encode_probe(
       policy: decides on each frame.
       first_pass: of this clip.
       gops: limits of groups of pictures.
+      on_frame: called with each frame's result, in this thread.
       timeout_s: longest wait for the encoder, seconds.
       backend: the encoder; None is libvpx.
       recipe: the constants of control.
@@ -157,11 +198,16 @@ def encode_probe(
     """
     backend = backend or LibvpxBackend()
     prober = _Prober(clip, settings, first_pass, timeout_s, backend, recipe)
+
+    def tell(choice: Choice, result: FrameResult) -> None:
+        if on_frame is not None:
+            on_frame(result)
+
     with ThreadScheduler(1) as scheduler:
-        (log,) = scheduler.gather(prober, [(policy, tuple(gops))])
+        (log,) = scheduler.gather(prober, [(policy, tuple(gops))], on_progress=tell)
     return log
 
 
 def probe_score(clip: ClipLike, settings: EncoderSettings, log: EncodeLog) -> EpisodeScore:
     """The raw score of a probe encode, as of any other encode."""
-    return episode_score(clip, settings.target_kbps, log.results, log.size_bytes)
+    return episode_score(clip, settings.rate_kbps, log.results, log.size_bytes)

@@ -228,7 +228,7 @@ class Stepper:
         """The raw score, once `info` is None."""
         results = (frame.result for frame in self.frames)
         size_bytes = self.finish().size_bytes
-        return episode_score(self.clip, self.settings.target_kbps, results, size_bytes)
+        return episode_score(self.clip, self.settings.rate_kbps, results, size_bytes)
 
     def finish(self) -> EncodedStream:
         """The encoded stream, once `info` is None."""

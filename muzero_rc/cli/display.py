@@ -26,6 +26,16 @@ class _Search(Protocol):
     def gain(self) -> float: ...
 
 
+class _Job(Protocol):
+    """How far a whole encode is; `muzero_rc.encode.job_progress.JobState` is one."""
+
+    @property
+    def share(self) -> float: ...
+
+    @property
+    def eta_s(self) -> float | None: ...
+
+
 class _Step(Protocol):
     """What is shown; `muzero_rc.encode.film.Progress` is one."""
 
@@ -41,6 +51,9 @@ class _Step(Protocol):
     @property
     def search(self) -> _Search | None: ...
 
+    @property
+    def job(self) -> _Job | None: ...
+
 
 class _Clock:
     """Speed and time left of the current phase."""
@@ -50,10 +63,17 @@ class _Clock:
         self.start = 0.0
 
     def read(self, step: _Step) -> tuple[float | None, float | None]:
-        """(frames per second, seconds left), None while there is nothing to tell."""
+        """(frames per second, seconds left), None while there is nothing to tell.
+
+        The seconds are the whole encode's where that is known, else the phase's.
+        """
         now = time.monotonic()
         if step.phase != self.phase:
             self.phase, self.start = step.phase, now
+        fps, left = self._of_phase(step, now)
+        return fps, left if step.job is None else step.job.eta_s
+
+    def _of_phase(self, step: _Step, now: float) -> tuple[float | None, float | None]:
         passed = now - self.start
         if step.done == 0 or passed <= 0:
             return None, None
@@ -131,12 +151,16 @@ class _Bar(Display):
 
     def __call__(self, step: _Step) -> None:
         fps, left = self._clock.read(step)
+        done: float = step.done
+        # Phases that cannot be counted pulse instead of standing at 0%.
+        total = step.total if step.done or step.phase in ("probe", "second pass") else None
+        if step.job is not None:  # one bar for all phases
+            done, total = 1000 * step.job.share, 1000
         self._progress.update(
             self._task,
             description=f"{step.phase:11}",
-            completed=step.done,
-            # Phases that cannot be counted pulse instead of standing at 0%.
-            total=step.total if step.done or step.phase in ("probe", "second pass") else None,
+            completed=done,
+            total=total,
             numbers=_numbers(step, fps, left),
         )
 
@@ -168,6 +192,8 @@ class JsonProgress(Display):
             "fps": None if fps is None else round(fps, 2),
             "eta_s": None if left is None else round(left, 1),
         }
+        if step.job is not None:
+            line["share"] = round(step.job.share, 4)
         if step.search is not None:
             for name in ("frames_done", "frames", "fps"):
                 del line[name]
@@ -205,6 +231,8 @@ def _numbers(step: _Step, fps: float | None, left: float | None) -> str:
     if step.done == 0:
         return ""
     text = f"{step.done}" if step.total is None else f"{step.done}/{step.total}"
+    if step.job is not None:
+        text = f"{step.job.share:.0%}  {text}"
     if step.search is not None:
         text += " encodes"
         if math.isfinite(step.search.psnr_avg):

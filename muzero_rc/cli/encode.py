@@ -65,8 +65,13 @@ class EncodeArgs:
     frames: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Encode only the first N frames."""
 
-    threads: Annotated[int, tyro.conf.arg(metavar="N")] = 1
-    """Encoder threads; more than one also changes the bytes a little."""
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Cores to use; all if not given. A film of more than 300 frames is encoded in chunks, so
+    many at a time, which changes no byte. A shorter clip takes one thread, or N if given: more
+    than one also change its bytes a little."""
+
+    no_resume: bool = False
+    """Begin anew: throw away the chunks that a start before has finished."""
 
     auto_alt_ref: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """Alternate references: 0 none, 1 one layer, 2 to 6 several layers."""
@@ -124,7 +129,7 @@ def run(args: EncodeArgs) -> int:
     settings = encoder_settings(
         parse_bitrate(args.bitrate),
         speed=args.speed,
-        threads=args.threads,
+        threads=args.threads or 1,
         auto_alt_ref=args.auto_alt_ref,
         frame_parallel=args.frame_parallel,
         passes=args.passes,
@@ -135,6 +140,7 @@ def run(args: EncodeArgs) -> int:
     if spec.changes:
         raise InputError(f"give encoder settings as options, not in --policy {args.policy}")
     from muzero_rc import video
+    from muzero_rc.cli.methods import fingerprint
     from muzero_rc.encode.film import check_output, encode
     from muzero_rc.policies.registry import make_policy, searching
 
@@ -144,9 +150,10 @@ def run(args: EncodeArgs) -> int:
     info = video.probe(args.input)
     check_bitrate(settings.target_kbps, *info.coded_size(args.scale))
     check_output(args.input, args.output)
-    policy = make_policy(spec.policy, simulations=args.simulations or spec.simulations)
+    simulations = args.simulations or spec.simulations
+    policy = make_policy(spec.policy, simulations=simulations)
     if args.effort == "search":
-        policy = searching(policy, args.budget, threads=args.threads)
+        policy = searching(policy, args.budget, threads=settings.threads)
     with make_display(args.output.name, quiet=args.quiet, as_json=args.json) as display:
         report = encode(
             args.input,
@@ -156,6 +163,9 @@ def run(args: EncodeArgs) -> int:
             height=args.scale,
             max_frames=args.frames,
             verify=not args.no_verify,
+            workers=args.threads,
+            policy_key=fingerprint(spec.policy, simulations),
+            resume=not args.no_resume,
             on_progress=display,
         )
     if args.json:

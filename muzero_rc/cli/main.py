@@ -55,16 +55,17 @@ class _Terminated(BaseException):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
+    json_lines = "--json" in words
     try:
         with _signals_as_exceptions():
             return _run(words)
     except MuzeroRcError as error:
-        return _fail(" ".join(str(error).split()), error.exit_code, "--json" in words)
-    except KeyboardInterrupt:
-        return _fail("stopped", 130, "--json" in words)
+        return _fail(_noted(" ".join(str(error).split()), error), error.exit_code, json_lines)
+    except KeyboardInterrupt as error:
+        return _fail(_noted("stopped", error), 130, json_lines)
     except _Terminated as stop:
         name = signal.Signals(stop.number).name
-        return _fail(f"stopped by {name}", 128 + stop.number, "--json" in words)
+        return _fail(_noted(f"stopped by {name}", stop), 128 + stop.number, json_lines)
     except BrokenPipeError:
         # The reader of stdout went away (muzero-rc ... | head); Python must not complain
         # about it again while it shuts down.
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", 1, "--json" in words)
+        return _fail(_noted(f"{where}{error.strerror or error}", error), 1, json_lines)
 
 
 def _run(words: list[str]) -> int:
@@ -131,6 +132,11 @@ def _signals_as_exceptions() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _noted(message: str, error: BaseException) -> str:
+    """The message with what was noted on the way: how to go on."""
+    return "; ".join([message, *getattr(error, "__notes__", [])])
 
 
 def _fail(message: str, status: int, as_json: bool) -> int:

@@ -63,7 +63,7 @@ def methods_of(
         Method(
             name=stem if stems.count(stem) == 1 else spec,
             spec=found.policy,
-            fingerprint=_fingerprint(found.policy, found.simulations),
+            fingerprint=fingerprint(found.policy, found.simulations),
             changes=found.changes,
             simulations=found.simulations,
         )
@@ -80,7 +80,7 @@ def methods_of(
             if "speed" not in method.changes
         ]
     if noise:
-        methods.insert(2, Method(NOISE, ANCHOR, _fingerprint(ANCHOR), jitter=_NOISE_JITTER))
+        methods.insert(2, Method(NOISE, ANCHOR, fingerprint(ANCHOR), jitter=_NOISE_JITTER))
     methods += [external_method(text) for text in external]
     return tuple(methods)
 
@@ -142,7 +142,7 @@ def _is_name(spec: str) -> bool:
     return spec.partition(":")[0] in POLICY_NAMES or bool(policy_package(spec))
 
 
-def _fingerprint(spec: str, simulations: int = 0) -> str:
+def fingerprint(spec: str, simulations: int = 0) -> str:
     """What decides a policy's answers beside our code: its name, package or file's content."""
     from muzero_rc.policies.registry import make_policy, policy_package
     from muzero_rc.policies.shipped import SHIPPED_FILES, shipped_policy_path

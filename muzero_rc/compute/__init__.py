@@ -1,5 +1,6 @@
 """Where work runs: one protocol for processes, threads and, later, clusters."""
 
+from muzero_rc.compute.base import usable_cores
 from muzero_rc.compute.cancel import Cancelled, CancelToken, check_cancelled, current_token, report
 from muzero_rc.compute.local import ProcessScheduler
 from muzero_rc.compute.scheduler import (
@@ -34,4 +35,5 @@ __all__ = [
     "check_cancelled",
     "current_token",
     "report",
+    "usable_cores",
 ]

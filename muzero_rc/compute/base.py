@@ -17,10 +17,24 @@ from muzero_rc.compute.actor_group import ActorGroupBase
 from muzero_rc.compute.scheduler import ONE_CORE, Handle, Resources, TaskFailure
 from muzero_rc.errors import InputError, MuzeroRcError
 
-__all__ = ["SchedulerBase", "died", "failure_of", "machine", "portable_failure", "same_handler"]
+__all__ = [
+    "SchedulerBase",
+    "died",
+    "failure_of",
+    "machine",
+    "portable_failure",
+    "same_handler",
+    "usable_cores",
+]
 
 TaskT = TypeVar("TaskT")
 AnswerT = TypeVar("AnswerT")
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return cores or 1
 
 
 def machine(jobs: int, memory_bytes: int | None = None, gpus: int = 0) -> Resources:

@@ -1,7 +1,8 @@
-"""A video file in, a WebM file out: decode, two passes, audio, check, rename.
+"""A video file in, a WebM file out: decode, passes, audio, check, rename.
 
 Everything is written under hidden temporary names beside the output and renamed at the
-end, so the output is either complete and checked, or not there.
+end, so the output is either complete and checked, or not there. A film of more than
+`encode.cut.WHOLE_FRAMES` frames is encoded in chunks (`encode.chunked`), which are kept until then.
 """
 
 from __future__ import annotations
@@ -13,23 +14,25 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from muzero_rc import video
 from muzero_rc.agents.hindsight import SearchProgress
-from muzero_rc.encode.clip import encode_clip
-from muzero_rc.env.codec.clip import Clip
+from muzero_rc.compute import usable_cores
+from muzero_rc.encode.chunked import in_chunks
+from muzero_rc.encode.cut import is_film, uncut_bytes
+from muzero_rc.encode.job_progress import JobProgress, JobState, phase_costs
+from muzero_rc.encode.passes import chunk_store, encode_in_chunks, encode_whole
+from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
-from muzero_rc.env.control.gop import probe_plan_of
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.passes.one_pass import Rollout
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.output_files import create_like, take_place
-from muzero_rc.policies.hindsight.policy import HindsightPolicy, search_jobs
-from muzero_rc.policies.registry import warm_up
+from muzero_rc.policies.hindsight.policy import HindsightPolicy
+from muzero_rc.policies.registry import prepare, warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
@@ -50,12 +53,14 @@ class Progress:
       done: frames finished in this phase; of a search, encodes.
       total: frames of this phase, None if unknown; of a search, its budget.
       search: how far a search is, in that phase only.
+      job: how far the whole encode is, where that is known: of a film in chunks.
     """
 
     phase: str
     done: int = 0
     total: int | None = None
     search: SearchProgress | None = None
+    job: JobState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ class EncodeReport:
       encode_fps: frames over `seconds`.
       qindexes: qindex of each coded frame, in coding order.
       sha256: of the coded frames.
+      chunks: that the film was encoded in; 1 for one that was not cut.
+      chunks_again: of them, those that were made again for the film's target.
       settings: what the frames were encoded with.
       search: what the search for the qindexes gave; None if there was none.
       results: of every frame, in coding order; not part of `as_dict`.
@@ -138,9 +145,11 @@ class EncodeReport:
     encode_fps: float
     qindexes: list[int]
     sha256: str
+    chunks: int
+    chunks_again: int
     settings: EncoderSettings
     search: SearchSummary | None
-    results: list[FrameResult]
+    results: Sequence[FrameResult]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -188,6 +197,9 @@ def encode(
     height: int | None = None,
     max_frames: int | None = None,
     verify: bool = True,
+    workers: int | None = None,
+    policy_key: str | None = None,
+    resume: bool = True,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> EncodeReport:
     """Encodes a video file to VP9 in WebM, its audio carried over.
@@ -200,6 +212,10 @@ def encode(
       height: scale down to this height.
       max_frames: encode only the beginning.
       verify: decode the output and count its frames.
+      workers: chunks of a film that are encoded at a time; all cores if not given.
+      policy_key: what tells the policy from all others. With it a film that was stopped goes on
+        where it was; without it the finished chunks are thrown away.
+      resume: go on from chunks that an earlier start has finished; else they are thrown away.
       on_progress: called often; must be quick.
 
     Raises:
@@ -209,49 +225,56 @@ def encode(
       ToolMissingError: ffmpeg or ffprobe is not installed.
     """
     start = time.perf_counter()
-
-    def progress(phase: str, done: int = 0, total: int | None = None) -> None:
-        if on_progress is not None:
-            on_progress(Progress(phase, done, total))
-
-    def search_progress(step: SearchProgress) -> None:
-        if on_progress is not None:
-            on_progress(Progress("search", step.spent, step.budget, step))
-
     given, out = Path(out), check_output(source, out)
     info = video.probe(source)
     if height is not None:
         video.check_height(height)
-    with _temporary_files(out) as (ivf, webm):
+    chunked = in_chunks(policy, settings)
+    job: JobProgress | None = None
+    if chunked and is_film(_expected(info, max_frames)):
+        costs = phase_costs(settings.speed, workers or usable_cores())
+        job = JobProgress(costs, _expected(info, max_frames))
+    tell = _Teller(on_progress, job)
+    with contextlib.ExitStack() as stack:
+        ivf, webm = stack.enter_context(_temporary_files(out))
         video.check_audio(info)
-        _check_space(out.parent, info, settings, max_frames)
+        _check_space(out.parent, info, settings, max_frames, copies=2 if job is None else 3)
         compiling = _start_warm_up(policy, info.coded_size(height))
-        progress("decode", 0, info.expected_frames)
+        tell("decode", 0, info.expected_frames)
         clip = Clip.load(
             source,
             height=height,
             max_frames=max_frames,
-            on_frames=lambda count: progress("decode", count, info.expected_frames),
+            memory_limit_bytes=_memory_for(info.coded_size(height)) if chunked else None,
+            on_frames=lambda count: tell("decode", count, info.expected_frames),
         )
-        statistics = _first_pass(
-            clip, settings, needs_blocks(policy), info.expected_frames, progress
-        )
+        statistics = _first_pass(clip, settings, needs_blocks(policy), info.expected_frames, tell)
         compiling.join()
-        result, settings = _second_pass(
-            clip, settings, policy, statistics, ivf, progress, search_progress
-        )
-        progress("mux")
-        cut = None if max_frames is None else clip.duration_s
-        video.mux(ivf, info, webm, duration_s=cut)
-        shown = result.score.shown_frames
+        if chunked and is_film(clip.num_frames):
+            settings = prepare(policy, clip, settings, statistics)
+            store = stack.enter_context(chunk_store(out, clip, settings, policy_key))
+            if not resume:
+                store.clear()
+            done = encode_in_chunks(
+                clip, settings, policy, statistics, store, ivf,
+                workers=workers or usable_cores(), tell=tell,
+            )  # fmt: skip
+        else:
+            store = None
+            done, settings = encode_whole(clip, settings, policy, statistics, ivf, tell=tell)
+        tell("mux")
+        cut_at = None if max_frames is None else clip.duration_s
+        video.mux(ivf, info, webm, duration_s=cut_at)
+        shown = done.score.shown_frames
         if verify:
-            progress("check", 0, shown)
-            video.verify(webm, shown, on_progress=lambda n: progress("check", n, shown))
+            tell("check", 0, shown)
+            video.verify(webm, shown, on_progress=lambda n: tell("check", n, shown))
         file_bytes = webm.stat().st_size
-        sha256 = result.stream.sha256
         take_place(webm, out)
+        if store is not None:
+            store.remove()
     seconds = time.perf_counter() - start
-    score = result.score
+    score = done.score
     return EncodeReport(
         output=given,
         policy=policy.name,
@@ -262,7 +285,7 @@ def encode(
         coded_frames=score.coded_frames,
         duration_s=clip.duration_s,
         file_bytes=file_bytes,
-        video_bytes=result.stream.size_bytes,
+        video_bytes=done.video_bytes,
         target_kbps=score.target_kbps,
         actual_kbps=score.actual_kbps,
         deviation=score.overshoot,
@@ -270,16 +293,67 @@ def encode(
         psnr_overall=score.psnr_overall,
         psnr_y=score.psnr_y,
         seconds=seconds,
-        second_pass_seconds=result.seconds,
-        probe_seconds=result.probe_seconds,
-        decision_seconds=result.decision_seconds,
+        second_pass_seconds=done.seconds,
+        probe_seconds=done.probe_seconds,
+        decision_seconds=done.decision_seconds,
         encode_fps=shown / seconds,
-        qindexes=result.qindexes,
-        sha256=sha256,
+        qindexes=done.qindexes,
+        sha256=done.sha256,
+        chunks=done.chunks,
+        chunks_again=done.chunks_again,
         settings=settings,
         search=_summary(policy),
-        results=[frame for _, frame in result.frames],
+        results=done.results,
     )
+
+
+class _Teller:
+    """Tells how far an encode is; a `Tell`."""
+
+    def __init__(
+        self, on_progress: Callable[[Progress], None] | None, job: JobProgress | None
+    ) -> None:
+        self._on_progress = on_progress
+        self.job = job
+
+    def __call__(
+        self,
+        phase: str,
+        done: int = 0,
+        total: int | None = None,
+        search: SearchProgress | None = None,
+    ) -> None:
+        """A phase has so many frames done."""
+        job = self.job
+        if job is not None and phase in job.phases:
+            job.reach(phase, done, total)
+        if self._on_progress is not None:
+            state = None if job is None else job.read()
+            self._on_progress(Progress(phase, done, total, search, state))
+
+    def cut(self, frames: int, speed: int, workers: int) -> None:
+        """A film of so many frames goes in chunks."""
+        if self.job is None:  # its file did not say how long it is
+            self.job = JobProgress(phase_costs(speed, workers), frames)
+        self.job.set_frames(frames)
+
+    def add(self, phase: str, frames: int, kept: bool) -> None:
+        """So many frames more of a film's phase are done."""
+        assert self.job is not None
+        self.job.add(phase, frames, kept=kept)
+        if self._on_progress is not None:
+            self._on_progress(Progress(phase, *self.job.done(phase), None, self.job.read()))
+
+
+def _expected(info: video.VideoInfo, max_frames: int | None) -> int:
+    """Frames of a film, as far as its file says; 0 if it does not."""
+    expected = info.expected_frames or 0
+    return expected if max_frames is None else min(expected, max_frames)
+
+
+def _memory_for(size: tuple[int, int]) -> int:
+    """Bytes that a clip's frames may take that is not cut."""
+    return min(uncut_bytes(*size), default_memory_limit())
 
 
 def _start_warm_up(policy: Policy, size: tuple[int, int]) -> threading.Thread:
@@ -303,67 +377,17 @@ def _first_pass(
     settings: EncoderSettings,
     blocks: bool,
     expected_frames: int | None,
-    progress: Callable[[str, int, int | None], None],
+    tell: _Teller,
 ) -> FirstPass:
     # A clip that is streamed knows its length only after the first pass.
     expected = clip.num_frames if clip.in_memory else expected_frames
-    progress("first pass", 0, expected)
+    tell("first pass", 0, expected)
     return first_pass(
         clip,
         settings,
         blocks=blocks,
-        on_frames=lambda count: progress("first pass", count, expected),
+        on_frames=lambda count: tell("first pass", count, expected),
     )
-
-
-def _second_pass(
-    clip: Clip,
-    settings: EncoderSettings,
-    policy: Policy,
-    statistics: FirstPass,
-    ivf: Path,
-    progress: Callable[[str, int, int | None], None],
-    on_search: Callable[[SearchProgress], None],
-) -> tuple[Rollout, EncoderSettings]:
-    total = clip.num_frames
-    progress("search", 0, None)
-    if isinstance(policy, HindsightPolicy):
-        policy.on_progress = on_search
-    probe_frames = run = 0
-
-    def on_settings(used: EncoderSettings) -> None:
-        nonlocal probe_frames
-        probe_frames = total * probe_plan_of(used).encodes
-        if used.needs_probe:
-            progress("probe", 0, probe_frames)
-        else:
-            progress("second pass", 0, total)
-
-    def on_frame(frame: FrameResult) -> None:
-        # Not counted: an encode that missed starts again.
-        if frame.shown:
-            progress("second pass", frame.show_index + 1, total)
-
-    def on_probe_frame(frame: FrameResult) -> None:
-        nonlocal run, probe_frames
-        if frame.shown:
-            run += 1
-            if run > probe_frames:  # the first was too far from the target: one more
-                probe_frames += total
-            progress("probe", run, probe_frames)
-
-    done = encode_clip(
-        clip, settings, policy,
-        first_pass=statistics, output=ivf, jobs=search_jobs(settings.threads),
-        on_settings=on_settings, on_frame=on_frame, on_probe_frame=on_probe_frame,
-    )  # fmt: skip
-    result, settings = done.rollout, done.settings
-    if result.score.shown_frames != total:
-        raise InputError(
-            f"{clip.name} gave {result.score.shown_frames} frames in the second pass, "
-            f"{total} in the first; the file may be changing"
-        )
-    return result, settings
 
 
 def _summary(policy: Policy) -> SearchSummary | None:
@@ -382,15 +406,21 @@ def _summary(policy: Policy) -> SearchSummary | None:
 
 
 def _check_space(
-    folder: Path, info: video.VideoInfo, settings: EncoderSettings, max_frames: int | None
+    folder: Path,
+    info: video.VideoInfo,
+    settings: EncoderSettings,
+    max_frames: int | None,
+    *,
+    copies: int,
 ) -> None:
     """Better to hear of a full disk now than after hours."""
     seconds = info.duration_s or 0.0
     if max_frames is not None:
         seconds = min(seconds, float(max_frames / info.fps))
     audio_kbps = _AUDIO_KBPS * len(info.audio)
-    # The frames are there twice, as encoded and in the WebM file, until the rename.
-    needed = seconds * (2 * settings.target_kbps + audio_kbps) * 125
+    # The frames are there in the WebM file and as encoded, of a film also in chunks, until the
+    # rename.
+    needed = seconds * (copies * settings.target_kbps + audio_kbps) * 125
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(

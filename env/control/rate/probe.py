@@ -242,6 +242,12 @@ class ProbeRateController:
         self._step = round(step)
         return self._step
 
+    def range_of_bits(self) -> tuple[float, float]:
+        """Fewest and most bits that the frames can be made to cost, before any is coded."""
+        costs = self._tables.change @ (self._price()[:, None] * self._ahead).ravel()
+        fixed = self._headers_ahead + self._probe.superframe_index_bits
+        return fixed + float(costs[-1]), fixed + float(costs[0])
+
     def refined(self) -> ProbeRecord:
         """The probe with what its frames cost in this encode, for another last pass."""
         frames = tuple(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +22,7 @@ from muzero_rc.agents.hindsight import (
 )
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.compute import usable_cores
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.control.frame_speed import SpeedProfile
 from muzero_rc.env.control.probe_record import ProbeRecord
@@ -50,8 +50,7 @@ _MOST_ENCODES = 100_000
 
 def search_jobs(threads: int) -> int:
     """Encodes at a time that keep all cores busy, with `threads` for each."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // threads)
+    return max(1, usable_cores() // threads)
 
 
 class HindsightPolicy(QindexPolicy):

@@ -1,0 +1,166 @@
+"""What is done to a chunk of a film, elsewhere: its probe encode, and its last pass.
+
+Handlers and tasks of `muzero_rc.compute`. A task carries its frames. It writes what it made
+into the chunks' folder itself, so that a finished chunk is kept whatever happens to the
+process that asked for it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from muzero_rc.compute import check_cancelled, report
+from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
+from muzero_rc.encode.cut import Chunk
+from muzero_rc.encode.share import Curve, curve_of
+from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.env.control.recipe import Recipe
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.probe import first_probe
+from muzero_rc.errors import EncoderError
+from muzero_rc.types import KEEP, NUM_QINDEX, FrameResult, Policy
+
+__all__ = ["LastPass", "LastPassTask", "Probe", "ProbeTask", "Taken", "taken_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTask:
+    """A chunk to be probed.
+
+    Attributes:
+      chunk: which one.
+      clip: its frames.
+      first_pass: of it.
+      settings: of its encode; the target is what libvpx would give it.
+    """
+
+    chunk: Chunk
+    clip: ClipLike
+    first_pass: FirstPassLike
+    settings: EncoderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LastPassTask:
+    """A chunk to be encoded for good.
+
+    Attributes:
+      chunk: which one.
+      clip: its frames.
+      first_pass: of it.
+      settings: with the chunk's share as `budget_kbps`.
+      turn: how often it was encoded before.
+      asked: its share, bits.
+    """
+
+    chunk: Chunk
+    clip: ClipLike
+    first_pass: FirstPassLike
+    settings: EncoderSettings
+    turn: int
+    asked: float
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a finished chunk took.
+
+    Attributes:
+      asked: bits that it was to take.
+      bits: that it took.
+      most: it cannot take more: half of its frames have the lowest qindex, or its policy does
+        not follow rate control.
+      least: it cannot take less: half of them have the highest, or likewise.
+    """
+
+    asked: float
+    bits: int
+    most: bool
+    least: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Handler: runs a chunk's probe encode, keeps it, and answers with the chunk's curve.
+
+    Attributes:
+      files: where it is kept.
+      frame_budget: target bits per shown frame of the film.
+      backend: the encoder.
+      recipe: the constants of control.
+    """
+
+    files: ChunkFiles
+    frame_budget: float
+    backend: Backend
+    recipe: Recipe
+
+    def __call__(self, task: ProbeTask) -> Curve:
+        """Runs a task; reports each shown frame."""
+        log = first_probe(
+            task.clip, task.settings, task.first_pass,
+            on_frame=_tell, backend=self.backend, recipe=self.recipe,
+        )  # fmt: skip
+        self.files.add_probe(task.chunk.index, log)
+        return curve_of(log, task.clip, self.frame_budget, recipe=self.recipe)
+
+
+@dataclass(frozen=True, slots=True)
+class LastPass:
+    """Handler: encodes a chunk for good and keeps it.
+
+    The target of the film is met by shares, so a chunk that misses its own is not made again
+    here.
+
+    Attributes:
+      policy: decides on each frame; its answers depend on one encode alone.
+      files: where the probe is, and where the chunk is kept.
+      backend: the encoder.
+      recipe: the constants of control.
+    """
+
+    policy: Policy
+    files: ChunkFiles
+    backend: Backend
+    recipe: Recipe
+
+    def __call__(self, task: LastPassTask) -> Taken:
+        """Runs a task; reports each shown frame of the last pass."""
+        index = task.chunk.index
+        probe = self.files.probe(index)
+        if probe is None:
+            raise EncoderError(
+                f"the probe encode of chunk {index} is gone from {self.files.folder}"
+            )
+        with self.files.new_stream(index, task.turn) as output:
+            done = rollout(
+                task.clip, task.settings, self.policy,
+                first_pass=task.first_pass, first_probe=probe, output=output,
+                on_frame=_tell, on_probe_frame=_check, backend=self.backend, recipe=self.recipe,
+            )  # fmt: skip
+        if done.score.shown_frames != task.chunk.frames:
+            shown = done.score.shown_frames
+            raise EncoderError(f"chunk {index}: {shown} of {task.chunk.frames} frames were coded")
+        controlled = all(decision.qindex != KEEP for decision in done.log.decisions)
+        record = ChunkRecord(done.log, task.asked, done.decision_seconds, controlled)
+        self.files.add(index, task.turn, record)
+        return taken_of(record)
+
+
+def taken_of(record: ChunkRecord) -> Taken:
+    """What a chunk took, from its record."""
+    middle = statistics.median(record.log.qindexes)
+    free = not record.controlled
+    return Taken(record.asked, record.bits, free or middle <= 0, free or middle >= NUM_QINDEX - 1)
+
+
+def _tell(result: FrameResult) -> None:
+    check_cancelled()
+    if result.shown:
+        report(1)
+
+
+def _check(result: FrameResult) -> None:
+    check_cancelled()

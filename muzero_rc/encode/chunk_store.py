@@ -1,0 +1,231 @@
+"""Chunks of a film that are finished, kept beside the output until the file is done.
+
+A hidden folder `.OUT.IDENTITY.muzero-rc` has for each chunk its probe encode, and its stream
+with a record of it, once for each time that it was made. Everything is written under another
+name, flushed and renamed, the record last, so that what is there is whole. Whoever starts the
+same encode again finds the folder by its name and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from muzero_rc.errors import InputError, OutputError
+from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
+from muzero_rc.types import EncodeLog, FrameRecord
+
+__all__ = ["ChunkFiles", "ChunkRecord", "ChunkStore"]
+
+_SUFFIX = ".muzero-rc"
+_LOCK = "lock"
+_NEW = ".new"
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRecord:
+    """A finished chunk, beside its stream.
+
+    Attributes:
+      log: results of all frames, without decisions and partitions.
+      asked: bits that it was to take.
+      decision_seconds: wall time of observing and deciding.
+      controlled: the policy left no quantizer to libvpx.
+    """
+
+    log: EncodeLog
+    asked: float
+    decision_seconds: float
+    controlled: bool = True
+
+    @property
+    def bits(self) -> int:
+        """Of its packets."""
+        return 8 * self.log.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFiles:
+    """The files of chunks in a folder; picklable, for workers.
+
+    Attributes:
+      folder: where they are.
+    """
+
+    folder: Path
+
+    def probe(self, index: int) -> EncodeLog | None:
+        """The probe encode of a chunk, if there is one."""
+        found = self._read(f"{index:05}.probe.npz")
+        return None if found is None else found[0]
+
+    def add_probe(self, index: int, log: EncodeLog) -> None:
+        """Keeps the probe encode of a chunk."""
+        self._write(f"{index:05}.probe.npz", log, {})
+
+    def stream(self, index: int, turn: int) -> Path:
+        """The file of a chunk's stream.
+
+        Args:
+          index: of the chunk.
+          turn: how often it was made before.
+        """
+        return self.folder / f"{index:05}.{turn}.ivf"
+
+    def record(self, index: int, turn: int) -> ChunkRecord | None:
+        """A finished chunk; None if it is not there or not whole."""
+        found = self._read(f"{index:05}.{turn}.npz")
+        if found is None:
+            return None
+        log, head = found
+        with contextlib.suppress(OSError, KeyError):
+            if self.stream(index, turn).stat().st_size == head["file_bytes"]:
+                return ChunkRecord(log, head["asked"], head["decision_seconds"], head["controlled"])
+        return None
+
+    def finished(self) -> int:
+        """Chunks that are there."""
+        return len({path.name[:5] for path in self.folder.glob("*.ivf")})
+
+    @contextlib.contextmanager
+    def new_stream(self, index: int, turn: int) -> Iterator[Path]:
+        """A file to write a chunk's stream to; it becomes `stream` if the body succeeds."""
+        path = self.stream(index, turn)
+        new = path.with_name(path.name + _NEW)
+        yield new
+        _flush(new)
+        os.replace(new, path)
+
+    def add(self, index: int, turn: int, record: ChunkRecord) -> None:
+        """Keeps a finished chunk, whose stream is there."""
+        bare = [
+            FrameRecord(info, None, dataclasses.replace(result, partition=b""))
+            for info, _, result in record.log.frames
+        ]
+        head = {
+            "asked": record.asked,
+            "decision_seconds": record.decision_seconds,
+            "controlled": record.controlled,
+            "file_bytes": self.stream(index, turn).stat().st_size,
+        }
+        log = dataclasses.replace(record.log, frames=bare)
+        self._write(f"{index:05}.{turn}.npz", log, head)
+
+    def _write(self, name: str, log: EncodeLog, head: Mapping[str, Any]) -> None:
+        pool = BytesPool()
+        columns = columns_of_frames(log.frames, pool)
+        columns |= {f"pool_{key}": array for key, array in pool.arrays().items()}
+        new = self.folder / (name + _NEW)
+        with new.open("wb") as file:
+            text = json.dumps(dict(head) | {"log": head_of_log(log)})
+            arrays: dict[str, Any] = {"head": np.array(text), **columns}
+            np.savez_compressed(file, **arrays)
+        _flush(new)
+        os.replace(new, self.folder / name)
+
+    def _read(self, name: str) -> tuple[EncodeLog, dict[str, Any]] | None:
+        """A log and what was kept with it; None if it is not there or damaged."""
+        try:
+            with np.load(self.folder / name) as file:
+                arrays = dict(file)
+            head = json.loads(str(arrays.pop("head")))
+            pool = {k.removeprefix("pool_"): arrays.pop(k) for k in ("pool_bytes", "pool_sizes")}
+            log = log_of_columns(arrays, head["log"], BytesPool.of_arrays(pool))
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, InputError):
+            return None
+        return log, head
+
+
+class ChunkStore:
+    """The folder of one film's chunks. A context manager that holds its lock.
+
+    Attributes:
+      folder: where it is.
+      files: what is in it.
+      kept: whether a later start may go on from it.
+    """
+
+    def __init__(self, out: Path, identity: str, *, keep: bool = True) -> None:
+        """Names the folder; `with` makes it.
+
+        Args:
+          out: the output file.
+          identity: a short hash of all that decides the chunks' bytes.
+          keep: leave the folder if the encode does not come to its end.
+        """
+        self._prefix = f".{os.fsdecode(os.fsencode(out.name)[:180])}."
+        self.folder = out.with_name(f"{self._prefix}{identity}{_SUFFIX}")
+        self.files = ChunkFiles(self.folder)
+        self.kept = keep
+        self._lock: BinaryIO | None = None
+
+    def __enter__(self) -> ChunkStore:
+        """Makes the folder, or takes up the one that is there.
+
+        Raises:
+          OutputError: another process encodes the same.
+          OSError: the folder cannot be made.
+        """
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self._lock = _locked(self.folder)
+        if self._lock is None:
+            raise OutputError(f"the same encode is running: {self.folder} is in use; wait for it")
+        for path in self.folder.glob(f"*{_NEW}"):
+            path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Gives the folder back; it goes if nobody is to find it."""
+        if not self.kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def clear(self) -> None:
+        """Throws away what an earlier start has finished."""
+        for path in self.folder.iterdir():
+            if path.name != _LOCK:
+                path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The file is done: removes this folder, and what other settings had left for it."""
+        self.kept = False
+        for folder in self.folder.parent.glob(f"{_escaped(self._prefix)}*{_SUFFIX}"):
+            if folder == self.folder or not folder.is_dir():
+                continue
+            lock = _locked(folder)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.close()
+
+
+def _flush(path: Path) -> None:
+    """Brings a file to the disk: after a power cut a name must not stand for nothing."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _locked(folder: Path) -> BinaryIO | None:
+    """The folder's lock, free again when its process ends; None if another process has it."""
+    file = (folder / _LOCK).open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)

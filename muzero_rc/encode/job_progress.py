@@ -1,0 +1,155 @@
+"""How far a film's encode is: one measure over all phases, and the time left.
+
+A phase counts by what its frames cost. Before it has begun that is known from its cost beside
+the other phases' (`_SECONDS_PER_FRAME`), and from then on it is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+__all__ = ["JobProgress", "JobState", "phase_costs"]
+
+_SURE_SHARE = 0.02  # of a phase's frames, that its own measured speed is trusted from
+# First pass, first probe encode, all of the last pass, check: TODO
+_SECONDS_PER_FRAME = (
+    (1.0, 3.0, 60.0, 0.2),
+    (1.0, 3.0, 40.0, 0.2),
+    (1.0, 3.0, 20.0, 0.2),
+    (1.0, 3.0, 15.0, 0.2),
+    (1.0, 3.0, 10.0, 0.2),
+    (1.0, 3.0, 6.0, 0.2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """How far a job is.
+
+    Attributes:
+      share: of its work that is done, 0 to 1; never falls.
+      eta_s: seconds left; None before anything was measured.
+    """
+
+    share: float
+    eta_s: float | None
+
+
+@dataclass(slots=True)
+class _Phase:
+    """A phase's frames.
+
+    Attributes:
+      cost: seconds of a frame beside the other phases', before it is measured.
+      total: frames of the phase.
+      done: of them.
+      kept: of those, frames that an earlier start had done.
+      start: when the first one was worked on.
+      seconds: since then, at the latest frame.
+    """
+
+    cost: float
+    total: int
+    done: int = 0
+    kept: int = 0
+    start: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def measured(self) -> float | None:
+        """Seconds of a frame, once they are known."""
+        worked = self.done - self.kept
+        if worked <= max(_SURE_SHARE * self.total, 1):
+            return None
+        return self.seconds / worked
+
+
+class JobProgress:
+    """Adds up the frames of all phases."""
+
+    def __init__(
+        self, costs: Mapping[str, float], frames: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Takes what is ahead.
+
+        Args:
+          costs: seconds of a frame in each phase, in the phases' order; their ratios count.
+          frames: of the film, each of which goes through every phase.
+          clock: seconds.
+        """
+        self._phases = {name: _Phase(cost, frames) for name, cost in costs.items()}
+        self._clock = clock
+        self._share = 0.0
+
+    @property
+    def phases(self) -> frozenset[str]:
+        """Those that count."""
+        return frozenset(self._phases)
+
+    def set_frames(self, frames: int) -> None:
+        """The film has so many frames, now that it is known."""
+        for phase in self._phases.values():
+            phase.total = max(frames, phase.done)
+
+    def reach(self, phase: str, done: int, total: int | None) -> None:
+        """A phase begins, or has so many frames done of those that it has."""
+        if total is not None:
+            self._phases[phase].total = total
+        self.add(phase, done - self._phases[phase].done)
+
+    def add(self, phase: str, frames: int, *, kept: bool = False) -> None:
+        """So many frames more of a phase are done, now or by an earlier start."""
+        found = self._phases[phase]
+        if found.start is None:
+            found.start = self._clock()
+        found.done += frames
+        found.total = max(found.total, found.done)
+        if kept:
+            found.kept += frames
+        else:
+            found.seconds = self._clock() - found.start
+
+    def done(self, phase: str) -> tuple[int, int]:
+        """(frames done, frames of the phase)."""
+        found = self._phases[phase]
+        return found.done, found.total
+
+    def read(self) -> JobState:
+        """How far the job is now."""
+        costs = self._costs()
+        ahead = sum(costs[n] * (p.total - p.done) for n, p in self._phases.items())
+        behind = sum(costs[n] * p.done for n, p in self._phases.items())
+        if ahead + behind > 0:
+            self._share = max(self._share, behind / (ahead + behind))
+        known = any(p.measured is not None for p in self._phases.values())
+        return JobState(self._share, ahead if known else None)
+
+    def _costs(self) -> dict[str, float]:
+        """Seconds of a frame in each phase, as far as they are known now."""
+        measured = {n: p.measured for n, p in self._phases.items()}
+        # This machine, with what else it does, over the one of the table.
+        paid = sum(m * self._phases[n].done for n, m in measured.items() if m is not None)
+        expected = sum(p.cost * p.done for n, p in self._phases.items() if measured[n] is not None)
+        pace = paid / expected if expected > 0 else 1.0
+        return {
+            name: pace * phase.cost if (found := measured[name]) is None else found
+            for name, phase in self._phases.items()
+        }
+
+
+def phase_costs(speed: int, workers: int) -> dict[str, float]:
+    """Seconds of a frame in each phase of a film in chunks, beside those of the others.
+
+    Args:
+      speed: of the encode, `cpu-used`.
+      workers: chunks in work at a time, which share probes and last passes.
+    """
+    first, probe, last, check = _SECONDS_PER_FRAME[min(speed, len(_SECONDS_PER_FRAME) - 1)]
+    return {
+        "first pass": first,
+        "probe": probe / workers,
+        "second pass": last / workers,
+        "check": check,
+    }

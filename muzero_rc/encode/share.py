@@ -1,0 +1,210 @@
+"""How the chunks of a film share its bits: by equal slope, and anew as chunks are finished.
+
+A probe encode tells of chunk c its headers H_c, which no quantizer can save, the bits V0_c
+above them, and the error of its frames, E_c = sum of MSE^p. Quality grows by s dB with every
+octave of bits (`Recipe.db_per_octave`), so that with V bits
+
+    E_c(V) = E_c (V / V0_c)^-a,    a = p s / (10 log10 2)
+
+The sum over the film is least where one more bit gains the same in every chunk:
+
+    dE_c / dV = lambda   for all c,    sum(H_c + V_c) = target
+
+With p near 0 that is the best mean PSNR, with p = 1 the best PSNR of the summed error.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.env.codec.backend import ClipShape
+from muzero_rc.env.codec.statistics import column, finite
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.rate.probe import ProbeRateController
+from muzero_rc.env.control.rate.two_pass import empty_frame
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
+from muzero_rc.types import EncodeLog
+
+__all__ = ["Curve", "FilmBudget", "curve_of", "first_shares", "shares"]
+
+_PEAK = 255.0
+_HALVINGS = 80  # of an interval in log lambda, far below a bit
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """What a chunk's bits buy.
+
+    Attributes:
+      fixed: bits of headers.
+      bits: above those, in the probe encode.
+      error: sum over shown frames of MSE to the recipe's power, there.
+      least: fewest bits above headers that the quantizer's range allows.
+      most: most of them.
+    """
+
+    fixed: float
+    bits: float
+    error: float
+    least: float
+    most: float
+
+
+def curve_of(
+    log: EncodeLog, clip: ClipShape, frame_budget: float, *, recipe: Recipe = DEFAULT_RECIPE
+) -> Curve:
+    """The curve through a probe encode.
+
+    Args:
+      log: of the probe encode.
+      clip: the chunk.
+      frame_budget: target bits per shown frame of the film.
+      recipe: the constants.
+    """
+    pixels = clip.width * clip.height
+    floor = empty_frame(frame_budget, pixels, recipe=recipe)
+    results = log.results
+    fixed = log.superframe_index_bits + sum(min(float(r.bits), floor) for r in results)
+    most_psnr = recipe.gop.max_psnr
+    power = recipe.film_share.error_power
+    squared = _PEAK**2
+    error = sum(
+        (squared * 10.0 ** (-min(r.psnr, most_psnr) / 10.0)) ** power for r in results if r.shown
+    )
+    rate = ProbeRateController(
+        frame_budget, ProbeRecord.of(log), clip.num_frames, pixels, recipe=recipe
+    )
+    least, most = (bits - fixed for bits in rate.range_of_bits())
+    # A chunk of nothing but headers has no curve: a bit keeps the arithmetic going.
+    bits = max(8.0 * log.size_bytes - fixed, 1.0)
+    return Curve(fixed, bits, max(error, 1e-9), max(least, 0.0), max(most, least, 1.0))
+
+
+def shares(
+    curves: Sequence[Curve], bits: float, *, recipe: Recipe = DEFAULT_RECIPE
+) -> npt.NDArray[np.float64]:
+    """Bits of each chunk by equal slope. [chunks].
+
+    They add up to `bits`, also where that is more or less than the quantizer's range allows.
+
+    Args:
+      curves: of the chunks.
+      bits: of them all, above 0.
+      recipe: the constants.
+    """
+    fixed, probed, error, least, most = (
+        np.array([getattr(curve, name) for curve in curves])
+        for name in ("fixed", "bits", "error", "least", "most")
+    )
+    steepness = recipe.film_share.error_power * recipe.db_per_octave / (10.0 * math.log10(2.0))
+    # log of V at lambda = 1: E a V0^a V^-(a + 1) = lambda.
+    level = np.log(error) + steepness * np.log(probed)
+
+    def at(log_lambda: float) -> npt.NDArray[np.float64]:
+        free = np.exp((level - log_lambda) / (steepness + 1.0))
+        return np.asarray(fixed + np.clip(free, least, most))
+
+    low, high = level.min() - 100.0, level.max() + 100.0
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if at(middle).sum() > bits else (low, middle)
+    found = at(0.5 * (low + high))
+    return np.asarray(found * (bits / found.sum()))
+
+
+def first_shares(stats: npt.NDArray[np.float64], starts: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Shares of the bits before any probe encode, as libvpx would plan them. [chunks], sum 1.
+
+    libvpx gives a frame bits with the square root of its coded error and weight, by its
+    default bias of 50% between equal bits and equal quality.
+
+    Args:
+      stats: [T, 25] of the film's first pass.
+      starts: first frame of each chunk.
+    """
+    sane = finite(stats)
+    score = np.sqrt(np.maximum(sane[:, column("coded_error")] * sane[:, column("weight")], 1e-6))
+    found = np.add.reduceat(score, np.asarray(starts))
+    return np.asarray(found / found.sum())
+
+
+class FilmBudget:
+    """Tells each chunk its share, knowing what chunks before it took.
+
+    A share depends on the order of chunks and on nothing else, neither on the number of
+    workers nor on who finishes first: the first half of the film has its shares from the
+    probes; each chunk of the second half knows what all took that are half a film or more
+    before it. So half of all chunks may be in work at a time.
+    """
+
+    def __init__(
+        self, curves: Sequence[Curve], bits: float, *, recipe: Recipe = DEFAULT_RECIPE
+    ) -> None:
+        """Takes the chunks' curves, the bits of the film, and the constants."""
+        self._curves = curves
+        self._bits = bits
+        self._recipe = recipe
+        self._lag = (len(curves) + 1) // 2
+
+    def known_before(self, index: int) -> range:
+        """The chunks that must be finished before a chunk gets its share."""
+        return range(max(index - self._lag + 1, 0))
+
+    def share(self, index: int, asked: Mapping[int, float], taken: Mapping[int, float]) -> float:
+        """Bits that a chunk is asked to take.
+
+        Args:
+          index: of the chunk.
+          asked: of all chunks before it.
+          taken: bits of those in `known_before`; more are not looked at.
+        """
+        known = self.known_before(index)
+        landing = statistics.median(taken[i] / asked[i] for i in known) if known else 1.0
+        spent = sum(taken[i] for i in known)
+        expected = landing * sum(asked[i] for i in range(len(known), index))
+        ahead = self._curves[index:]
+        # The last chunks cannot pay back more than there is above their headers.
+        least = sum(curve.fixed + curve.least for curve in ahead)
+        left = max(self._bits - spent - expected, least, float(len(ahead)))
+        return float(shares(ahead, left, recipe=self._recipe)[0]) / landing
+
+    def off_target(self, taken: Mapping[int, float]) -> float:
+        """What the film misses its target by, a share of it, signed."""
+        return sum(taken.values()) / self._bits - 1.0
+
+    def again(
+        self, asked: Mapping[int, float], taken: Mapping[int, float], stuck: set[int]
+    ) -> dict[int, float]:
+        """Chunks to be made again for the film's target, and what each is asked to take.
+
+        As few as can bring the film to its target without one of them missing its own fair
+        share by more than an encode may (`Recipe.retry`); those furthest off theirs come
+        first. Empty if the film is near enough, or nothing can be done.
+
+        Args:
+          asked: of all chunks.
+          taken: by all chunks.
+          stuck: chunks at the end of the quantizer's range, which cannot follow.
+        """
+        off = self.off_target(taken)
+        if abs(off) <= self._recipe.film_share.tolerance:
+            return {}
+        fair = shares(self._curves, self._bits, recipe=self._recipe)
+        able = [i for i in range(len(fair)) if i not in stuck]
+        able.sort(key=lambda i: (taken[i] - fair[i]) * math.copysign(1.0, -off))
+        missing = -off * self._bits
+        retry = self._recipe.retry
+        for count in range(1, len(able) + 1):
+            taking = able[:count]
+            fairly = sum(fair[i] for i in taking)
+            ratio = (sum(taken[i] for i in taking) + missing) / fairly
+            if 1.0 - retry.under <= ratio <= 1.0 + retry.over:
+                # Asked for what lands there, if a chunk misses as it did before.
+                return {i: float(fair[i]) * ratio * asked[i] / taken[i] for i in sorted(taking)}
+        return {}

@@ -1,0 +1,246 @@
+"""Films in chunks: the same bytes whoever works and wherever it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from muzero_rc.compute import ThreadScheduler
+from muzero_rc.encode import chunked
+from muzero_rc.encode import cut as cut_module
+from muzero_rc.encode.chunk_store import ChunkFiles, ChunkStore
+from muzero_rc.encode.chunked import FilmEncode, encode_chunks, in_chunks, most_in_memory
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.errors import EncoderError, OutputError
+from muzero_rc.policies.registry import make_policy
+from muzero_rc.types import QindexPolicy
+
+POLICY = make_policy("landed")
+# Key frames every 22 frames, so that there are three chunks.
+SETTINGS = EncoderSettings(target_kbps=50, speed=5, kf_max_dist=22)
+FAST = SETTINGS.replace(passes=3, speed_profile="hierarchical")
+CHUNKS, FRAMES, LENGTH = 3, 66, 22
+
+
+@pytest.fixture(autouse=True)
+def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 20 frames and more, of films above 40."""
+    monkeypatch.setattr(cut_module, "WHOLE_FRAMES", 40)
+    monkeypatch.setattr(cut_module, "LEAST_FRAMES", 20)
+
+
+@pytest.fixture(scope="module")
+def film(sample_clips: dict[str, Path]) -> Clip:
+    """40x32, 66 frames: the left of three clips one after the other."""
+    frames = []
+    for name in ("bikes", "carphone_pristine", "bigbuckbunny"):
+        clip = Clip.load(sample_clips[name], height=32, max_frames=LENGTH)
+        luma = clip.width * 32
+        for index in range(LENGTH):
+            frame = clip.frame(index)
+            planes = [frame[:luma].reshape(32, -1)[:, :40]]
+            planes += [half[:, :20] for half in frame[luma:].reshape(2, 16, -1)]
+            frames.append(np.concatenate([plane.ravel() for plane in planes]))
+    return Clip.from_frames(np.stack(frames), 40, 32, 25)
+
+
+@pytest.fixture(scope="module")
+def statistics(film: Clip) -> FirstPass:
+    return first_pass(film, FAST, cache=False)
+
+
+def run(
+    film: Clip, statistics: FirstPass, folder: Path, *, workers: int = 2, **options: Any
+) -> tuple[FilmEncode, bytes]:
+    folder.mkdir(exist_ok=True)
+    done = encode_chunks(
+        film, FAST, POLICY, statistics, ChunkFiles(folder), folder / "film.ivf",
+        workers=workers, memory_bytes=10**8, **options,
+    )  # fmt: skip
+    return done, (folder / "film.ivf").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    film: Clip, statistics: FirstPass, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[FilmEncode, bytes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cut_module, "WHOLE_FRAMES", 40)
+        patch.setattr(cut_module, "LEAST_FRAMES", 20)
+        return run(film, statistics, tmp_path_factory.mktemp("undisturbed"), workers=1)
+
+
+def test_the_film_is_whole_and_on_target(undisturbed: tuple[FilmEncode, bytes]) -> None:
+    done, ivf = undisturbed
+    assert done.chunks == CHUNKS
+    assert done.score.shown_frames == FRAMES == int.from_bytes(ivf[24:28], "little")
+    assert abs(done.score.overshoot) <= 0.005
+    assert len(done.results) == len(done.qindexes) + sum(r.qindex < 0 for r in done.results)
+    assert [r.show_index for r in done.results if r.shown] == [*range(LENGTH)] * CHUNKS
+
+
+def test_bytes_do_not_depend_on_the_number_of_workers(
+    film: Clip, statistics: FirstPass, undisturbed: tuple[FilmEncode, bytes], tmp_path: Path
+) -> None:
+    assert run(film, statistics, tmp_path, workers=4)[1] == undisturbed[1]
+
+
+@pytest.mark.parametrize("stop_at", [30, 100])
+def test_it_goes_on_where_it_was_stopped(
+    film: Clip, statistics: FirstPass, undisturbed: tuple[FilmEncode, bytes], tmp_path: Path,
+    stop_at: int,
+) -> None:  # fmt: skip
+    told = 0
+
+    def stop(phase: str, frames: int, kept: bool) -> None:
+        nonlocal told
+        told += frames
+        if told >= stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(film, statistics, tmp_path, on_frames=stop)
+    seen: list[tuple[str, int, bool]] = []
+    again = run(film, statistics, tmp_path, on_frames=lambda *told: seen.append(told))
+    assert again[1] == undisturbed[1]
+    new = [frames for _, frames, kept in seen if not kept]
+    # Two workers: no more than the two chunks in work were lost.
+    assert sum(new) <= 2 * FRAMES - stop_at + 2 * LENGTH
+
+
+def test_a_damaged_chunk_is_made_again(
+    film: Clip, statistics: FirstPass, undisturbed: tuple[FilmEncode, bytes], tmp_path: Path
+) -> None:
+    run(film, statistics, tmp_path)
+    (tmp_path / "00001.probe.npz").write_bytes(b"no such thing")
+    (tmp_path / "00002.0.ivf").write_bytes(b"cut short")
+    (tmp_path / "00000.0.npz").unlink()
+    seen: list[tuple[str, int, bool]] = []
+    again = run(film, statistics, tmp_path, on_frames=lambda *told: seen.append(told))
+    assert again[1] == undisturbed[1]
+    assert sum(frames for _, frames, kept in seen if not kept) == 3 * LENGTH
+
+
+def test_no_more_chunks_are_in_memory_than_stated(
+    film: Clip, statistics: FirstPass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: weakref.WeakSet[Clip] = weakref.WeakSet()
+    most: list[int] = []
+    parts = Clip.parts
+
+    def counted(self: Clip, lengths: Sequence[int]) -> Iterator[Clip]:
+        for clip in parts(self, lengths):
+            alive.add(clip)
+            most.append(len(alive))
+            yield clip
+            del clip
+
+    monkeypatch.setattr(Clip, "parts", counted)
+    run(film, statistics, tmp_path, workers=2)
+    assert len(most) == 2 * CHUNKS
+    assert max(most) <= 3
+
+
+def test_memory_bounds_the_workers() -> None:
+    assert most_in_memory(2, 100, 1000) == (2, 3)
+    assert most_in_memory(16, 100, 450) == (3, 4)
+    assert most_in_memory(16, 100, 99) == (1, 2)
+
+
+def test_a_film_off_its_target_has_chunks_made_again(
+    film: Clip, statistics: FirstPass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = chunked.FilmBudget.share
+
+    def wrong(self: chunked.FilmBudget, index: int, asked: Any, taken: Any) -> float:
+        return share(self, index, asked, taken) * (0.85 if index == CHUNKS - 1 else 1.0)
+
+    monkeypatch.setattr(chunked.FilmBudget, "share", wrong)
+    done, ivf = run(film, statistics, tmp_path)
+    assert 1 <= done.made_again < CHUNKS
+    assert abs(done.score.overshoot) <= 0.005
+    # What was made again is found again.
+    monkeypatch.setattr(chunked, "LastPass", None)
+    monkeypatch.setattr(chunked._Film, "_handle", lambda self: None)
+    assert run(film, statistics, tmp_path)[1] == ivf
+
+
+class Failing(QindexPolicy):
+    """Fails at the first decision."""
+
+    name = "failing"
+
+    def qindexes(self, observations: Any) -> Any:
+        raise EncoderError("no more")
+
+
+def test_an_error_in_a_chunk_is_told(film: Clip, statistics: FirstPass, tmp_path: Path) -> None:
+    with pytest.raises(EncoderError, match="no more"):
+        encode_chunks(
+            film, FAST, Failing(), statistics, ChunkFiles(tmp_path), tmp_path / "film.ivf",
+            workers=2, memory_bytes=10**8,
+        )  # fmt: skip
+    assert len(list(tmp_path.glob("*.probe.npz"))) == CHUNKS
+
+
+def test_only_policies_that_probe_and_look_at_no_film_go_in_chunks() -> None:
+    two, unsaid = SETTINGS.replace(passes=2), SETTINGS
+    assert in_chunks(make_policy("landed"), unsaid)
+    assert not in_chunks(make_policy("landed"), two)
+    for name in ("vbr", "proposal", "hierarchical", "cq", "constant", "hindsight"):
+        assert not in_chunks(make_policy(name), FAST)
+    assert in_chunks(make_policy("constant:90"), FAST)
+    assert not in_chunks(make_policy("constant:90"), unsaid)
+
+
+def test_one_encode_at_a_time_has_the_folder(tmp_path: Path) -> None:
+    with ChunkStore(tmp_path / "out.webm", "one") as store:
+        (store.folder / "00000.0.ivf.new").write_bytes(b"in work")
+        with (
+            pytest.raises(OutputError, match="is running"),
+            ChunkStore(tmp_path / "out.webm", "one"),
+        ):
+            pass
+    assert os.listdir(tmp_path) == [".out.webm.one.muzero-rc"]
+    with ChunkStore(tmp_path / "out.webm", "one") as store:
+        assert sorted(os.listdir(store.folder)) == ["lock"]
+
+
+def test_folders_go_when_the_file_is_done(tmp_path: Path) -> None:
+    out = tmp_path / "[a] out.webm"
+    with ChunkStore(out, "busy"), ChunkStore(tmp_path / "[a] other.webm", "else"):
+        with ChunkStore(out, "old") as old:
+            pass
+        with ChunkStore(out, "new") as store:
+            store.remove()
+        assert not old.folder.exists() and not store.folder.exists()
+        assert len(os.listdir(tmp_path)) == 2
+
+
+def test_tasks_and_handlers_can_travel(film: Clip, statistics: FirstPass) -> None:
+    import pickle
+
+    from muzero_rc.encode.chunk_jobs import LastPass, ProbeTask
+    from muzero_rc.env.codec.backend import LibvpxBackend
+    from muzero_rc.env.control.recipe import DEFAULT_RECIPE
+
+    chunk = cut_module.Chunk(0, 0, LENGTH)
+    part = next(film.parts([LENGTH] * CHUNKS))
+    task = ProbeTask(chunk, part, statistics.part(0, LENGTH), FAST)
+    there = pickle.loads(pickle.dumps(task))
+    assert there.clip.sha256 == part.sha256 and there.clip.num_frames == LENGTH
+    handle = LastPass(make_policy("landed"), ChunkFiles(Path("x")), LibvpxBackend(), DEFAULT_RECIPE)
+    assert dataclasses.asdict(pickle.loads(pickle.dumps(handle)))["files"] is not None
+
+
+def test_threads_are_what_chunks_run_in() -> None:
+    assert encode_chunks.__kwdefaults__["compute"] is ThreadScheduler
