@@ -269,6 +269,7 @@ def encode(
         if verify:
             tell("check", 0, shown)
             video.verify(webm, shown, on_progress=lambda n: tell("check", n, shown))
+            tell("check", shown, shown)
         file_bytes = webm.stat().st_size
         take_place(webm, out)
         if store is not None:
@@ -336,6 +337,7 @@ class _Teller:
         if self.job is None:  # its file did not say how long it is
             self.job = JobProgress(phase_costs(speed, workers), frames)
         self.job.set_frames(frames)
+        self.job.reach("first pass", frames, frames)
 
     def add(self, phase: str, frames: int, kept: bool) -> None:
         """So many frames more of a film's phase are done."""

@@ -1,0 +1,207 @@
+"""From a film's file to a WebM file by way of chunks, and what a stopped encode leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from muzero_rc import video
+from muzero_rc.cli import main as cli
+from muzero_rc.encode import cut as cut_module
+from muzero_rc.encode.clip import encode_clip
+from muzero_rc.encode.film import EncodeReport, Progress, encode
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.errors import InputError
+from muzero_rc.policies.registry import make_policy
+
+MakeVideo = Callable[..., Path]
+SETTINGS = EncoderSettings(target_kbps=60, speed=5, kf_max_dist=22)
+FRAMES = 66
+
+
+@pytest.fixture(autouse=True)
+def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of 20 frames and more, of films above 40."""
+    monkeypatch.setattr(cut_module, "WHOLE_FRAMES", 40)
+    monkeypatch.setattr(cut_module, "LEAST_FRAMES", 20)
+
+
+@pytest.fixture(scope="module")
+def source(make_video: MakeVideo) -> Path:
+    """48x32, 66 frames in noise, with sound."""
+    return make_video(
+        "film.mkv", "-vf", "noise=alls=12:allf=t", "-c:v", "ffv1", "-pix_fmt", "yuv420p",
+        size="48x32", seconds=FRAMES / 25, sound=True,
+    )  # fmt: skip
+
+
+def run(source: Path, out: Path, **options: object) -> EncodeReport:
+    policy = make_policy("landed")
+    return encode(source, out, SETTINGS, policy, policy_key="landed", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, EncodeReport]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cut_module, "WHOLE_FRAMES", 40)
+        patch.setattr(cut_module, "LEAST_FRAMES", 20)
+        out = tmp_path_factory.mktemp("films") / "out.webm"
+        seen: list[Progress] = []
+        report = run(source, out, on_progress=seen.append)
+    assert os.listdir(out.parent) == ["out.webm"]
+    assert report.chunks == 3 and report.frames == FRAMES == len(
+        [r for r in report.results if r.shown]
+    )
+    assert abs(report.deviation) <= 0.005
+    assert report.actual_kbps == pytest.approx(8 * report.video_bytes / 1000 / (FRAMES / 25))
+    shares = [step.job.share for step in seen if step.job is not None]
+    assert len(shares) == len(seen) and shares == sorted(shares) and shares[-1] == 1.0
+    return out, report
+
+
+def frames_of(path: Path) -> list[npt.NDArray[np.int64]]:
+    with video.open_decoder(path) as decoder:
+        return [np.frombuffer(frame, np.uint8).astype(np.int64) for frame in decoder.frames()]
+
+
+def test_frames_are_those_of_the_source_in_their_order(
+    source: Path, undisturbed: tuple[Path, EncodeReport]
+) -> None:
+    out, report = undisturbed
+    shown = [result for result in report.results if result.shown]
+    errors = [
+        int(((a - b) ** 2).sum()) for a, b in zip(frames_of(source), frames_of(out), strict=True)
+    ]
+    # To the bit what the encoder told of each frame: another order has other errors.
+    assert errors == [sum(result.sse) for result in shown]
+    assert len(set(errors)) > FRAMES / 2
+    info = video.probe(out)
+    assert info.has_audio and info.duration_s == pytest.approx(FRAMES / 25, abs=0.06)
+
+
+def test_ctrl_c_keeps_chunks_and_says_how_to_go_on(
+    source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.webm"
+
+    def stop(step: Progress) -> None:
+        if step.phase == "second pass" and step.done >= 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(source, out, on_progress=stop, workers=1)
+    (note,) = stopped.value.__notes__
+    assert re.fullmatch(r"2 finished chunks are kept; the same command goes on", note)
+    (folder,) = os.listdir(tmp_path)
+    assert folder.startswith(".out.webm.") and folder.endswith(".muzero-rc")
+    kept = []
+
+    def note_kept(step: Progress) -> None:
+        if step.phase == "second pass":
+            kept.append(step.done)
+
+    run(source, out, on_progress=note_kept)
+    assert kept[0] >= 20
+    assert os.listdir(tmp_path) == ["out.webm"]
+    assert out.read_bytes() == undisturbed[0].read_bytes()
+
+
+def test_without_a_key_nothing_is_kept(source: Path, tmp_path: Path) -> None:
+    def stop(step: Progress) -> None:
+        if step.phase == "second pass":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode(
+            source, tmp_path / "out.webm", SETTINGS, make_policy("landed"), on_progress=stop
+        )  # fmt: skip
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_kill_9_loses_the_chunks_in_work_alone(
+    source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.webm"
+    script = (
+        "import sys\n"
+        "from muzero_rc.encode import cut\n"
+        "cut.WHOLE_FRAMES, cut.LEAST_FRAMES = 40, 20\n"
+        "from muzero_rc.encode.film import encode\n"
+        "from muzero_rc.env.control.settings import EncoderSettings\n"
+        "from muzero_rc.policies.registry import make_policy\n"
+        "encode(sys.argv[1], sys.argv[2],"
+        " EncoderSettings(target_kbps=60, speed=5, kf_max_dist=22),"
+        " make_policy('landed'), policy_key='landed')\n"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", script, source, out], cwd=tmp_path)
+    while killed.poll() is None and not list(tmp_path.glob(".out.webm.*/*.0.npz")):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    kept: list[int] = []
+
+    def note_kept(step: Progress) -> None:
+        if step.phase == "second pass":
+            kept.append(step.done)
+
+    run(source, out, on_progress=note_kept)
+    assert kept[0] >= 20
+    assert out.read_bytes() == undisturbed[0].read_bytes()
+
+
+def test_a_clip_that_is_not_cut_has_the_bytes_of_one_encode(source: Path, tmp_path: Path) -> None:
+    report = run(source, tmp_path / "out.webm", max_frames=40, workers=2)
+    clip = Clip.load(source, max_frames=40)
+    whole = encode_clip(clip, SETTINGS, make_policy("landed")).rollout
+    assert report.chunks == 1 and report.sha256 == whole.stream.sha256
+
+
+def test_parts_of_a_streamed_clip_are_its_frames(source: Path) -> None:
+    whole = Clip.load(source)
+    streamed = Clip.load(source, memory_limit_bytes=10_000)
+    with pytest.raises(InputError, match="may be changing"):
+        list(streamed.parts([30, 20]))
+    with pytest.raises(InputError, match="it had more before"):
+        list(streamed.parts([30, 40]))
+    for clip in (whole, streamed):
+        parts = list(clip.parts([30, 36]))
+        frames = [part.frame(i) for part in parts for i in range(part.num_frames)]
+        assert all((frame == whole.frame(i)).all() for i, frame in enumerate(frames))
+        assert len({part.sha256 for part in parts}) == 2
+
+
+def test_the_command_says_what_is_kept(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from muzero_rc.encode import passes
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(passes, "encode_chunks", stopped)
+    words = ["encode", str(source), "-o", str(tmp_path / "o.webm"), "-b", "60k", "--speed", "5"]
+    words += ["-p", "landed", "-q"]
+    assert cli.main(words) == 130
+    assert "error: stopped\n" in capsys.readouterr().err
+    (folder,) = tmp_path.glob(".o.webm.*")
+    (folder / "00000.0.ivf").touch()
+    assert cli.main(words) == 130
+    assert "stopped; 1 finished chunks are kept; the same command" in capsys.readouterr().err
+    assert cli.main([*words, "--no-resume"]) == 130
+    assert "error: stopped\n" in capsys.readouterr().err
+    assert os.listdir(folder) == ["lock"]
