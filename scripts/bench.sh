@@ -6,6 +6,7 @@ shopt -s nullglob
 for benchmark in benchmarks/bench_*.py; do
   [[ $benchmark != *bench_policy.py ]] || continue # wants a corpus: make benchmark-policy
   [[ $benchmark != *bench_work.py ]] || continue   # wants a corpus, too
+  [[ $benchmark != *bench_films.py ]] || continue  # likewise
   echo "== $benchmark"
   .venv/bin/python "$benchmark"
 done

@@ -186,8 +186,8 @@ class ChunkStore:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Gives the folder back; it goes if nobody is to find it."""
-        if not self.kept:
+        """Gives the folder back; it goes if nobody is to find it, or nothing is in it."""
+        if not self.kept or os.listdir(self.folder) == [_LOCK]:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
             self._lock.close()
@@ -201,8 +201,11 @@ class ChunkStore:
     def remove(self) -> None:
         """The file is done: removes this folder, and what other settings had left for it."""
         self.kept = False
-        for folder in self.folder.parent.glob(f"{_escaped(self._prefix)}*{_SUFFIX}"):
-            if folder == self.folder or not folder.is_dir():
+        for folder in list(self.folder.parent.iterdir()):
+            identity = folder.name.removeprefix(self._prefix).removesuffix(_SUFFIX)
+            # A dot: the folder of another output, whose name begins alike.
+            ours = folder.name == f"{self._prefix}{identity}{_SUFFIX}" and "." not in identity
+            if folder == self.folder or not ours or not folder.is_dir():
                 continue
             lock = _locked(folder)
             if lock is not None:
@@ -225,7 +228,3 @@ def _locked(folder: Path) -> BinaryIO | None:
         file.close()
         return None
     return file
-
-
-def _escaped(text: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)

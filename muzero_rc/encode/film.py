@@ -455,7 +455,9 @@ def _temporary_files(out: Path) -> Iterator[tuple[Path, Path]]:
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        raise OutputError(f"no space left in {out.parent}; free some or write elsewhere") from None
+        full = OutputError(f"no space left in {out.parent}; free some or write elsewhere")
+        full.__notes__ = getattr(error, "__notes__", [])
+        raise full from None
     finally:
         for path in paths:
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """How far a film's encode is: one measure over all phases, and the time left.
 
 A phase counts by what its frames cost. Before it has begun that is known from its cost beside
-the other phases' (`_SECONDS_PER_FRAME`), and from then on it is measured.
+the other phases' (`_MS_PER_FRAME`), and from then on it is measured.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from dataclasses import dataclass
 
 __all__ = ["JobProgress", "JobState", "phase_costs"]
 
-_SURE_SHARE = 0.02  # of a phase's frames, that its own measured speed is trusted from
-# First pass, first probe encode, all of the last pass, check: TODO
-_SECONDS_PER_FRAME = (
-    (1.0, 3.0, 60.0, 0.2),
-    (1.0, 3.0, 40.0, 0.2),
-    (1.0, 3.0, 20.0, 0.2),
-    (1.0, 3.0, 15.0, 0.2),
-    (1.0, 3.0, 10.0, 0.2),
-    (1.0, 3.0, 6.0, 0.2),
+# Of a phase's frames, from which its own measured speed is trusted; set by hand.
+_SURE_SHARE = 0.02
+# ms of CPU a frame by speed from 0: first pass, first probe encode, last pass with what is
+# probed again, check. Measured on 60 frames of 96 lines (docs/notes/2026-11-29-films-in-chunks.md);
+# only their ratios count, and only until a phase's own speed is measured.
+_MS_PER_FRAME = (
+    (0.56, 6.8, 73.0, 0.4),
+    (0.57, 6.6, 73.0, 0.4),
+    (0.52, 6.6, 24.5, 0.4),
+    (0.57, 6.6, 24.3, 0.4),
+    (0.54, 6.1, 22.1, 0.4),
+    (0.65, 6.9, 16.7, 0.4),
 )
 
 
@@ -140,13 +143,13 @@ class JobProgress:
 
 
 def phase_costs(speed: int, workers: int) -> dict[str, float]:
-    """Seconds of a frame in each phase of a film in chunks, beside those of the others.
+    """Time of a frame in each phase of a film in chunks, beside those of the others.
 
     Args:
       speed: of the encode, `cpu-used`.
       workers: chunks in work at a time, which share probes and last passes.
     """
-    first, probe, last, check = _SECONDS_PER_FRAME[min(speed, len(_SECONDS_PER_FRAME) - 1)]
+    first, probe, last, check = _MS_PER_FRAME[min(speed, len(_MS_PER_FRAME) - 1)]
     return {
         "first pass": first,
         "probe": probe / workers,

@@ -217,13 +217,21 @@ def test_one_encode_at_a_time_has_the_folder(tmp_path: Path) -> None:
 
 def test_folders_go_when_the_file_is_done(tmp_path: Path) -> None:
     out = tmp_path / "[a] out.webm"
-    with ChunkStore(out, "busy"), ChunkStore(tmp_path / "[a] other.webm", "else"):
-        with ChunkStore(out, "old") as old:
-            pass
+    others = [tmp_path / "[a] other.webm", tmp_path / "[a] out.webm.again.webm"]
+    for path in (out, *others):
+        with ChunkStore(path, "old") as store:
+            (store.folder / "00000.probe.npz").touch()
+    with ChunkStore(out, "busy"):
         with ChunkStore(out, "new") as store:
+            (store.folder / "00000.probe.npz").touch()
             store.remove()
-        assert not old.folder.exists() and not store.folder.exists()
-        assert len(os.listdir(tmp_path)) == 2
+        left = sorted(os.listdir(tmp_path))
+    assert left == [
+        ".[a] other.webm.old.muzero-rc",
+        ".[a] out.webm.again.webm.old.muzero-rc",
+        ".[a] out.webm.busy.muzero-rc",
+    ]
+    assert len(os.listdir(tmp_path)) == 2, "an empty folder stayed"
 
 
 def test_tasks_and_handlers_can_travel(film: Clip, statistics: FirstPass) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -190,7 +191,11 @@ def test_the_command_says_what_is_kept(
 ) -> None:  # fmt: skip
     from muzero_rc.encode import passes
 
-    def stopped(*_: object, **__: object) -> None:
+    finished = 0
+
+    def stopped(*given: Any, **_: object) -> None:
+        for index in range(finished):
+            given[4].stream(index, 0).touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(passes, "encode_chunks", stopped)
@@ -198,10 +203,13 @@ def test_the_command_says_what_is_kept(
     words += ["-p", "landed", "-q"]
     assert cli.main(words) == 130
     assert "error: stopped\n" in capsys.readouterr().err
-    (folder,) = tmp_path.glob(".o.webm.*")
-    (folder / "00000.0.ivf").touch()
+    assert os.listdir(tmp_path) == []
+    finished = 1
     assert cli.main(words) == 130
     assert "stopped; 1 finished chunks are kept; the same command" in capsys.readouterr().err
+    (folder,) = tmp_path.glob(".o.webm.*")
+    assert sorted(os.listdir(folder)) == ["00000.0.ivf", "lock"]
+    finished = 0
     assert cli.main([*words, "--no-resume"]) == 130
     assert "error: stopped\n" in capsys.readouterr().err
-    assert os.listdir(folder) == ["lock"]
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,79 @@
+"""Memory of a film in chunks, as the film grows: flat, whatever its length.
+
+Films of a moving test card, one four times as long as the other, are encoded in a process of
+their own each. Told is the largest resident memory, beside that of the frames in memory.
+
+    .venv/bin/python benchmarks/bench_film_memory.py [--minutes 7.5 30] [--size 160 96]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from common import print_table
+
+from muzero_rc.video import find_tool
+
+ENCODE = """
+import json, resource, sys
+from muzero_rc.encode.film import encode
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.policies.registry import make_policy
+settings = EncoderSettings(target_kbps=int(sys.argv[3]), speed=5)
+start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+report = encode(sys.argv[1], sys.argv[2], settings, make_policy("landed"), workers=2)
+print(json.dumps({
+    "start": start,
+    "most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    "frames": report.frames,
+    "chunks": report.chunks,
+    "deviation": report.deviation,
+    "seconds": report.seconds,
+}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, nargs="+", default=[7.5, 30.0])
+    parser.add_argument("--size", type=int, nargs=2, default=(160, 96))
+    parser.add_argument("--kbps", type=int, default=60)
+    args = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for minutes in args.minutes:
+            source, out = Path(folder, "film.mkv"), Path(folder, "film.webm")
+            width, height = args.size
+            card = f"testsrc2=s={width}x{height}:r=25:d={60 * minutes},noise=alls=8:allf=t"
+            quiet = ["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
+            subprocess.run(
+                [find_tool("ffmpeg"), *quiet, "-f", "lavfi", "-i", card, "-pix_fmt", "yuv420p",
+                 "-c:v", "libx264", "-preset", "ultrafast", str(source)],
+                check=True,
+            )  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, "-c", ENCODE, source, out, str(args.kbps)],
+                check=True, capture_output=True, text=True,
+            )  # fmt: skip
+            found = json.loads(done.stdout)
+            rows.append([
+                f"{minutes:g}",
+                str(found["frames"]),
+                str(found["chunks"]),
+                f"{found['start'] / 1024:.0f}",
+                f"{found['most'] / 1024:.0f}",
+                f"{found['deviation']:+.2%}",
+                f"{found['seconds']:.0f}",
+            ])  # fmt: skip
+            print(", ".join(rows[-1]), file=sys.stderr, flush=True)
+    columns = ("minutes", "frames", "chunks", "MB before", "MB at most", "off", "s")
+    print_table(f"memory of films of {args.size[0]}x{args.size[1]}, two workers", columns, rows)
+
+
+if __name__ == "__main__":
+    main()
