@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import shutil
+import string
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,10 @@ from muzero_rc.errors import InputError, OutputError
 from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
 from muzero_rc.types import EncodeLog, FrameRecord
 
-__all__ = ["ChunkFiles", "ChunkRecord", "ChunkStore"]
+__all__ = ["IDENTITY_DIGITS", "ChunkFiles", "ChunkRecord", "ChunkStore"]
+
+IDENTITY_DIGITS = 16
+"""Hexadecimal, of the hash in a folder's name."""
 
 _SUFFIX = ".muzero-rc"
 _LOCK = "lock"
@@ -161,7 +165,7 @@ class ChunkStore:
 
         Args:
           out: the output file.
-          identity: a short hash of all that decides the chunks' bytes.
+          identity: hash of all that decides the chunks' bytes, `IDENTITY_DIGITS` of it.
           keep: leave the folder if the encode does not come to its end.
         """
         self._prefix = f".{os.fsdecode(os.fsencode(out.name)[:180])}."
@@ -203,8 +207,8 @@ class ChunkStore:
         self.kept = False
         for folder in list(self.folder.parent.iterdir()):
             identity = folder.name.removeprefix(self._prefix).removesuffix(_SUFFIX)
-            # A dot: the folder of another output, whose name begins alike.
-            ours = folder.name == f"{self._prefix}{identity}{_SUFFIX}" and "." not in identity
+            # Nothing of another output, whose name begins alike, nor of another purpose.
+            ours = folder.name == f"{self._prefix}{identity}{_SUFFIX}" and _is_identity(identity)
             if folder == self.folder or not ours or not folder.is_dir():
                 continue
             lock = _locked(folder)
@@ -228,3 +232,7 @@ def _locked(folder: Path) -> BinaryIO | None:
         file.close()
         return None
     return file
+
+
+def _is_identity(text: str) -> bool:
+    return len(text) == IDENTITY_DIGITS and set(text) <= set(string.hexdigits.lower())

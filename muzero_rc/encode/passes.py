@@ -12,7 +12,7 @@ from typing import Protocol
 
 from muzero_rc.agents.hindsight import SearchProgress
 from muzero_rc.code_digest import digest_of_code
-from muzero_rc.encode.chunk_store import ChunkStore
+from muzero_rc.encode.chunk_store import IDENTITY_DIGITS, ChunkStore
 from muzero_rc.encode.chunked import encode_chunks
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
@@ -158,8 +158,8 @@ def chunk_store(
         "build": build_identity(),
         "chunks": digest_of_code("muzero_rc.encode.chunked"),
     }
-    identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-    return ChunkStore(out, identity, keep=policy_key is not None)
+    identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return ChunkStore(out, identity[:IDENTITY_DIGITS], keep=policy_key is not None)
 
 
 def encode_in_chunks(

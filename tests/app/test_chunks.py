@@ -215,23 +215,28 @@ def test_one_encode_at_a_time_has_the_folder(tmp_path: Path) -> None:
         assert sorted(os.listdir(store.folder)) == ["lock"]
 
 
+OLD, BUSY, NEW = (letter * 16 for letter in "abc")
+
+
 def test_folders_go_when_the_file_is_done(tmp_path: Path) -> None:
     out = tmp_path / "[a] out.webm"
     others = [tmp_path / "[a] other.webm", tmp_path / "[a] out.webm.again.webm"]
+    (tmp_path / ".[a] out.webm.else.muzero-rc").mkdir()
     for path in (out, *others):
-        with ChunkStore(path, "old") as store:
+        with ChunkStore(path, OLD) as store:
             (store.folder / "00000.probe.npz").touch()
-    with ChunkStore(out, "busy"):
-        with ChunkStore(out, "new") as store:
+    with ChunkStore(out, BUSY):
+        with ChunkStore(out, NEW) as store:
             (store.folder / "00000.probe.npz").touch()
             store.remove()
         left = sorted(os.listdir(tmp_path))
     assert left == [
-        ".[a] other.webm.old.muzero-rc",
-        ".[a] out.webm.again.webm.old.muzero-rc",
-        ".[a] out.webm.busy.muzero-rc",
+        f".[a] other.webm.{OLD}.muzero-rc",
+        f".[a] out.webm.again.webm.{OLD}.muzero-rc",
+        f".[a] out.webm.{BUSY}.muzero-rc",
+        ".[a] out.webm.else.muzero-rc",
     ]
-    assert len(os.listdir(tmp_path)) == 2, "an empty folder stayed"
+    assert len(os.listdir(tmp_path)) == 3, "an empty folder stayed"
 
 
 def test_tasks_and_handlers_can_travel(film: Clip, statistics: FirstPass) -> None:
