@@ -12,6 +12,7 @@ Given is the rate that is saved at equal PSNR, with its standard error over sour
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.normal_equations import Ridge
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings
+from muzero_rc.agents.world_model.residual.train import TrainSettings, fit_residual
 from muzero_rc.agents.world_model.study import equations_by_source
 from muzero_rc.dataset import load_dataset
 from muzero_rc.env.codec.first_pass import first_pass
@@ -146,6 +148,21 @@ def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespac
             settings = PlanSettings(step_strength=args.const_strength, limit=args.limit)
             same = models.get(f"planned:{args.const_strength:g}")
             models["const"] = same or plan_model_of(others, settings, ridge, known)
+        if args.members:
+            kept = args.keep / f"fold{len(tasks)}.npz" if args.keep else None
+            if kept is not None and kept.exists():
+                residual = PlanModel.load(kept).residual
+            else:
+                plain = [found.study for found in others]
+                training = TrainSettings(steps=args.steps)
+                residual = fit_residual(plain, known, ridge, training, range(args.members), print)
+                if kept is not None:
+                    first_model = next(iter(models.values()))
+                    dataclasses.replace(first_model, residual=residual).save(kept)
+            for strength in args.strengths:
+                corrected = dataclasses.replace(models[f"planned:{strength:g}"], residual=residual)
+                models[f"network:{strength:g}"] = corrected
+        models = {name: own for name, own in models.items() if name in (args.only or models)}
         for source in fold:
             found, view = first[source], first[source].view
             path = next(corpus.rglob(view.clip))
@@ -193,6 +210,10 @@ def parser_of(text: str) -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, default=16)
     parser.add_argument("--folds", type=int, default=4, help="of sources held out together")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--members", type=int, default=0, help="networks that correct the plans")
+    parser.add_argument("--steps", type=int, default=400, help="of a network's training")
+    parser.add_argument("--keep", type=Path, help="folder for trained networks, used again")
+    parser.add_argument("--only", nargs="+", help="variants that are encoded beside landed")
     return parser
 
 

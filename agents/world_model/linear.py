@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,15 @@ from muzero_rc.agents.world_model.quantizer import log2_step
 from muzero_rc.errors import InputError
 from muzero_rc.types import NUM_QINDEX
 
-__all__ = ["NUM_OUTPUTS", "NUM_TERMS", "LinearModel", "Response", "octaves_of_steps", "terms"]
+__all__ = [
+    "NUM_OUTPUTS",
+    "NUM_TERMS",
+    "FrameModel",
+    "LinearModel",
+    "Response",
+    "octaves_of_steps",
+    "terms",
+]
 
 NUM_OUTPUTS = 2
 """log2 bits, log2 squared error."""
@@ -58,6 +67,14 @@ def terms(frames: EncodeFrames, octaves: _Floats, sse: _Floats) -> _Floats:
     """
     passed = np.where(frames.references != NO_REFERENCE, sse[frames.references], 0.0)
     return np.concatenate([octaves[:, None], octaves[:, None] ** 2, passed], axis=1)
+
+
+class FrameModel(Protocol):
+    """What plans can be made with."""
+
+    def response(self, base: EncodeFrames, features: _Floats) -> Response:
+        """How the frames of a clip answer, from their features [N, NUM_FEATURES]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,11 @@ import numpy.typing as npt
 from muzero_rc.agents.world_model.constant import MeanSteps
 from muzero_rc.agents.world_model.features import FEATURES, features_of
 from muzero_rc.agents.world_model.frames import EncodeFrames
-from muzero_rc.agents.world_model.linear import LinearModel
+from muzero_rc.agents.world_model.linear import FrameModel, LinearModel, octaves_of_steps
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
+from muzero_rc.agents.world_model.residual.config import NetworkConfig
+from muzero_rc.agents.world_model.residual.model import CorrectedModel, Residual
 from muzero_rc.checkpoint import ArrayTree, read_arrays, read_meta, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
 
@@ -24,6 +26,9 @@ __all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model
 
 PLAN_FORMAT = "muzero_rc plan model"
 _VERSION = 2
+
+# Times the strength of the settings: the ensemble chooses among such plans.
+_CAUTION = (1.0, 3.0, 10.0)
 
 MOST_FRAMES = 200
 """Coded frames that are planned together: time grows with their cube, 0.2 s for so many."""
@@ -53,7 +58,7 @@ class ClipPlan(NamedTuple):
 
 
 def plan_clip(
-    model: LinearModel,
+    model: FrameModel,
     base: EncodeFrames,
     features: npt.NDArray[np.float64],
     slope: float,
@@ -104,6 +109,8 @@ class PlanModel:
       slope: dB of PSNR per octave of rate that a plan counts with.
       own_weight: how many encodes of other clips one of the clip's own counts for.
       meta: what it was fitted on, for people and for the model card.
+      residual: what corrects the coefficients of clips that nothing else is known of; None
+        for the linear model alone.
     """
 
     equations: NormalEquations
@@ -113,11 +120,17 @@ class PlanModel:
     slope: float
     own_weight: float = 1.0
     meta: Mapping[str, Any] = field(default_factory=dict)
+    residual: Residual | None = None
 
     @functools.cached_property
-    def response(self) -> LinearModel:
-        """How frames of clips that nothing is known of answer to their steps."""
+    def linear(self) -> LinearModel:
+        """How frames of all clips answer to their steps, by the linear model alone."""
         return self.equations.solve(self.ridge)
+
+    @functools.cached_property
+    def response(self) -> FrameModel:
+        """How frames of clips that nothing is known of answer to their steps."""
+        return self.linear if self.residual is None else CorrectedModel(self.linear, self.residual)
 
     def response_with(self, own: NormalEquations) -> LinearModel:
         """How frames answer of a clip that has been encoded before.
@@ -134,15 +147,39 @@ class PlanModel:
           probe: frames of its probe encode; they stand for those of the last pass.
           speed: of the last pass.
         """
-        return plan_clip(
-            self.response, probe, features_of(probe), self.slope, self.settings,
-            centre=self.means.steps_of(probe, speed),
-        )  # fmt: skip
+        features, centre = features_of(probe), self.means.steps_of(probe, speed)
+        response = self.response
+        if self.residual is None:
+            return plan_clip(response, probe, features, self.slope, self.settings, centre=centre)
+        tried = [
+            plan_clip(
+                response, probe, features, self.slope,
+                replace(self.settings, step_strength=self.settings.step_strength * times),
+                centre=centre,
+            )
+            for times in _CAUTION
+        ]  # fmt: skip
+        return max(tried, key=lambda found: self.surely(probe, found.steps))
+
+    def surely(self, probe: EncodeFrames, steps: npt.NDArray[np.int64]) -> float:
+        """What steps gain by the ensemble, less one deviation over its members.
+
+        Args:
+          probe: frames of the probe encode.
+          steps: [N] in qindexes.
+
+        Returns:
+          Octaves of rate.
+        """
+        assert self.residual is not None
+        gains = self.residual.gains(self.linear, probe, steps, self.slope, self.settings)
+        return float(gains.mean() - gains.std())
 
     def constant(self, probe: EncodeFrames, speed: int) -> tuple[npt.NDArray[np.int64], Any]:
         """The mean steps alone, and the bits that are expected of them. [N] each."""
         steps = np.rint(self.means.steps_of(probe, speed)).astype(np.int64)
-        bits, _ = self.response.predict(probe, steps)
+        response = self.linear.response(probe, features_of(probe))
+        bits, _ = response.changes(octaves_of_steps(probe, steps))
         return steps, probe.bits * np.exp2(bits)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -151,10 +188,14 @@ class PlanModel:
         Raises:
           OutputError: the file cannot be written.
         """
-        tree: ArrayTree = {
+        tree: dict[str, ArrayTree] = {
             "equations": self.equations.as_arrays(),
             "means": self.means.as_arrays(),
         }
+        network = None
+        if self.residual is not None:
+            tree["residual"] = self.residual.as_arrays()
+            network = asdict(self.residual.config)
         meta = {
             "format": PLAN_FORMAT,
             "version": _VERSION,
@@ -163,6 +204,7 @@ class PlanModel:
             "settings": asdict(self.settings),
             "slope": self.slope,
             "own_weight": self.own_weight,
+            "network": network,
             "about": dict(self.meta),
         }
         write_arrays(path, tree, meta, compressed=True)
@@ -180,6 +222,10 @@ class PlanModel:
         if meta.get("features") != list(FEATURES):
             raise CheckpointError(f"{path} was fitted on other features; fit it again")
         try:
+            network = meta.get("network")
+            residual = (
+                Residual.of_arrays(tree["residual"], NetworkConfig(**network)) if network else None
+            )
             return cls(
                 NormalEquations.of_arrays(tree["equations"]),
                 Ridge(**meta["ridge"]),
@@ -188,6 +234,7 @@ class PlanModel:
                 float(meta["slope"]),
                 float(meta["own_weight"]),
                 meta["about"],
+                residual,
             )
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise CheckpointError(f"{path} is damaged: {error}; fit it again") from error

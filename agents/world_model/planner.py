@@ -21,9 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.agents.world_model.features import features_of
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.gain import Objective
-from muzero_rc.agents.world_model.linear import LinearModel, Response, octaves_of_steps
+from muzero_rc.agents.world_model.linear import FrameModel, Response, octaves_of_steps
 from muzero_rc.agents.world_model.quantizer import log2_step, qindex_of
 from muzero_rc.errors import InputError
 
@@ -97,7 +98,7 @@ class Plan:
 
 
 def plan(
-    model: LinearModel,
+    model: FrameModel,
     base: EncodeFrames,
     slope: float,
     settings: PlanSettings,
@@ -122,7 +123,7 @@ def plan(
       InputError: the slope is not positive, or there are not N features or centres.
     """
     objective = Objective(base, slope, settings.average_share)
-    response = model.response(base, features)
+    response = model.response(base, features_of(base) if features is None else features)
     if settings.calibrated:
         response = response.calibrated(*objective.at_base())
     centre = np.zeros(len(base)) if centre is None else np.asarray(centre, np.float64)

@@ -122,6 +122,7 @@ def fit_plan_model(
     settings: PlanSettings,
     *,
     ridges: Sequence[Ridge] = RIDGES,
+    members: int = 0,
     meta: dict[str, Any] | None = None,
     on_step: Callable[[str], None] = lambda text: None,
 ) -> PlanFit:
@@ -131,6 +132,7 @@ def fit_plan_model(
       studies: of several sources.
       settings: of the plans.
       ridges: strengths to choose from, by R2 of gains on sources held out.
+      members: networks of the residual (`agents.world_model.residual`); none by default.
       meta: kept with the model.
       on_step: told what was done.
 
@@ -154,7 +156,12 @@ def fit_plan_model(
     own_weight = _best_own_weight(plain, ridge, settings, sums)
     on_step(f"one own encode counts for {own_weight:g} of other clips")
     known = {**(meta or {}), "ridge": asdict(ridge), "held_out": asdict(accuracy)}
-    model = dataclasses.replace(model, own_weight=own_weight, meta=known)
+    residual = None
+    if members:
+        from muzero_rc.agents.world_model.residual.train import TrainSettings, fit_residual
+
+        residual = fit_residual(plain, sums, ridge, TrainSettings(), range(members), on_step)
+    model = dataclasses.replace(model, own_weight=own_weight, residual=residual, meta=known)
     return PlanFit(model, ridge, accuracy, tried)
 
 
