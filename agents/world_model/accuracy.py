@@ -18,7 +18,6 @@ __all__ = [
     "Accuracy",
     "Calibration",
     "Predictions",
-    "best_ridge",
     "explained",
     "held_out",
     "models_outside",
@@ -282,17 +281,3 @@ def held_out(
         own_encodes=own_encodes, own_weight=own_weight, average_share=average_share,
         calibrated=calibrated,
     ).accuracy()  # fmt: skip
-
-
-def best_ridge(
-    studies: Sequence[Study], candidates: Sequence[Ridge], average_share: float = 0.5
-) -> Ridge:
-    """The candidate whose gains of sources held out are explained best.
-
-    Raises:
-      InputError: there is no candidate, or as for `held_out`.
-    """
-    if not candidates:
-        raise InputError("there is no strength to choose from")
-    scores = [held_out(studies, ridge, average_share=average_share).gain_r2 for ridge in candidates]
-    return candidates[int(np.argmax(scores))]

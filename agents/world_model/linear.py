@@ -16,14 +16,13 @@ estimates beforehand. Measured in docs/notes, linear response model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.world_model.features import FEATURES, NUM_FEATURES, features_of
+from muzero_rc.agents.world_model.features import NUM_FEATURES, features_of
 from muzero_rc.agents.world_model.frames import NO_REFERENCE, REFERENCES, EncodeFrames
 from muzero_rc.agents.world_model.quantizer import log2_step
 from muzero_rc.errors import InputError
@@ -131,29 +130,6 @@ class LinearModel:
           InputError: as for `response`.
         """
         return self.response(base, features).changes(octaves_of_steps(base, steps))
-
-    def as_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Plain arrays, for files."""
-        return {
-            "coefficients": np.asarray(self.coefficients),
-            "features": np.array(FEATURES),
-        }
-
-    @classmethod
-    def of_arrays(cls, arrays: Mapping[str, npt.NDArray[np.generic]]) -> LinearModel:
-        """What `as_arrays` gave.
-
-        Raises:
-          InputError: an array is missing or damaged, or the model is of other features.
-        """
-        try:
-            names = tuple(str(name) for name in arrays["features"])
-            coefficients = np.asarray(arrays["coefficients"], np.float64)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"the linear model is damaged: {error}") from error
-        if names != FEATURES:
-            raise InputError("the linear model is of other features: it must be fitted anew")
-        return cls(coefficients)
 
 
 class Response:

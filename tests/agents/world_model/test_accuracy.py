@@ -10,7 +10,6 @@ import pytest
 from muzero_rc.agents.world_model.accuracy import (
     Calibration,
     Predictions,
-    best_ridge,
     explained,
     held_out,
     predict_held_out,
@@ -122,11 +121,9 @@ def test_a_model_that_is_held_to_the_slope_is_better_on_clips_unlike_the_others(
     assert held.sse_r2 > free.sse_r2
 
 
-def test_the_best_ridge_is_not_the_worst(studies: list[Study]) -> None:
-    candidates = [Ridge(features=1e4, kinds=1e4), RIDGE]
-    assert best_ridge(studies, candidates) is RIDGE
-    with pytest.raises(InputError, match="no strength"):
-        best_ridge(studies, [])
+def test_a_ridge_that_is_too_strong_explains_less(studies: list[Study]) -> None:
+    strong = Ridge(features=1e4, kinds=1e4)
+    assert held_out(studies, strong).gain_r2 < held_out(studies, RIDGE).gain_r2
 
 
 def test_one_source_cannot_be_held_out(studies: list[Study]) -> None:

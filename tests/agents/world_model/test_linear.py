@@ -165,18 +165,7 @@ def test_a_common_step_gains_nothing_where_the_slope_is_held_to(studies: Any, la
     np.testing.assert_allclose(again.sse, held.sse)
 
 
-def test_arrays_there_and_back(law: Any) -> None:
-    model = LinearModel(law.coefficients)
-    again = LinearModel.of_arrays(model.as_arrays())
-    np.testing.assert_array_equal(again.coefficients, model.coefficients)
-
-
 def test_damaged_models(law: Any, studies: Any) -> None:
-    arrays = LinearModel(law.coefficients).as_arrays()
-    with pytest.raises(InputError, match="damaged"):
-        LinearModel.of_arrays({"features": arrays["features"]})
-    with pytest.raises(InputError, match="other features"):
-        LinearModel.of_arrays({**arrays, "features": arrays["features"][:-1]})
     with pytest.raises(InputError, match="finite coefficients"):
         LinearModel(law.coefficients * np.nan)
     with pytest.raises(InputError, match="features have the shape"):
