@@ -1,7 +1,7 @@
 # Everything starts with scripts/setup.sh, which does only what is not yet done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup libvpx build lint format test test-all test-browser demo bench benchmark-policy benchmark-headlines lock clean
+.PHONY: help setup libvpx build lint format test test-all test-browser demo bench policy benchmark-policy benchmark-headlines lock clean
 
 PYTHON_IN_VENV := .venv/bin/python
 PYTEST := $(PYTHON_IN_VENV) -m pytest
@@ -44,6 +44,13 @@ bench: setup ## run the benchmarks, one after the other
 benchmark-policy: setup ## the shipped policy's table; CORPUS=folder of videos
 	@test -n "$(CORPUS)" || { echo "give CORPUS=folder of videos" >&2; exit 2; }
 	@$(PYTHON_IN_VENV) benchmarks/bench_policy.py "$(CORPUS)" --out benchmark-policy
+
+policy: setup ## retrain and evaluate all that is learned; CORPUS=folder of videos, RUN=folder
+	@test -n "$(CORPUS)" || { echo "give CORPUS=folder of videos" >&2; exit 2; }
+	@run="$(or $(RUN),policy-run)"; \
+	how=(--corpus "$(CORPUS)" --preset "$(or $(PRESET),laptop)" --collect.base planned $(ARGS)); \
+	if [ -e "$$run/config.json" ]; then how=(--resume); fi; \
+	.venv/bin/muzero-rc train --out "$$run" --evaluate "$${how[@]}"
 
 benchmark-headlines: setup ## the tables of README and docs/results.md; CORPUS=folder with an index
 	@test -n "$(CORPUS)" || { echo "give CORPUS=folder of videos with index.csv" >&2; exit 2; }

@@ -22,9 +22,11 @@ import numpy.typing as npt
 from muzero_rc.agents.actions import qindex_of_action, valid_actions
 from muzero_rc.agents.config import NetworkConfig, SearchConfig
 from muzero_rc.agents.muzero.networks import Params, parameter_shapes
+from muzero_rc.agents.muzero.plain import HEADS, make_plain
 from muzero_rc.agents.tokens import Tokenizer
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.policy_identity import PolicyIdentity
 from muzero_rc.types import NUM_QINDEX, Observation, QindexPolicy
 
 __all__ = [
@@ -77,6 +79,7 @@ class AgentPolicy(QindexPolicy):
     Attributes:
       name: for tables and logs.
       config: the networks' configuration.
+      head: how a decision is read from the policy head, without search.
       meta: the policy file's metadata; empty if it was not loaded from one.
       last: the latest call's `Decisions`; None before the first.
     """
@@ -90,6 +93,7 @@ class AgentPolicy(QindexPolicy):
         search: SearchConfig | None = None,
         temperature: float = 0.0,
         gumbel_scale: float = 1.0,
+        head: str = "mode",
         batch_size: int | None = None,
         seed: int = 0,
         name: str = "muzero",
@@ -102,8 +106,9 @@ class AgentPolicy(QindexPolicy):
           config: the networks' configuration.
           simulations: of the search; 0 plays from the policy head.
           search: its other settings.
-          temperature: without search, 0 takes the most probable action, 1 draws from
-            the policy head's distribution.
+          temperature: without search, 0 reads the policy head, 1 draws from its
+            distribution.
+          head: how it is read, one of `plain.HEADS`.
           gumbel_scale: with search, factor on its exploration: 1 explores, 0 does not.
           batch_size: pad every batch to this; larger batches are split.
           seed: of sampling and search.
@@ -122,6 +127,7 @@ class AgentPolicy(QindexPolicy):
             raise InputError(f"batch_size must be 1 or more, not {batch_size}")
         self.name = name
         self.config = config
+        self.head = head
         self.meta = dict(meta or {})
         self.last: Decisions | None = None
         self._tokenizer = Tokenizer(config)
@@ -130,17 +136,15 @@ class AgentPolicy(QindexPolicy):
         self._rng = jax.random.key(seed)
         self._draws = simulations > 0 or temperature > 0
         self._plan: Callable[..., Any]
-        # Imported here: without search neither mctx nor its imports are needed.
         if simulations > 0:
+            # Imported here: without search neither mctx nor its imports are needed.
             from muzero_rc.agents.muzero.search import make_search
 
             settings = (search or SearchConfig()).replace(simulations=simulations)
             self._plan = make_search(config, settings)
             self._gumbel_scale = np.float32(gumbel_scale)
         else:
-            from muzero_rc.agents.muzero.plain import make_plain
-
-            self._plan = make_plain(config)
+            self._plan = make_plain(config, head)
             self._gumbel_scale = np.float32(temperature)
         self._params: Params = jax.device_put(params)
 
@@ -159,7 +163,8 @@ class AgentPolicy(QindexPolicy):
         """Hash of all that a decision depends on but its observation; None if chance does."""
         if self._draws:
             return None
-        digest = hashlib.sha256(json.dumps(self.config.as_dict(), sort_keys=True).encode())
+        known = {**self.config.as_dict(), "head": self.head}
+        digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
         for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(self._params)):
             digest.update(jax.tree_util.keystr(path).encode())
             digest.update(np.ascontiguousarray(leaf).tobytes())
@@ -230,7 +235,9 @@ def save_policy(
     env_id: str,
     training: Mapping[str, Any],
     speed_profile: str = "uniform",
+    head: str = "mode",
     name: str = "muzero",
+    identity: PolicyIdentity | None = None,
 ) -> None:
     """Writes a policy file, atomically.
 
@@ -242,12 +249,14 @@ def save_policy(
       env_id: the environment it was trained in, with its version.
       training: the record of its training, anything JSON can hold.
       speed_profile: of the encodes it was trained on; a name, whoever encodes knows what it means.
+      head: how a decision is read from the policy head, one of `plain.HEADS`.
       name: what the policy calls itself.
+      identity: what it was made for; whoever encodes with it is warned without one.
 
     Raises:
       OutputError: it cannot be written.
     """
-    meta = {
+    meta: dict[str, Any] = {
         "format": POLICY_FORMAT,
         "format_version": POLICY_VERSION,
         "name": name,
@@ -255,9 +264,13 @@ def save_policy(
         "observation_version": observation_version,
         "env_id": env_id,
         "speed_profile": speed_profile,
+        "head": head,
         "training": dict(training),
     }
-    write_arrays(path, {"params": jax.device_get(params)}, meta)
+    tree: dict[str, Any] = {"params": jax.device_get(params)}
+    if identity is not None:
+        tree["identity"], meta["encoder"] = identity.as_tree(), identity.encoder
+    write_arrays(path, tree, meta)
 
 
 def read_policy(
@@ -285,6 +298,11 @@ def read_policy(
             f"{path} describes networks that this program does not know ({error}); "
             "give one made by this version"
         ) from error
+    if meta.get("head", "mode") not in HEADS:
+        raise CheckpointError(
+            f"{path} wants its head read as {meta['head']!r}, which this program does not know; "
+            "give one made by this version"
+        )
     params = tree.get("params", {})
     if _shapes(params) != parameter_shapes(config):
         raise CheckpointError(f"{path} lacks weights that its networks need; give another file")
@@ -331,6 +349,7 @@ def load_policy(
         config,
         simulations=simulations,
         search=search,
+        head=meta.get("head", "mode"),  # older files lack it
         seed=seed,
         batch_size=batch_size,
         name=name or str(meta.get("name", "muzero")),

@@ -7,6 +7,13 @@ the study's, so that luck is not counted; all are brought to equal rate by the c
 Given is the rate that is saved at equal PSNR, with its standard error over sources.
 
     .venv/bin/python benchmarks/bench_planned.py DATASET CORPUS --sources 20
+
+With `--policy RUN/policy.npz` the sources are those that this run left out, and its policy head is
+measured beside the plans of its plan model (`planned`) and that one's mean steps (`const`); further
+`--policy NAME` are measured as they are, and must not have learned from these sources:
+
+    .venv/bin/muzero-rc train --dataset DATASET --out RUN --exclude SOURCE SOURCE ...
+    .venv/bin/python benchmarks/bench_planned.py DATASET CORPUS --speeds 2 --policy RUN/policy.npz
 """
 
 from __future__ import annotations
@@ -29,7 +36,8 @@ from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings
 from muzero_rc.agents.world_model.residual.train import TrainSettings, fit_residual
 from muzero_rc.agents.world_model.study import equations_by_source
-from muzero_rc.dataset import load_dataset
+from muzero_rc.checkpoint import read_meta
+from muzero_rc.dataset import Dataset, StudyView, load_dataset
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
@@ -54,6 +62,8 @@ class Task(NamedTuple):
     target_kbps: float
     slope: float
     models: Mapping[str, PlanModel]
+    jitter: tuple[float, ...] = JITTER
+    others: tuple[str, ...] = ()  # policies by name or file
 
 
 class Gain(NamedTuple):
@@ -81,9 +91,11 @@ def measure(task: Task) -> tuple[Task, dict[str, list[Gain]]]:
     policies: dict[str, Policy] = {"landed": make_policy("landed")}
     for name, model in task.models.items():
         policies[name] = PlannedPolicy(model, constant=name == "const")
+    for spec in task.others:
+        policies[spec] = make_policy(spec)
     gains: dict[str, list[Gain]] = {name: [] for name in policies}
     stats = first_pass(clip, settings, cache=False)
-    for jitter in JITTER:
+    for jitter in task.jitter:
         aimed = settings.replace(target_kbps=max(round(task.target_kbps * jitter), 2))
         aimed = prepare(policies["landed"], clip, aimed, stats)
         run = run_probes(clip, aimed, stats)
@@ -167,9 +179,45 @@ def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespac
             found, view = first[source], first[source].view
             path = next(corpus.rglob(view.clip))
             tasks.append(
-                Task(path, view.part, source, found.speed, view.target_kbps, view.slope, models)
+                Task(
+                    path,
+                    view.part,
+                    source,
+                    found.speed,
+                    view.target_kbps,
+                    view.slope,
+                    models,
+                    tuple(args.jitter),
+                )
             )
     return tasks
+
+
+def tasks_of_policies(
+    data: Dataset, corpus: Path, args: argparse.Namespace
+) -> tuple[list[Task], list[str]]:
+    """The first study of each source that the first policy's run left out, at the speeds asked for.
+
+    Returns:
+      The tasks, and the sources.
+    """
+    path = Path(args.policy[0])
+    left_out = set(read_meta(path)["training"]["excluded"])
+    model = PlanModel.load(path.with_name("plan.npz"))
+    if not left_out or not left_out <= set(model.meta["excluded"]):
+        raise SystemExit(f"{path} or its plan.npz was trained on all sources: use --exclude")
+    first: dict[str, StudyView] = {}
+    for view in data.studies:
+        if view.source in left_out and view.speed in args.speeds and view.part[0] == args.height:
+            first.setdefault(view.source, view)
+    models = {"planned": model, "const": model}
+    return [
+        Task(
+            next(corpus.rglob(view.clip)), view.part, source, view.speed, view.target_kbps,
+            view.slope, models, tuple(args.jitter), tuple(args.policy),
+        )
+        for source, view in sorted(first.items())[: args.sources]
+    ], sorted(first)[: args.sources]  # fmt: skip
 
 
 def rows_of(results: Sequence[dict[str, list[Gain]]]) -> list[list[str]]:
@@ -205,6 +253,7 @@ def parser_of(text: str) -> argparse.ArgumentParser:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--sources", type=int, default=20)
     parser.add_argument("--speeds", type=int, nargs="+", default=[1, 2, 3, 5])
+    parser.add_argument("--jitter", type=float, nargs="+", default=list(JITTER), help="of targets")
     parser.add_argument("--height", type=int, default=144)
     parser.add_argument("--ridge", type=float, default=3.0)
     parser.add_argument("--limit", type=int, default=16)
@@ -222,23 +271,29 @@ def main() -> int:
     parser = parser_of(__doc__.splitlines()[0])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.3, 1.0, 3.0])
     parser.add_argument("--const-strength", type=float, default=1.0)
+    parser.add_argument("--policy", nargs="+", default=[], help="the first one from a run")
     args = parser.parse_args()
-    studies = studies_of(load_dataset(args.dataset))
-    tasks = tasks_of(studies, args.corpus, args)
+    data = load_dataset(args.dataset)
+    if args.policy:
+        tasks, sources = tasks_of_policies(data, args.corpus, args)
+        title = f"{len(sources)} sources that {args.policy[0]} was not trained on"
+    else:
+        studies = studies_of(data)
+        tasks = tasks_of(studies, args.corpus, args)
+        known = len({found.study.source for found in studies})
+        title = f"{len(tasks)} sources of {known}, {len(studies)} studies, ridge {args.ridge:g}"
     results = []
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.jobs, spawn) as pool:
         for task, gains in pool.map(measure, tasks):
             results.append(gains)
-            means = {
-                name: 100.0 * (1.0 - 2.0 ** -np.mean([(g.avg + g.overall) / 2 for g in found]))
-                for name, found in gains.items()
-            }
-            text = ", ".join(f"{name} {mean:+.1f}" for name, mean in means.items())
+            means = {name: np.mean([gain[:2] for gain in found], axis=0)
+                     for name, found in gains.items()}  # fmt: skip
+            percents = {name: 100.0 * (1.0 - np.exp2(-mean)) for name, mean in means.items()}
+            text = ", ".join(f"{name} {a:+.1f} {o:+.1f}" for name, (a, o) in percents.items())
             print(f"{task.source[:32]:32} speed {task.speed}: {text}", flush=True)
     print_table(
-        f"{len(tasks)} sources of {len({s.study.source for s in studies})}, "
-        f"{len(studies)} studies, ridge {args.ridge:g}; rate saved over landed, %",
+        f"{title}; rate saved over landed, %",
         ["steps by", "avg (s.e.)", "overall (s.e.)", "median avg", "better", "worst",
          "promised", "mean miss", "mean |miss|", "last pass, CPU s"],
         rows_of(results),

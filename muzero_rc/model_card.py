@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ _LIMITS = (
     "or a buffer model: nothing bounds the bitrate of a stretch of the clip.",
     "The target is aimed at, not guaranteed; a file can be over it.",
     "8-bit 4:2:0 at a constant frame rate; other input is converted to that.",
-    "Rewarded by PSNR; what viewers or other metrics say was no part of training.",
+    "Learned by PSNR; what viewers or other metrics say was no part of training.",
     "Runs on the encoder that this package builds, with its patches, and on no other.",
 )
 
@@ -66,6 +66,7 @@ class ModelCard:
       observation_version: of the observations that it was trained on.
       env_id: environment that it was trained in.
       speed_profile: how its encodes distribute search speed, see `env.control.frame_speed`.
+      head: how a decision is read from the policy head, `mode` or `mean`.
       training: the record of its training, without its configuration and costs.
       config: configuration of its training; None if the file has none.
       command: that trains with this configuration; None if it cannot be told.
@@ -84,6 +85,7 @@ class ModelCard:
     observation_version: int
     env_id: str
     speed_profile: str
+    head: str
     training: dict[str, Any]
     config: dict[str, Any] | None
     command: str | None
@@ -104,10 +106,11 @@ class ModelCard:
         return "\n\n".join(
             [
                 f"# {self.name}",
-                "A policy of muzero_rc. Before each coded frame of the second pass of libvpx's "
+                "A policy of muzero_rc. Before each coded frame of the last pass of libvpx's "
                 "VP9 encoder it chooses the frame's qindex, 0 to 255, so that the clip meets its "
                 "bitrate at the highest PSNR. This page is what `muzero-rc policy` prints.",
                 _facts(self._identity()),
+                f"## What decides, and what of it is MuZero\n\n{self._muzero()}",
                 f"## Data\n\n{self._data()}",
                 f"## Cost of training\n\n{self._costs()}",
                 f"## Training\n\n{self._training()}",
@@ -130,12 +133,53 @@ class ModelCard:
             "encoder in training": str(self.training.get("libvpx", "not recorded")),
         }
 
+    def _muzero(self) -> str:
+        read = "the mean over valid actions" if self.head == "mean" else "the most probable action"
+        lines = [
+            f"The policy head decides alone, {read}. The networks are MuZero's: representation, "
+            "dynamics, prediction. When it encodes, neither dynamics nor value are asked, and "
+            "there is no search; `--simulations N` searches with all of them.",
+            self._imitated(),
+        ]
+        episodes = self.training.get("self_play_episodes", 0)
+        lines.append(
+            f"After imitation it played {episodes:,} episodes against its own past, MuZero's "
+            "self-competition."
+            if episodes
+            else "It has played no episode of self-competition: nothing in it was learned from "
+            "a reward."
+        )
+        return "\n\n".join(lines)
+
+    def _imitated(self) -> str:
+        teacher = self.training.get("teacher")
+        if not isinstance(teacher, Mapping):
+            return (
+                "The head was trained to imitate an additive model of measured corrections, which "
+                "this program no longer has."
+            )
+        text = (
+            f"The head imitates a planner, the linear response model of "
+            f"{teacher.get('studies', 0):,} studies, at step strength "
+            f"{teacher['plans']['step_strength']:g}. The planner sees a probe encode of the whole "
+            "clip; the head sees what the environment shows."
+        )
+        if known := self.training.get("plans_explained"):
+            text += (
+                f" On sources that it was not trained on it explains {known['head']:.0%} of the "
+                f"variance of the planned steps; the mean step of each level of the pyramid there "
+                f"explains {known['levels']:.0%}. The steps have {known['rms']:.1f} qindexes rms."
+            )
+        return text
+
     def _data(self) -> str:
         known = {
             text: f"{value:,}" if isinstance(value, int) else str(value)
             for key, text in _DATA
             if (value := self.training.get(key)) is not None
         }
+        if left_out := self.training.get("excluded"):
+            known["sources left out"] = f"{len(left_out)}: {', '.join(left_out)}"
         if not known:
             return "The file does not say what it was trained on."
         return "\n\n".join(["The file holds counts of it, no pictures.", _facts(known)])
@@ -156,8 +200,9 @@ class ModelCard:
     def _training(self) -> str:
         if self.command is None:
             return "The file has no configuration that this program can read."
+        what = "the data set" if self.training.get("dataset") else "a corpus of one's own"
         return (
-            "With the same settings, on a corpus of one's own (`muzero-rc policy --format json` "
+            f"With the same settings, on {what} (`muzero-rc policy --format json` "
             f"has all of them):\n\n```sh\n{self.command}\n```"
         )
 
@@ -197,9 +242,10 @@ def read_card(path: str | os.PathLike[str], results: str = "") -> ModelCard:
             observation_version=int(meta["observation_version"]),
             env_id=str(meta["env_id"]),
             speed_profile=str(modern_settings(meta).get("speed_profile", "uniform")),
+            head=str(meta.get("head", "mode")),
             training=training,
             config=config,
-            command=None if parsed is None else train_command(parsed),
+            command=None if parsed is None else _command(parsed, training),
             costs=None if costs is None else read_stages(costs),
             limits=[*_limits(meta, parsed), *_LIMITS],
             results=results
@@ -210,6 +256,10 @@ def read_card(path: str | os.PathLike[str], results: str = "") -> ModelCard:
         raise CheckpointError(
             f"{path} has a damaged record of its training ({error}); give another file"
         ) from error
+
+
+def _command(config: TrainConfig, training: Mapping[str, Any]) -> str:
+    return train_command(config, dataset=bool(training.get("dataset")))
 
 
 def _config(values: Mapping[str, Any]) -> TrainConfig | None:
@@ -229,19 +279,27 @@ def _limits(meta: Mapping[str, Any], config: TrainConfig | None) -> list[str]:
             f"It cannot be used by this program: it was trained on observations of version "
             f"{version}, this program makes version {OBSERVATION_VERSION}."
         )
-    if config is not None:
-        seen = config.collect
+    seen = meta["training"].get("seen")
+    if seen is None and config is not None:
+        asked = config.collect
+        seen = {
+            "heights": sorted(set(asked.heights)),
+            "frames": [asked.min_frames, asked.max_frames],
+            "speeds": sorted(set(asked.speeds)),
+            "psnr": asked.psnr_range,
+        }
+    if seen is not None:
         found.append(
-            f"It has seen parts of {seen.min_frames} to {seen.max_frames} frames, scaled down to "
-            f"{_listed(seen.heights)} lines, at speed {_listed(seen.speeds)} and targets where "
-            f"VBR has {seen.psnr_range[0]:g} to {seen.psnr_range[1]:g} dB. Longer or larger "
+            f"It has seen parts of {seen['frames'][0]} to {seen['frames'][1]} frames, scaled down "
+            f"to {_listed(seen['heights'])} lines, at speed {_listed(seen['speeds'])} and targets "
+            f"where VBR has {seen['psnr'][0]:g} to {seen['psnr'][1]:g} dB. Longer or larger "
             "clips, other speeds and other rates are guesses: try some of your own first."
         )
     return found
 
 
-def _listed(numbers: tuple[int, ...]) -> str:
-    *most, last = map(str, sorted(numbers))
+def _listed(numbers: Sequence[int]) -> str:
+    *most, last = map(str, numbers)
     return f"{', '.join(most)} and {last}" if most else last
 
 

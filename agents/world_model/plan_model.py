@@ -21,6 +21,7 @@ from muzero_rc.agents.world_model.residual.config import NetworkConfig
 from muzero_rc.agents.world_model.residual.model import CorrectedModel, Residual
 from muzero_rc.checkpoint import ArrayTree, read_arrays, read_meta, write_arrays
 from muzero_rc.errors import CheckpointError, InputError
+from muzero_rc.policy_identity import PolicyIdentity
 
 __all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model", "plan_clip"]
 
@@ -111,6 +112,7 @@ class PlanModel:
       meta: what it was fitted on, for people and for the model card.
       residual: what corrects the coefficients of clips that nothing else is known of; None
         for the linear model alone.
+      identity: what it was made for; whoever encodes with it is warned without one.
     """
 
     equations: NormalEquations
@@ -121,6 +123,7 @@ class PlanModel:
     own_weight: float = 1.0
     meta: Mapping[str, Any] = field(default_factory=dict)
     residual: Residual | None = None
+    identity: PolicyIdentity | None = None
 
     @functools.cached_property
     def linear(self) -> LinearModel:
@@ -196,7 +199,7 @@ class PlanModel:
         if self.residual is not None:
             tree["residual"] = self.residual.as_arrays()
             network = asdict(self.residual.config)
-        meta = {
+        meta: dict[str, Any] = {
             "format": PLAN_FORMAT,
             "version": _VERSION,
             "features": list(FEATURES),
@@ -207,6 +210,9 @@ class PlanModel:
             "network": network,
             "about": dict(self.meta),
         }
+        if self.identity is not None:
+            tree = {**tree, "identity": self.identity.as_tree()}
+            meta["encoder"] = self.identity.encoder
         write_arrays(path, tree, meta, compressed=True)
 
     @classmethod
@@ -235,6 +241,9 @@ class PlanModel:
                 float(meta["own_weight"]),
                 meta["about"],
                 residual,
+                PolicyIdentity.of_file(tree["identity"], meta.get("encoder"))
+                if "identity" in tree
+                else None,
             )
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise CheckpointError(f"{path} is damaged: {error}; fit it again") from error

@@ -489,10 +489,6 @@ class QpOffsets:
     deeper: float = _constant(-8.0, "qindexes", "the deepest alternate references", _OFFSET_NOTE)
     overlay: float = _constant(0.0, "qindexes", "overlays and all others", _OFFSET_NOTE)
 
-    def by_kind(self) -> tuple[float, ...]:
-        """In the order in which `agents.advantage` has its kinds. [6]."""
-        return self.key, self.leaf, self.base, self.second, self.deeper, self.overlay
-
 
 @dataclass(frozen=True)
 class Recipe:

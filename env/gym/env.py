@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, LibvpxBackend
+from muzero_rc.env.control.plan import Plans
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.actions import ActionKind, make_action_map
@@ -268,6 +269,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | timeout_s | 120 | longest wait for the encoder, seconds |
     | render_mode | None | there is nothing to render |
     | backend | None | the encoder; None is libvpx |
+    | plans | None | with `passes=3`: a policy that plans the last pass, such as `planned` |
     | speed, auto_alt_ref, ... | | any of `EncoderSettings` but the target |
 
     Files whose `max_frames` is not given are decoded at once, to know T.
@@ -295,6 +297,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         timeout_s: float = 120.0,
         render_mode: None = None,
         backend: Backend | None = None,
+        plans: Plans | None = None,
         references: VbrReferences | None = None,
         **settings: Any,
     ) -> None:
@@ -322,6 +325,9 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         )
         self._targets = Targets(targets_kbps)
         self._settings = EncoderSettings.named(1, settings)
+        if plans is not None and not (isinstance(plans, Plans) and self._settings.needs_probe):
+            raise InputError("plans takes a policy that plans, and needs passes=3: a probe encode")
+        self._plans = plans
         self._references = references or VbrReferences(self._backend, timeout_s)
         self._timeout_s = timeout_s
         self._actions = make_action_map(action)
@@ -371,6 +377,8 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
                 clip, settings, first_pass, timeout_s=self._timeout_s, backend=self._backend
             )
             probe = ProbeRecord.of(log)
+            if self._plans is not None:
+                probe = probe.with_plan(self._plans.plan(clip, settings, log))
         self._episode = Stepper.open(
             self._backend, clip, settings, first_pass, probe=probe, timeout_s=self._timeout_s
         )

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +19,7 @@ from typing import Any
 
 from muzero_rc.cli.renamed import modern_arguments
 from muzero_rc.errors import MuzeroRcError
+from muzero_rc.policy_identity import PolicyWarning
 
 __all__ = ["COMMANDS", "main"]
 
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     json_lines = "--json" in words
     try:
-        with _signals_as_exceptions():
+        with _signals_as_exceptions(), _warnings_as_lines():
             return _run(words)
     except MuzeroRcError as error:
         return _fail(_noted(" ".join(str(error).split()), error), error.exit_code, json_lines)
@@ -137,6 +139,22 @@ def _signals_as_exceptions() -> Iterator[None]:
 def _noted(message: str, error: BaseException) -> str:
     """The message with what was noted on the way: how to go on."""
     return "; ".join([message, *getattr(error, "__notes__", [])])
+
+
+@contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """What is to be said of a policy, in one line."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, PolicyWarning):
+                print(f"muzero-rc: warning: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *rest, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _fail(message: str, status: int, as_json: bool) -> int:

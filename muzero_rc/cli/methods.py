@@ -133,7 +133,12 @@ def _value(name: str, text: str, usual: Any, spec: str) -> Any:
 
 def _stem(base: str, spec: str) -> str:
     """A file goes by its stem, with its changes."""
-    return spec if _is_name(base) else f"{Path(base).stem}{spec[len(base) :]}"
+    from muzero_rc.policies.registry import plan_file_of
+
+    if _is_name(base):
+        return spec
+    file = plan_file_of(base) or Path(base)
+    return f"{file.stem}{spec[len(str(file)) :]}"
 
 
 def _is_name(spec: str) -> bool:
@@ -144,7 +149,7 @@ def _is_name(spec: str) -> bool:
 
 def fingerprint(spec: str, simulations: int = 0) -> str:
     """What decides a policy's answers beside our code: its name, package or file's content."""
-    from muzero_rc.policies.registry import make_policy, policy_package
+    from muzero_rc.policies.registry import make_policy, plan_file_of, policy_package
     from muzero_rc.policies.shipped import SHIPPED_FILES, shipped_policy_path
 
     searched = f" {simulations} simulations" if simulations else ""
@@ -153,12 +158,13 @@ def fingerprint(spec: str, simulations: int = 0) -> str:
     name = spec.partition(":")[0]
     if _is_name(spec) and name not in SHIPPED_FILES:
         return spec
-    path = shipped_policy_path(name) if name in SHIPPED_FILES else Path(spec)
+    constant = plan_file_of(spec)
+    path = shipped_policy_path(name) if name in SHIPPED_FILES else constant or Path(spec)
     try:
         content = path.read_bytes()
     except OSError:
         make_policy(spec)  # knows best what to say of a bad name or file
         raise InputError(f"policy file {path} cannot be read") from None
     # Several policies go by one file.
-    as_what = f" as {spec}" if name in SHIPPED_FILES else ""
+    as_what = f" as {spec}" if name in SHIPPED_FILES else " as const" if constant else ""
     return f"{hashlib.sha256(content).hexdigest()}{as_what}{searched}"

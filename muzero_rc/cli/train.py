@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from muzero_rc.training.config import TrainConfig
-    from muzero_rc.training.costs import StageCost
 
 __all__ = ["TrainArgs", "rewrite", "run"]
 
@@ -37,6 +36,10 @@ class TrainArgs:
     """Folder of videos. An index.csv with the column set says which are trained on (train), else
     a fifth of the sources is kept for validation."""
 
+    dataset: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A data set of muzero-rc dataset in the place of a corpus: its studies are not made again,
+    and the run ends after imitation."""
+
     preset: Literal["tiny", "laptop", "workstation", "cluster"] = "laptop"
     """tiny: minutes, to see that all works; laptop: a night on two cores; workstation: one GPU
     and 16 cores; cluster: the same over all GPUs of a machine. All of them work without one."""
@@ -47,14 +50,17 @@ class TrainArgs:
     until: Literal["collect", "self-play"] = "self-play"
     """collect: make the studies and stop; --resume goes on from there."""
 
+    evaluate: bool = False
+    """Measure the trained policies on the corpus's validation clips, and write the card."""
+
     exclude: tuple[str, ...] = ()
-    """Sources of the corpus that are not trained on."""
+    """Sources of the corpus, or of the data set, that are not trained on."""
 
     studies: int | None = None
-    """Instead of the preset's: clips and targets that the teacher studies."""
+    """Instead of the preset's: clips and targets that are studied."""
 
     updates: int | None = None
-    """Instead of the preset's: learner updates on the teacher's trajectories."""
+    """Instead of the preset's: learner updates on the planned trajectories."""
 
     episodes: int | None = None
     """Instead of the preset's: encodes of self-competition; 0 stops after imitation."""
@@ -93,37 +99,56 @@ def run(args: TrainArgs) -> int:
     """Trains; returns the exit status."""
     from muzero_rc.corpus import Corpus
     from muzero_rc.evaluation.report.table import make_console
+    from muzero_rc.evaluation.results import write_atomically
+    from muzero_rc.model_card import read_card
     from muzero_rc.training.config import configure
+    from muzero_rc.training.costs import COST_COLUMNS, cost_rows
     from muzero_rc.training.log import RunLog
     from muzero_rc.training.run import TrainingRun
+    from muzero_rc.training.stages.evaluate import COLUMNS, results_page
 
+    if args.evaluate and (args.until == "collect" or args.dataset is not None):
+        raise InputError("--evaluate needs --corpus, and a run that is not stopped after collect")
     if not args.resume:
-        if args.corpus is None:
-            raise InputError("give --corpus, a folder of videos to train on (or --resume)")
-        if not args.corpus.is_dir():
+        if (args.corpus is None) == (args.dataset is None):
+            raise InputError(
+                "give --corpus, a folder of videos to train on, or --dataset (or --resume)"
+            )
+        if args.corpus is not None and not args.corpus.is_dir():
             raise InputError(f"{args.corpus}: no such folder")
+        if args.dataset is not None and not args.dataset.is_file():
+            raise InputError(f"{args.dataset}: no such file")
         config = configure(
             args.preset,
             studies=args.studies,
             imitation_updates=args.updates,
-            episodes=args.episodes,
+            episodes=0 if args.dataset and args.episodes is None else args.episodes,
             frames=args.frames,
             settings=args.set,
             seed=args.seed,
         )
-        Corpus.open(args.corpus)  # has videos, before anything is told or made
-        TrainingRun.create(args.out, config, args.corpus, args.exclude)
+        if args.corpus is not None:
+            Corpus.open(args.corpus)  # has videos, before anything is told or made
+        TrainingRun.create(args.out, config, args.corpus, args.exclude, args.dataset)
         if not args.quiet and args.until != "collect":
             print(_fit(args.preset, config), file=sys.stderr)
     with RunLog(args.out / "events", quiet=args.quiet) as log:
         training = TrainingRun.resume(args.out, log)
         done = training.collect() if args.until == "collect" else training.run()
-    make_console(sys.stdout).print(_table(training.costs.stages()))
+        rows = training.evaluate() if args.evaluate else []
+    console = make_console(sys.stdout)
+    console.print(_table(COST_COLUMNS, cost_rows(training.costs.stages())))
     if args.until == "collect":
         print(f"{done}\nnext: muzero-rc train --out {args.out} --resume, or for the data set")
         print(f"muzero-rc dataset {args.out} -o {args.out / 'dataset.npz'}")
         return 0
     policy = done
+    if rows:
+        console.print(_table(COLUMNS, rows))
+        card = read_card(policy, results_page(rows, training.config)).markdown()
+        write_atomically(policy.with_suffix(".md"), card)
+        print(f"{policy}\n{policy.with_suffix('.md')}")
+        return 0
     print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")
     return 0
 
@@ -144,16 +169,14 @@ def _fit(preset: str, config: TrainConfig) -> str:
     )
 
 
-def _table(stages: Mapping[str, StageCost]) -> RenderableType:
-    """What the run cost, all its starts together."""
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    """A table; the first column is text, the others are numbers."""
     from rich import box
     from rich.table import Table
 
-    from muzero_rc.training.costs import COST_COLUMNS, cost_rows
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(COST_COLUMNS):
+    for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left")
-    for row in cost_rows(stages):
+    for row in rows:
         table.add_row(*row)
     return table

@@ -97,6 +97,24 @@ class Corpus:
         """Clips never trained on."""
         return [clip for clip in self.clips if clip.validation]
 
+    def spread_validation(self, most: int) -> list[CorpusClip]:
+        """Validation clips, one of each source in turn, at most so many.
+
+        Raises:
+          InputError: no source is kept for validation.
+        """
+        by_source: dict[str, list[CorpusClip]] = {}
+        for clip in self.validation():
+            by_source.setdefault(clip.source, []).append(clip)
+        picked: list[CorpusClip] = []
+        while len(picked) < most and any(by_source.values()):
+            for source in sorted(by_source):
+                if by_source[source] and len(picked) < most:
+                    picked.append(by_source[source].pop(0))
+        if not picked:
+            raise InputError("no source of the corpus is kept for validation; add more sources")
+        return picked
+
 
 def find_videos(paths: Sequence[Path]) -> list[Path]:
     """Video files among files and in folders, sorted, by their suffix.

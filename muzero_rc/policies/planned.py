@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.env.codec.backend import ClipShape
 from muzero_rc.env.control.plan import PlannedFrame
-from muzero_rc.env.control.recipe import DEFAULT_RECIPE
+from muzero_rc.env.control.qp_offsets import QpOffsetPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.types import EncodeLog, Observation, QindexPolicy
 
@@ -38,7 +37,7 @@ class PlannedPolicy(QindexPolicy):
         self.name = "const" if constant else "planned"
         self.model = model
         self._constant = constant
-        self._base = AdvantagePolicy(AdvantageModel(DEFAULT_RECIPE.qp_offsets.by_kind()))
+        self._base = QpOffsetPolicy()
 
     @property
     def meta(self) -> dict[str, Any]:

@@ -18,14 +18,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.advantage import AdvantageModel, AdvantagePolicy
 from muzero_rc.agents.world_model.plan_model import PlanModel, is_plan_model
 from muzero_rc.env.codec.backend import Backend, ClipLike, ClipShape, FirstPassLike
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, block_grid
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES, SpeedProfile
 from muzero_rc.env.control.plan import PlannedFrame, Plans
-from muzero_rc.env.control.recipe import DEFAULT_RECIPE
+from muzero_rc.env.control.qp_offsets import QpOffsetPolicy
 from muzero_rc.env.control.settings import EncoderSettings, modern_settings
 from muzero_rc.env.observation.builder import (
     CLIP_FEATURES,
@@ -37,6 +36,7 @@ from muzero_rc.env.observation.builder import (
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
 from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, HindsightPolicy, search_jobs
+from muzero_rc.policies.identity import check_identity
 from muzero_rc.policies.planned import PlannedPolicy
 from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.types import (
@@ -61,6 +61,7 @@ __all__ = [
     "Prepared",
     "WithSpeedProfile",
     "make_policy",
+    "plan_file_of",
     "policy_package",
     "prepare",
     "searching",
@@ -92,6 +93,8 @@ The callable takes nothing and returns a `Policy`.
 
 _REFERENCE_OFFSET = 60  # qindexes
 _OVERLAY_SHARE = 3  # an overlay repeats its reference: coarser by a third of the offset
+
+_CONSTANT = "const"  # after a plan model's file and a colon: its mean steps alone
 
 _DEFAULT_CQ_LEVEL = 31  # libvpx's guides recommend 15 to 35, 31 for 1080p
 
@@ -311,7 +314,11 @@ def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:
     Raises:
       InputError: unknown name, bad parameter after the colon, no such file, an entry
         point that cannot be used, or simulations of a policy that has no network.
-      CheckpointError: the file is damaged or of another format.
+      CheckpointError: the file is damaged or of another format, or it was made for another
+        libvpx or other inputs.
+
+    Warns:
+      PolicyWarning: a file was made under other costs, see `policies.identity`.
     """
     if simulations:
         return _searching(name_or_path, simulations)
@@ -325,8 +332,7 @@ def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:
     if name == "hierarchical":
         return WithSpeedProfile(ProposalPolicy(), "hierarchical", name)
     if name == "landed":
-        model = AdvantageModel(DEFAULT_RECIPE.qp_offsets.by_kind())
-        return WithSpeedProfile(AdvantagePolicy(model), "hierarchical", name, passes=3)
+        return WithSpeedProfile(QpOffsetPolicy(), "hierarchical", passes=3)
     if name == "cq":
         return ConstrainedQuality(_number(name, parameter)) if colon else ConstrainedQuality()
     if name == "constant":
@@ -344,6 +350,8 @@ def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:
     path = Path(name_or_path)
     if path.is_file():
         return _load(path)
+    if (plan_file := plan_file_of(name_or_path)) is not None:
+        return _planned(plan_file, constant=True)
     if path.suffix or os.sep in name_or_path or path.exists():
         kind = "is a directory, not a policy file" if path.is_dir() else "does not exist"
         raise InputError(f"policy file {path} {kind}; give a policy file or {_names()}")
@@ -472,8 +480,20 @@ def _names() -> str:
     return f"{', '.join(most)} or {last}"
 
 
+def plan_file_of(spec: str) -> Path | None:
+    """The file of a plan model whose mean steps are asked for, as FILE:const; else None.
+
+    Raises:
+      CheckpointError: the file is none of this program.
+    """
+    name, _, parameter = spec.rpartition(":")
+    path = Path(name)
+    return path if parameter == _CONSTANT and path.is_file() and is_plan_model(path) else None
+
+
 def _planned(path: Path, *, constant: bool = False) -> Policy:
     policy = PlannedPolicy(PlanModel.load(path), constant=constant)
+    check_identity(path, "plan")
     return WithSpeedProfile(policy, "hierarchical", passes=3)
 
 
@@ -489,6 +509,7 @@ def _load(path: Path) -> Policy:
         keep_compiled(compiled_folder())
 
     policy = load_policy(path, observation_version=OBSERVATION_VERSION)
+    check_identity(path, "network")
     speed_profile = modern_settings(policy.meta).get("speed_profile", "uniform")
     if speed_profile not in POLICY_SPEED_PROFILES:
         raise CheckpointError(

@@ -278,17 +278,7 @@ class Ablation:
         Raises:
           InputError: there are none.
         """
-        by_source: dict[str, list[Path]] = {}
-        for clip in Corpus.open(self._corpus).validation():
-            by_source.setdefault(clip.source, []).append(clip.path)
-        picked: list[Path] = []
-        while len(picked) < most and any(by_source.values()):
-            for source in sorted(by_source):
-                if by_source[source] and len(picked) < most:
-                    picked.append(by_source[source].pop(0))
-        if not picked:
-            raise InputError(f"{self._corpus}: no source is kept for validation; add more sources")
-        return picked
+        return [clip.path for clip in Corpus.open(self._corpus).spread_validation(most)]
 
 
 def summarise(

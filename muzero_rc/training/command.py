@@ -18,18 +18,24 @@ _OPTIONS = {
     "frames": "self_play.frames",
     "seed": "seed",
 }
+_CORPUS = ("--corpus", "CORPUS")
 _DERIVED = "optimizer.decay_steps"  # from the updates of the whole run, if not given
 
 
-def train_command(config: TrainConfig) -> str:
+def train_command(config: TrainConfig, *, dataset: bool = False) -> str:
     """The command, with CORPUS and RUN for the folders; quoted for a shell.
+
+    Args:
+      config: of the run.
+      dataset: the run is one of a data set, DATASET, in the place of a corpus.
 
     Settings are told apart from the nearest preset's. How many studies are made side by side
     is left to the machine.
     """
     every = [[*_changes(preset, config)] for preset in PRESETS]
     nearest = min(range(len(every)), key=lambda index: len(every[index]))
-    words = ["muzero-rc", "train", "--corpus", "CORPUS", "--out", "RUN"]
+    words = ["muzero-rc", "train", *(["--dataset", "DATASET"] if dataset else _CORPUS)]
+    words += ["--out", "RUN"]
     words += ["--preset", list(PRESETS)[nearest], *every[nearest]]
     return shlex.join(words)
 

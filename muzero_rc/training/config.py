@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from muzero_rc.agents.config import (
     AgentConfig,
@@ -19,6 +19,7 @@ from muzero_rc.agents.config import (
     ReplayConfig,
     SearchConfig,
 )
+from muzero_rc.agents.world_model.planner import PlanSettings
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES
 from muzero_rc.env.control.settings import modern_settings
 from muzero_rc.env.observation.builder import (
@@ -34,6 +35,8 @@ from muzero_rc.training.stages.collect import CollectConfig
 __all__ = [
     "PRESETS",
     "PRESET_NEEDS",
+    "EvaluateConfig",
+    "ImitateConfig",
     "SelfPlayConfig",
     "TrainConfig",
     "apply_settings",
@@ -41,6 +44,45 @@ __all__ = [
     "setting",
     "setting_names",
 ]
+
+
+FITTED = "fit"
+"""The teacher that is fitted to the run's own studies."""
+
+
+@dataclass(frozen=True)
+class ImitateConfig:
+    """What the policy head learns before self-play.
+
+    Attributes:
+      teacher: whose steps: the plan model that is fitted to the run's own studies, fit; or a
+        plan model by name or file.
+      step_strength: of the plans that it makes, see `PlanSettings`; that of `muzero-rc fit`.
+      limit: qindexes that these plans move a frame by at most.
+      head: how the trained policy reads its head: mode, the most probable action, or mean, the
+        mean over valid actions.
+    """
+
+    teacher: str = FITTED
+    step_strength: float = 3.0
+    limit: int = 16
+    head: Literal["mode", "mean"] = "mean"
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+          InputError: one is out of range, named.
+        """
+        if self.head not in ("mode", "mean"):
+            raise InputError(f"imitate.head must be mode or mean, not {self.head!r}")
+        if not self.teacher:
+            raise InputError("imitate.teacher must be fit, a plan model's name or its file")
+        self.plans()
+
+    def plans(self) -> PlanSettings:
+        """The settings of the teacher's plans."""
+        return PlanSettings(step_strength=self.step_strength, limit=self.limit)
 
 
 @dataclass(frozen=True)
@@ -54,10 +96,10 @@ class SelfPlayConfig:
       frames: coded frames in all, if that is reached before `episodes`; 0 for no limit.
       actors: processes that play while the learner learns; 0 plays in the learner's own,
         in turns, which makes a run repeat itself.
-      lessons_share: share of a batch drawn from the teacher's trajectories, so that what was
+      lessons_share: share of a batch drawn from the planned trajectories, so that what was
         learned by imitation is not forgotten while wins are few.
-      teacher_weight: weight of the teacher's choices in those; with 0 they teach the model
-        and its values only, and the policy is free to leave the teacher.
+      teacher_weight: weight of the plans' choices in those; with 0 they teach the model
+        and its values only, and the policy is free to leave the plans.
       checkpoint_every: most episodes between checkpoints.
       checkpoint_minutes: most minutes between checkpoints.
     """
@@ -92,16 +134,47 @@ class SelfPlayConfig:
 
 
 @dataclass(frozen=True)
+class EvaluateConfig:
+    """What a finished run is measured on: as the headlines of the README.
+
+    Attributes:
+      clips: of the validation sources, one of each in turn.
+      speeds: encoder speeds.
+      height: lines that clips are scaled down to.
+      frames: of each clip.
+    """
+
+    clips: int = 12
+    speeds: tuple[int, ...] = (5, 2)
+    height: int = 144
+    frames: int = 48
+
+    def __post_init__(self) -> None:
+        """Checks every value.
+
+        Raises:
+          InputError: one is out of range, named.
+        """
+        for name in ("clips", "height", "frames"):
+            if getattr(self, name) < 1:
+                raise InputError(f"evaluate.{name} must be 1 or more, not {getattr(self, name)}")
+        if not self.speeds:
+            raise InputError("evaluate.speeds must name a speed")
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A training run.
 
     Attributes:
       collect: what studies are made of.
       studies: how many to make.
-      imitation_updates: of the learner on the teacher's trajectories.
+      imitate: what the policy head imitates.
+      imitation_updates: of the learner on the planned trajectories.
       self_play: self-competition.
       agent: networks, search, losses, optimizer, replay.
       reward: of self-play.
+      evaluate: what the run is measured on, if it is.
       jobs: studies made side by side.
       seed: of everything.
     """
@@ -109,9 +182,11 @@ class TrainConfig:
     agent: AgentConfig
     collect: CollectConfig = CollectConfig()
     studies: int = 200
+    imitate: ImitateConfig = ImitateConfig()
     imitation_updates: int = 3000
     self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     reward: RewardConfig = RewardConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     jobs: int = 2
     seed: int = 0
 
@@ -134,9 +209,16 @@ class TrainConfig:
                 for k, v in modern_settings(values.get("collect", values.get("explore"))).items()
                 if k not in _GONE
             }
+            # Older runs have neither imitate nor evaluate.
+            evaluate: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in values.get("evaluate", {}).items()
+            }
             return cls(
                 agent=AgentConfig.from_dict(values["agent"]),
                 collect=CollectConfig(**collect),
+                imitate=ImitateConfig(**values.get("imitate", {})),
+                evaluate=EvaluateConfig(**evaluate),
                 self_play=SelfPlayConfig(**values["self_play"]),
                 reward=RewardConfig.from_dict(values["reward"]),
                 **{k: values[k] for k in ("studies", "imitation_updates", "jobs", "seed")},
@@ -220,6 +302,7 @@ PRESETS: dict[str, TrainConfig] = {
         self_play=SelfPlayConfig(
             episodes=8, sessions=2, updates_per_episode=2.0, checkpoint_every=4, actors=0
         ),
+        evaluate=EvaluateConfig(clips=1, speeds=(5,), height=96, frames=20),
     ),
     # A night on two cores; the shipped policy is a shorter run of it.
     "laptop": TrainConfig(
@@ -316,7 +399,8 @@ def _fitted(config: TrainConfig, cores: int) -> TrainConfig:
     return dataclasses.replace(config, self_play=play, jobs=min(config.jobs, cores))
 
 
-_SECTIONS = ("network", "search", "loss", "optimizer", "replay", "reward", "collect", "self_play")
+_SECTIONS = ("network", "search", "loss", "optimizer", "replay", "reward", "collect", "imitate",
+             "self_play", "evaluate")  # fmt: skip
 
 
 def setting_names() -> list[str]:

@@ -100,7 +100,7 @@ def read_stages(values: Mapping[str, Any]) -> dict[str, StageCost]:
 
 
 COST_COLUMNS = (
-    "stage", "encodes", "encoder frames", "updates", "core hours", "wall min", "GPU min",
+    "stage", "encodes", "encoder frames", "updates", "core s", "wall min", "GPU min",
 )  # fmt: skip
 """Headings of `cost_rows`."""
 
@@ -114,7 +114,7 @@ def cost_rows(stages: Mapping[str, StageCost]) -> list[tuple[str, ...]]:
             f"{cost.encodes:,}",
             f"{cost.encoder_frames:,}",
             f"{cost.updates:,}",
-            f"{cost.core_hours:.3f}",
+            f"{3600 * cost.core_hours:,.1f}",
             f"{cost.wall_minutes:.1f}",
             f"{cost.gpu_minutes:.1f}",
         )

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from muzero_rc.env.observation.builder import FRAME_COLUMNS, GLOBAL_COLUMNS
 from muzero_rc.types import (
     KEEP,
     NUM_QINDEX,
@@ -30,7 +29,6 @@ from muzero_rc.types import (
 )
 
 __all__ = [
-    "MODEL_COLUMNS",
     "FrameKey",
     "PatternFrame",
     "SteppedPolicy",
@@ -41,28 +39,6 @@ __all__ = [
     "opposite",
     "pattern_frames",
 ]
-
-MODEL_COLUMNS = (
-    *map(
-        FRAME_COLUMNS.index,
-        (
-            "boost",
-            "proposal_to_target",
-            "proposal_qindex",
-            "gop_size",
-            "max_layer_depth",
-            "clip_libvpx_share",
-            "proposal_bpp",
-            "gop_position",
-            "tpl_gain",
-            "clip_coded_to_clip",
-        ),
-    ),
-    len(FRAME_COLUMNS) + GLOBAL_COLUMNS.index("frame_rate"),
-    len(FRAME_COLUMNS) + GLOBAL_COLUMNS.index("target_bpp"),
-    len(FRAME_COLUMNS) + GLOBAL_COLUMNS.index("complexity"),
-)
-"""Columns of the advantage features that its corrections may depend on."""
 
 _DRAWS = 64  # of signs, of which the best balanced are taken
 _ARFS = (FrameRole.BASE_ARF, FrameRole.SECOND_ARF, FrameRole.DEEPER_ARF)

@@ -1,14 +1,19 @@
 """A training run: a folder, its stages, and where it goes on after an interruption.
 
     collect    studies of the corpus: encodes with steps around a base policy's
-    imitate    the networks learn what the teacher would do, and to predict encodes
+    fit        the plan model that teaches, fitted to these studies
+    imitate    the policy head learns the plan's steps, the rest to predict encodes
     self-play  MuZero against its own past, the first opponent being the studies' base
+    evaluate   if it is asked for: what all of that is worth on validation clips
 
-The folder holds `config.json`, `studies/`, `learner.npz` (networks and optimizer of
-imitation), `checkpoint/` of self-play, `policy.npz`, exported after imitation and again
-after self-play, `progress.csv` with a row per episode of self-play, `costs.json`, and
-`events/` for TensorBoard. Every file is complete whenever it is there: a run that was
-killed at any moment goes on from the last one.
+A data set stands in for corpus and studies; such a run ends with imitation.
+
+The folder holds `config.json`, `studies/`, `dataset.npz` made of them, `plan.npz` (the plan
+model, a policy by itself), `learner.npz` (networks and optimizer of imitation), `checkpoint/`
+of self-play, `policy.npz`, exported after imitation and again after self-play, `progress.csv`
+with a row per episode of self-play, `costs.json`, `events/` for TensorBoard, and `evaluation/`.
+Every file is complete whenever it is there: a run that was killed at any moment goes on from the
+last one.
 """
 
 from __future__ import annotations
@@ -17,29 +22,43 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from muzero_rc.agents.compilation import compiled_folder, keep_compiled
 from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
-from muzero_rc.agents.policy import save_policy
+from muzero_rc.agents.policy import AgentPolicy, save_policy
+from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.checkpoint import read_meta
 from muzero_rc.corpus import Corpus, CorpusClip
+from muzero_rc.dataset import load_dataset
 from muzero_rc.env.codec._native import build_id
 from muzero_rc.env.gym.registration import ENV_ID
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError, InputError, OutputError
+from muzero_rc.policies.identity import program_identity
 from muzero_rc.training.checkpoints import write_json
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger, StageMeter, gpus_in_use
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.stages.collect import Study
-from muzero_rc.training.stages.imitate import demonstrations_of
+from muzero_rc.training.stages.evaluate import evaluate_run, result_rows
+from muzero_rc.training.stages.imitate import (
+    Imitated,
+    Seen,
+    demonstrations_of,
+    explained_by,
+    studies_of_dataset,
+)
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update
-from muzero_rc.training.studies import Studies, fit_teacher
+from muzero_rc.training.stages.teacher import make_teacher
+from muzero_rc.training.studies import Studies, load_studies
 from muzero_rc.training.tasks import Task, TaskClips
 
 __all__ = ["TrainingRun"]
@@ -57,7 +76,15 @@ class TrainingRun:
     """
 
     def __init__(
-        self, folder: Path, config: TrainConfig, clips: Sequence[CorpusClip], log: RunLog
+        self,
+        folder: Path,
+        config: TrainConfig,
+        clips: Sequence[CorpusClip],
+        log: RunLog,
+        *,
+        corpus: Corpus | None = None,
+        dataset: Path | None = None,
+        exclude: Sequence[str] = (),
     ) -> None:
         """Opens a run; `create` and `resume` decide between a new one and an old one.
 
@@ -69,24 +96,45 @@ class TrainingRun:
         self.costs = CostLedger(folder / "costs.json")
         self._clips = list(clips)
         self._log = log
+        self._corpus = corpus
+        self._dataset = dataset
+        self._exclude = frozenset(exclude)
         self._record: dict[str, Any] = {}
 
     @staticmethod
-    def create(folder: Path, config: TrainConfig, corpus: Path, exclude: Sequence[str]) -> None:
+    def create(
+        folder: Path,
+        config: TrainConfig,
+        corpus: Path | None,
+        exclude: Sequence[str],
+        dataset: Path | None = None,
+    ) -> None:
         """Makes a new run's folder.
 
+        Args:
+          folder: of the run.
+          config: what it is made of.
+          corpus: folder of videos; None with a data set.
+          exclude: sources that are not trained on.
+          dataset: in the place of corpus and studies.
+
         Raises:
-          InputError: there is a run already.
+          InputError: there is a run already, or a data set cannot give what the run needs.
         """
         if (folder / "config.json").exists():
             raise InputError(f"{folder} holds a run already; give --resume or another --out")
+        if dataset is not None and config.self_play.episodes:
+            raise InputError("self-play needs --corpus: a data set has no videos (--episodes 0)")
+        if dataset is not None and config.agent.network.block_columns:
+            raise InputError("network.representation hip needs --corpus: a data set has no blocks")
         (folder / "studies").mkdir(parents=True, exist_ok=True)
         stored = {
             "format": "muzero_rc training run",
             "observation_version": OBSERVATION_VERSION,
             "env_id": ENV_ID,
             "config": config.as_dict(),
-            "corpus": str(corpus.resolve()),
+            "corpus": None if corpus is None else str(corpus.resolve()),
+            "dataset": None if dataset is None else str(dataset.resolve()),
             "exclude": list(exclude),
         }
         write_json(folder / "config.json", stored)
@@ -112,21 +160,28 @@ class TrainingRun:
                     "a new run (its studies can be copied)"
                 )
             config = TrainConfig.from_dict(stored["config"])
-            corpus = Corpus.open(Path(stored["corpus"]))
             exclude = set(stored["exclude"])
+            if (dataset := stored.get("dataset")) is not None:
+                return TrainingRun(
+                    folder, config, (), log, dataset=Path(dataset), exclude=sorted(exclude)
+                )
+            corpus = Corpus.open(Path(stored["corpus"]))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from error
         clips = [clip for clip in corpus.training() if clip.source not in exclude]
         if not clips:
             raise InputError(f"{stored['corpus']}: no clip is left to train on")
-        return TrainingRun(folder, config, clips, log)
+        return TrainingRun(folder, config, clips, log, corpus=corpus, exclude=sorted(exclude))
 
     def collect(self) -> Path:
         """Does what is left of the stage collect alone; the folder of studies.
 
         Raises:
+          InputError: the run is one of a data set.
           MuzeroRcError: it cannot go on; what it has done is kept.
         """
+        if self._dataset is not None:
+            raise InputError(f"{self.folder} is a run of a data set: its studies are made")
         started = time.monotonic()
         folder = self.folder / "studies"
         with self.costs.stage("collect") as meter:
@@ -143,44 +198,93 @@ class TrainingRun:
         started = time.monotonic()
         with contextlib.suppress(OutputError):  # compiled anew then: seconds, not an error
             keep_compiled(compiled_folder())
-        with self.costs.stage("collect") as meter:
-            folder = self.folder / "studies"
-            studies = Studies(folder, self.config, self._clips, self._log, meter).get()
+        if self._dataset is None:
+            with self.costs.stage("collect") as meter:
+                folder = self.folder / "studies"
+                Studies(folder, self.config, self._clips, self._log, meter).make()
+        if self._is_done():
+            return self.folder / "policy.npz"
+        with self.costs.stage("fit"):
+            teacher = make_teacher(
+                self.folder, self.config.imitate, self._dataset, self._exclude, self._log.say
+            )
         gpus = gpus_in_use(self.config.agent.optimizer.devices)
         with self.costs.stage("imitate", gpus) as meter:
-            learner, trajectories = self._imitate(studies, meter)
+            learner, trajectories = self._imitate(teacher, meter)
         if not (self.folder / "checkpoint").exists():
             self._export(learner, "imitation")
         if self.config.self_play.episodes:
             with self.costs.stage("self-play", gpus) as meter:
-                learner = self._play(studies, learner, trajectories, meter)
+                learner = self._play(learner, trajectories, meter)
             self._export(learner, "self-play")
         self._log.say(f"finished after {(time.monotonic() - started) / 60:.0f} min")
         return self.folder / "policy.npz"
 
+    def evaluate(self) -> list[tuple[str, ...]]:
+        """Measures the finished run on the corpus's validation clips, as far as is not done.
+
+        Returns:
+          Rows under `stages.evaluate.COLUMNS`.
+
+        Raises:
+          InputError: the run has no corpus, or no source of it is kept for validation.
+          MuzeroRcError: an encode failed; the others are kept.
+        """
+        if self._corpus is None:
+            raise InputError(f"{self.folder} is a run of a data set: it has no clips to evaluate")
+        with self.costs.stage("evaluate"):
+            found = evaluate_run(self.folder, self.config, self._corpus, self._log)
+        return result_rows(found)
+
+    def _is_done(self) -> bool:
+        """Whether the last stage of training has left its policy."""
+        path = self.folder / "policy.npz"
+        last = "self-play" if self.config.self_play.episodes else "imitation"
+        return path.exists() and read_meta(path)["training"].get("stage") == last
+
+    def _studies(self) -> Iterator[Study]:
+        """The studies, one after the other: all of them together would fill the memory."""
+        if self._dataset is None:
+            yield from load_studies(self.folder / "studies")
+        else:
+            yield from studies_of_dataset(load_dataset(self._dataset))
+
     # ------------------------------------------------------------------ imitate
 
-    def _imitate(self, studies: Sequence[Study], meter: StageMeter) -> tuple[Learner, Replay]:
+    def _imitate(self, teacher: PlanModel, meter: StageMeter) -> tuple[Learner, Replay]:
         agent = self.config.agent
         trajectories = Replay(agent.network, agent.replay, agent.loss, self.config.seed)
-        model = fit_teacher(studies)
-        known = model.explained  # not a number with one source: there is none to hold out
-        self._record |= {
-            "studies": len(studies),
-            "studied_encodes": sum(len(study.encodes) for study in studies),
-            "studied_frames": sum(len(e.log.frames) for s in studies for e in s.encodes),
-            "advantage_explained_held_out": round(known, 4) if math.isfinite(known) else None,
+        held_out: list[Imitated] = []
+        clips = _Clips(self._clips, read_blocks=agent.network.block_columns > 0)
+        seen = Seen()
+        sources: set[str] = set()
+        names: set[str] = set()
+        counts = {"studies": 0, "studied_encodes": 0, "studied_frames": 0}
+        for number, study in enumerate(self._studies()):
+            found = demonstrations_of(study, teacher, agent.network.action_frame)
+            if study.source in self._exclude:
+                held_out += found
+                continue
+            blocks = clips.blocks_of(number, study)
+            for imitated in found:
+                trajectories.add(dataclasses.replace(imitated.trajectory, blocks=blocks))
+            seen.add(study)
+            sources.add(study.source)
+            names.add(f"{study.source}/{study.clip}")
+            counts["studies"] += 1
+            counts["studied_encodes"] += len(study.encodes)
+            counts["studied_frames"] += sum(len(e.log.frames) for e in study.encodes)
+        if not sources:
+            raise InputError("no study is left to learn from")
+        self._record |= counts | {
+            "sources": len(sources),
+            "clips": len(names),
+            "clips_digest": _digest(names),
+            "seen": seen.as_dict(),
+            "excluded": sorted(self._exclude),
+            "dataset": None if self._dataset is None else self._dataset.name,
+            "teacher": {"plans": dataclasses.asdict(teacher.settings), **dict(teacher.meta)},
         }
-        if math.isfinite(known):
-            self._log.say(f"teacher explains {known:.0%} of held-out gains")
-        paths = {clip.path.name: clip.path for clip in self._clips}
-        clips = TaskClips()
-        for number, study in enumerate(studies):
-            blocks = None
-            if agent.network.block_columns and study.clip in paths:
-                blocks = clips.get(Task(number, study, paths[study.clip]))[1].blocks
-            for trajectory in demonstrations_of(study, model, agent.network.action_frame):
-                trajectories.add(dataclasses.replace(trajectory, blocks=blocks))
         path = self.folder / "learner.npz"
         total = self.config.imitation_updates
         learner = Learner(agent, self.config.seed)
@@ -199,15 +303,17 @@ class TrainingRun:
         meter.save()
         learner.save(path)
         self._record["imitation_updates"] = learner.steps
+        if held_out:
+            policy = AgentPolicy(learner.params, agent.network, head=self.config.imitate.head)
+            self._record["plans_explained"] = known = explained_by(policy, held_out)
+            self._log.say(f"of sources held out the head explains {known['head']:.0%} of plans")
         return learner, trajectories
 
     # ------------------------------------------------------------------ self-play
 
-    def _play(
-        self, studies: Sequence[Study], learner: Learner, trajectories: Replay, meter: StageMeter
-    ) -> Learner:
+    def _play(self, learner: Learner, trajectories: Replay, meter: StageMeter) -> Learner:
         paths = {clip.path.name: clip.path for clip in self._clips}
-        known = [study for study in studies if study.clip in paths]
+        known = (study for study in self._studies() if study.clip in paths)
         tasks = [Task(n, study, paths[study.clip]) for n, study in enumerate(known)]
         if not tasks:
             raise InputError("the corpus has none of the clips that the studies were made of")
@@ -225,9 +331,6 @@ class TrainingRun:
     def _export(self, learner: Learner, stage: str) -> None:
         training = self._record | {
             "stage": stage,
-            "sources": len({clip.source for clip in self._clips}),
-            "clips": len(self._clips),
-            "clips_digest": _digest(self._clips),
             "libvpx": build_id(),
             "costs": self.costs.as_dict(),
             "config": self.config.as_dict(),
@@ -240,9 +343,24 @@ class TrainingRun:
             env_id=ENV_ID,
             training=training,
             speed_profile=self.config.collect.speed_profile,
+            head=self.config.imitate.head,
+            identity=program_identity("network"),
         )
 
 
-def _digest(clips: Sequence[CorpusClip]) -> str:
-    names = "\n".join(sorted(f"{clip.source}/{clip.path.name}" for clip in clips))
-    return hashlib.sha256(names.encode()).hexdigest()[:16]
+class _Clips:
+    """Blocks of the clips that studies were made of, where networks read them."""
+
+    def __init__(self, clips: Sequence[CorpusClip], *, read_blocks: bool) -> None:
+        self._paths = {clip.path.name: clip.path for clip in clips} if read_blocks else {}
+        self._held = TaskClips()
+
+    def blocks_of(self, number: int, study: Study) -> npt.NDArray[np.float16] | None:
+        """Those of a study's part; None where they are not read, or the clip has gone."""
+        if study.clip not in self._paths:
+            return None
+        return self._held.get(Task(number, study, self._paths[study.clip]))[1].blocks
+
+
+def _digest(names: set[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]

@@ -15,38 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from muzero_rc.agents.advantage import AdvantageModel
 from muzero_rc.compute import Compute, ThreadScheduler, check_cancelled, report
 from muzero_rc.corpus import CorpusClip
-from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.errors import EncoderError, InputError
 from muzero_rc.identity import build_identity
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import StageMeter
 from muzero_rc.training.log import RunLog
-from muzero_rc.training.perturbation import MODEL_COLUMNS
 from muzero_rc.training.stages.collect import CollectConfig, Draw, Study, run_study
-from muzero_rc.training.stages.imitate import examples_of
 from muzero_rc.types import Policy
 
-__all__ = ["Draws", "Studies", "fit_teacher", "load_studies", "study_files"]
+__all__ = ["Draws", "Studies", "load_studies", "study_files"]
 
 _ATTEMPTS = 3  # at a number, before it is left out
-
-
-def fit_teacher(studies: Sequence[Study]) -> AdvantageModel:
-    """The additive model of what corrections are worth, fitted to studies.
-
-    Raises:
-      InputError: they hold no usable encode.
-    """
-    examples = [example for study in studies for example in examples_of(study)]
-    if not examples:
-        raise InputError("the studies hold no usable encode; make more (--studies)")
-    model = AdvantageModel(DEFAULT_RECIPE.qp_offsets.by_kind(), MODEL_COLUMNS)
-    model.fit(examples)
-    return model
 
 
 def load_studies(folder: Path) -> Iterator[Study]:

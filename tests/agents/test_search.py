@@ -246,3 +246,21 @@ def test_without_search_greedy_takes_the_proposal_and_heat_samples_around_it(
     np.testing.assert_allclose(greedy.prior.sum(-1), 1.0, atol=1e-5)
     assert (greedy.prior[:, 129:] == 0).all()
     np.testing.assert_allclose(greedy.value, 0.0, atol=1e-6)
+
+
+def test_the_mean_of_the_head_is_among_valid_actions_and_heat_samples_as_before(
+    tiny: NetworkConfig,
+) -> None:
+    params = initial_params(tiny, 0)
+    tokens, valid = zero_tokens(tiny, 64), np.ones((64, 256), bool)
+    valid[:, 129:] = False  # of a bell around 128 the lower half is left
+    mode, mean = make_plain(tiny), make_plain(tiny, "mean")
+    found = mean(params, jax.random.key(0), tokens, valid, np.float32(0))
+    wanted = np.rint(np.asarray(found.prior) @ np.arange(256))
+    assert (
+        (found.action == wanted).all() and (wanted < 128).all() and found.action.dtype == jnp.int32
+    )
+    arguments = (params, jax.random.key(0), tokens, valid, np.float32(1))
+    assert (mean(*arguments).action == mode(*arguments).action).all()
+    valid[:, :128] = False
+    assert (mean(params, jax.random.key(0), tokens, valid, np.float32(0)).action == 128).all()

@@ -39,6 +39,7 @@ from muzero_rc.env.observation.builder import (
 )
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.policies.identity import program_identity
 from muzero_rc.policies.registry import ConstantForTarget, ConstrainedQuality, make_policy, prepare
 from muzero_rc.types import FrameDecision, Observation, Policy, QindexPolicy
 
@@ -444,7 +445,7 @@ def test_a_hip_policy_file_encodes_and_reads_its_blocks(clip_file: Path, tmp_pat
     }
     save_policy(
         tmp_path / "hip.npz", params, config, observation_version=OBSERVATION_VERSION,
-        env_id="muzero_rc/VP9RateControl-v0", training={},
+        env_id="muzero_rc/VP9RateControl-v0", training={}, identity=program_identity("network"),
     )  # fmt: skip
     policy = make_policy(str(tmp_path / "hip.npz"))
     first = encode(clip_file, tmp_path / "a.webm", FAST, policy)

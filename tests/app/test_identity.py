@@ -122,7 +122,8 @@ def test_a_name_from_elsewhere_is_no_private_name() -> None:
 def test_what_decides_an_encode_is_in_the_closure() -> None:
     modules = {name.removeprefix("muzero_rc.") for name in closure(*ROOTS)}
     decide = """
-        agents.policy agents.actions agents.advantage agents.muzero.search agents.muzero.networks
+        agents.policy agents.actions agents.muzero.search agents.muzero.networks
+        env.control.qp_offsets
         agents.tokens.tokenizer agents.perceiver.attention agents.hindsight.search types
         policies.registry policies.hindsight.policy env.codec.settings env.codec.first_pass
         env.codec.session env.control.settings env.control.controller env.control.frame_speed

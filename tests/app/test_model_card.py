@@ -70,8 +70,8 @@ def test_a_file_of_one_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     )
     assert main(["policy", str(path)]) == 0
     page = capsys.readouterr().out
-    assert "| collect | 22 | 1,234 | 0 | 0.500 | 15.0 | 0.0 |" in page
-    assert "| all | 22 | 1,234 | 60 | 0.500 | 15.0 | 0.0 |" in page
+    assert "| collect | 22 | 1,234 | 0 | 1,800.0 | 15.0 | 0.0 |" in page
+    assert "| all | 22 | 1,234 | 60 | 1,800.0 | 15.0 | 0.0 |" in page
     assert "--preset tiny --studies 5" in page
     assert "muzero-rc evaluate CLIPS --policy mine.npz" in page
     assert "30 to 40 frames, scaled down to 96 lines, at speed 5 " in page

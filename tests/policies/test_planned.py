@@ -14,6 +14,7 @@ from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings
+from muzero_rc.cli.methods import methods_of
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
@@ -22,6 +23,7 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
+from muzero_rc.policies.identity import program_identity
 from muzero_rc.policies.planned import PlannedPolicy
 from muzero_rc.policies.registry import make_policy, prepare, searching
 from muzero_rc.types import FrameRole
@@ -85,10 +87,18 @@ def test_mean_steps_reach_the_encoder(carphone: Clip, model: PlanModel) -> None:
 
 def test_a_model_file_is_a_policy(carphone: Clip, model: PlanModel, tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
-    model.save(path)
+    dataclasses.replace(model, identity=program_identity("plan")).save(path)
     policy = make_policy(str(path))
     assert policy.name == "planned"
     done = encode_clip(carphone, EncoderSettings(target_kbps=60, speed=SPEED), policy).rollout
     assert abs(done.score.overshoot) < 0.02
     with pytest.raises(InputError, match="cannot start"):
         searching(policy)
+    constant = make_policy(f"{path}:const")
+    assert constant.name == "const" and isinstance(constant, Plans)
+    *_, method, other = methods_of([str(path), f"{path}:const"])
+    assert (method.name, other.name) == ("mine", "mine:const")
+    assert other.fingerprint == f"{method.fingerprint} as const"
+    for spec in (f"{path}:mean", f"{tmp_path / 'gone.npz'}:const"):
+        with pytest.raises(InputError, match="does not exist"):
+            make_policy(spec)

@@ -21,6 +21,7 @@ from muzero_rc.env.observation.builder import (
     OBSERVATION_VERSION,
 )
 from muzero_rc.errors import CheckpointError
+from muzero_rc.policies.identity import program_identity
 from muzero_rc.policies.registry import WithSpeedProfile, make_policy, prepare
 from muzero_rc.types import FrameDecision, Observation
 
@@ -53,7 +54,7 @@ def _file(folder: Path, **more: Any) -> Path:
     path = folder / "policy.npz"
     save_policy(
         path, initial_params(_NETWORK, 0), _NETWORK, observation_version=OBSERVATION_VERSION,
-        env_id="x", training={}, **more,
+        env_id="x", training={}, identity=program_identity("network"), **more,
     )  # fmt: skip
     return path
 

@@ -22,6 +22,7 @@ from muzero_rc.agents.muzero.learner import Learner, load_batch
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy
+from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.rewards import (
@@ -31,6 +32,7 @@ from muzero_rc.env.rewards import (
     score_outcome,
 )
 from muzero_rc.errors import CheckpointError, MuzeroRcError, OutputError
+from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import Actors, Inline
 from muzero_rc.training.config import PRESETS
@@ -42,7 +44,7 @@ from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import CollectConfig, Draw, Study, run_study
 from muzero_rc.training.stages.imitate import demonstrations_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update, is_one_sided
-from muzero_rc.training.studies import Studies, fit_teacher
+from muzero_rc.training.studies import Studies
 from muzero_rc.training.tasks import Task
 
 AGENT = PRESETS["tiny"].agent
@@ -200,8 +202,9 @@ def test_without_the_teachers_weight_demonstrations_teach_all_but_the_policy(
 ) -> None:
     config = dataclasses.replace(PRESETS["tiny"], agent=AGENT)
     trajectories = Replay(AGENT.network, AGENT.replay, AGENT.loss, 0)
-    for trajectory in demonstrations_of(study, fit_teacher([study]), AGENT.network.action_frame):
-        trajectories.add(trajectory)
+    teacher = PlanModel.load(shipped_policy_path("planned"))
+    for imitated in demonstrations_of(study, teacher, AGENT.network.action_frame):
+        trajectories.add(imitated.trajectory)
     learner, weights = Learner(AGENT), {}
     for weight in (1.0, 0.0):
         play = dataclasses.replace(config.self_play, teacher_weight=weight, lessons_share=0.5)

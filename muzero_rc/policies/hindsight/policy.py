@@ -37,6 +37,7 @@ from muzero_rc.policies.hindsight.log import (
     searches_folder,
 )
 from muzero_rc.policies.hindsight.player import PlanPlayer
+from muzero_rc.policies.identity import check_identity
 from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.types import KEEP, EncodeLog, Observation, Policy, QindexPolicy, needs_blocks
 
@@ -108,7 +109,11 @@ class HindsightPolicy(QindexPolicy):
         self.needs_blocks = start is not None and needs_blocks(start)
         self.on_progress: Callable[[SearchProgress], None] | None = None
         self.start = start
-        self._model = PlanModel.load(shipped_policy_path(self.name)) if model is None else model
+        if model is None:
+            path = shipped_policy_path(self.name)
+            model = PlanModel.load(path)
+            check_identity(path, "plan")
+        self._model = model
         self._jobs = jobs
         self._width = width
         self._speed_profile = speed_profile

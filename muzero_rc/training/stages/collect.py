@@ -55,6 +55,7 @@ from muzero_rc.training.perturbation import (
     opposite,
     pattern_frames,
 )
+from muzero_rc.training.stages.plan import SATURATED_DB
 from muzero_rc.types import (
     EncodeLog,
     EpisodeScore,
@@ -82,7 +83,6 @@ _LONGEST = 360  # frames of a clip that parts are taken from
 _AIM_SPEED = 5
 _AIM_TRIES = 4
 _NEAR_DB = 2.0  # from the PSNR that was drawn, to stop
-_SATURATED_DB = 45.0  # PSNR avg above which next to nothing can be won
 
 
 @dataclass(frozen=True)
@@ -430,7 +430,7 @@ class _Maker:
         self.encode("vbr", settings, VbrPolicy())
         vbr = self.encodes[-1]
         low, high = psnr_range
-        top = min(high + _NEAR_DB, _SATURATED_DB)
+        top = min(high + _NEAR_DB, SATURATED_DB)
         if not (_reached(vbr) and low - _NEAR_DB <= vbr.psnr_avg <= top):
             return None
         higher = math.ceil(settings.target_kbps * 1.25) + 1

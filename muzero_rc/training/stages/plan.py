@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,8 +21,9 @@ from muzero_rc.agents.world_model.planner import PlanSettings, plan
 from muzero_rc.agents.world_model.study import Study, equations_by_source
 from muzero_rc.dataset import Dataset, StudyView
 from muzero_rc.errors import InputError
+from muzero_rc.policies.identity import program_identity
 
-__all__ = ["PlanFit", "PlanStudy", "fit_plan_model", "plan_model_of", "studies_of"]
+__all__ = ["PlanFit", "PlanStudy", "fit_dataset", "fit_plan_model", "plan_model_of", "studies_of"]
 
 RIDGES = tuple(
     Ridge(features=strength, kinds=strength / 100.0, clip_weight=weight)
@@ -84,9 +85,9 @@ class PlanFit:
 def studies_of(data: Dataset, names: Iterable[str] = ("perturbed",)) -> list[PlanStudy]:
     """The studies of a data set that something can be learned from.
 
-    Left out are saturated clips, encodes whose groups of pictures came out otherwise than the
-    base's, and encodes that lost or gained so much that a linear model says nothing of them:
-    a few of them would outweigh all others.
+    Left out are studies without a probe encode, saturated clips, encodes whose groups of pictures
+    came out otherwise than the base's, and encodes that lost or gained so much that a linear
+    model says nothing of them: a few of them would outweigh all others.
 
     Args:
       data: the data set.
@@ -95,6 +96,8 @@ def studies_of(data: Dataset, names: Iterable[str] = ("perturbed",)) -> list[Pla
     found = []
     for view in data.studies:
         size = view.width, view.height
+        if not view.named("probe"):
+            continue
         # Changes are told from `landed`, to which a plan's steps are added.
         base_encode, *rest = [*view.named("landed"), view.encode("base")]
         base = EncodeFrames.of_columns(base_encode, *size)
@@ -115,6 +118,37 @@ def studies_of(data: Dataset, names: Iterable[str] = ("perturbed",)) -> list[Pla
             study = Study(view.source, view.slope, base, encodes, features)
             found.append(PlanStudy(study, probe, view.speed, view))
     return found
+
+
+def fit_dataset(
+    data: Dataset,
+    settings: PlanSettings,
+    *,
+    exclude: Set[str] = frozenset(),
+    members: int = 0,
+    on_step: Callable[[str], None] = lambda text: None,
+) -> PlanFit:
+    """Fits a plan model to a data set; what it was fitted on is in its `meta`.
+
+    Args:
+      data: of several sources.
+      settings: of the plans.
+      exclude: sources that are not fitted to.
+      members: as of `fit_plan_model`.
+      on_step: told what was done.
+
+    Raises:
+      InputError: studies of fewer than two sources can be used.
+    """
+    studies = [found for found in studies_of(data) if found.study.source not in exclude]
+    about = {
+        "studies": len(studies),
+        "sources": len({found.study.source for found in studies}),
+        "encodes": sum(len(found.study.encodes) for found in studies),
+        "excluded": sorted(exclude),
+        "identities": sorted({found.view.identity for found in studies}),
+    }
+    return fit_plan_model(studies, settings, members=members, meta=about, on_step=on_step)
 
 
 def fit_plan_model(
@@ -161,7 +195,10 @@ def fit_plan_model(
         from muzero_rc.agents.world_model.residual.train import TrainSettings, fit_residual
 
         residual = fit_residual(plain, sums, ridge, TrainSettings(), range(members), on_step)
-    model = dataclasses.replace(model, own_weight=own_weight, residual=residual, meta=known)
+    model = dataclasses.replace(
+        model, own_weight=own_weight, residual=residual, meta=known,
+        identity=program_identity("plan"),
+    )  # fmt: skip
     return PlanFit(model, ridge, accuracy, tried)
 
 

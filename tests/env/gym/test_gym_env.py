@@ -20,6 +20,8 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.control.baselines import ProposalPolicy
+from muzero_rc.env.control.plan import PlannedFrame
 from muzero_rc.env.gym.actions import FullAction
 from muzero_rc.env.gym.clip_pool import ClipPool, Targets
 from muzero_rc.env.gym.env import VP9RateControlEnv
@@ -35,6 +37,7 @@ from muzero_rc.env.rewards import SelfCompetitionReward
 from muzero_rc.env.testing.fakes import FakeBackend, FakeClip
 from muzero_rc.errors import InputError
 from muzero_rc.types import (
+    EncodeLog,
     EpisodeScore,
     FrameDecision,
     FrameInfo,
@@ -553,3 +556,36 @@ def test_an_encoder_after_a_fork_says_so_at_once(carphone_path: Path, tmp_path: 
     says = "the encoder does not survive a fork; make the environment in the child"
     assert done.stderr.splitlines() == [says] * 4 + ["done"], done.stderr
     assert done.returncode == 0
+
+
+class _Moved:
+    """Plans to move every frame by the same step."""
+
+    name = "moved"
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def decide(self, observations: Any, base: Any) -> Any:
+        return base
+
+    def plan(self, clip: Any, settings: Any, probe: EncodeLog) -> dict[int, PlannedFrame]:
+        return {
+            info.coding_index: PlannedFrame(self._step, result.bits)
+            for info, _, result in probe.frames
+            if info is not None
+        }
+
+
+def test_a_plan_moves_what_actions_step_from() -> None:
+    offsets = []
+    for plans in (None, _Moved(0), _Moved(9)):
+        env = _fake(passes=3, speed_profile="hierarchical", plans=plans)
+        env.reset(options={"clip": 0, "target_kbps": 80})
+        offsets.append(env.observation.rate_offset)
+        env.close()
+    plain, unmoved, moved = offsets
+    assert plain == unmoved == moved - 9
+    for arguments in ({"plans": _Moved(1)}, {"plans": ProposalPolicy(), "passes": 3}):
+        with pytest.raises(InputError, match="a policy that plans, and needs passes=3"):
+            _fake(**arguments)

@@ -1,0 +1,72 @@
+"""Steps by level of the pyramid, `Recipe.qp_offsets`, that `landed` adds to the controller's.
+
+A policy sees a frame as an observation. Its level is read from the first columns of
+`Observation.frame`: the one-hot update type, then the depth over that of the leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, QpOffsets
+from muzero_rc.types import NUM_QINDEX, Observation, QindexPolicy, UpdateType
+
+__all__ = ["QpOffsetPolicy", "qindexes_with_steps", "steps_by_level"]
+
+_TYPES = len(UpdateType)  # the first columns of Observation.frame
+_DEPTH_COLUMN = _TYPES + 1  # depth in the ARF pyramid over its greatest depth
+_SHALLOW, _DEEP = 0.34, 0.7  # of two to six layers: the first, those between, the last
+
+
+def steps_by_level(
+    observations: Sequence[Observation], offsets: QpOffsets = DEFAULT_RECIPE.qp_offsets
+) -> npt.NDArray[np.float64]:
+    """The offset of each observation's frame, in qindexes. [B]."""
+    frames = np.stack([observation.frame for observation in observations])
+    update, depth = frames[:, :_TYPES].argmax(axis=1), frames[:, _DEPTH_COLUMN]
+    arf = update == UpdateType.ARF
+    # Golden frames are too few to stand alone.
+    base = (update == UpdateType.GOLDEN) | (arf & (depth <= _SHALLOW))
+    return np.select(
+        [
+            update == UpdateType.KEY,
+            update == UpdateType.LEAF,
+            base,
+            arf & (depth > _SHALLOW) & (depth < _DEEP),
+            arf,
+        ],
+        [offsets.key, offsets.leaf, offsets.base, offsets.second, offsets.deeper],
+        offsets.overlay,
+    )
+
+
+def qindexes_with_steps(
+    observations: Sequence[Observation], steps: npt.ArrayLike
+) -> npt.NDArray[np.int32]:
+    """The controller's qindexes, moved as far as they may be. [B] int32.
+
+    Args:
+      observations: B of them.
+      steps: [B] qindexes to add.
+    """
+    anchors = np.array([o.base_qindex for o in observations])
+    bounds = np.array([o.reach for o in observations])
+    near = np.clip(np.asarray(steps, np.float64), -bounds, bounds)
+    return np.clip(anchors + np.rint(near), 0, NUM_QINDEX - 1).astype(np.int32)
+
+
+class QpOffsetPolicy(QindexPolicy):
+    """The controller's qindex plus the offset of the frame's level: `landed` without its passes."""
+
+    name = "landed"
+
+    def __init__(self, offsets: QpOffsets = DEFAULT_RECIPE.qp_offsets) -> None:
+        """Takes the offsets of the levels."""
+        self._offsets = offsets
+
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """qindex for each observation. [B] int32."""
+        return qindexes_with_steps(observations, steps_by_level(observations, self._offsets))

@@ -1,0 +1,90 @@
+"""What a policy file was made for, kept in the file and compared with the program's own.
+
+It is told by what the program does with one small reference encode, not by its sources: what
+the policy would be told of it, and what the controller would propose for its frames. Renaming,
+documentation and every change that leaves these numbers alone leave it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.checkpoint import ArrayTree
+from muzero_rc.errors import CheckpointError
+
+__all__ = ["PolicyIdentity", "PolicyWarning"]
+
+_TOLERANCE = 1e-4  # of float32 columns: another machine rounds otherwise
+
+
+class PolicyWarning(UserWarning):
+    """A policy file was made under other costs than this program's: it may be worth less."""
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyIdentity:
+    """What a policy was made for.
+
+    Attributes:
+      encoder: libvpx's build with the hash of our patches, as `build_id` says it.
+      told: what the policy is told of the reference encode. [n] float32.
+      proposed: what the controller proposes for its frames. [m] float32.
+    """
+
+    encoder: str
+    told: npt.NDArray[np.float32]
+    proposed: npt.NDArray[np.float32]
+
+    @property
+    def libvpx(self) -> str:
+        """Version of libvpx as its authors number it."""
+        words = self.encoder.split()
+        return words[1].partition("-")[0] if len(words) > 1 else self.encoder
+
+    def refusal(self, program: PolicyIdentity) -> str:
+        """Why the program cannot use the policy; empty if it can."""
+        if self.libvpx != program.libvpx:
+            return f"it was made for libvpx {self.libvpx}, this program has {program.libvpx}"
+        if not _alike(self.told, program.told):
+            return "its inputs mean something else in this program"
+        return ""
+
+    def doubt(self, program: PolicyIdentity) -> str:
+        """What has shifted since the policy was made; empty if nothing has."""
+        if self.encoder != program.encoder:
+            return f"it was made with the encoder {self.encoder}, this is {program.encoder}"
+        if not _alike(self.proposed, program.proposed):
+            return "the controller's proposals are others than when it was made"
+        return ""
+
+    def as_tree(self) -> ArrayTree:
+        """Its arrays, for a file."""
+        return {"told": self.told, "proposed": self.proposed}
+
+    @classmethod
+    def of_file(cls, tree: Mapping[str, Any], encoder: object) -> PolicyIdentity:
+        """Reads what a file has.
+
+        Args:
+          tree: as of `as_tree`.
+          encoder: attribute of the identity.
+
+        Raises:
+          CheckpointError: it is damaged.
+        """
+        try:
+            told, proposed = (np.asarray(tree[n], np.float32) for n in ("told", "proposed"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"the identity of a policy is damaged: {error}") from error
+        return cls(str(encoder), told, proposed)
+
+
+def _alike(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> bool:
+    return ours.shape == theirs.shape and bool(
+        np.allclose(ours, theirs, rtol=_TOLERANCE, atol=_TOLERANCE)
+    )
