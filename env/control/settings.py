@@ -64,8 +64,10 @@ class EncoderSettings(CodecSettings):
             raise InputError(
                 f"passes must be 2, 3, or 0 for what the policy wants, not {self.passes!r}"
             )
-        if self.budget_kbps is not None and not 0 < self.budget_kbps < float("inf"):
-            raise InputError(f"budget_kbps must be above 0, not {self.budget_kbps!r}")
+        budget = self.budget_kbps
+        number = isinstance(budget, int | float) and not isinstance(budget, bool)
+        if budget is not None and not (number and 0 < budget < float("inf")):
+            raise InputError(f"budget_kbps must be a number above 0, not {budget!r}")
 
     @classmethod
     def named(cls, target_kbps: int, settings: Mapping[str, Any]) -> EncoderSettings:

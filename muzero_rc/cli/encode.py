@@ -129,7 +129,7 @@ def run(args: EncodeArgs) -> int:
     settings = encoder_settings(
         parse_bitrate(args.bitrate),
         speed=args.speed,
-        threads=args.threads or 1,
+        threads=1 if args.threads is None else args.threads,
         auto_alt_ref=args.auto_alt_ref,
         frame_parallel=args.frame_parallel,
         passes=args.passes,

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muzero_rc.errors import InputError
-from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
+from muzero_rc.log_columns import (
+    BytesPool,
+    PackedResults,
+    columns_of_frames,
+    head_of_log,
+    log_of_columns,
+)
 from muzero_rc.types import (
     EncodeLog,
     FrameDecision,
@@ -131,3 +137,20 @@ def test_damaged_columns_are_refused(name: str) -> None:
     del columns[name]
     with pytest.raises(InputError, match="damaged"):
         log_of_columns(columns, head_of_log(log), pool)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.lists(_records(), max_size=4), max_size=4), st.slices(12))
+def test_packed_results_are_what_they_were(blocks: list[list[FrameRecord]], some: slice) -> None:
+    packed = PackedResults()
+    for block in blocks:
+        packed.extend(block)
+    bare = [
+        dataclasses.replace(record.result, partition=b"") for block in blocks for record in block
+    ]
+    assert len(packed) == len(bare) and list(packed) == bare
+    assert packed[some] == bare[some]
+    assert [packed[i - len(bare)] for i in range(len(bare))] == bare
+    for wrong in (len(bare), -len(bare) - 1):
+        with pytest.raises(IndexError):
+            packed[wrong]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -33,9 +34,17 @@ RANGES = {
 
 def test_every_setting_is_tried_here() -> None:
     switches = {"tpl", "row_mt", "frame_parallel", "show_existing"}
-    assert {*RANGES, *switches, "rc_mode", "speed_profile", "passes"} == set(
-        EncoderSettings(target_kbps=1).as_dict()
-    )
+    others = {"rc_mode", "speed_profile", "passes", "budget_kbps"}
+    assert {*RANGES, *switches, *others} == set(EncoderSettings(target_kbps=1).as_dict())
+
+
+def test_rate_control_meets_the_budget_where_there_is_one() -> None:
+    settings = EncoderSettings(target_kbps=100)
+    assert settings.rate_kbps == 100 and settings.frame_budget(Fraction(25)) == 4000
+    part = settings.replace(budget_kbps=80.5)
+    assert part.target_kbps == 100 and part.frame_budget(Fraction(25)) == 3220
+    with pytest.raises(InputError, match="unknown encoder setting budget_kbps"):
+        EncoderSettings.named(100, {"budget_kbps": 80})
 
 
 def test_passes_are_two_three_or_left_open() -> None:
@@ -70,6 +79,11 @@ def test_numbers_have_their_range(name: str) -> None:
         {"speed_profile": "much"},
         {"rc_mode": 0},
         {"min_quantizer": 40, "max_quantizer": 39},
+        {"budget_kbps": 0},
+        {"budget_kbps": float("nan")},
+        {"budget_kbps": float("inf")},
+        {"budget_kbps": "80"},
+        {"budget_kbps": True},
     ],
 )
 def test_other_bad_values_are_refused(bad: dict[str, Any]) -> None:
