@@ -304,8 +304,10 @@ def read_policy(
             "give one made by this version"
         )
     params = tree.get("params", {})
-    if _shapes(params) != parameter_shapes(config):
+    if not isinstance(params, Mapping) or _shapes(params) != parameter_shapes(config):
         raise CheckpointError(f"{path} lacks weights that its networks need; give another file")
+    if not all(_usable(leaf) for leaves in params.values() for leaf in leaves.values()):
+        raise CheckpointError(f"{path} has weights that are no finite numbers; give another file")
     return params, config, meta
 
 
@@ -355,6 +357,11 @@ def load_policy(
         name=name or str(meta.get("name", "muzero")),
         meta=meta,
     )
+
+
+def _usable(leaf: Any) -> bool:
+    numbers = isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f"
+    return numbers and bool(np.isfinite(leaf).all())
 
 
 def _shapes(params: Any) -> dict[str, dict[str, tuple[int, ...]]]:

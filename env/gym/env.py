@@ -251,8 +251,8 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     `score_key`, the raw score: `clip`, `target_kbps`, `actual_kbps`, `bits`,
     `psnr_avg`, `psnr_overall`, `psnr_y`, `shown_frames`, `coded_frames`, `overshoot`,
     and where VBR's score is known also `psnr_gain_db`, the gain over it at equal rate
-    (a linear estimate). Gymnasium's `RecordEpisodeStatistics` wants the key "episode"
-    for itself: with it, choose another `score_key` here or another `stats_key` there.
+    (a linear estimate). The key "episode" belongs to Gymnasium's `RecordEpisodeStatistics`
+    and to the monitors of other libraries.
 
     ## Arguments
 
@@ -265,9 +265,9 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | reward | "self_competition" | lagrangian, rd_gain, ranked, or a callable |
     | action | "qindex" | or "proposal_offset", "full" |
     | history_rows | 2 T + 16, at most 1024 | H |
-    | score_key | "episode" | key of the raw score in the last `info` |
+    | score_key | "score" | key of the raw score in the last `info` |
     | timeout_s | 120 | longest wait for the encoder, seconds |
-    | render_mode | None | there is nothing to render |
+    | render_mode | None | there is nothing to render; others are warned of and not used |
     | backend | None | the encoder; None is libvpx |
     | plans | None | with `passes=3`: a policy that plans the last pass, such as `planned` |
     | speed, auto_alt_ref, ... | | any of `EncoderSettings` but the target |
@@ -293,9 +293,9 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         reward: str | Reward = "self_competition",
         action: ActionKind = "qindex",
         history_rows: int | None = None,
-        score_key: str = "episode",
+        score_key: str = "score",
         timeout_s: float = 120.0,
-        render_mode: None = None,
+        render_mode: str | None = None,
         backend: Backend | None = None,
         plans: Plans | None = None,
         references: VbrReferences | None = None,
@@ -306,8 +306,8 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         Raises:
           InputError: an argument that cannot be used.
         """
-        if render_mode is not None:
-            raise InputError(f"render_mode must be None, not {render_mode!r}")
+        if render_mode is not None:  # tools ask for one without knowing what there is
+            gymnasium.logger.warn(f"there is nothing to render: no render_mode {render_mode!r}")
         if reward == "greedy_opponent":
             raise InputError("greedy_opponent needs someone who plays the opponent: a trainer")
         if history_rows is not None and history_rows < 1:

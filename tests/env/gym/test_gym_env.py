@@ -158,7 +158,7 @@ def test_every_sequence_of_actions_finishes(
     count = iter(range(10**6))
     steps = _play(env, lambda info: CHOICES[choice](next(count), rng, info), seed=0)
     env.close()
-    score = steps[-1][4]["episode"]
+    score = steps[-1][4]["score"]
     assert score["shown_frames"] == clip.num_frames
     assert score["coded_frames"] == len(steps) - 1
     assert score["actual_kbps"] == pytest.approx(score["bits"] / clip.duration_s / 1000)
@@ -246,7 +246,7 @@ def test_self_competition_starts_against_vbr_and_goes_on_against_the_past() -> N
     even = _play(env, _proposal)[-1]
     # The fake's VBR takes its own proposals, so following them ties.
     assert even[1] == 0.0
-    assert even[4]["episode"]["psnr_gain_db"] == pytest.approx(0.0)
+    assert even[4]["score"]["psnr_gain_db"] == pytest.approx(0.0)
     assert _play(env, lambda info: max(_proposal(info) - 40, 0))[-1][1] == -1.0  # overshoots
     assert _play(env, _proposal)[-1][1] == 1.0
     backend: Any = env._backend
@@ -300,7 +300,6 @@ def test_targets_are_drawn_evenly_in_log_rate() -> None:
         {"reward": "psnr"},
         {"action": "delta"},
         {"history_rows": 0},
-        {"render_mode": "human"},
         {"spede": 5},
         {"speed": 99},
     ],
@@ -377,7 +376,7 @@ def test_the_speed_of_a_frame_reaches_the_encoder(moving_square: Callable[..., C
     for part in (1, 10):  # cpu-used 0 and 9
         env = VP9RateControlEnv([clip], 60, speed=5, action="full")
         steps = _play(env, lambda _, part=part: [128, part, 0, 0, 0])
-        sizes.add(steps[-1][4]["episode"]["bits"])
+        sizes.add(steps[-1][4]["score"]["bits"])
         env.close()
     assert len(sizes) == 2
 
@@ -420,10 +419,10 @@ def test_infos_tell_what_was_and_what_comes(env: VP9RateControlEnv) -> None:
     assert "qindex" not in first
     assert second["qindex"] == 90 and second["bits"] > 0 and second["coding_index"] == 1
     assert "coding_index" not in last
-    assert {"clip", "actual_kbps", "psnr_avg", "overshoot"} <= set(last["episode"])
+    assert {"clip", "actual_kbps", "psnr_avg", "overshoot"} <= set(last["score"])
     bits = sum(step[4]["bits"] for step in steps[1:])
     # The frames that only show a buffer again are the rest.
-    assert 0 < last["episode"]["bits"] - bits <= 8 * 30
+    assert 0 < last["score"]["bits"] - bits <= 8 * 30
 
 
 def test_last_observation_has_the_whole_history(env: VP9RateControlEnv) -> None:
@@ -462,13 +461,19 @@ def test_files_are_loaded_when_needed_and_dropped_when_there_are_too_many() -> N
 
 
 def test_episode_statistics_of_gymnasium_fit_beside_the_score() -> None:
-    env: Any = gymnasium.wrappers.RecordEpisodeStatistics(_fake(score_key="score"))
+    env: Any = gymnasium.wrappers.RecordEpisodeStatistics(_fake())
     env.reset(seed=0)
     terminated = False
     while not terminated:
         *_, terminated, _, info = env.step(80)
     assert {"r", "l"} <= set(info["episode"])
     assert "psnr_avg" in info["score"]
+
+
+def test_a_render_mode_that_is_not_there_is_warned_of() -> None:
+    # What Stable-Baselines3's make_vec_env asks every environment for.
+    with pytest.warns(UserWarning, match="nothing to render"):
+        assert _fake(render_mode="rgb_array").render_mode is None
 
 
 def test_registering_again_is_harmless() -> None:

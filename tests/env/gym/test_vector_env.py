@@ -102,7 +102,7 @@ def test_whole_episodes_on_libvpx(moving_square: Callable[..., Clip]) -> None:
     for _ in range(40):
         _, rewards, terminated, _, infos = env.step(env.action_space.sample())
         for i in np.flatnonzero(terminated):
-            scores.append(infos["episode"]["shown_frames"][i])
+            scores.append(infos["score"]["shown_frames"][i])
             assert rewards[i] in (-1.0, 0.0, 1.0)
     env.close()
     assert set(scores) == {2, 7}
