@@ -15,6 +15,7 @@ __all__ = [
     "MuzeroRcError",
     "OutputError",
     "SessionClosedError",
+    "SomeFailedError",
     "ToolMissingError",
 ]
 
@@ -45,6 +46,18 @@ class ToolMissingError(MuzeroRcError, FileNotFoundError):
     """A program this package needs (ffmpeg, ffprobe) is not on the machine."""
 
     exit_code = 2
+
+
+class SomeFailedError(MuzeroRcError):
+    """Of several pieces of work some failed, and what failed has been told.
+
+    Attributes:
+      exit_code: the highest of theirs.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class EncoderError(MuzeroRcError, RuntimeError):

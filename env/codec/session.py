@@ -126,7 +126,7 @@ class EncoderSession:
                 native,
                 reader,
                 self.first_pass.packed,
-                str(self._output or ""),
+                b"" if self._output is None else os.fsencode(self._output),
                 timeout_s,
                 keep_partitions=keep_partitions,
                 gops=list(gops),

@@ -1,4 +1,4 @@
-"""Bitrates as people write them."""
+"""Bitrates and sizes as people write them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import re
 
 from muzero_rc.errors import InputError
 
-__all__ = ["check_bitrate", "parse_bitrate"]
+__all__ = ["check_bitrate", "parse_bitrate", "parse_size"]
 
 _NUMBER = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<unit>[kKmMgG]?)")
+_SIZE = re.compile(
+    r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[kKmMgG]?)(?P<binary>i(?=[bB]))?[bB]?"
+)
 _FACTOR = {"": 1e-3, "k": 1.0, "m": 1e3, "g": 1e6}
 _MIN_KBPS, _MAX_KBPS = 1, 1_000_000
 # Below it a number without a letter is a forgotten k, and no video of a usual size is watchable.
@@ -37,6 +40,20 @@ def parse_bitrate(text: str) -> int:
     if hint := _hint(text, match, kbps):
         raise InputError(f"bitrate {text!r} without a letter is {kbps:g} kbit/s{hint}")
     return round(kbps)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `10M`, `700k`, `1.5G` or `8MiB`; k, M and G are thousands, KiB and so on 1,024s.
+
+    Raises:
+      InputError: not a positive number with one of these.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or float(match["number"]) == 0:
+        raise InputError(f"size {text!r} is not a number of bytes; write it like 10M or 700k")
+    base = 1024 if match["binary"] else 1000
+    power = " kmg".index((match["unit"] or " ").lower())
+    return int(float(match["number"]) * base**power)
 
 
 def _hint(text: str, match: re.Match[str], kbps: float) -> str:

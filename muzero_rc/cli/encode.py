@@ -8,37 +8,46 @@ and gain instead of frames), then `result` (the fields of
 
 from __future__ import annotations
 
+import dataclasses
 import json as json_text
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
-from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate
+from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate, parse_size
 from muzero_rc.cli.display import make_display
+from muzero_rc.cli.jobs import PIPE, Job, as_files, jobs_of
 from muzero_rc.cli.methods import split_spec
-from muzero_rc.errors import InputError
+from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError
 
 if TYPE_CHECKING:
     from muzero_rc.encode.film import EncodeReport
     from muzero_rc.env.control.settings import EncoderSettings
+    from muzero_rc.video import AudioMode
 
 __all__ = ["EncodeArgs", "encoder_settings", "result_line", "run"]
 
 
 @dataclass(frozen=True)
 class EncodeArgs:
-    """Encode a video as VP9 in WebM at a bitrate; audio is carried over as Opus."""
+    """Encode a video as VP9 at a bitrate; audio, subtitles and chapters are carried over."""
 
-    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
-    """Video file: anything that ffmpeg reads."""
+    input: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IN")]
+    """Video files: anything that ffmpeg reads; - is YUV4MPEG2 on stdin."""
 
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"], metavar="OUT.webm")]
-    """File to write; an existing one is replaced when the new one is complete."""
+    """File to write, .webm, .mkv, .mp4 or .ivf; one that is there is replaced when the new one
+    is complete. A folder gets a file for each input; - is WebM on stdout."""
 
-    bitrate: Annotated[str, tyro.conf.arg(aliases=["-b"], metavar="RATE")]
+    bitrate: Annotated[str | None, tyro.conf.arg(aliases=["-b"], metavar="RATE")] = None
     """Bitrate of the video, such as 400k or 1.5M; bit/s without a letter."""
+
+    size: Annotated[str | None, tyro.conf.arg(metavar="SIZE")] = None
+    """Instead of a bitrate: bytes that the file has at most, such as 10M, all in it counted."""
 
     policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = "muzero"
     """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], hindsight[:BUDGET], or a file."""
@@ -75,6 +84,9 @@ class EncodeArgs:
 
     auto_alt_ref: Annotated[int, tyro.conf.arg(metavar="N")] = 6
     """Alternate references: 0 none, 1 one layer, 2 to 6 several layers."""
+
+    audio: Annotated[str, tyro.conf.arg(metavar="auto|copy|opus|none")] = "auto"
+    """auto copies what the output's format takes and makes Opus of the rest."""
 
     frame_parallel: bool = False
     """Entropy coding that starts anew with each frame, libvpx's default: decoders may
@@ -126,8 +138,11 @@ def encoder_settings(
 def run(args: EncodeArgs) -> int:
     """Encodes; 0 if the output is there and checked."""
     # Cheap mistakes are told before anything heavy is loaded.
+    if (args.bitrate is None) == (args.size is None):
+        raise InputError("give a bitrate (-b 400k) or a size of the file (--size 10M)")
+    max_bytes = None if args.size is None else parse_size(args.size)
     settings = encoder_settings(
-        parse_bitrate(args.bitrate),
+        1 if args.bitrate is None else parse_bitrate(args.bitrate),
         speed=args.speed,
         threads=1 if args.threads is None else args.threads,
         auto_alt_ref=args.auto_alt_ref,
@@ -136,43 +151,89 @@ def run(args: EncodeArgs) -> int:
         show_existing=not args.no_show_existing,
     )
     _check_effort(args)
+    if args.audio not in ("auto", "copy", "opus", "none"):
+        raise InputError(f"--audio must be auto, copy, opus or none, not {args.audio!r}")
     spec = split_spec(args.policy)
     if spec.changes:
         raise InputError(f"give encoder settings as options, not in --policy {args.policy}")
+    if args.json and args.output == PIPE:
+        raise InputError("--json and -o - both want stdout; give one of them")
+    if not args.input:
+        raise InputError("no input; give a video file")
+    jobs = jobs_of(args.input, args.output)
+    if len(jobs) == 1:
+        _encode(jobs[0], args, settings, max_bytes)
+        return 0
+    return _encode_all(jobs, args, settings, max_bytes)
+
+
+def _encode_all(
+    jobs: Sequence[Job], args: EncodeArgs, settings: EncoderSettings, max_bytes: int | None
+) -> int:
+    """Encodes one after the other; one that fails does not keep the rest from being done."""
+    failed = 0
+    status = 0
+    for job in jobs:
+        try:
+            _encode(job, args, settings, max_bytes)
+        except MuzeroRcError as error:
+            failed += 1
+            status = max(status, error.exit_code)
+            print(f"muzero-rc: error: {job.source}: {error}", file=sys.stderr)
+            if args.json:
+                line = {"type": "failed", "input": str(job.source), "message": str(error)}
+                print(json_text.dumps(line), flush=True)
+    if failed:
+        raise SomeFailedError(f"{failed} of {len(jobs)} encodes failed", status)
+    return 0
+
+
+def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: int | None) -> None:
     from muzero_rc import video
     from muzero_rc.cli.methods import fingerprint
     from muzero_rc.encode.film import check_output, encode
+    from muzero_rc.encode.size import encode_to_size
     from muzero_rc.policies.registry import make_policy, searching
 
     if args.scale is not None:
         video.check_height(args.scale)
     video.check_frames(args.frames)
-    info = video.probe(args.input)
-    check_bitrate(settings.target_kbps, *info.coded_size(args.scale))
-    check_output(args.input, args.output)
-    simulations = args.simulations or spec.simulations
-    policy = make_policy(spec.policy, simulations=simulations)
-    if args.effort == "search":
-        policy = searching(policy, args.budget, threads=settings.threads)
-    with make_display(args.output.name, quiet=args.quiet, as_json=args.json) as display:
-        report = encode(
-            args.input,
-            args.output,
-            settings,
-            policy,
-            height=args.scale,
-            max_frames=args.frames,
-            verify=not args.no_verify,
-            workers=args.threads,
-            policy_key=fingerprint(spec.policy, simulations),
-            resume=not args.no_resume,
-            on_progress=display,
-        )
+    with as_files(job) as files:
+        source, out = files.source, files.out
+        size = video.probe(source).coded_size(args.scale)
+        if max_bytes is None:
+            check_bitrate(settings.target_kbps, *size)
+        check_output(source, out)
+        spec = split_spec(args.policy)
+        simulations = args.simulations or spec.simulations
+        policy = make_policy(spec.policy, simulations=simulations)
+        if args.effort == "search":
+            policy = searching(policy, args.budget, threads=settings.threads)
+        with make_display(job.out.name, quiet=args.quiet, as_json=args.json) as display:
+            options: dict[str, Any] = {
+                "height": args.scale,
+                "max_frames": args.frames,
+                "verify": not args.no_verify,
+                "workers": args.threads,
+                "policy_key": fingerprint(spec.policy, simulations),
+                "resume": not args.no_resume,
+                "audio": cast("AudioMode", args.audio),
+                "on_progress": display,
+                "on_loss": lambda line: print(f"muzero-rc: {job.source}: {line}", file=sys.stderr),
+            }
+            if max_bytes is None:
+                report = encode(source, out, settings, policy, **options)
+            else:
+                report = encode_to_size(
+                    source, out, settings, policy, max_bytes,
+                    check_kbps=lambda kbps: check_bitrate(kbps, *size), **options,
+                )  # fmt: skip
+    report = dataclasses.replace(report, output=job.out)
     if args.json:
-        print(json_text.dumps({"type": "result", **report.as_dict()}))
+        print(json_text.dumps({"type": "result", **report.as_dict()}), flush=True)
     else:
-        print(result_line(report))
-    return 0
+        # The file itself has stdout.
+        print(result_line(report), file=sys.stderr if job.out == PIPE else sys.stdout, flush=True)
 
 
 def _check_effort(args: EncodeArgs) -> None:

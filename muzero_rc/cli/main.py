@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import json
 import os
 import signal
@@ -14,12 +15,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from muzero_rc.cli.renamed import modern_arguments
 from muzero_rc.errors import MuzeroRcError
 from muzero_rc.policy_identity import PolicyWarning
+from muzero_rc.signals import Stopped, raising_signals
 
 __all__ = ["COMMANDS", "main"]
 
@@ -46,26 +47,22 @@ COMMANDS: dict[str, tuple[str, str]] = {
 _VALUE_OPTIONS = frozenset({"--bitrate", "-b"})
 
 
-class _Terminated(BaseException):
-    """SIGTERM or SIGHUP, as an exception, so that everything is cleaned up on the way out."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     json_lines = "--json" in words
+    for stream in (sys.stdout, sys.stderr):
+        # Names are bytes, and those that are not UTF-8 are printed as they are.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")
     try:
-        with _signals_as_exceptions(), _warnings_as_lines():
+        with raising_signals((signal.SIGTERM, signal.SIGHUP)), _warnings_as_lines():
             return _run(words)
     except MuzeroRcError as error:
         return _fail(_noted(" ".join(str(error).split()), error), error.exit_code, json_lines)
     except KeyboardInterrupt as error:
         return _fail(_noted("stopped", error), 130, json_lines)
-    except _Terminated as stop:
+    except Stopped as stop:
         name = signal.Signals(stop.number).name
         return _fail(_noted(f"stopped by {name}", stop), 128 + stop.number, json_lines)
     except BrokenPipeError:
@@ -115,25 +112,6 @@ def _parse(kind: type[Any], command: str, words: list[str]) -> Any:
         args=joined,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
-
-
-@contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # once is enough: clean-up must not be cut off
-        raise _Terminated(number)
-
-    before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        try:
-            before[number] = signal.signal(number, stop)
-        except ValueError:  # not the main thread: a test, or a program that embeds us
-            break
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _noted(message: str, error: BaseException) -> str:

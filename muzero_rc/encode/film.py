@@ -1,20 +1,18 @@
-"""A video file in, a WebM file out: decode, passes, audio, check, rename.
+"""A video file in, another one out: decode, passes, all other tracks, check, rename.
 
-Everything is written under hidden temporary names beside the output and renamed at the
-end, so the output is either complete and checked, or not there. A film of more than
+Everything is written into a hidden folder beside the output and renamed at the end, so the
+output is either complete and checked, or not there. A film of more than
 `encode.cut.WHOLE_FRAMES` frames is encoded in chunks (`encode.chunked`), which are kept until then.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,13 +22,16 @@ from muzero_rc.agents.hindsight import SearchProgress
 from muzero_rc.compute import usable_cores
 from muzero_rc.encode.chunked import in_chunks
 from muzero_rc.encode.cut import is_film, uncut_bytes
+from muzero_rc.encode.finish import TooLargeError, finish
 from muzero_rc.encode.job_progress import JobProgress, JobState, phase_costs
 from muzero_rc.encode.passes import chunk_store, encode_in_chunks, encode_whole
+from muzero_rc.encode.trial import plan_mux, try_mux
+from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import InputError, OutputError
-from muzero_rc.output_files import create_like, take_place
+from muzero_rc.errors import OutputError
+from muzero_rc.output_files import take_place
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import prepare, warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
@@ -40,7 +41,6 @@ __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output"
 PHASES = ("decode", "first pass", "search", "probe", "second pass", "mux", "check")
 """What an encode goes through, as `Progress.phase` names it."""
 
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _AUDIO_KBPS = 100  # rough, for the forecast of the space needed
 
 
@@ -119,6 +119,7 @@ class EncodeReport:
       chunks_again: of them, those that were made again for the film's target.
       settings: what the frames were encoded with.
       search: what the search for the qindexes gave; None if there was none.
+      losses: what of the source is left out or changed, a line each.
       results: of every frame, in coding order; not part of `as_dict`.
     """
 
@@ -149,6 +150,7 @@ class EncodeReport:
     chunks_again: int
     settings: EncoderSettings
     search: SearchSummary | None
+    losses: list[str]
     results: Sequence[FrameResult]
 
     def as_dict(self) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def check_output(source: Path | str, out: Path | str) -> Path:
     Raises:
       OutputError: it is the input, a directory, not a regular file, or its folder is
         missing or cannot be written.
-      InputError: its name does not end in .webm.
+      InputError: its name does not end as one of the formats that are written.
     """
     out = Path(out)
     if out.is_dir():
@@ -176,8 +178,7 @@ def check_output(source: Path | str, out: Path | str) -> Path:
         raise OutputError(f"the output {out} is the input; give another name")
     if out.exists() and not out.is_file():
         raise OutputError(f"the output {out} is not a regular file; give another name")
-    if out.suffix.lower() != ".webm":
-        raise InputError(f"the output {out} must end in .webm")
+    video.container_of(out)
     # Through a symbolic link, the file it points to is what gets replaced.
     out = Path(os.path.realpath(out))
     folder = out.parent
@@ -200,27 +201,34 @@ def encode(
     workers: int | None = None,
     policy_key: str | None = None,
     resume: bool = True,
+    audio: video.AudioMode = "auto",
+    max_bytes: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_loss: Callable[[str], None] | None = None,
 ) -> EncodeReport:
-    """Encodes a video file to VP9 in WebM, its audio carried over.
+    """Encodes a video file to VP9, all else in it carried over.
 
     Args:
       source: any file ffmpeg reads.
-      out: the WebM file; replaced, if it exists, only when the new one is complete.
+      out: the file, .webm, .mkv, .mp4 or .ivf; one that exists is replaced only when the new
+        one is complete.
       settings: how to encode; the target bitrate is one of them.
       policy: chooses the qindexes.
       height: scale down to this height.
       max_frames: encode only the beginning.
-      verify: decode the output and count its frames.
+      verify: decode the output and count its frames; its packets are counted in any case.
       workers: chunks of a film that are encoded at a time; all cores if not given.
       policy_key: what tells the policy from all others. With it a film that was stopped goes on
         where it was; without it the finished chunks are thrown away.
       resume: go on from chunks that an earlier start has finished; else they are thrown away.
+      audio: what becomes of audio.
+      max_bytes: of the file; see `encode.size.encode_to_size`.
       on_progress: called often; must be quick.
+      on_loss: told at once of each thing of the source that is left out or changed.
 
     Raises:
       InputError: the source cannot be used.
-      OutputError: the output cannot be written, or does not decode.
+      OutputError: the output cannot be written, is too large, or does not decode.
       EncoderError: libvpx failed.
       ToolMissingError: ffmpeg or ffprobe is not installed.
     """
@@ -229,6 +237,13 @@ def encode(
     info = video.probe(source)
     if height is not None:
         video.check_height(height)
+    plan, lines = video.MuxPlan(container=video.container_of(out), audio=audio), []
+
+    def lose(line: str) -> None:
+        lines.append(line)
+        if on_loss is not None:
+            on_loss(line)
+
     chunked = in_chunks(policy, settings)
     job: JobProgress | None = None
     if chunked and is_film(_expected(info, max_frames)):
@@ -236,9 +251,12 @@ def encode(
         job = JobProgress(costs, _expected(info, max_frames))
     tell = _Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
-        ivf, webm = stack.enter_context(_temporary_files(out))
-        video.check_audio(info)
+        place = stack.enter_context(workplace(out))
         _check_space(out.parent, info, settings, max_frames, copies=2 if job is None else 3)
+        plan, told = plan_mux(info, plan, place)
+        for line in told:
+            lose(line)
+        try_mux(info, plan, place, info.coded_size(height), info.fps)
         compiling = _start_warm_up(policy, info.coded_size(height))
         tell("decode", 0, info.expected_frames)
         clip = Clip.load(
@@ -256,22 +274,29 @@ def encode(
             if not resume:
                 store.clear()
             done = encode_in_chunks(
-                clip, settings, policy, statistics, store, ivf,
+                clip, settings, policy, statistics, store, place.ivf,
                 workers=workers or usable_cores(), tell=tell,
             )  # fmt: skip
         else:
             store = None
-            done, settings = encode_whole(clip, settings, policy, statistics, ivf, tell=tell)
-        tell("mux")
-        cut_at = None if max_frames is None else clip.duration_s
-        video.mux(ivf, info, webm, duration_s=cut_at)
+            done, settings = encode_whole(clip, settings, policy, statistics, place.ivf, tell=tell)
         shown = done.score.shown_frames
-        if verify:
-            tell("check", 0, shown)
-            video.verify(webm, shown, on_progress=lambda n: tell("check", n, shown))
-            tell("check", shown, shown)
-        file_bytes = webm.stat().st_size
-        take_place(webm, out)
+        tell("mux")
+        try:
+            found = finish(
+                place, info, plan, given, shown,
+                duration_s=None if max_frames is None else clip.duration_s, decode=verify,
+                on_check=lambda count: tell("check", count, shown), max_bytes=max_bytes,
+            )  # fmt: skip
+        except TooLargeError:
+            if store is not None:  # of no use for another target
+                store.remove()
+            raise
+        for line in found:
+            lose(line)
+        tell("check", shown, shown)
+        file_bytes = place.file.stat().st_size
+        take_place(place.file, out)
         if store is not None:
             store.remove()
     seconds = time.perf_counter() - start
@@ -304,6 +329,7 @@ def encode(
         chunks_again=done.chunks_again,
         settings=settings,
         search=_summary(policy),
+        losses=lines,
         results=done.results,
     )
 
@@ -429,35 +455,3 @@ def _check_space(
             f"{folder} has {free / 1e6:.1f} MB free, this encode needs about "
             f"{needed / 1e6:.1f} MB; free some or write elsewhere"
         )
-
-
-@contextlib.contextmanager
-def _temporary_files(out: Path) -> Iterator[tuple[Path, Path]]:
-    """Names beside the output for the frames and the WebM file; gone afterwards.
-
-    Raises:
-      OutputError: the folder takes no file, or ran full while they were written.
-    """
-    token = secrets.token_hex(4)
-    paths = tuple(
-        out.with_name(f".{out.name[:200]}.{token}.muzero-rc{end}") for end in (".ivf", ".webm")
-    )
-    try:
-        try:
-            # Proves that the folder takes files; permission bits do not tell all.
-            for path in paths:
-                create_like(path, out)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write in {out.parent}: {error.strerror}; write elsewhere"
-            ) from None
-        yield paths[0], paths[1]
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
-            raise
-        full = OutputError(f"no space left in {out.parent}; free some or write elsewhere")
-        full.__notes__ = getattr(error, "__notes__", [])
-        raise full from None
-    finally:
-        for path in paths:
-            path.unlink(missing_ok=True)

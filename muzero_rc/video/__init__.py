@@ -4,7 +4,16 @@ The only package that uses ffmpeg-python.
 """
 
 from muzero_rc.video.augment import Recipe
+from muzero_rc.video.containers import (
+    AUDIO_MODES,
+    CONTAINERS,
+    WEBM,
+    AudioMode,
+    Container,
+    container_of,
+)
 from muzero_rc.video.decode import Decoder, check_frames, open_decoder
+from muzero_rc.video.losses import losses
 from muzero_rc.video.lossless import LosslessWriter, hash_frames, render, start_hash
 from muzero_rc.video.metrics import (
     MEASURES,
@@ -14,37 +23,54 @@ from muzero_rc.video.metrics import (
     measuring_program,
     program_version,
 )
+from muzero_rc.video.mux import MuxPlan, mux, mux_command, wrap
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
-from muzero_rc.video.streams import Packets, packets, write_y4m
+from muzero_rc.video.shipped import Promise, promise_of, verify
+from muzero_rc.video.streams import Packets, packets, store_y4m, write_y4m
+from muzero_rc.video.subtitles import CleanText, extract_text
 from muzero_rc.video.thumbnail import write_thumbnail
 from muzero_rc.video.tools import Child, find_tool
-from muzero_rc.video.webm import check_audio, mux, verify, wrap
+from muzero_rc.video.tracks import Track
 
 __all__ = [
-    "MEASURES",
+    "AUDIO_MODES",
+    "AudioMode",
     "AudioStream",
+    "CONTAINERS",
     "Child",
+    "CleanText",
+    "Container",
     "Decoder",
     "LosslessWriter",
+    "MEASURES",
+    "MuxPlan",
     "Packets",
+    "Promise",
     "Recipe",
+    "Track",
     "VideoInfo",
-    "check_audio",
+    "WEBM",
     "check_frames",
     "check_height",
     "clean_end",
+    "container_of",
+    "extract_text",
     "find_tool",
     "hash_frames",
+    "losses",
     "measurable",
     "measure",
     "measuring_program",
     "mux",
+    "mux_command",
     "open_decoder",
     "packets",
     "probe",
     "program_version",
+    "promise_of",
     "render",
     "start_hash",
+    "store_y4m",
     "verify",
     "wrap",
     "write_thumbnail",

@@ -18,13 +18,14 @@ import ffmpeg
 
 from muzero_rc.errors import InputError
 from muzero_rc.video.probe import VideoInfo, probe
-from muzero_rc.video.tools import PROTOCOLS, Child, ffmpeg_command, file_url
+from muzero_rc.video.tools import PROTOCOLS, Child, command_line, file_url
 
 __all__ = ["Decoder", "check_frames", "open_decoder"]
 
 _PIPE_BYTES = 1 << 20
 _END_WAIT_S = 30.0
 _RGB_MATRIX = "bt709"
+_CUT_OFF = "File ended prematurely"
 _SCALER = "lanczos+accurate_rnd+bitexact"  # the same pixels on every machine
 
 
@@ -114,6 +115,9 @@ class Decoder:
             raise InputError(
                 f"decoding {self.info.path} did not end; the file may be damaged"
             ) from None
+        # ffmpeg takes a Matroska or WebM file that was cut off for one that ends.
+        if any(_CUT_OFF in line for line in self._child.errors()):
+            raise InputError(f"{self.info.path} is cut off: its end is missing; get it whole")
         if status != 0:
             detail = self._child.error_line() or f"ffmpeg ended with status {status}"
             raise InputError(
@@ -197,7 +201,8 @@ def _command(
     # so the frames stay where the audio expects them.
     rate: dict[str, Any] = {"fps": str(info.fps)}
     if info.start_s is not None:
-        rate["start_time"] = f"{info.start_s:.6f}"
+        # This command maps the video alone, so where that counts, it starts at zero.
+        rate["start_time"] = f"{0.0 if info.rebased else info.start_s:.6f}"
     stream = stream.filter("fps", **rate)
     if (width, height) == (info.width // 2 * 2, info.height // 2 * 2):
         # Dropping an odd row or column keeps the rest sharp; scaling would blur it all.
@@ -208,4 +213,4 @@ def _command(
     output = ffmpeg.output(
         stream, "pipe:1", format="rawvideo", pix_fmt="yuv420p", fps_mode="passthrough", **limit
     )
-    return list(ffmpeg.compile(output, cmd=ffmpeg_command("-xerror")))
+    return command_line(output, "-xerror")

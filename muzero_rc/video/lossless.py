@@ -22,7 +22,7 @@ from muzero_rc.errors import InputError, OutputError
 from muzero_rc.video.augment import Recipe, filter_graph
 from muzero_rc.video.decode import open_decoder
 from muzero_rc.video.probe import VideoInfo, probe
-from muzero_rc.video.tools import PROTOCOLS, Child, check_written, ffmpeg_command, file_url
+from muzero_rc.video.tools import PROTOCOLS, Child, check_written, command_line, file_url
 
 __all__ = ["LosslessWriter", "hash_frames", "render", "start_hash"]
 
@@ -60,7 +60,7 @@ class LosslessWriter:
             framerate=str(fps),
         )  # fmt: skip
         output = ffmpeg.output(source, file_url(path), **_STORAGE, **_colours(like))
-        self._child = Child(ffmpeg.compile(output, cmd=ffmpeg_command()), stdin=subprocess.PIPE)
+        self._child = Child(command_line(output), stdin=subprocess.PIPE)
 
     def __enter__(self) -> LosslessWriter:
         return self
@@ -133,7 +133,7 @@ def render(
                for path in ([clip] if join is None else [clip, join])]  # fmt: skip
     stream = filter_graph(streams, recipe, info.width, info.height, info.fps)
     output = ffmpeg.output(stream, file_url(out), **_STORAGE, **_colours(info))
-    command = ffmpeg.compile(output, cmd=ffmpeg_command("-xerror", "-progress", "pipe:1"))
+    command = command_line(output, "-xerror", "-progress", "pipe:1")
     done = False
     try:
         with Child(command) as child:

@@ -21,18 +21,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ffmpeg
 
 from muzero_rc.errors import EncoderError, InputError, ToolMissingError
+from muzero_rc.signals import raising_signals
 from muzero_rc.types import MAX_PSNR_DB
 from muzero_rc.video.decode import open_decoder
-from muzero_rc.video.tools import Child, ffmpeg_command, file_url, find_tool
+from muzero_rc.video.tools import Child, command_line, file_url, find_tool
 
 __all__ = ["MEASURES", "clean_end", "measurable", "measure", "measuring_program", "program_version"]
 
@@ -158,19 +157,11 @@ def clean_end() -> Iterator[None]:
     A worker of the evaluation is ended that way in the middle of its work, and would leave
     its temporary folder and two ffmpegs behind.
     """
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
+    with raising_signals((signal.SIGTERM,), lambda number: SystemExit(128 + number)):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _command(
@@ -196,7 +187,7 @@ def _command(
     for i, (name, options) in enumerate(filters):
         outputs.append(ffmpeg.filter([split[0][i], split[1][i]], name, **options))
     null = ffmpeg.output(*outputs, "-", format="null", fps_mode="passthrough")
-    return list(ffmpeg.compile(null, cmd=ffmpeg_command(program=program)))
+    return command_line(null, program=program)
 
 
 def _libvmaf_options(metrics: Sequence[str]) -> dict[str, Any]:

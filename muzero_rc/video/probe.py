@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import ffmpeg
-
 from muzero_rc.errors import InputError
-from muzero_rc.video.tools import PROTOCOLS, file_url, find_tool, last_error_line
+from muzero_rc.video.timing import (
+    frame_rate,
+    frame_times,
+    may_vary,
+    parse_ratio,
+    shared_slots,
+    steady_rate,
+)
+from muzero_rc.video.tools import ffprobe
+from muzero_rc.video.tracks import Track, tracks_of
 
-__all__ = ["AudioStream", "VideoInfo", "check_height", "frame_rate", "probe"]
+__all__ = ["AudioStream", "VideoInfo", "check_height", "probe", "time_streams"]
 
 _MIN_SIDE = 2
 _MAX_SIDE = 16384
-_MAX_FPS = 300
-_MAX_COUNTED_FPS = 60
 _MIN_SCALE_HEIGHT = 16
 # ffmpeg reads any text file as a video of terminal output; nobody means that.
 _NOT_VIDEO = frozenset({"tty"})
-_TEXT_SUBTITLES = frozenset({"ass", "mov_text", "ssa", "subrip", "text", "webvtt"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
+# Formats in which ffmpeg counts time from the first of the streams that are mapped, where it
+# else counts from the start of the file: libavformat's AVFMT_TS_DISCONT.
+_REBASED = frozenset({"dhav", "hls", "live_flv", "m4v", "mpeg", "mpegts", "mpegtsraw", "ogg", "ty"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +64,9 @@ class VideoInfo:
       fps: constant frame rate at which the stream is decoded.
       num_frames: frames as the container says, None if it does not.
       duration_s: length in seconds, None if unknown.
-      start_s: when the video starts, seconds after the file's start; None if not told.
+      start_s: when the video starts, seconds after what is carried over starts; None if not
+        told.
+      rebased: ffmpeg counts time from the first of the streams that a command maps.
       codec: ffmpeg's codec name.
       pix_fmt: ffmpeg's pixel format name.
       interlaced: the stream is marked as interlaced.
@@ -66,7 +76,12 @@ class VideoInfo:
       color_transfer: ffmpeg's name of the transfer function, None if not told.
       audio: the audio streams.
       text_subtitles: stream indexes of subtitles that are text.
-      language: the video stream's language tag.
+      tracks: all streams, the video that is encoded too.
+      chapters: it has some.
+      alpha: the picture has transparency.
+      varying: lowest and highest rate of frames, where it is not constant: the average, and
+        the constant one at which all are shown.
+      lost_slots: frames that a constant rate of `fps` drops.
     """
 
     path: Path
@@ -78,6 +93,7 @@ class VideoInfo:
     num_frames: int | None
     duration_s: float | None
     start_s: float | None
+    rebased: bool
     codec: str
     pix_fmt: str
     interlaced: bool
@@ -86,13 +102,36 @@ class VideoInfo:
     color_primaries: str | None
     color_transfer: str | None
     audio: tuple[AudioStream, ...]
-    text_subtitles: tuple[int, ...]
-    language: str | None
+    tracks: tuple[Track, ...]
+    chapters: bool
+    alpha: bool
+    varying: tuple[Fraction, Fraction] | None = None
+    lost_slots: int = 0
 
     @property
     def has_audio(self) -> bool:
         """Whether there is any audio stream."""
         return bool(self.audio)
+
+    @property
+    def text_subtitles(self) -> tuple[int, ...]:
+        """Stream indexes of subtitles that are text."""
+        return tuple(track.index for track in self.tracks if track.is_text)
+
+    @property
+    def video_track(self) -> Track:
+        """The stream that is encoded."""
+        return next(track for track in self.tracks if track.index == self.stream_index)
+
+    @property
+    def language(self) -> str | None:
+        """The video stream's language tag."""
+        return self.video_track.language
+
+    @property
+    def bit_depth(self) -> int:
+        """Bits of a sample of luma."""
+        return _bit_depth(self.pix_fmt)
 
     @property
     def is_rgb(self) -> bool:
@@ -142,22 +181,17 @@ def probe(path: Path | str) -> VideoInfo:
     path = Path(path)
     _check_is_file(path)
     try:
-        report = ffmpeg.probe(
-            file_url(path), cmd=find_tool("ffprobe"), v="error", protocol_whitelist=PROTOCOLS
-        )
-    except ffmpeg.Error as error:
-        lines = (error.stderr or b"").decode("utf-8", "replace").splitlines()
-        line = last_error_line(lines)
-        detail = line.removeprefix(f"{path.absolute()}: ") or "unknown format"
+        report = ffprobe(path, "-show_format", "-show_streams", "-show_chapters")
+    except InputError as error:
         raise InputError(
-            f"cannot read {path} as video: {detail}; give a video file that ffmpeg can play"
+            f"cannot read {path} as video: {error}; give a video file that ffmpeg can play"
         ) from None
     streams = report.get("streams", [])
     container = report.get("format", {})
     stream = _pick_video(streams)
     if stream is None or container.get("format_name") in _NOT_VIDEO:
         raise InputError(f"{path} has no video stream; give a file with video in it")
-    return _describe(path, stream, streams, container)
+    return _describe(path, stream, streams, container, bool(report.get("chapters")))
 
 
 def _check_is_file(path: Path) -> None:
@@ -195,6 +229,7 @@ def _describe(
     stream: Mapping[str, Any],
     streams: list[dict[str, Any]],
     container: Mapping[str, Any],
+    chapters: bool,
 ) -> VideoInfo:
     num_frames = _positive_int(stream.get("nb_frames"))
     if stream.get("nb_frames") == "0":
@@ -207,13 +242,20 @@ def _describe(
             f"{path} is {width}x{height}; sides must be {_MIN_SIDE} to {_MAX_SIDE} pixels"
         )
     duration = _seconds(stream.get("duration")) or _seconds(container.get("duration"))
-    rate = frame_rate(stream.get("avg_frame_rate"), stream.get("r_frame_rate"))
-    if rate is None and duration:
-        rate = _counted_rate(path, stream, duration)
+    interlaced = stream.get("field_order") in _INTERLACED
+    told = (stream.get("avg_frame_rate"), stream.get("r_frame_rate"))
+    rate, varying, lost = frame_rate(*told), None, 0
+    # Packets of interlaced video may be fields, and their number says nothing.
+    if rate is None or (may_vary(*told) and not interlaced):
+        rate, varying, lost = _measured_rate(path, int(stream["index"]), rate, parse_ratio(told[1]))
     if rate is None:
         raise InputError(f"{path} does not tell its frame rate; remux it with a frame rate first")
+    tracks = tracks_of(streams)
+    rebased = not _REBASED.isdisjoint(str(container.get("format_name", "")).split(","))
     start = _seconds(stream.get("start_time"))
-    file_start = _seconds(container.get("start_time")) or 0.0
+    zero = _first_start(tracks, int(stream["index"])) if rebased else None
+    if zero is None:
+        zero = _seconds(container.get("start_time")) or 0.0
     return VideoInfo(
         path=path,
         stream_index=int(stream["index"]),
@@ -223,10 +265,11 @@ def _describe(
         fps=rate,
         num_frames=num_frames,
         duration_s=duration if duration and duration > 0 else None,
-        start_s=None if start is None else max(0.0, start - file_start),
+        start_s=None if start is None else max(0.0, start - zero),
+        rebased=rebased,
         codec=str(stream.get("codec_name", "unknown")),
         pix_fmt=str(stream.get("pix_fmt", "unknown")),
-        interlaced=stream.get("field_order") in _INTERLACED,
+        interlaced=interlaced,
         color_space=_known(stream.get("color_space")),
         color_range=_known(stream.get("color_range")),
         color_primaries=_known(stream.get("color_primaries")),
@@ -236,19 +279,71 @@ def _describe(
             for s in streams
             if s.get("codec_type") == "audio" and s.get("channels")
         ),
-        text_subtitles=tuple(
-            int(s["index"])
-            for s in streams
-            if s.get("codec_type") == "subtitle" and s.get("codec_name") in _TEXT_SUBTITLES
-        ),
-        language=_known(stream.get("tags", {}).get("language")),
+        tracks=tracks,
+        chapters=chapters,
+        alpha=_has_alpha(stream),
+        varying=varying,
+        lost_slots=lost,
     )
+
+
+def _first_start(tracks: Sequence[Track], video: int) -> float | None:
+    """Start of the first stream of those that `time_streams` are, seconds."""
+    starts = [t.start_s for t in tracks if t.index in time_streams(tracks, video)]
+    return min((start for start in starts if start is not None), default=None)
+
+
+def time_streams(tracks: Sequence[Track], video: int) -> tuple[int, ...]:
+    """The streams that every ffmpeg command maps which puts streams of a file together.
+
+    So that all of them count time from the same moment, see `VideoInfo.rebased`.
+    """
+    kept = ("audio", "subtitle")
+    return (video, *(t.index for t in tracks if t.kind in kept and t.codec != "unknown"))
+
+
+def _measured_rate(
+    path: Path, index: int, told: Fraction | None, nominal: Fraction | None
+) -> tuple[Fraction | None, tuple[Fraction, Fraction] | None, int]:
+    """Rate at which no frame is lost, (average, rate) if it is not constant, frames lost yet."""
+    status = path.stat()
+    times = _times(path, index, status.st_size, status.st_mtime_ns)
+    rate = steady_rate(times, nominal, told)
+    if rate is None:
+        return told, None, 0
+    mean = Fraction((len(times) - 1) / (times[-1] - times[0])).limit_denominator(1001)
+    lost = shared_slots(times, rate)
+    return rate, (mean, rate) if abs(mean / rate - 1) > Fraction(1, 100) else None, lost
+
+
+@functools.lru_cache(maxsize=4)
+def _times(path: Path, index: int, size: int, changed_ns: int) -> tuple[float, ...]:
+    """Time stamps of a file of this size, last changed then; a clip is probed several times."""
+    return tuple(frame_times(path, index))
+
+
+def _has_alpha(stream: Mapping[str, Any]) -> bool:
+    # WebM keeps transparency in a stream of its own, which only a tag tells of.
+    tagged = {name.lower(): value for name, value in stream.get("tags", {}).items()}
+    name = str(stream.get("pix_fmt", ""))
+    return tagged.get("alpha_mode") == "1" or name.startswith(
+        ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8")
+    )
+
+
+def _bit_depth(pix_fmt: str) -> int:
+    """Of ffmpeg's name for a pixel format: yuv420p10le has 10, p010le too, yuv420p 8."""
+    name = pix_fmt.removesuffix("le").removesuffix("be")
+    for depth in (9, 10, 12, 14, 16):
+        if name.endswith((f"p{depth}", f"gray{depth}", f"p0{depth}", f"ya{depth}")):
+            return depth
+    return 16 if name.endswith(("48", "64")) else 8
 
 
 def _turned_size(stream: Mapping[str, Any]) -> tuple[int, int, Fraction]:
     """(width, height, pixel aspect) after the rotation that ffmpeg applies by itself."""
     width, height = int(stream.get("width", 0)), int(stream.get("height", 0))
-    aspect = _ratio(stream.get("sample_aspect_ratio"))
+    aspect = parse_ratio(stream.get("sample_aspect_ratio"))
     if aspect is None or aspect <= 0:
         aspect = Fraction(1)
     if _rotation(stream) % 180 == 90:
@@ -262,61 +357,6 @@ def _rotation(stream: Mapping[str, Any]) -> int:
         if "rotation" in data:
             return round(float(data["rotation"]) / 90) * 90
     return 0
-
-
-def frame_rate(average: str | None, nominal: str | None) -> Fraction | None:
-    """The constant rate at which a stream is decoded; None if nothing sane is told.
-
-    Args:
-      average: ffprobe's avg_frame_rate, frames over duration.
-      nominal: ffprobe's r_frame_rate, the coarsest rate that hits all time stamps: exact
-        for a constant rate, but the field rate of interlaced video and 1000 or 90000 when
-        time stamps are irregular.
-
-    The nominal rate is taken when it is close to the average or a little above it (a
-    clip at 30 that lost some frames), so that no frame is dropped; else the average.
-    """
-    mean, base = _ratio(average), _ratio(nominal)
-    if mean is not None and not 0 < mean <= _MAX_FPS:
-        mean = None
-    if base is not None and not 0 < base <= _MAX_FPS:
-        base = None
-    if mean is None or base is None:
-        chosen = mean or base
-    else:
-        chosen = base if Fraction(99, 100) * mean <= base < Fraction(19, 10) * mean else mean
-    return None if chosen is None else _snap(chosen)
-
-
-def _counted_rate(path: Path, stream: Mapping[str, Any], duration_s: float) -> Fraction | None:
-    """Whole frames per second by counting; for screen recordings that tell no rate."""
-    report = ffmpeg.probe(
-        file_url(path), cmd=find_tool("ffprobe"), v="error", protocol_whitelist=PROTOCOLS,
-        count_packets=None, select_streams=str(stream["index"]),
-    )  # fmt: skip
-    packets = _positive_int(report["streams"][0].get("nb_read_packets"))
-    if packets is None:
-        return None
-    return Fraction(min(max(1, round(packets / duration_s)), _MAX_COUNTED_FPS))
-
-
-def _snap(rate: Fraction) -> Fraction:
-    """The rate n or n*1000/1001 within 0.05%, else one with a small denominator."""
-    for candidate in (
-        Fraction(round(rate)),
-        Fraction(round(rate * Fraction(1001, 1000)) * 1000, 1001),
-    ):
-        if candidate > 0 and abs(candidate / rate - 1) < Fraction(1, 2000):
-            return candidate
-    return rate.limit_denominator(1001) or rate
-
-
-def _ratio(text: str | None) -> Fraction | None:
-    numerator, _, denominator = (text or "").replace(":", "/").partition("/")
-    try:
-        return Fraction(int(numerator), int(denominator or 1))
-    except (ValueError, ZeroDivisionError):
-        return None
 
 
 def _seconds(text: str | None) -> float | None:

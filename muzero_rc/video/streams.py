@@ -12,9 +12,17 @@ import ffmpeg
 
 from muzero_rc.errors import EncoderError, InputError, OutputError
 from muzero_rc.video.decode import open_decoder
-from muzero_rc.video.tools import ffmpeg_command, file_url, find_tool, last_error_line
+from muzero_rc.video.tools import (
+    Child,
+    check_written,
+    command_line,
+    file_url,
+    find_tool,
+    last_error_line,
+    literal,
+)
 
-__all__ = ["Packets", "packets", "write_y4m"]
+__all__ = ["Packets", "packets", "store_y4m", "write_y4m"]
 
 _WAIT_S = 600.0
 
@@ -63,6 +71,30 @@ def write_y4m(
     return count
 
 
+def store_y4m(fileno: int, path: Path) -> None:
+    """Stores the YUV4MPEG2 that comes out of a pipe as a file, without loss.
+
+    Args:
+      fileno: file descriptor to read to its end.
+      path: the file, Matroska.
+
+    Raises:
+      InputError: it is something else, or cut off.
+      OutputError: there is no space for it.
+      ToolMissingError: ffmpeg is not installed.
+    """
+    source = ffmpeg.input("pipe:0", format="yuv4mpegpipe")
+    output = ffmpeg.output(source["v:0"], file_url(path), format="matroska", vcodec="ffv1")
+    with Child(command_line(output, "-xerror"), stdin=fileno) as child:
+        status = child.run()
+        detail = child.error_line()
+        check_written(child, status, path.parent)
+    if status:
+        raise InputError(
+            f"stdin is not YUV4MPEG2 video: {detail}; give -pix_fmt and -f yuv4mpegpipe"
+        )
+
+
 def packets(path: Path) -> Packets:
     """Sizes and hash of the packets of a file's first video stream.
 
@@ -73,7 +105,8 @@ def packets(path: Path) -> Packets:
     listed = _ask(
         [
             find_tool("ffprobe"), "-v", "error", "-select_streams", "v:0", "-count_frames",
-            "-show_entries", "packet=size:stream=nb_read_frames", "-of", "json", file_url(path),
+            "-show_entries", "packet=size:stream=nb_read_frames", "-of", "json",
+            literal(file_url(path)),
         ],
         path,
     )  # fmt: skip
@@ -84,7 +117,7 @@ def packets(path: Path) -> Packets:
     frames = int(told["streams"][0].get("nb_read_frames", 0))
     source = ffmpeg.input(file_url(path))["v:0"]
     output = ffmpeg.output(source, "-", c="copy", format="hash", hash="sha256")
-    hashed = _ask(list(ffmpeg.compile(output, cmd=ffmpeg_command())), path)
+    hashed = _ask(command_line(output), path)
     return Packets(sizes, hashed.strip().partition("=")[2], frames)
 
 

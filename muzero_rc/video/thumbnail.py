@@ -8,7 +8,7 @@ import ffmpeg
 
 from muzero_rc.errors import InputError
 from muzero_rc.video.probe import probe
-from muzero_rc.video.tools import PROTOCOLS, Child, ffmpeg_command, file_url
+from muzero_rc.video.tools import PROTOCOLS, Child, command_line, file_url
 
 __all__ = ["write_thumbnail"]
 
@@ -35,7 +35,7 @@ def write_thumbnail(path: Path, out: Path, *, at_s: float, height: int = 180) ->
     options = {"frames:v": 1, "c:v": "mjpeg", "q:v": _QUALITY, "pix_fmt": "yuvj420p"}
     # Nothing of the source's own data goes along: a picture is handed around.
     output = ffmpeg.output(picture, file_url(out), f="image2", update=1, map_metadata=-1, **options)
-    with Child(ffmpeg.compile(output, cmd=ffmpeg_command())) as child:
+    with Child(command_line(output)) as child:
         status, detail = child.run(), child.error_line()
     if status != 0 or not out.is_file():
         raise InputError(f"no picture could be taken from {path}: {detail or 'no frame there'}")

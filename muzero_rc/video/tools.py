@@ -7,6 +7,7 @@ Ctrl-C in a terminal reaches this process alone, which then decides what to stop
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -17,18 +18,24 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
-from muzero_rc.errors import OutputError, ToolMissingError
+import ffmpeg
+
+from muzero_rc.errors import InputError, OutputError, ToolMissingError
 
 __all__ = [
     "PROTOCOLS",
     "Child",
     "check_written",
+    "command_line",
+    "each_packet",
     "ffmpeg_command",
+    "ffprobe",
     "file_url",
     "find_tool",
     "last_error_line",
+    "literal",
 ]
 
 PROTOCOLS = "file,crypto,data"
@@ -52,6 +59,10 @@ _GENERIC = (
 _WRITE_FAILED = ("Error writing trailer of", "Error closing file")
 _NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
 _VAGUE = "Invalid data found when processing input"
+# Stand for the bytes of names that are not UTF-8: ffmpeg-python hashes all words as UTF-8.
+_BYTE_SIGNS = 0xF0000  # a private plane of Unicode
+_SIGN = re.compile("[\U000f0000-\U000f00ff]")
+_SURROGATES = 0xDC00  # Python's own signs for such bytes, from 0x80 on
 
 
 def find_tool(name: str) -> str:
@@ -82,8 +93,92 @@ def ffmpeg_command(*global_options: str, program: str | None = None) -> list[str
 
 
 def file_url(path: Path) -> str:
-    """How ffmpeg takes any file name literally, with colons or a leading dash too."""
-    return f"file:{os.path.abspath(path)}"
+    """How ffmpeg takes any file name literally, with colons or a leading dash too.
+
+    Bytes that are not UTF-8 become signs that `command_line` turns back.
+    """
+    text = os.path.abspath(path)
+    if _SIGN.search(text):  # a name with these characters in it
+        text = _SIGN.sub(lambda sign: _escaped(sign[0].encode()), text)
+    return "file:" + re.sub("[\udc80-\udcff]", lambda byte: _escaped(os.fsencode(byte[0])), text)
+
+
+def _escaped(data: bytes) -> str:
+    return "".join(chr(_BYTE_SIGNS + byte) for byte in data)
+
+
+def command_line(output: Any, *global_options: str, program: str | None = None) -> list[str]:
+    """The words of an ffmpeg command that ffmpeg-python has built.
+
+    Args:
+      output: what `ffmpeg.output` gave.
+      global_options: options of ffmpeg itself.
+      program: path of another ffmpeg than the one on PATH.
+    """
+    words = ffmpeg.compile(output, cmd=ffmpeg_command(*global_options, program=program))
+    return [literal(word) for word in words]
+
+
+def literal(word: str) -> str:
+    """A word of a command with the bytes that `file_url` has put signs for."""
+    if not _SIGN.search(word):
+        return word
+    surrogates = _SIGN.sub(lambda sign: chr(ord(sign[0]) - _BYTE_SIGNS + _SURROGATES), word)
+    return os.fsdecode(surrogates.encode("utf-8", "surrogateescape"))
+
+
+def ffprobe(path: Path, *options: str) -> dict[str, Any]:
+    """What ffprobe tells of a file.
+
+    Args:
+      path: the file.
+      options: what to show.
+
+    Raises:
+      InputError: it cannot be read as video.
+      ToolMissingError: ffprobe is not installed.
+    """
+    done = subprocess.run(
+        [
+            find_tool("ffprobe"), "-v", "error", "-protocol_whitelist", PROTOCOLS,
+            "-of", "json", *options, literal(file_url(path)),
+        ],
+        stdin=subprocess.DEVNULL, capture_output=True, process_group=0,
+    )  # fmt: skip
+    if done.returncode:
+        line = last_error_line(done.stderr.decode("utf-8", "replace").splitlines())
+        shown = str(path.absolute()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        raise InputError(line.removeprefix(f"{shown}: ") or "unknown format")
+    told: dict[str, Any] = json.loads(done.stdout.decode("utf-8", "replace"))
+    return told
+
+
+def each_packet(
+    path: Path, entries: Sequence[str], *options: str, on_packet: Callable[[list[str]], None]
+) -> None:
+    """Hands on what ffprobe tells of the packets of a file, one by one: there may be millions.
+
+    Args:
+      path: the file.
+      entries: fields of a packet, in ffprobe's order.
+      options: which packets.
+      on_packet: gets the fields as text, `N/A` where there is none.
+
+    Raises:
+      InputError: it cannot be read.
+      ToolMissingError: ffprobe is not installed.
+    """
+    command = [find_tool("ffprobe"), "-v", "error", "-protocol_whitelist", PROTOCOLS, *options]
+    command += ["-show_entries", f"packet={','.join(entries)}", "-of", "csv=p=0"]
+
+    def read(line: str) -> None:
+        fields = line.split(",")
+        if len(fields) >= len(entries):  # blank lines stand between streams
+            on_packet(fields)
+
+    with Child([*command, literal(file_url(path))]) as child:
+        if child.run(read):
+            raise InputError(child.error_line() or f"{path} cannot be read")
 
 
 def last_error_line(lines: Sequence[str]) -> str:

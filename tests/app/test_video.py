@@ -15,7 +15,7 @@ import pytest
 
 from muzero_rc import video
 from muzero_rc.errors import InputError, OutputError, ToolMissingError
-from muzero_rc.video.probe import frame_rate
+from muzero_rc.video.timing import frame_rate
 from muzero_rc.video.tools import last_error_line
 
 MakeVideo = Callable[..., Path]
@@ -147,7 +147,7 @@ def test_irregular_frames_become_regular(make_video: MakeVideo) -> None:
     assert len(data) // decoder.frame_bytes == 50
 
 
-def test_rate_is_counted_where_none_is_told(make_video: MakeVideo) -> None:
+def test_rate_is_measured_where_none_is_told(make_video: MakeVideo) -> None:
     # Frames every 40 and every 93 ms: ffprobe tells 1000 a second and no average.
     path = make_video(
         "irregular.mkv", "-vf", "select='not(mod(n,40))+not(mod(n,93))',settb=1/1000",
@@ -155,9 +155,13 @@ def test_rate_is_counted_where_none_is_told(make_video: MakeVideo) -> None:
         rate="1000", seconds=2,
     )  # fmt: skip
     info = video.probe(path)
-    assert info.fps == 36  # 71 frames in 1.96 s
+    times = sorted({*range(0, 2000, 40), *range(0, 2000, 93)})
+    # Some are 1 ms apart: no rate up to 120 parts them all, and none leaves fewer together.
+    lost = len(times) - len({int(t * float(info.fps) / 1000 + 0.5) for t in times})
+    assert info.lost_slots == lost == 2
+    assert info.varying is not None and float(info.varying[0]) == pytest.approx(36, abs=1)
     decoder, data = decode(path)
-    assert len(data) // decoder.frame_bytes == pytest.approx(2 * 36, abs=2)
+    assert len(data) // decoder.frame_bytes == pytest.approx(times[-1] * info.fps / 1000, abs=2)
 
 
 def test_pixel_aspect_is_told(make_video: MakeVideo) -> None:

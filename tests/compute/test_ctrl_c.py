@@ -14,23 +14,24 @@ import psutil
 import pytest
 
 SCRIPT = """
+    import signal
     import sys
     from pathlib import Path
     sys.path.insert(0, {tests!r})
     import handlers
     from fake_cluster import FakeCluster
-    from muzero_rc.cli.main import _signals_as_exceptions, _Terminated
     from muzero_rc.compute import ProcessScheduler, ThreadScheduler
+    from muzero_rc.signals import Stopped, raising_signals
 
     if __name__ == "__main__":
         try:
-            with _signals_as_exceptions(), {backend}(3) as scheduler:
+            with raising_signals((signal.SIGTERM,)), {backend}(3) as scheduler:
                 group = scheduler.start_actors(handlers.echo, 1, initial=0)
                 group.receive(60)
                 list(scheduler.map(handlers.endless, [Path({notes!r})] * 5))
         except KeyboardInterrupt:
             sys.exit(77)
-        except _Terminated:
+        except Stopped:
             sys.exit(78)
 """
 

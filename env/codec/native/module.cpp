@@ -283,16 +283,17 @@ NB_MODULE(_native, m) {
   nb::class_<Session>(m, "Session", "A second pass that asks for each frame's qindex.")
       .def("__init__",
            [](Session* self, const Settings& settings, std::shared_ptr<FrameReader> reader,
-              nb::bytes stats, const std::string& output, double timeout_s,
+              nb::bytes stats, nb::bytes output, double timeout_s,
               bool keep_partitions, const std::vector<std::tuple<int, int, int>>& gops) {
              std::vector<GopLimits> limits;
              for (const auto& [from, frames, layers] : gops)
                limits.push_back({from, frames, layers});
              new (self) Session(settings, std::move(reader),
-                                std::string(stats.c_str(), stats.size()), output, timeout_s,
+                                std::string(stats.c_str(), stats.size()),
+                                std::string(output.c_str(), output.size()), timeout_s,
                                 keep_partitions, std::move(limits));
            },
-           "settings"_a, "reader"_a, "stats"_a, "output"_a = "", "timeout_s"_a = 120.0,
+           "settings"_a, "reader"_a, "stats"_a, "output"_a = nb::bytes("", 0), "timeout_s"_a = 120.0,
            "keep_partitions"_a = false,
            "gops"_a = std::vector<std::tuple<int, int, int>>())
       .def("next",

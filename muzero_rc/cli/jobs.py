@@ -1,0 +1,83 @@
+"""Which input becomes which output, and what comes from or goes to a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muzero_rc.errors import InputError
+
+__all__ = ["PIPE", "Job", "as_files", "jobs_of"]
+
+PIPE = Path("-")
+"""Stands for stdin and stdout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An encode.
+
+    Attributes:
+      source: the input, or `PIPE` for YUV4MPEG2 on stdin.
+      out: the output, or `PIPE` for WebM on stdout.
+    """
+
+    source: Path
+    out: Path
+
+
+def jobs_of(inputs: Sequence[Path], output: Path) -> list[Job]:
+    """One job for each input; a folder as output gets a WebM file of the name of each.
+
+    Raises:
+      InputError: several inputs and no folder, or two of them would become one file.
+    """
+    into_folder = output.is_dir() or str(output).endswith(os.sep)
+    if not into_folder:
+        if len(inputs) > 1:
+            raise InputError(f"several inputs need a folder: {output} is none; create it first")
+        return [Job(inputs[0], output)]
+    if PIPE in inputs:
+        raise InputError("the output of stdin needs a name; give a file instead of a folder")
+    jobs = [Job(source, output / f"{source.stem}.webm") for source in inputs]
+    seen: dict[Path, Path] = {}
+    for job in jobs:
+        if job.out in seen:
+            raise InputError(f"{seen[job.out]} and {job.source} would both become {job.out}")
+        seen[job.out] = job.source
+    return jobs
+
+
+@contextlib.contextmanager
+def as_files(job: Job) -> Iterator[Job]:
+    """The job with files in the place of pipes: stdin is read to its end, stdout written last.
+
+    Video is decoded more than once, and a file is checked before it is shipped.
+
+    Raises:
+      InputError: stdin is no YUV4MPEG2.
+      OutputError: there is no space for it.
+    """
+    if PIPE not in (job.source, job.out):
+        yield job
+        return
+    from muzero_rc import video
+
+    with tempfile.TemporaryDirectory(prefix="muzero-rc-") as name:
+        source, out = job.source, job.out
+        if source == PIPE:
+            source = Path(name) / "stdin.mkv"
+            video.store_y4m(sys.stdin.fileno(), source)
+        if out == PIPE:
+            out = Path(name) / "stdout.webm"
+        yield Job(source, out)
+        if job.out == PIPE:
+            with out.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()

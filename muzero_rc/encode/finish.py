@@ -1,0 +1,115 @@
+"""From the encoded stream to the checked file; what was encoded is never thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from muzero_rc import video
+from muzero_rc.encode.workplace import Workplace, keep_stream
+from muzero_rc.errors import InputError, OutputError
+
+__all__ = ["TooLargeError", "finish"]
+
+
+class TooLargeError(OutputError):
+    """The file is larger than it may be.
+
+    Attributes:
+      file_bytes: of the file.
+      video_bytes: of the stream in it, its container included.
+    """
+
+    def __init__(self, file_bytes: int, video_bytes: int) -> None:
+        super().__init__(f"the file would have {file_bytes} bytes")
+        self.file_bytes = file_bytes
+        self.video_bytes = video_bytes
+
+
+def finish(
+    place: Workplace,
+    info: video.VideoInfo,
+    plan: video.MuxPlan,
+    out: Path,
+    frames: int,
+    *,
+    duration_s: float | None,
+    decode: bool,
+    on_check: Callable[[int], None],
+    max_bytes: int | None = None,
+) -> list[str]:
+    """Makes the file of the encoded stream, and checks it as a player reads it.
+
+    Args:
+      place: where the stream is, and the file goes.
+      info: the source.
+      plan: what of it goes into the file.
+      out: the name that the file will have.
+      frames: shown frames of the stream.
+      duration_s: of what was encoded, if it is not all.
+      decode: decode the file, too, and do not only count its packets.
+      on_check: called with the number of frames checked.
+      max_bytes: of the file.
+
+    Returns:
+      What was lost on the way, a line each.
+
+    Raises:
+      InputError: the source is damaged; the message names the stream that is kept.
+      OutputError: no space, or the file is not what was promised; likewise.
+      TooLargeError: it is larger than `max_bytes`; nothing is kept.
+    """
+    try:
+        lines = _complaints(video.mux(place.ivf, info, place.file, plan, duration_s=duration_s))
+        size = place.file.stat().st_size
+        if max_bytes is not None and size > max_bytes:
+            raise TooLargeError(size, place.ivf.stat().st_size)
+        promise = video.promise_of(info, plan, frames, cut=duration_s is not None)
+        lines += _missing(info, promise, frames)
+        on_check(0)
+        video.verify(place.file, promise, decode=decode, on_progress=on_check)
+    except TooLargeError:
+        raise
+    except (InputError, OutputError) as error:
+        kept = _keep(place, out)
+        if kept is None:
+            raise
+        raise type(error)(
+            f"{error}; the encoded video is kept as {kept}, go on with: "
+            f"{_command(kept, info.path, out)}"
+        ) from None
+    return lines
+
+
+def _keep(place: Workplace, out: Path) -> Path | None:
+    # The file that could not be made may have taken the space that the stream needs.
+    place.file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        return keep_stream(place, out)
+    return None
+
+
+def _command(ivf: Path, source: Path, out: Path) -> str:
+    """A command that makes a file of the stream and of the source's audio."""
+    words = ["ffmpeg", "-i", str(ivf), "-i", str(source), "-map", "0:v", "-map", "1:a?"]
+    words += ["-c:v", "copy", os.fspath(out)]
+    return shlex.join(words)
+
+
+def _complaints(errors: list[str]) -> list[str]:
+    if not errors:
+        return []
+    count = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
+    return [f"something in the source is damaged: ffmpeg says {errors[0]!r}{count}"]
+
+
+def _missing(info: video.VideoInfo, promise: video.Promise, frames: int) -> list[str]:
+    packets = promise.source_frames
+    # A VP8 stream has packets that are not shown, an interlaced one may have packets of fields.
+    countable = info.codec != "vp8" and not info.interlaced and info.varying is None
+    if packets is None or not countable or frames >= packets - 1:
+        return []
+    return [f"the source has {packets} frames, and {frames} of them could be decoded"]

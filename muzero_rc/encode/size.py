@@ -1,0 +1,114 @@
+"""An encode that fits into a size: never a byte over it, audio and container counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from muzero_rc import video
+from muzero_rc.encode.film import EncodeReport, check_output, encode
+from muzero_rc.encode.finish import TooLargeError
+from muzero_rc.encode.trial import plan_mux, rest_bytes
+from muzero_rc.encode.workplace import workplace
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.errors import InputError, OutputError
+from muzero_rc.types import Policy
+
+__all__ = ["encode_to_size", "video_kbps"]
+
+_MOST_ENCODES = 5
+# Of a video packet in Matroska: a SimpleBlock's identifier, length, track, time and flags.
+_FRAME_BYTES = 9
+
+
+def encode_to_size(
+    source: Path,
+    out: Path,
+    settings: EncoderSettings,
+    policy: Policy,
+    max_bytes: int,
+    *,
+    height: int | None = None,
+    max_frames: int | None = None,
+    audio: video.AudioMode = "auto",
+    check_kbps: Callable[[int], None] | None = None,
+    **options: Any,
+) -> EncodeReport:
+    """Encodes at the bitrate that leaves the file just below a size.
+
+    All else that goes into the file is muxed first, to know what is left for the video. The
+    target is below that by as much as an encode may exceed its target without being made
+    again; a file that is still too large is encoded once more, by what this one took.
+
+    Args:
+      source: any file ffmpeg reads.
+      out: the file.
+      settings: how to encode; the target bitrate is replaced.
+      policy: chooses the qindexes.
+      max_bytes: of the file.
+      height: scale down to this height.
+      max_frames: encode only the beginning.
+      audio: what becomes of audio.
+      check_kbps: told the bitrate of the video before it is encoded, to refuse it.
+      options: more of `encode`.
+
+    Raises:
+      InputError: the size leaves nothing for the video, or as `encode`.
+      OutputError: no encode is small enough, or as `encode`.
+    """
+    kbps = video_kbps(source, out, max_bytes, height=height, max_frames=max_frames, audio=audio)
+    for _ in range(_MOST_ENCODES):
+        if check_kbps is not None:
+            check_kbps(kbps)
+        try:
+            return encode(
+                source, out, settings.replace(target_kbps=kbps), policy, height=height,
+                max_frames=max_frames, audio=audio, max_bytes=max_bytes, **options,
+            )  # fmt: skip
+        except TooLargeError as error:
+            room = max_bytes - (error.file_bytes - error.video_bytes)
+            kbps = min(kbps - 1, int(kbps * room / error.video_bytes))
+            if kbps < 1:
+                break
+            options.pop("on_loss", None)  # they are known by now
+    raise OutputError(f"no encode of {source} fits into {max_bytes} bytes; give more")
+
+
+def video_kbps(
+    source: Path,
+    out: Path,
+    max_bytes: int,
+    *,
+    height: int | None,
+    max_frames: int | None,
+    audio: video.AudioMode,
+) -> int:
+    """Bitrate of the video, kbit/s, with which a file ends below a size.
+
+    Raises:
+      InputError: nothing is left for it.
+    """
+    info, real = video.probe(source), check_output(source, out)
+    frames = info.expected_frames if max_frames is None else max_frames
+    if frames is None:
+        raise InputError(f"{source} does not tell its length, so --size cannot be met; use -b")
+    if info.expected_frames is not None:
+        frames = min(frames, info.expected_frames)
+    seconds = float(frames / info.fps)
+    plan = video.MuxPlan(container=video.container_of(real), audio=audio)
+    with workplace(real) as place:
+        plan, _ = plan_mux(info, plan, place)
+        rest = rest_bytes(
+            info, plan, place, info.coded_size(height), info.fps,
+            duration_s=None if max_frames is None else seconds,
+        )  # fmt: skip
+    room = max_bytes - rest - _FRAME_BYTES * frames
+    kbps = int(room / (1 + DEFAULT_RECIPE.retry.over) * 8 / 1000 / seconds)
+    if kbps < 1:
+        raise InputError(
+            f"a size of {max_bytes} bytes leaves nothing for the video: all else takes {rest}; "
+            "give more, or --audio none"
+        )
+    return kbps

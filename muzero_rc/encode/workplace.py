@@ -1,0 +1,130 @@
+"""A hidden folder beside the output, for what is written before the file is done.
+
+It goes when the encode ends. What a killed process left is found by the next encode to the
+same output: its owner holds a lock on it, and locks end with their process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from muzero_rc.errors import OutputError
+from muzero_rc.output_files import create_like
+
+__all__ = ["Workplace", "keep_stream", "workplace"]
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ENDING = ".muzero-rc"
+_MOST_OF_NAME = 200  # bytes; file systems end at 255
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """The folder and what is in it.
+
+    Attributes:
+      folder: only its owner may look into it.
+      ivf: for the encoded stream.
+      file: for the finished file, with the permissions of the output.
+    """
+
+    folder: Path
+    ivf: Path
+    file: Path
+
+
+@contextlib.contextmanager
+def workplace(out: Path) -> Iterator[Workplace]:
+    """Makes the folder of an output; it is gone afterwards.
+
+    Args:
+      out: the output.
+
+    Raises:
+      OutputError: its folder takes no file, or ran full while they were written.
+    """
+    start = f".{os.fsdecode(os.fsencode(out.name)[:_MOST_OF_NAME])}."
+    _remove_abandoned(out.parent, start)
+    folder = out.with_name(f"{start}{secrets.token_hex(4)}{_ENDING}")
+    lock = -1
+    try:
+        try:
+            # Proves that the folder takes files; permission bits do not tell all.
+            folder.mkdir(mode=0o700)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            place = Workplace(folder, folder / "video.ivf", folder / f"output{out.suffix.lower()}")
+            for path in (place.ivf, place.file):
+                create_like(path, out)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write in {out.parent}: {error.strerror}; write elsewhere"
+            ) from None
+        yield place
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        full = OutputError(f"no space left in {out.parent}; free some or write elsewhere")
+        full.__notes__ = getattr(error, "__notes__", [])
+        raise full from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock >= 0:
+            os.close(lock)
+
+
+def keep_stream(place: Workplace, out: Path) -> Path:
+    """Moves the encoded stream beside the output, under a name that is free, and returns it.
+
+    Raises:
+      OSError: it cannot be moved.
+    """
+    kept = out.with_suffix(".ivf")
+    number = 1
+    while True:
+        # A link, which fails where a rename would replace what is there.
+        try:
+            os.link(place.ivf, kept)
+            break
+        except FileExistsError:
+            number += 1
+            kept = out.with_name(f"{out.stem}-{number}.ivf")
+        except OSError:  # a file system without links
+            os.rename(place.ivf, kept)
+            break
+    return kept
+
+
+def _remove_abandoned(parent: Path, start: str) -> None:
+    """Removes folders of this output whose owner is dead."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(parent):
+            if not (entry.name.startswith(start) and entry.name.endswith(_ENDING)):
+                continue
+            token = entry.name[len(start) : -len(_ENDING)]
+            ours = len(token) == 8 and entry.is_dir(follow_symlinks=False)
+            if ours and not _in_use(entry.path):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _in_use(folder: str) -> bool:
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False

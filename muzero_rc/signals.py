@@ -1,0 +1,91 @@
+"""Signals as exceptions that are not lost.
+
+A handler's exception is raised wherever the main thread happens to be. In a `__del__`, a
+callback of the garbage collector or of a weak reference Python prints such an exception and
+goes on as if nothing had been asked for. Here it is sent again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+
+__all__ = ["Stopped", "raising_signals"]
+
+# Time for the interpreter to leave the place where nothing can be raised.
+_AGAIN_S = 0.01
+
+
+class Stopped(BaseException):
+    """A signal that ends the process, as an exception, so that all is cleaned up.
+
+    Attributes:
+      number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def raising_signals(
+    numbers: Sequence[int], make: Callable[[int], BaseException] = Stopped
+) -> Iterator[None]:
+    """Raises an exception in the body for a signal, once: clean-up must not be cut off.
+
+    Where Python drops the exception, the signal is sent again; so it is with Ctrl-C, whose
+    handler is Python's own. If something swallowed it, it is raised as the body ends. Outside
+    of the main thread nothing is changed: signals are not handled there.
+
+    Args:
+      numbers: signals that raise, `SIGTERM` for example.
+      make: the exception of a signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    raised: list[BaseException] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raised.append(make(number))
+        sent[id(raised[-1])] = number
+        raise raised[-1]
+
+    def dropped(unraisable: sys.UnraisableHookArgs) -> None:
+        number = sent.get(id(unraisable.exc_value))
+        if number is not None:
+            raised.clear()
+            signal.signal(number, stop)
+            _send_again(number)
+        elif isinstance(unraisable.exc_value, KeyboardInterrupt):
+            _send_again(signal.SIGINT)
+        else:
+            hook_before(unraisable)
+
+    sent: dict[int, int] = {}
+    hook_before, sys.unraisablehook = sys.unraisablehook, dropped
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+        if raised:
+            raise raised[-1]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook_before
+
+
+def _send_again(number: int) -> None:
+    def send() -> None:
+        time.sleep(_AGAIN_S)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=send, name="signal-again", daemon=True).start()

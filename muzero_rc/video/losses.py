@@ -1,0 +1,109 @@
+"""What of a source is not in the output, or is not as it was: one line each."""
+
+from __future__ import annotations
+
+from muzero_rc.video.mux import MuxPlan
+from muzero_rc.video.probe import VideoInfo
+from muzero_rc.video.tracks import Track
+
+__all__ = ["losses"]
+
+_VP9_MATRICES = frozenset({
+    None, "bt709", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020_ncl", "gbr", "rgb",
+})  # fmt: skip
+_HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
+_DISPOSITIONS = {
+    "webm": frozenset({"default", "forced"}),
+    "mp4": frozenset({"default", "forced", "comment", "hearing_impaired", "visual_impaired"}),
+}
+
+
+def losses(info: VideoInfo, plan: MuxPlan) -> list[str]:
+    """Sentences without a full stop, each on one thing that is left out or changed."""
+    return [*_of_picture(info), *_of_tracks(info, plan), *_of_texts(plan)]
+
+
+def _of_picture(info: VideoInfo) -> list[str]:
+    lines = []
+    if info.alpha:
+        lines.append("transparency is left out: what lies under it is seen")
+    if info.bit_depth > 8:
+        lines.append(f"{info.bit_depth}-bit video becomes 8-bit")
+    hdr = _HDR.get(info.color_transfer or "")
+    if hdr is not None:
+        lines.append(
+            f"HDR by {hdr} stays labelled so; mastering display and light levels are left out"
+        )
+    subsampling = next((s for s in ("444", "440", "422", "411", "410") if s in info.pix_fmt), None)
+    if info.is_rgb:
+        lines.append("RGB becomes YUV 4:2:0")
+    elif subsampling is not None:
+        lines.append(f"chroma of {':'.join(subsampling)} becomes 4:2:0")
+    if info.color_space not in _VP9_MATRICES and not info.is_rgb:
+        lines.append(
+            f"VP9 cannot name the matrix {info.color_space}: players may show wrong colours; "
+            "convert it first: ffmpeg -i IN -vf zscale=matrix=709 OUT"
+        )
+    if info.interlaced:
+        lines.append("interlaced video is deinterlaced")
+    if info.varying is not None:
+        mean, rate = info.varying
+        lines.append(
+            f"frames come at a varying rate, {float(mean):.4g} a second in the mean, and are "
+            f"encoded at {float(rate):.4g}, the densest stretch; others are shown again"
+        )
+    if info.lost_slots:
+        lines.append(f"{info.lost_slots} frames closer to the one before than that are dropped")
+    return lines
+
+
+def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
+    container, kept, lines = plan.container, plan.kept(info), []
+    for track in info.tracks:
+        if track.index == info.stream_index:
+            continue
+        if track.kind == "audio" and plan.audio == "none":
+            continue  # asked for
+        if track not in kept:
+            lines.append(f"{track.name} is left out: {_why(track, plan)}")
+        elif (
+            track.kind == "subtitle"
+            and track.codec in ("ass", "ssa")
+            and not container.text >= {track.codec}
+        ):
+            lines.append(f"{track.name} becomes {container.text_codec}: its styles are left out")
+    takes = _DISPOSITIONS.get(container.muxer)
+    if takes is not None:
+        for track in kept:
+            gone = [name for name in track.dispositions if name not in takes]
+            if gone:
+                lines.append(f"{track.name} is no longer marked as {', '.join(gone)}")
+    if not container.tracks and info.chapters:
+        lines.append("chapters are left out: IVF holds the video alone")
+    return lines
+
+
+def _why(track: Track, plan: MuxPlan) -> str:
+    container = plan.container
+    if not container.tracks:
+        return f"{container.name} holds the video alone"
+    if track.picture:
+        return "pictures that do not move are not encoded"
+    if track.kind == "video":
+        return "one video is encoded"
+    if track.codec == "unknown":
+        return "ffmpeg does not know its codec"
+    others = "; an output that ends in .mkv keeps it" if container.muxer != "matroska" else ""
+    return f"{container.name} does not take it{others if track.kind != 'data' else ''}"
+
+
+def _of_texts(plan: MuxPlan) -> list[str]:
+    lines = []
+    for text in plan.texts:
+        if text.drawings:
+            lines.append(f"{text.track.name}: drawings are left out, {text.drawings} of them")
+        if text.empty:
+            lines.append(f"{text.track.name}: cues without text are left out, {text.empty} of them")
+        if not text.cues:
+            lines.append(f"{text.track.name} has no other cues and is left out")
+    return lines

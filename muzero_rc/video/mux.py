@@ -1,0 +1,275 @@
+"""Putting encoded frames and all else that a source holds into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from muzero_rc.errors import InputError
+from muzero_rc.video.containers import WEBM, AudioMode, Container
+from muzero_rc.video.ivf import refine_clock
+from muzero_rc.video.probe import VideoInfo
+from muzero_rc.video.subtitles import CleanText, null_output
+from muzero_rc.video.tools import (
+    PROTOCOLS,
+    Child,
+    check_written,
+    ffmpeg_command,
+    file_url,
+    literal,
+)
+from muzero_rc.video.tracks import Track
+
+__all__ = ["MuxPlan", "mux", "mux_command", "wrap"]
+
+# Opus at these rates is close to transparent (Xiph's recommendations for music), kbit/s.
+_OPUS_KBPS = {1: 64, 2: 96, 3: 160, 4: 192, 5: 224, 6: 256, 7: 320, 8: 320}
+_OPUS_LAYOUTS = "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1"
+# Facts of the source's container and video stream that are wrong in the new file.
+_STALE_TAGS = ("major_brand", "minor_version", "compatible_brands")
+# Numbers of ITU-T H.273: not every ffmpeg takes every name that another prints.
+_PRIMARIES = {
+    "bt709": 1, "bt470m": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "film": 8,
+    "bt2020": 9, "smpte428": 10, "smpte431": 11, "smpte432": 12, "ebu3213": 22, "jedec-p22": 22,
+}  # fmt: skip
+_TRANSFERS = {
+    "bt709": 1, "bt470m": 4, "gamma22": 4, "bt470bg": 5, "gamma28": 5, "smpte170m": 6,
+    "smpte240m": 7, "linear": 8, "log100": 9, "log": 9, "log316": 10, "log_sqrt": 10,
+    "iec61966-2-4": 11, "iec61966_2_4": 11, "bt1361e": 12, "bt1361": 12, "iec61966-2-1": 13,
+    "iec61966_2_1": 13, "bt2020-10": 14, "bt2020_10bit": 14, "bt2020-12": 15,
+    "bt2020_12bit": 15, "smpte2084": 16, "smpte428": 17, "arib-std-b67": 18,
+}  # fmt: skip
+_MATRICES = {
+    "bt709": 1, "fcc": 4, "bt470bg": 5, "smpte170m": 6, "smpte240m": 7, "ycgco": 8, "ycocg": 8,
+    "bt2020nc": 9, "bt2020_ncl": 9, "bt2020c": 10, "bt2020_cl": 10, "smpte2085": 11,
+    "chroma-derived-nc": 12, "chroma-derived-c": 13, "ictcp": 14,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MuxPlan:
+    """What goes into a file beside the video.
+
+    Attributes:
+      container: the file's format.
+      audio: what becomes of audio.
+      texts: text subtitles that are not copied, cleaned.
+      start_s: of the stretch that is encoded, seconds after the file's start.
+      end_s: its end; None is the file's.
+    """
+
+    container: Container = WEBM
+    audio: AudioMode = "auto"
+    texts: Sequence[CleanText] = field(default_factory=tuple)
+    start_s: float = 0.0
+    end_s: float | None = None
+
+    def kept(self, info: VideoInfo) -> list[Track]:
+        """The tracks beside the video that go in, in the order that they have there."""
+        order = {"audio": 0, "subtitle": 1, "attachment": 2}
+        kept = [
+            track
+            for track in info.tracks
+            if track.index != info.stream_index
+            and self.container.keeps(track)
+            and not (track.kind == "audio" and self.audio == "none")
+        ]
+        return sorted(kept, key=lambda track: order[track.kind])
+
+    def cleaned(self, info: VideoInfo) -> list[Track]:
+        """Those of them whose text is made another codec."""
+        return [
+            track
+            for track in self.kept(info)
+            if track.is_text and track.codec not in self.container.text
+        ]
+
+
+def mux(
+    ivf: Path,
+    source: VideoInfo,
+    out: Path,
+    plan: MuxPlan | None = None,
+    *,
+    duration_s: float | None = None,
+) -> list[str]:
+    """Writes a file: the video stream as it is, and all that the plan keeps of the source.
+
+    Rotation is in the pixels by now and not written; a pixel aspect other than 1 is.
+
+    Args:
+      ivf: the encoded frames, with their constant frame rate; its clock may be made finer.
+      source: the file that the frames came from.
+      out: file to write, replaced if it is there.
+      plan: what goes in; None is WebM with all audio and no subtitles.
+      duration_s: cut everything that goes on for longer.
+
+    Returns:
+      What ffmpeg complained of, and went on.
+
+    Raises:
+      OutputError: no space, or no permission.
+      InputError: something of the source cannot be put into the file.
+      ToolMissingError: ffmpeg is not installed.
+    """
+    plan = plan or MuxPlan()
+    shift = max(0.0, (source.start_s or 0.0) - plan.start_s)
+    if shift and Fraction(shift).limit_denominator(1000) % (1 / source.fps):
+        refine_clock(ivf)
+    command = mux_command(ivf, source, out, plan, shift=shift, duration_s=duration_s)
+    return _run(command, source, out)
+
+
+def wrap(ivf: Path, source: VideoInfo, out: Path) -> None:
+    """Writes a WebM file of the video stream alone: to be looked at, not to replace the source.
+
+    Colours and pixel aspect are the source's; its audio, tags and chapters stay behind.
+
+    Args:
+      ivf: the encoded frames, with their constant frame rate.
+      source: the file that the frames came from.
+      out: file to write, replaced if it is there.
+
+    Raises:
+      OutputError: no space, or no permission.
+      InputError: `ivf` is damaged.
+      ToolMissingError: ffmpeg is not installed.
+    """
+    command = [*ffmpeg_command(), "-i", file_url(ivf), *_video_options(source), "-f", "webm"]
+    command += ["-cues_to_front", "1", "-fflags", "+bitexact", file_url(out)]
+    _run([literal(word) for word in command], source, out)
+
+
+def _run(command: list[str], source: VideoInfo, out: Path) -> list[str]:
+    with Child(command) as child:
+        status = child.run()
+        detail = child.error_line()
+        complaints = child.errors()
+    check_written(child, status, out.parent)
+    if status:
+        raise InputError(
+            f"muxing {source.path} failed: {detail or f'ffmpeg ended with status {status}'}"
+        )
+    return complaints
+
+
+def mux_command(
+    ivf: Path,
+    source: VideoInfo,
+    out: Path,
+    plan: MuxPlan,
+    *,
+    shift: float = 0.0,
+    duration_s: float | None = None,
+) -> list[str]:
+    """The words of the command that `mux` runs; people can run it, too."""
+    container = plan.container
+    command = ffmpeg_command()
+    if shift:
+        command += ["-itsoffset", f"{shift:.6f}"]
+    command += ["-i", file_url(ivf)]
+    if plan.start_s:
+        command += ["-ss", f"{plan.start_s:.6f}"]
+    command += ["-protocol_whitelist", PROTOCOLS, "-i", file_url(source.path)]
+    texts = {text.track.index: number for number, text in enumerate(plan.texts, 2)}
+    for text in plan.texts:
+        command += ["-i", file_url(text.path)]
+    kept = plan.kept(source)
+    # A track that had nothing but empty cues has nothing to show.
+    empty = {text.track.index for text in plan.texts if not text.cues}
+    kept = [track for track in kept if track.index not in empty]
+    command += ["-map", "0:v:0"]
+    for track in kept:
+        number = texts.get(track.index)
+        command += ["-map", f"1:{track.index}" if number is None else f"{number}:0"]
+    command += _video_options(source)
+    if container.tracks:
+        command += _track_options(source, kept, plan)
+        command += ["-map_metadata", "1", "-map_chapters", "1"]
+        for tag in _STALE_TAGS:
+            command += ["-metadata", f"{tag}="]
+    if duration_s is not None:
+        command += ["-t", f"{duration_s + shift:.6f}"]
+    command += ["-f", container.muxer]
+    if container.muxer in ("webm", "matroska"):
+        command += ["-cues_to_front", "1"]
+    if container.muxer == "mp4":
+        command += ["-movflags", "+faststart"]
+    # The same input must give the same bytes: no random identifiers, no dates.
+    command += ["-fflags", "+bitexact", "-flags:a", "+bitexact", file_url(out)]
+    mapped = {track.index for track in kept if track.index not in texts}
+    command += null_output(source, number=1, without=mapped) if container.tracks else []
+    return [literal(word) for word in command]
+
+
+def _video_options(source: VideoInfo) -> list[str]:
+    """Colour as it is after decoding: always limited range; RGB became BT.709."""
+    colours = {"color_range": 1}
+    matrix = "bt709" if source.is_rgb else source.color_space
+    tables = {
+        "colorspace": (_MATRICES, matrix),
+        "color_primaries": (_PRIMARIES, source.color_primaries),
+        "color_trc": (_TRANSFERS, source.color_transfer),
+    }
+    for name, (table, value) in tables.items():
+        if value in table:
+            colours[name] = table[value]
+    words = ["-c:v", "copy"]
+    for name, number in colours.items():
+        words += [f"-{name}:v", str(number)]
+    if source.pixel_aspect != 1:
+        words += ["-aspect", str(source.display_aspect).replace("/", ":")]
+    return words
+
+
+def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> list[str]:
+    words = _labels("v:0", source.video_track, plan.container)
+    channels = {stream.index: stream.channels for stream in source.audio}
+    numbers = {"audio": 0, "subtitle": 0, "attachment": 0}
+    for track in kept:
+        number = numbers[track.kind]
+        numbers[track.kind] += 1
+        match track.kind:
+            case "audio":
+                copied = plan.container.copies_audio(track, plan.audio)
+                words += _audio_options(number, channels.get(track.index, 2), copied)
+                words += _labels(f"a:{number}", track, plan.container)
+            case "subtitle":
+                words += [f"-c:s:{number}", _subtitle_codec(track, plan)]
+                words += _labels(f"s:{number}", track, plan.container)
+            case _:
+                words += [f"-c:t:{number}", "copy"]
+    return words
+
+
+def _subtitle_codec(track: Track, plan: MuxPlan) -> str:
+    cleaned = any(text.track.index == track.index for text in plan.texts)
+    if not cleaned or (track.codec == plan.container.text_codec == "webvtt"):
+        return "copy"
+    return plan.container.text_codec or "copy"
+
+
+def _audio_options(number: int, channels: int, copied: bool) -> list[str]:
+    if copied:
+        return [f"-c:a:{number}", "copy"]
+    return [
+        f"-c:a:{number}", "libopus",
+        f"-b:a:{number}", f"{_OPUS_KBPS.get(channels, 320)}k",
+        # libopus refuses layouts such as 5.1(side); gaps are filled so that sync holds.
+        f"-filter:a:{number}", "aresample=48000:async=1:first_pts=0,"
+        f"aformat=channel_layouts={_OPUS_LAYOUTS}",
+    ]  # fmt: skip
+
+
+def _labels(stream: str, track: Track, container: Container) -> list[str]:
+    """Language, title and dispositions of a stream of the output."""
+    words = [f"-disposition:{stream}", "+".join(track.dispositions) or "0"]
+    if track.language:
+        words += [f"-metadata:s:{stream}", f"language={track.language}"]
+    if track.title:
+        # An MP4 file has no other place for it that players read.
+        tag = "handler_name" if container.muxer == "mp4" else "title"
+        words += [f"-metadata:s:{stream}", f"{tag}={track.title}"]
+    return words

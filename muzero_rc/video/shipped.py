@@ -1,0 +1,174 @@
+"""The check of the finished file: it is read as a player does, all streams of it."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from muzero_rc.errors import InputError, OutputError
+from muzero_rc.video.mux import MuxPlan
+from muzero_rc.video.probe import VideoInfo
+from muzero_rc.video.tools import Child, each_packet, ffmpeg_command, ffprobe, file_url, literal
+
+__all__ = ["Promise", "promise_of", "verify"]
+
+# Opus frames of 20 ms and what a decoder swallows at its start; a packet that was cut off or
+# damaged in a source is longer than that for no codec in use.
+_AUDIO_SLACK_S = 0.25
+_PACKET = ("stream_index", "duration_time")
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a file must hold.
+
+    Attributes:
+      frames: of video.
+      source_frames: packets of the source's video, None if they were not counted.
+      tracks: kind of each other stream, in order, with what it must have at least: seconds
+        of audio, cues of text; None where nothing is known.
+    """
+
+    frames: int
+    source_frames: int | None = None
+    tracks: tuple[tuple[str, float | int | None], ...] = ()
+
+
+def promise_of(info: VideoInfo, plan: MuxPlan, frames: int, *, cut: bool) -> Promise:
+    """What a source promises of the file that is made of it.
+
+    Reads the packets of the source once, if all of it was encoded.
+
+    Args:
+      info: the source.
+      plan: what of it is kept.
+      frames: that were encoded.
+      cut: part of the source was encoded, so that lengths are not known.
+
+    Raises:
+      InputError: the source cannot be read.
+    """
+    kept = plan.kept(info)
+    cues = {text.track.index: text.cues for text in plan.texts}
+    kept = [track for track in kept if cues.get(track.index, 1)]
+    lengths, packets = _lengths(info) if not cut else ({}, None)
+    told: list[tuple[str, float | int | None]] = []
+    for track in kept:
+        if track.kind == "audio":
+            told.append(("audio", lengths.get(track.index) or None))
+        elif track.kind == "subtitle":
+            told.append(("subtitle", None if cut else cues.get(track.index)))
+        else:
+            told.append((track.kind, None))
+    return Promise(frames, packets, tuple(told))
+
+
+def _lengths(info: VideoInfo) -> tuple[Mapping[int, float], int]:
+    """Seconds of all packets of each stream together, gaps not counted; packets of the video."""
+    seconds: dict[int, float] = collections.defaultdict(float)
+    frames = 0
+
+    def note(fields: list[str]) -> None:
+        nonlocal frames
+        index, duration, flags = int(fields[0]), fields[1], fields[2]
+        seconds[index] += float(duration) if duration != "N/A" else 0.0
+        frames += index == info.stream_index and "D" not in flags  # D: not shown
+
+    each_packet(info.path, (*_PACKET, "flags"), on_packet=note)
+    return seconds, frames
+
+
+def verify(
+    path: Path,
+    promise: Promise | int,
+    *,
+    decode: bool = True,
+    on_progress: Callable[[int], None] | None = None,
+) -> None:
+    """Decodes a whole file, all its streams at once, and counts what is in it.
+
+    Args:
+      path: the file to check.
+      promise: what it must hold; a number is one of frames.
+      decode: False reads its packets alone, which a damaged picture does not fail.
+      on_progress: called with the number of frames decoded so far.
+
+    Raises:
+      OutputError: it does not decode without an error, or something is missing.
+      ToolMissingError: ffmpeg is not installed.
+    """
+    if isinstance(promise, int):
+        promise = Promise(promise)
+    if decode:
+        frames = _decoded_frames(path, on_progress)
+        if frames != promise.frames:
+            raise OutputError(f"the encoded video has {frames} frames instead of {promise.frames}")
+    _check_packets(path, promise)
+
+
+def _decoded_frames(path: Path, on_progress: Callable[[int], None] | None) -> int:
+    # A player reads all streams, and some damage ends the file only for those who do.
+    command = [*ffmpeg_command("-xerror", "-progress", "pipe:1"), "-err_detect", "explode"]
+    command += ["-i", literal(file_url(path)), "-map", "0:v", "-map", "0:a?", "-map", "0:s?"]
+    command += ["-fps_mode", "passthrough", "-c:s", "copy", "-f", "null", "-"]
+    frames = 0
+
+    def read(line: str) -> None:
+        nonlocal frames
+        key, _, value = line.partition("=")
+        if key == "frame" and value.strip().isdigit():
+            frames = int(value)
+            if on_progress is not None:
+                on_progress(frames)
+
+    with Child(command) as child:
+        status = child.run(read)
+        detail = child.error_line()
+    if status != 0:
+        raise OutputError(f"the encoded video does not decode: {detail or f'status {status}'}")
+    return frames
+
+
+def _check_packets(path: Path, promise: Promise) -> None:
+    try:
+        told = ffprobe(path, "-show_entries", "stream=codec_type")
+        kinds = [str(stream.get("codec_type")) for stream in told.get("streams", ())]
+        # Titles of chapters are a stream of an MP4 file.
+        while len(kinds) > 1 and kinds[-1] == "data":
+            kinds.pop()
+        counts, seconds = [0] * len(kinds), [0.0] * len(kinds)
+
+        def note(fields: list[str]) -> None:
+            index, duration = int(fields[0]), fields[1]
+            if index < len(kinds):
+                counts[index] += 1
+                seconds[index] += float(duration) if duration != "N/A" else 0.0
+
+        each_packet(path, _PACKET, on_packet=note)
+    except InputError as error:
+        raise OutputError(f"the encoded file cannot be read: {error}") from None
+    if kinds[:1] != ["video"] or counts[0] != promise.frames:
+        raise OutputError(
+            f"the encoded file has {counts[0] if counts else 0} frames instead of {promise.frames}"
+        )
+    if not promise.tracks:
+        return
+    if kinds[1:] != [kind for kind, _ in promise.tracks]:
+        raise OutputError(
+            f"the encoded file has {', '.join(kinds[1:]) or 'nothing'} beside the video instead "
+            f"of {', '.join(kind for kind, _ in promise.tracks)}"
+        )
+    for number, (kind, least) in enumerate(promise.tracks, 1):
+        if kind == "audio" and least is not None and seconds[number] < least - _AUDIO_SLACK_S:
+            raise OutputError(
+                f"audio stream {number} of the encoded file has {seconds[number]:.2f} s instead "
+                f"of {least:.2f}; the source may be damaged"
+            )
+        # MP4 has a sample without text between cues.
+        if kind == "subtitle" and least is not None and counts[number] < least:
+            raise OutputError(
+                f"subtitle stream {number} of the encoded file has {counts[number]} cues "
+                f"instead of {least}"
+            )

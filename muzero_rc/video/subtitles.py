@@ -1,0 +1,182 @@
+"""Text subtitles without cues that a player cannot show: empty ones, and drawings.
+
+A WebVTT cue without text ends the file for everything that is built on libavformat, and a
+drawing of ASS becomes a line of coordinates in a format that has no drawings. So the text is
+taken out of the source, cleaned, and put into the output from a file of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muzero_rc.errors import InputError
+from muzero_rc.video.probe import VideoInfo, time_streams
+from muzero_rc.video.tools import (
+    PROTOCOLS,
+    Child,
+    check_written,
+    ffmpeg_command,
+    file_url,
+    literal,
+)
+from muzero_rc.video.tracks import Track
+
+__all__ = ["CleanText", "clean_ass", "clean_cues", "extract_text"]
+
+_BLOCK = re.compile(r"\{[^}]*\}")
+_DRAWING = re.compile(r"\\p(\d+)")
+_MARKUP = re.compile(r"<[^>]*>")
+_SPACE = re.compile(r"\\[Nnh]|&nbsp;")
+# How a cue of SubRip or WebVTT begins: its number or name, then its times.
+_CUE = re.compile(r"^(?:[^\n]*\n)?(?:\d+:)?\d\d:\d\d[.,]\d{3} --> [^\n]*(?:\n|\Z)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanText:
+    """A subtitle track, in a file of its own.
+
+    Attributes:
+      track: of the source.
+      path: the file.
+      cues: that are left.
+      empty: that had no text.
+      drawings: that were drawings.
+    """
+
+    track: Track
+    path: Path
+    cues: int
+    empty: int
+    drawings: int
+
+
+def extract_text(
+    info: VideoInfo, tracks: Sequence[Track], folder: Path, *, start_s: float, end_s: float | None
+) -> list[CleanText]:
+    """Takes text subtitles out of a file, and cleans them.
+
+    Args:
+      info: the file.
+      tracks: those that are wanted.
+      folder: for the files.
+      start_s: what is before is left out, and is time zero; seconds.
+      end_s: what is after is left out.
+
+    Raises:
+      InputError: one cannot be read.
+      OutputError: the folder takes no more.
+    """
+    if not tracks:
+        return []
+    command = ffmpeg_command()
+    if start_s:
+        command += ["-ss", f"{start_s:.6f}"]
+    command += ["-protocol_whitelist", PROTOCOLS, "-i", file_url(info.path)]
+    limit = [] if end_s is None else ["-t", f"{end_s - start_s:.6f}"]
+    paths = []
+    for track in tracks:
+        form, codec = _form(track)
+        paths.append(folder / f"{track.index}.{form}")
+        command += ["-map", f"0:{track.index}", "-c:s", codec, *limit]
+        command += ["-f", {"vtt": "webvtt"}.get(form, form), file_url(paths[-1])]
+    wanted = {track.index for track in tracks}
+    command += null_output(info, number=0, without=wanted)
+    with Child([literal(word) for word in command]) as child:
+        status = child.run()
+        detail = child.error_line()
+    check_written(child, status, folder)
+    if status:
+        raise InputError(f"the subtitles of {info.path} cannot be read: {detail}")
+    return [_cleaned(track, path) for track, path in zip(tracks, paths, strict=True)]
+
+
+def null_output(info: VideoInfo, *, number: int, without: set[int]) -> list[str]:
+    """Words that map, to nowhere, the streams that a command does not map otherwise.
+
+    Where ffmpeg counts time from the first stream that is mapped, all commands must map the
+    same ones.
+    """
+    if not info.rebased:
+        return []
+    rest = [i for i in time_streams(info.tracks, info.stream_index) if i not in without]
+    maps = [word for index in rest for word in ("-map", f"{number}:{index}")]
+    return [*maps, "-c", "copy", "-f", "null", "-"] if maps else []
+
+
+def _form(track: Track) -> tuple[str, str]:
+    """Suffix of the file that holds a track without loss, and the codec of its making."""
+    match track.codec:
+        case "ass" | "ssa":
+            return "ass", "copy"
+        case "webvtt":
+            return "vtt", "copy"
+        case "subrip":  # ffmpeg's decoder would take the marks of drawings out, and leave them
+            return "srt", "copy"
+        case _:
+            return "srt", "srt"
+
+
+def _cleaned(track: Track, path: Path) -> CleanText:
+    clean: Callable[[str], tuple[str, int, int, int]]
+    clean = clean_ass if path.suffix == ".ass" else clean_cues
+    text, cues, empty, drawings = clean(path.read_text("utf-8", "replace"))
+    path.write_text(text, "utf-8")
+    return CleanText(track, path, cues, empty, drawings)
+
+
+def clean_ass(text: str) -> tuple[str, int, int, int]:
+    """Text of an ASS file without drawings; (text, events left, empty ones, drawings)."""
+    kept, counts, column = [], [0, 0, 0], 9
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() == "format" and "Text" in value:
+            column = [field.strip() for field in value.split(",")].index("Text")
+        if name.strip().lower() == "dialogue":
+            fields = value.split(",", column)
+            words, drawing = _without_drawings(fields[-1]) if len(fields) > column else ("", False)
+            if not _visible(words):
+                counts[2 if drawing else 1] += 1
+                continue
+            counts[0] += 1
+            line = f"{name}:{','.join([*fields[:-1], words])}"
+        kept.append(line)
+    return "\n".join(kept) + "\n", *counts  # type: ignore[return-value]  # of three
+
+
+def clean_cues(text: str) -> tuple[str, int, int, int]:
+    """Text of a SubRip or WebVTT file without empty cues; as `clean_ass`."""
+    found = list(_CUE.finditer(text))
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    header = text[: found[0].start()].strip() if found else text.strip()
+    kept, counts = [f"{header}\n\n" if header else ""], [0, 0, 0]
+    for match, end in zip(found, ends, strict=False):
+        words, drawing = _without_drawings(text[match.end() : end])
+        if not _visible(words):
+            counts[2 if drawing else 1] += 1
+            continue
+        counts[0] += 1
+        kept.append(f"{match[0].lstrip()}{words.strip()}\n\n")
+    return "".join(kept), *counts  # type: ignore[return-value]  # of three
+
+
+def _without_drawings(text: str) -> tuple[str, bool]:
+    """Text without what is drawn, which a block with p1 begins and one with p0 ends; had it any."""
+    kept, drawing, found, at = [], False, False, 0
+    for block in _BLOCK.finditer(text):
+        if not drawing:
+            kept.append(text[at : block.start()])
+        kept.append(block[0])
+        for scale in _DRAWING.findall(block[0]):
+            drawing = int(scale) > 0
+            found |= drawing
+        at = block.end()
+    if not drawing:
+        kept.append(text[at:])
+    return "".join(kept), found
+
+
+def _visible(text: str) -> bool:
+    return bool(_SPACE.sub(" ", _MARKUP.sub("", _BLOCK.sub("", text))).strip())

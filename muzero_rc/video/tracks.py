@@ -1,0 +1,88 @@
+"""What a file holds beside the video that is encoded: audio, subtitles, attachments, data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["PICTURE_SUBTITLES", "TEXT_SUBTITLES", "Track", "tracks_of"]
+
+TEXT_SUBTITLES = frozenset({"ass", "mov_text", "ssa", "subrip", "text", "webvtt"})
+"""ffmpeg's codecs of subtitles that are text."""
+
+PICTURE_SUBTITLES = frozenset({"dvb_subtitle", "dvd_subtitle", "hdmv_pgs_subtitle", "xsub"})
+"""ffmpeg's codecs of subtitles that are pictures."""
+
+_NO_DISPOSITION = frozenset({"attached_pic", "timed_thumbnails", "still_image"})
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One stream of a file.
+
+    Attributes:
+      index: ffmpeg's stream index in the file.
+      kind: `video`, `audio`, `subtitle`, `attachment` or `data`.
+      codec: ffmpeg's codec name, `unknown` if it has none.
+      language: the language tag, None if not told.
+      title: None without one.
+      dispositions: what the track is for, as ffmpeg names it: `default`, `forced`, `comment`.
+      start_s: time of its first packet, seconds; None if not told.
+      filename: of an attachment.
+      picture: it is a cover picture, or another one that does not move.
+    """
+
+    index: int
+    kind: str
+    codec: str
+    language: str | None = None
+    title: str | None = None
+    dispositions: tuple[str, ...] = ()
+    start_s: float | None = None
+    filename: str | None = None
+    picture: bool = False
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        told = [self.codec, *filter(None, (self.language, self.title, self.filename))]
+        kind = "cover picture" if self.picture else f"{self.kind} stream"
+        return f"{kind} {self.index} ({', '.join(told)})"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a subtitle of text."""
+        return self.kind == "subtitle" and self.codec in TEXT_SUBTITLES
+
+
+def tracks_of(streams: Sequence[Mapping[str, Any]]) -> tuple[Track, ...]:
+    """The streams as ffprobe tells them."""
+    return tuple(_track(stream) for stream in streams)
+
+
+def _track(stream: Mapping[str, Any]) -> Track:
+    # Muxers write tags in capitals as they like.
+    tags = {name.lower(): value for name, value in stream.get("tags", {}).items()}
+    disposition = stream.get("disposition", {})
+    language = tags.get("language")
+    return Track(
+        index=int(stream["index"]),
+        kind=str(stream.get("codec_type", "data")),
+        codec=str(stream.get("codec_name", "unknown")),
+        language=None if language in (None, "", "und") else str(language),
+        title=tags.get("title") or None,
+        dispositions=tuple(
+            sorted(name for name, on in disposition.items() if on and name not in _NO_DISPOSITION)
+        ),
+        start_s=_number(stream.get("start_time")),
+        filename=tags.get("filename"),
+        picture=any(disposition.get(name) for name in _NO_DISPOSITION),
+    )
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None

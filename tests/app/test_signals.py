@@ -1,0 +1,130 @@
+"""A signal is never lost, wherever the interpreter happens to be."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+
+import pytest
+
+from muzero_rc.signals import Stopped, raising_signals
+
+_WAIT_S = 10.0
+
+
+def _kill(number: int) -> None:
+    os.kill(os.getpid(), number)
+    for _ in range(20):  # the handler runs at the next look of the interpreter, here
+        pass
+
+
+class _Dies:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        _kill(self.number)
+
+
+def _in_del(number: int) -> None:
+    _Dies(number)
+
+
+def _in_gc_callback(number: int) -> None:
+    def callback(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            gc.callbacks.remove(callback)
+            _kill(number)
+
+    gc.callbacks.append(callback)
+    gc.collect(0)
+
+
+def _in_weakref_callback(number: int) -> None:
+    class Thing:
+        pass
+
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: _kill(number))
+    del thing
+    assert reference() is None
+
+
+def _swallowed(number: int) -> None:
+    try:
+        _kill(number)
+    except BaseException:  # as some libraries do
+        if number == signal.SIGINT:
+            raise
+
+
+def _wait_for_it() -> None:
+    end = time.monotonic() + _WAIT_S
+    while time.monotonic() < end:
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", [_in_del, _in_gc_callback, _in_weakref_callback, _swallowed])
+def test_none_of_25_is_lost(where: Callable[[int], None], number: int) -> None:
+    hook = sys.unraisablehook
+    handler = signal.getsignal(number)
+    for _ in range(25):
+        with (
+            pytest.raises((Stopped, KeyboardInterrupt)) as caught,
+            raising_signals((signal.SIGTERM,)),
+        ):
+            where(number)
+            if where is not _swallowed:
+                _wait_for_it()
+        assert isinstance(caught.value, Stopped) == (number == signal.SIGTERM)
+    assert sys.unraisablehook is hook
+    assert signal.getsignal(number) is handler
+
+
+def test_the_second_one_does_not_cut_off_the_clean_up() -> None:
+    cleaned = False
+    with pytest.raises(Stopped), raising_signals((signal.SIGTERM,)):
+        try:
+            _kill(signal.SIGTERM)
+        finally:
+            _kill(signal.SIGTERM)
+            cleaned = True
+    assert cleaned
+
+
+def test_other_errors_of_destructors_go_where_they_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails:
+        def __del__(self) -> None:
+            raise ValueError("of a destructor")
+
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(args.exc_value))
+    with raising_signals((signal.SIGTERM,)):
+        Fails()
+    assert [str(error) for error in told] == ["of a destructor"]
+
+
+def test_another_exception_is_made_and_other_threads_change_nothing() -> None:
+    with (
+        pytest.raises(SystemExit) as caught,
+        raising_signals((signal.SIGTERM,), lambda number: SystemExit(128 + number)),
+    ):
+        _kill(signal.SIGTERM)
+    assert caught.value.code == 143
+    handlers: list[object] = []
+
+    def body() -> None:
+        with raising_signals((signal.SIGTERM,)):
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGTERM)]

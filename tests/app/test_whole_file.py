@@ -1,0 +1,367 @@
+"""What goes into the output beside the video, and that the file is read as a player reads it.
+
+Right values are those of stock ffmpeg and ffprobe, with all streams mapped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muzero_rc import video
+from muzero_rc.encode import film
+from muzero_rc.encode.film import EncodeReport, encode
+from muzero_rc.encode.workplace import workplace
+from muzero_rc.env.control.baselines import ProposalPolicy
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.errors import InputError, OutputError
+from muzero_rc.video.subtitles import clean_ass, clean_cues
+from muzero_rc.video.timing import shared_slots, steady_rate
+
+MakeVideo = Callable[..., Path]
+X264 = ("-c:v", "libx264", "-preset", "ultrafast")
+CARD = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.6")
+TONE = ("-f", "lavfi", "-i", "sine=d=0.6")
+FAST = EncoderSettings(target_kbps=100, speed=8, passes=2)
+
+
+def run(source: Path, out: Path, **options: Any) -> EncodeReport:
+    return encode(source, out, FAST, ProposalPolicy(), **options)
+
+
+def ffmpeg(*words: str | Path) -> str:
+    done = subprocess.run(
+        ["ffmpeg", "-nostdin", "-y", "-v", "error", *words],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def ask(path: Path, *words: str) -> Any:
+    done = subprocess.run(
+        ["ffprobe", "-v", "error", "-of", "json", *words, path],
+        capture_output=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def packets(path: Path) -> dict[str, int]:
+    told = ask(path, "-count_packets", "-show_entries", "stream=codec_name,nb_read_packets")
+    return {s["codec_name"]: int(s.get("nb_read_packets", 0)) for s in told["streams"]}
+
+
+SRT = (
+    "1\n00:00:00,100 --> 00:00:00,150\nfirst\n\n2\n00:00:00,200 --> 00:00:00,250\n{\\an8}\n\n"
+    "3\n00:00:00,260 --> 00:00:00,290\n<font></font>\n\n"
+    "4\n00:00:00,300 --> 00:00:00,350\n{\\p1}m 0 0 l 10 0{\\p0}\n\n"
+    "5\n00:00:00,403 --> 00:00:00,450\nsecond\nline\n"
+)
+
+
+@pytest.fixture(scope="module")
+def rich_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """15 frames, two audio tracks, a subtitle track with cues of no text, chapters, a font."""
+    folder = tmp_path_factory.mktemp("rich")
+    (folder / "s.srt").write_text(SRT)
+    (folder / "c.txt").write_text(
+        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=123\ntitle=One\n"
+        "[CHAPTER]\nTIMEBASE=1/1000\nSTART=123\nEND=600\ntitle=Two\n"
+    )
+    (folder / "f.ttf").write_text("font")
+    path = folder / "rich.mkv"
+    ffmpeg(*CARD, *TONE, *TONE, "-i", folder / "s.srt", "-i", folder / "c.txt", "-map", "0",
+           "-map", "1", "-map", "2", "-map", "3", "-map_chapters", "4", *X264,
+           "-c:a:0", "aac", "-c:a:1", "libopus", "-c:s", "copy",
+           "-metadata:s:v", "title=Picture", "-metadata:s:a:0", "language=deu",
+           "-metadata:s:a:0", "title=Ton", "-metadata:s:a:1", "title=Talk",
+           "-disposition:a:0", "default", "-disposition:a:1", "comment",
+           "-disposition:s:0", "forced", "-metadata:s:s:0", "language=fra",
+           "-attach", folder / "f.ttf", "-metadata:s:t", "mimetype=application/x-truetype-font",
+           path)  # fmt: skip
+    return path
+
+
+def test_webm_with_all_tracks_is_read_to_its_end(rich_file: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    report = run(rich_file, tmp_path / "out.webm", on_loss=told.append)
+    found = ask(tmp_path / "out.webm", "-show_streams", "-count_packets", "-show_chapters")
+    video_stream, first, second, text = found["streams"]
+    assert [s["codec_name"] for s in found["streams"]] == ["vp9", "opus", "opus", "webvtt"]
+    assert (video_stream["nb_read_packets"], text["nb_read_packets"]) == ("15", "2")
+    assert min(int(first["nb_read_packets"]), int(second["nb_read_packets"])) >= 30
+    assert video_stream["tags"]["title"] == "Picture"
+    assert first["tags"]["language"] in ("deu", "ger") and first["tags"]["title"] == "Ton"
+    assert second["tags"]["title"] == "Talk"
+    assert text["disposition"]["forced"] == 1 and text["tags"]["language"] in ("fra", "fre")
+    assert [c["start_time"] for c in found["chapters"]] == ["0.000000", "0.123000"]
+    assert ffmpeg("-i", tmp_path / "out.webm", "-map", "0", "-c", "copy", "-f", "null", "-") == ""
+    assert report.losses == told
+    assert any("f.ttf" in line and "left out" in line for line in told)
+    assert any("no longer marked as comment" in line for line in told)
+    assert any("cues without text" in line for line in told)
+    assert any("drawings" in line for line in told)
+    assert len(told) == 4
+
+
+def test_matroska_keeps_everything(rich_file: Path, tmp_path: Path) -> None:
+    report = run(rich_file, tmp_path / "out.mkv")
+    assert report.losses == []
+    found = ask(tmp_path / "out.mkv", "-show_streams", "-count_packets")["streams"]
+    assert [s["codec_name"] for s in found] == ["vp9", "aac", "opus", "subrip", "ttf"]
+    before = ask(rich_file, "-show_streams", "-count_packets")["streams"]
+    for old, new in zip(before[1:], found[1:], strict=True):
+        assert new.get("nb_read_packets") == old.get("nb_read_packets")
+        assert new["disposition"] == old["disposition"]
+
+
+def test_mp4_and_ivf(rich_file: Path, tmp_path: Path) -> None:
+    run(rich_file, tmp_path / "out.mp4")
+    found, before = packets(tmp_path / "out.mp4"), packets(rich_file)
+    assert list(found)[:4] == ["vp9", "aac", "opus", "mov_text"]
+    assert (found["vp9"], found["aac"]) == (15, before["aac"])
+    assert ffmpeg("-i", tmp_path / "out.mp4", "-map", "0:v", "-map", "0:a", "-f", "null", "-") == ""
+    report = run(rich_file, tmp_path / "out.ivf")
+    assert packets(tmp_path / "out.ivf") == {"vp9": 15}
+    assert len([line for line in report.losses if "left out" in line]) == 5
+
+
+@pytest.mark.parametrize("mode", ["none", "opus", "copy"])
+def test_audio_modes(rich_file: Path, tmp_path: Path, mode: Any) -> None:
+    out = tmp_path / "out.webm"
+    if mode == "copy":
+        with pytest.raises(InputError, match=r"aac.*cannot be copied into WebM; give --audio opus"):
+            run(rich_file, out, audio=mode)
+        assert os.listdir(tmp_path) == []
+        return
+    run(rich_file, out, audio=mode)
+    names = [s["codec_name"] for s in ask(out, "-show_streams")["streams"]]
+    assert names == ["vp9", *(["opus"] * 2 if mode == "opus" else []), "webvtt"]
+
+
+def test_the_check_reads_what_a_player_reads(rich_file: Path, tmp_path: Path) -> None:
+    # What ffmpeg makes of the empty cue: a file that ends there for who reads all of it.
+    bad = tmp_path / "bad.webm"
+    ffmpeg("-i", rich_file, "-map", "0:v", "-map", "0:s", "-c:v", "libvpx-vp9", "-cpu-used", "8",
+           "-b:v", "100k", "-c:s", "webvtt", bad)  # fmt: skip
+    assert packets(bad)["vp9"] < 15
+    with pytest.raises(OutputError):
+        video.verify(bad, 15)
+
+
+def test_the_check_misses_no_stream_sound_or_cue(rich_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.webm"
+    run(rich_file, out)
+    good = (("audio", 0.6), ("audio", 0.6), ("subtitle", 2))
+    video.verify(out, video.Promise(15, None, good))
+    for tracks, text in (
+        (good[:2], "beside the video"),
+        ((good[0], ("audio", 1.0), good[2]), r"0\.6\d s instead of 1\.00"),
+        ((*good[:2], ("subtitle", 3)), "2 cues instead of 3"),
+    ):
+        with pytest.raises(OutputError, match=text):
+            video.verify(out, video.Promise(15, None, tracks), decode=False)
+    with pytest.raises(OutputError, match="15 frames instead of 16"):
+        video.verify(out, 16, decode=False)
+
+
+def test_what_cannot_be_muxed_is_told_before_the_encode(
+    rich_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phases: list[str] = []
+    monkeypatch.setitem(video.mux.__globals__["_MATRICES"], None, -7)
+    with pytest.raises(InputError, match=r"tried on one frame before the encode"):
+        run(rich_file, tmp_path / "out.webm", on_progress=lambda step: phases.append(step.phase))
+    assert phases == [] and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["mux", "verify"])
+def test_a_failure_after_the_encode_keeps_the_stream(
+    rich_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    (tmp_path / "out.ivf").write_text("of somebody else")
+    real = getattr(video, step)
+
+    def fails(*words: Any, **options: Any) -> Any:
+        if not monkeypatch_ready:
+            return real(*words, **options)
+        raise OutputError("no space left")
+
+    monkeypatch_ready: list[bool] = []
+    monkeypatch.setattr(video, step, fails)
+
+    def late(progress: film.Progress) -> None:
+        if progress.phase == "mux":
+            monkeypatch_ready.append(True)
+
+    with pytest.raises(OutputError, match="no space left; the encoded video is kept as") as caught:
+        run(rich_file, tmp_path / "out.webm", on_progress=late)
+    assert sorted(os.listdir(tmp_path)) == ["out-2.ivf", "out.ivf"]
+    assert (tmp_path / "out.ivf").read_text() == "of somebody else"
+    command = str(caught.value).partition("go on with: ")[2]
+    subprocess.run(f"{command} -v error", shell=True, check=True, stdin=subprocess.DEVNULL)
+    assert packets(tmp_path / "out.webm")["vp9"] == 15
+
+
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "matrix"),
+    [("bt470bg", "gamma28", "bt470bg"), ("bt470m", "gamma22", "smpte170m"),
+     ("bt2020", "smpte2084", "bt2020nc"), ("smpte432", "iec61966-2-1", "bt709")],
+)  # fmt: skip
+def test_colours_that_ffprobe_names_otherwise_than_ffmpeg(
+    make_video: MakeVideo, tmp_path: Path, primaries: str, transfer: str, matrix: str
+) -> None:
+    source = make_video("colours.mp4", "-color_primaries", primaries, "-color_trc", transfer,
+                        "-colorspace", matrix, *X264, size="64x48", seconds=0.2)  # fmt: skip
+    run(source, tmp_path / "out.webm")
+    names = "stream=color_primaries,color_transfer,color_space"
+    before, after = (
+        ask(path, "-show_entries", names)["streams"] for path in (source, tmp_path / "out.webm")
+    )
+    assert before == after and len(before[0]) == 3
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg", "flv", "mkv", "mp4"])
+@pytest.mark.parametrize("late", ["video", "audio"])
+def test_streams_that_start_late_lose_no_frame(tmp_path: Path, suffix: str, late: str) -> None:
+    path = tmp_path / f"in.{suffix}"
+    codec = ("-c:v", "mpeg2video") if suffix == "mpg" else X264
+    delay = ("-itsoffset", "0.5")
+    ffmpeg(*(delay if late == "video" else ()), *CARD, *(delay if late == "audio" else ()), *TONE,
+           *codec, "-fps_mode", "passthrough", "-c:a", "aac" if suffix == "flv" else "mp2",
+           path)  # fmt: skip
+    info = video.probe(path)
+    with video.open_decoder(path) as decoder:
+        assert sum(1 for _ in decoder.frames()) == 15
+    # MPEG's own clock begins at some time, and priming at most a frame of sound earlier.
+    assert info.start_s == pytest.approx(0.5 if late == "video" else 0.0, abs=0.06)
+
+
+def test_late_video_is_late_to_the_millisecond(make_video: MakeVideo, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.mp4", tmp_path / "out.webm"
+    picture = make_video("late.mp4", *X264, size="64x48", seconds=0.2)
+    ffmpeg("-itsoffset", "0.113", "-i", picture, *TONE, "-c:v", "copy", "-c:a", "aac", source)
+    run(source, out, audio="none")
+    before, after = (
+        ask(path, "-select_streams", "v", "-show_entries", "packet=pts_time")["packets"]
+        for path in (source, out)
+    )
+    old, new = ([float(p["pts_time"]) for p in each] for each in (before, after))
+    assert 0.11 < old[0] < 0.115  # not a whole number of frames
+    assert new == pytest.approx(old, abs=0.00051)
+
+
+def test_densest_stretch_sets_the_rate() -> None:
+    at_30 = [n / 30 for n in range(30)]
+    assert steady_rate([*at_30, *(3 + t for t in at_30)], Fraction(59, 4), Fraction(30)) == 30
+    film_rate = Fraction(24000, 1001)
+    rounded = [round(n / film_rate, 3) for n in range(480)]
+    assert steady_rate([float(t) for t in rounded], film_rate) == film_rate
+    # Film at field rate, three fields and two in turns: none is lost at its own rate.
+    telecine = sorted([n / 59.94 for n in range(0, 600, 5)] + [n / 59.94 for n in range(2, 600, 5)])
+    assert shared_slots(telecine, film_rate) == 0
+    assert steady_rate(telecine, Fraction(30000, 1001)) == film_rate
+    burst = [n / 240 for n in range(480)] + [2 + n / 30 for n in range(60)]
+    assert steady_rate(burst) == 240
+    assert steady_rate([1.0]) is None
+    assert shared_slots([0.0, 0.01, 0.04, 0.08], Fraction(25)) == 1
+
+
+def test_bursts_and_high_rates_keep_every_frame(make_video: MakeVideo) -> None:
+    burst = make_video("burst.mp4", "-vf", "select='lt(t,0.5)+gt(t,1.5)'", "-fps_mode", "vfr",
+                       *X264, rate="30", seconds=2, size="64x48")  # fmt: skip
+    info = video.probe(burst)
+    assert info.fps == 30 and info.lost_slots == 0
+    assert info.varying is not None and float(info.varying[0]) == pytest.approx(15, abs=1)
+    slow_motion = make_video("480.mp4", *X264, rate="480", seconds=0.1, size="64x48")
+    with video.open_decoder(slow_motion) as decoder:
+        assert decoder.fps == 480
+        assert sum(1 for _ in decoder.frames()) == 48
+
+
+def test_a_cut_off_matroska_file_is_told(make_video: MakeVideo) -> None:
+    path = make_video("cut.mkv", *X264, size="64x48")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="cut off"), video.open_decoder(path) as decoder:
+        list(decoder.frames())
+
+
+def test_names_are_bytes(make_video: MakeVideo, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(bytes(tmp_path) + b"/\xe4\xff \xf3\xb0\x80\x81"))
+    folder.mkdir()
+    source = folder / os.fsdecode(b"in\xff.mp4")
+    source.write_bytes(make_video("name.mp4", *X264, size="64x48", seconds=0.2).read_bytes())
+    report = run(source, folder / os.fsdecode(b"out\xfe.webm"))
+    assert report.frames == 5
+    assert sorted(os.listdir(bytes(folder))) == [b"in\xff.mp4", b"out\xfe.webm"]
+    source.write_text("not a video")
+    with pytest.raises(InputError, match="cannot read"):
+        video.probe(source)
+
+
+def test_what_a_dead_process_left_goes(tmp_path: Path) -> None:
+    out = tmp_path / "out.webm"
+    dead, alive = (
+        tmp_path / ".out.webm.01234567.muzero-rc",
+        tmp_path / ".out.webm.89abcdef.muzero-rc",
+    )
+    other = tmp_path / ".other.webm.01234567.muzero-rc"
+    for folder in (dead, alive, other):
+        folder.mkdir()
+        (folder / "video.ivf").write_text("x")
+    lock = os.open(alive, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with workplace(out) as place:
+        assert not dead.exists() and alive.exists() and other.exists()
+        assert place.ivf.exists()
+        with workplace(out):
+            assert place.ivf.exists(), "the folder of a process that lives"
+    os.close(lock)
+    assert not place.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("deep.mkv", ("-c:v", "ffv1", "-pix_fmt", "yuv422p10le"), ["10-bit", "4:2:2"]),
+        ("alpha.mkv", ("-c:v", "ffv1", "-pix_fmt", "yuva420p"), ["transparency"]),
+        ("rgb.mkv", ("-c:v", "ffv1", "-pix_fmt", "bgr0"), ["RGB"]),
+        ("hdr.mp4", (*X264, "-color_trc", "smpte2084"), ["PQ"]),
+        ("ycgco.mp4", (*X264, "-colorspace", "ycgco"), ["matrix ycgco"]),
+        ("plain.mp4", X264, []),
+    ],
+)
+def test_what_a_picture_loses_is_named(
+    make_video: MakeVideo, name: str, options: tuple[str, ...], words: list[str]
+) -> None:
+    info = video.probe(make_video(name, *options, size="64x48", seconds=0.2))
+    lines = video.losses(info, video.MuxPlan())
+    assert len(lines) == len(words)
+    assert all(word in line for word, line in zip(words, lines, strict=True))
+
+
+def test_cues_without_text() -> None:
+    text, cues, empty, drawings = clean_cues(SRT)
+    assert (cues, empty, drawings) == (2, 2, 1)
+    assert "first" in text and "second\nline" in text and "an8" not in text and "10 0" not in text
+    vtt = "WEBVTT\n\n00:01.000 --> 00:02.000 line:0\n<i> </i>\n\nid\n00:03.000 --> 00:04.000\nhi\n"
+    assert clean_cues(vtt) == ("WEBVTT\n\nid\n00:03.000 --> 00:04.000\nhi\n\n", 1, 1, 0)
+    events = (
+        "[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, "
+        "MarginV, Effect, Text\n"
+        "Dialogue: 0,0:00:00.10,0:00:00.30,Default,,0,0,0,,{\\fad(100,100)}\n"
+        "Dialogue: 0,0:00:00.10,0:00:00.30,Default,,0,0,0,,\n"
+        "Dialogue: 0,0:00:00.10,0:00:00.30,Default,,0,0,0,,{\\p1}m 0 0 l 1 1{\\p0}\n"
+        "Dialogue: 0,0:00:00.10,0:00:00.30,Default,,0,0,0,,{\\p2}m 0 0{\\p0}one, two\n"
+    )
+    text, cues, empty, drawings = clean_ass(events)
+    assert (cues, empty, drawings) == (1, 2, 1)
+    assert text.splitlines()[-1].endswith(",,{\\p2}{\\p0}one, two")
