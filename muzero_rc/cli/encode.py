@@ -88,6 +88,9 @@ class EncodeArgs:
     audio: Annotated[str, tyro.conf.arg(metavar="auto|copy|opus|none")] = "auto"
     """auto copies what the output's format takes and makes Opus of the rest."""
 
+    keyint: Annotated[int, tyro.conf.arg(metavar="N")] = 128
+    """Most frames from one key frame to the next: fewer for seeking, more for bits."""
+
     frame_parallel: bool = False
     """Entropy coding that starts anew with each frame, libvpx's default: decoders may
     overlap frames, for 1 to 3% more bits."""
@@ -149,7 +152,7 @@ def run(args: EncodeArgs) -> int:
         frame_parallel=args.frame_parallel,
         passes=args.passes,
         show_existing=not args.no_show_existing,
-    )
+    ).replace(kf_max_dist=args.keyint)
     _check_effort(args)
     if args.audio not in ("auto", "copy", "opus", "none"):
         raise InputError(f"--audio must be auto, copy, opus or none, not {args.audio!r}")

@@ -51,6 +51,22 @@ def test_one_that_fails_is_told_and_the_rest_is_done(
     assert "1 of 2 encodes failed" in told.err
 
 
+def test_key_frames_are_no_farther_apart_than_asked(
+    make_video: MakeVideo, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source, out = make_video("keys.mp4", *X264, size="64x48"), tmp_path / "out.webm"
+    assert main(["encode", str(source), "-o", str(out), *FAST, "--keyint", "9"]) == 0
+    flags = subprocess.run(
+        ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "packet=flags",
+         "-of", "csv=p=0", out], capture_output=True, check=True, text=True,
+    ).stdout.split()  # fmt: skip
+    keys = [number for number, flag in enumerate(flags) if "K" in flag]
+    assert len(flags) == 25 and keys[0] == 0
+    assert max(b - a for a, b in zip(keys, [*keys[1:], 25], strict=True)) <= 9
+    assert main(["encode", str(source), "-o", str(out), *FAST, "--keyint", "-1"]) == 2
+    assert "kf_max_dist must be between" in capfd.readouterr().err
+
+
 def test_from_pipe_to_pipe(make_video: MakeVideo, tmp_path: Path) -> None:
     source = make_video("pipe.mp4", *X264, size="64x48", seconds=0.2)
     raw = subprocess.run(
