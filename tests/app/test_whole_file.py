@@ -134,7 +134,7 @@ def test_mp4_and_ivf(rich_file: Path, tmp_path: Path) -> None:
     assert len([line for line in report.losses if "left out" in line]) == 5
 
 
-@pytest.mark.parametrize("mode", ["none", "opus", "copy"])
+@pytest.mark.parametrize("mode", ["none", pytest.param("opus", marks=pytest.mark.slow), "copy"])
 def test_audio_modes(rich_file: Path, tmp_path: Path, mode: Any) -> None:
     out = tmp_path / "out.webm"
     if mode == "copy":
@@ -183,7 +183,7 @@ def test_what_cannot_be_muxed_is_told_before_the_encode(
     assert phases == [] and os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("step", ["mux", "verify"])
+@pytest.mark.parametrize("step", ["mux", pytest.param("verify", marks=pytest.mark.slow)])
 def test_a_failure_after_the_encode_keeps_the_stream(
     rich_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -213,8 +213,9 @@ def test_a_failure_after_the_encode_keeps_the_stream(
 
 @pytest.mark.parametrize(
     ("primaries", "transfer", "matrix"),
-    [("bt470bg", "gamma28", "bt470bg"), ("bt470m", "gamma22", "smpte170m"),
-     ("bt2020", "smpte2084", "bt2020nc"), ("smpte432", "iec61966-2-1", "bt709")],
+    [("bt470bg", "gamma28", "bt470bg"), pytest.param("bt470m", "gamma22", "smpte170m", marks=pytest.mark.slow),
+     pytest.param("bt2020", "smpte2084", "bt2020nc", marks=pytest.mark.slow),
+     pytest.param("smpte432", "iec61966-2-1", "bt709", marks=pytest.mark.slow)],
 )  # fmt: skip
 def test_colours_that_ffprobe_names_otherwise_than_ffmpeg(
     make_video: MakeVideo, tmp_path: Path, primaries: str, transfer: str, matrix: str
@@ -229,8 +230,17 @@ def test_colours_that_ffprobe_names_otherwise_than_ffmpeg(
     assert before == after and len(before[0]) == 3
 
 
-@pytest.mark.parametrize("suffix", ["ts", "mpg", "flv", "mkv", "mp4"])
-@pytest.mark.parametrize("late", ["video", "audio"])
+@pytest.mark.parametrize(
+    ("suffix", "late"),
+    [
+        ("ts", "video"), ("ts", "audio"), ("mpg", "video"), ("mp4", "video"),
+        *(
+            pytest.param(suffix, late, marks=pytest.mark.slow)
+            for suffix, late in [("mpg", "audio"), ("flv", "video"), ("flv", "audio"),
+                                 ("mkv", "video"), ("mkv", "audio"), ("mp4", "audio")]
+        ),
+    ],
+)  # fmt: skip
 def test_streams_that_start_late_lose_no_frame(tmp_path: Path, suffix: str, late: str) -> None:
     path = tmp_path / f"in.{suffix}"
     codec = ("-c:v", "mpeg2video") if suffix == "mpg" else X264
