@@ -213,7 +213,8 @@ def test_a_failure_after_the_encode_keeps_the_stream(
 
 @pytest.mark.parametrize(
     ("primaries", "transfer", "matrix"),
-    [("bt470bg", "gamma28", "bt470bg"), pytest.param("bt470m", "gamma22", "smpte170m", marks=pytest.mark.slow),
+    [("bt470bg", "gamma28", "bt470bg"),
+     pytest.param("bt470m", "gamma22", "smpte170m", marks=pytest.mark.slow),
      pytest.param("bt2020", "smpte2084", "bt2020nc", marks=pytest.mark.slow),
      pytest.param("smpte432", "iec61966-2-1", "bt709", marks=pytest.mark.slow)],
 )  # fmt: skip
