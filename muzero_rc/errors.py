@@ -14,6 +14,7 @@ __all__ = [
     "InputError",
     "MuzeroRcError",
     "OutputError",
+    "PolicyWarning",
     "SessionClosedError",
     "SomeFailedError",
     "ToolMissingError",
@@ -80,3 +81,7 @@ class EncoderTimeoutError(EncoderError, TimeoutError):
 
 class SessionClosedError(EncoderError):
     """A session was used after `close()` or `finish()`."""
+
+
+class PolicyWarning(UserWarning):
+    """A policy file was made under other costs than this program's: it may be worth less."""

@@ -17,13 +17,9 @@ import numpy.typing as npt
 from muzero_rc.checkpoint import ArrayTree
 from muzero_rc.errors import CheckpointError
 
-__all__ = ["PolicyIdentity", "PolicyWarning"]
+__all__ = ["PolicyIdentity"]
 
 _TOLERANCE = 1e-4  # of float32 columns: another machine rounds otherwise
-
-
-class PolicyWarning(UserWarning):
-    """A policy file was made under other costs than this program's: it may be worth less."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from muzero_rc.cli.renamed import modern_arguments
-from muzero_rc.errors import MuzeroRcError
-from muzero_rc.policy_identity import PolicyWarning
+from muzero_rc.errors import MuzeroRcError, PolicyWarning
 from muzero_rc.signals import Stopped, raising_signals
 
 __all__ = ["COMMANDS", "main"]

@@ -27,8 +27,8 @@ from muzero_rc.env.control.qp_offsets import steps_by_level
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import ObservationBuilder
-from muzero_rc.errors import CheckpointError
-from muzero_rc.policy_identity import PolicyIdentity, PolicyWarning
+from muzero_rc.errors import CheckpointError, PolicyWarning
+from muzero_rc.policy_identity import PolicyIdentity
 from muzero_rc.types import (
     SHOW_BITS,
     EncodeLog,

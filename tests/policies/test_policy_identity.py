@@ -20,11 +20,11 @@ from muzero_rc.cli.main import main
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.observation import builder
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
-from muzero_rc.errors import CheckpointError
+from muzero_rc.errors import CheckpointError, PolicyWarning
 from muzero_rc.policies.identity import PolicyKind, check_identity, program_identity
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.policies.shipped import SHIPPED_FILES, shipped_policy_path
-from muzero_rc.policy_identity import PolicyIdentity, PolicyWarning
+from muzero_rc.policy_identity import PolicyIdentity
 from muzero_rc.training.config import PRESETS
 
 Change = Callable[[PolicyIdentity], PolicyIdentity]
