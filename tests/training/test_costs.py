@@ -89,7 +89,7 @@ def test_rows_end_with_the_sum() -> None:
     }
     rows = cost_rows(stages)
     assert all(len(row) == len(COST_COLUMNS) for row in rows)
-    assert rows[-1] == ("all", "10", "1,500", "60", "2.500", "36.2", "6.2")
+    assert rows[-1] == ("all", "10", "1,500", "60", "9,000.0", "36.2", "6.2")
 
 
 @pytest.mark.parametrize(
