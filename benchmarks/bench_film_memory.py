@@ -20,16 +20,25 @@ from common import print_table
 from muzero_rc.video import find_tool
 
 ENCODE = """
-import json, resource, sys
+import json, re, sys
 from muzero_rc.encode.film import encode
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.policies.registry import make_policy
 settings = EncoderSettings(target_kbps=int(sys.argv[3]), speed=5)
-start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def resident(name):
+    with open("/proc/self/status") as status:
+        return int(re.search(name + r":\\s+(\\d+)", status.read())[1])
+
+
+start = resident("VmRSS")
+with open("/proc/self/clear_refs", "w") as peaks:
+    peaks.write("5")  # the peak so far is that of imports, and of the parent
 report = encode(sys.argv[1], sys.argv[2], settings, make_policy("landed"), workers=2)
 print(json.dumps({
     "start": start,
-    "most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    "most": resident("VmHWM"),
     "frames": report.frames,
     "chunks": report.chunks,
     "deviation": report.deviation,
