@@ -95,10 +95,10 @@ def test_an_encode_keeps_the_mode_of_its_output(clip_file: Path, tmp_path: Path)
     settings = EncoderSettings(target_kbps=60, speed=8)
     encode(clip_file, out, settings, make_policy("proposal"), on_progress=look)
     assert _mode(out) == 0o640
-    assert modes == {0o640}
+    assert modes == {0o700}, "what is not finished lies in a folder of its owner"
     out.chmod(0o600)
     modes.clear()
     encode(clip_file, out, settings, make_policy("proposal"), on_progress=look)
     assert _mode(out) == 0o600
-    assert modes == {0o600}
+    assert modes == {0o700}
     assert os.listdir(tmp_path) == ["out.webm"]
