@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from common import print_table
 
-from muzero_rc.agents.world_model.accuracy import explained, within_group_correlation
-from muzero_rc.agents.world_model.gain import Objective
+from muzero_rc.agents.world_model.accuracy import Predictions
 from muzero_rc.agents.world_model.linear import FrameModel
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.residual.model import CorrectedModel
@@ -31,52 +27,20 @@ from muzero_rc.dataset import load_dataset
 from muzero_rc.training.stages.plan import studies_of
 
 
-class Gains(NamedTuple):
-    """Of encodes, octaves of rate over `landed`. [encodes] each.
-
-    Attributes:
-      came: what they really gained.
-      expected: what the model said.
-      study: a number for each study.
-      planned: whether it is the encode of a plan.
-    """
-
-    came: npt.NDArray[np.float64]
-    expected: npt.NDArray[np.float64]
-    study: npt.NDArray[np.int64]
-    planned: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, model: FrameModel, studies: Sequence[Study], first: int) -> Gains:
-        """A model's predictions; studies are numbered from `first`."""
-        rows = []
-        for number, study in enumerate(studies, first):
-            objective = Objective(study.base, study.slope)
-            response = model.response(study.base, study.known_features)
-            for place, changes in enumerate(study.changes()):
-                bits, sse = response.changes(changes.octaves)
-                expected = objective.gain(bits, objective.shown(sse))
-                rows.append((objective.realised(changes), expected, number, place == 0))
-        came, expected, number, planned = zip(*rows, strict=True)
-        return cls(np.array(came), np.array(expected), np.array(number), np.array(planned))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Gains]) -> Gains:
-        """Of several folds."""
-        return cls(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-
-    def row(self, name: str) -> list[str]:
-        """For the table."""
-        came, expected = self.came[self.planned], self.expected[self.planned]
-        promised, kept = (100.0 * (1.0 - 2.0 ** -float(gains.mean())) for gains in (expected, came))
-        return [
-            name,
-            f"{explained(self.came, self.expected):.3f}",
-            f"{within_group_correlation(self.came, self.expected, self.study):.3f}",
-            f"{np.corrcoef(came, expected)[0, 1]:.3f}",
-            f"{promised:.1f}",
-            f"{kept:.1f}",
-        ]
+def row_of(name: str, found: Predictions) -> list[str]:
+    """For the table."""
+    accuracy = found.accuracy()
+    _, first = np.unique(found.study, return_index=True)
+    came, expected = found.gains[:, first]
+    promised, kept = (100.0 * (1.0 - 2.0 ** -float(gains.mean())) for gains in (expected, came))
+    return [
+        name,
+        f"{accuracy.gain_r2:.3f}",
+        f"{accuracy.within_clip:.3f}",
+        f"{np.corrcoef(came, expected)[0, 1]:.3f}",
+        f"{promised:.1f}",
+        f"{kept:.1f}",
+    ]
 
 
 def main() -> int:
@@ -93,7 +57,8 @@ def main() -> int:
     ridge = Ridge(features=args.ridge, kinds=args.ridge / 100.0)
     settings = TrainSettings(steps=args.steps)
     names = sorted(sums)
-    found: dict[str, list[Gains]] = {"linear model": [], "and residual": []}
+    models: dict[str, list[FrameModel]] = {"linear model": [], "and residual": []}
+    held_out: list[Study] = []
     seconds = 0.0
     for fold in range(args.folds):
         out = set(names[fold :: args.folds])
@@ -104,17 +69,16 @@ def main() -> int:
         start = time.process_time()
         residual = fit_residual(inside, known, ridge, settings, range(args.members))
         seconds += time.process_time() - start
-        for gains, model in zip(
-            found.values(), (linear, CorrectedModel(linear, residual)), strict=True
-        ):
-            gains.append(Gains.of(model, outside, 1000 * fold))
+        held_out += outside
+        models["linear model"] += [linear] * len(outside)
+        models["and residual"] += [CorrectedModel(linear, residual)] * len(outside)
         print(f"fold {fold + 1} of {args.folds}", flush=True)
     print_table(
         f"{len(studies)} studies of {len(names)} sources, held out in {args.folds} folds; "
         f"{args.members} members of {args.steps} steps, {seconds / args.folds:.0f} CPU s a fold",
         ["model", "R2 of gains", "correlation in clips", "correlation of plans", "promised, %",
          "came, %"],
-        [Gains.joined(gains).row(name) for name, gains in found.items()],
+        [row_of(name, Predictions.of(own, held_out)) for name, own in models.items()],
     )  # fmt: skip
     return 0
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.world_model.gain import Objective
-from muzero_rc.agents.world_model.linear import LinearModel
+from muzero_rc.agents.world_model.linear import FrameModel, LinearModel
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.study import Study, equations_by_source
 from muzero_rc.errors import InputError
@@ -129,7 +129,7 @@ class Predictions:
     @classmethod
     def of(
         cls,
-        models: Sequence[LinearModel],
+        models: Sequence[FrameModel],
         studies: Sequence[Study],
         first: int = 0,
         *,

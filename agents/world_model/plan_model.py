@@ -14,6 +14,7 @@ import numpy.typing as npt
 from muzero_rc.agents.world_model.constant import MeanSteps
 from muzero_rc.agents.world_model.features import FEATURES, features_of
 from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.gain import Objective
 from muzero_rc.agents.world_model.linear import FrameModel, LinearModel, octaves_of_steps
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
@@ -28,7 +29,7 @@ __all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model
 PLAN_FORMAT = "muzero_rc plan model"
 _VERSION = 2
 
-# Times the strength of the settings: the ensemble chooses among such plans.
+# Times the strength of the settings: the ensemble chooses among such plans. Set by hand.
 _CAUTION = (1.0, 3.0, 10.0)
 
 MOST_FRAMES = 200
@@ -151,32 +152,25 @@ class PlanModel:
           speed: of the last pass.
         """
         features, centre = features_of(probe), self.means.steps_of(probe, speed)
-        response = self.response
+
+        def with_strength(times: float) -> ClipPlan:
+            strength = times * self.settings.step_strength
+            settings = replace(self.settings, step_strength=strength)
+            return plan_clip(self.response, probe, features, self.slope, settings, centre=centre)
+
         if self.residual is None:
-            return plan_clip(response, probe, features, self.slope, self.settings, centre=centre)
-        tried = [
-            plan_clip(
-                response, probe, features, self.slope,
-                replace(self.settings, step_strength=self.settings.step_strength * times),
-                centre=centre,
-            )
-            for times in _CAUTION
-        ]  # fmt: skip
-        return max(tried, key=lambda found: self.surely(probe, found.steps))
+            return with_strength(1.0)
+        members = self.residual.responses(self.linear, probe, features)
+        objective = Objective(probe, self.slope, self.settings.average_share)
 
-    def surely(self, probe: EncodeFrames, steps: npt.NDArray[np.int64]) -> float:
-        """What steps gain by the ensemble, less one deviation over its members.
+        def surely(found: ClipPlan) -> float:
+            """What a plan gains by the members' mean, less one deviation; octaves of rate."""
+            octaves = octaves_of_steps(probe, found.steps)
+            changes = [member.changes(octaves) for member in members]
+            gains = [objective.gain(bits, objective.shown(sse)) for bits, sse in changes]
+            return float(np.mean(gains) - np.std(gains))
 
-        Args:
-          probe: frames of the probe encode.
-          steps: [N] in qindexes.
-
-        Returns:
-          Octaves of rate.
-        """
-        assert self.residual is not None
-        gains = self.residual.gains(self.linear, probe, steps, self.slope, self.settings)
-        return float(gains.mean() - gains.std())
+        return max((with_strength(times) for times in _CAUTION), key=surely)
 
     def constant(self, probe: EncodeFrames, speed: int) -> tuple[npt.NDArray[np.int64], Any]:
         """The mean steps alone, and the bits that are expected of them. [N] each."""

@@ -18,7 +18,7 @@ from muzero_rc.types import Policy
 
 __all__ = ["encode_to_size", "video_kbps"]
 
-_MOST_ENCODES = 5
+_MOST_ENCODES = 5  # two are enough where the rate follows its target; set by hand
 # Of a video packet in Matroska: a SimpleBlock's identifier, length, track, time and flags.
 _FRAME_BYTES = 9
 

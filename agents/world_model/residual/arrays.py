@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.world_model.features import NUM_KINDS
-from muzero_rc.agents.world_model.frames import NO_REFERENCE, EncodeFrames
+from muzero_rc.agents.world_model.frames import NO_REFERENCE
 from muzero_rc.agents.world_model.gain import DB_PER_OCTAVE, Objective
 from muzero_rc.agents.world_model.linear import LinearModel
 from muzero_rc.agents.world_model.normal_equations import worth_of_errors
 from muzero_rc.agents.world_model.study import Study
 
-__all__ = ["ClipArrays", "Scale", "StudyArrays", "clip_arrays", "study_arrays"]
+__all__ = ["ClipArrays", "Scale", "StudyArrays", "study_arrays"]
 
 _Array = npt.NDArray[np.float32]
 _MULTIPLE = 32  # frames are padded to, so that few shapes are compiled
@@ -95,46 +95,6 @@ class Scale(NamedTuple):
         return np.clip((features - self.mean) / self.deviation, -5.0, 5.0).astype(np.float32)
 
 
-def padded(count: int) -> int:
-    """Frames that so many are padded to."""
-    return -(-count // _MULTIPLE) * _MULTIPLE
-
-
-def clip_arrays(
-    base: EncodeFrames,
-    features: npt.NDArray[np.float64],
-    model: LinearModel,
-    scale: Scale,
-    frames: int | None = None,
-) -> ClipArrays:
-    """One clip, without the axis B.
-
-    Args:
-      base: the encode that changes are relative to.
-      features: [n, NUM_FEATURES] of its frames.
-      model: whose coefficients are corrected.
-      scale: of the features.
-      frames: N; None takes the least that fits.
-    """
-    count = len(base)
-    size = padded(count) if frames is None else frames
-    response = model.response(base, features)
-    real = base.references != NO_REFERENCE
-
-    def pad(values: npt.NDArray[np.generic], axis: int = 0) -> _Array:
-        width = [(0, 0)] * values.ndim
-        width[axis] = (0, size - count)
-        return np.pad(values, width).astype(np.float32)
-
-    return ClipArrays(
-        pad(scale.tokens(features)),
-        pad(np.stack([response.bits, response.sse]), axis=1),
-        pad(np.where(real, base.references, 0)).astype(np.int32),
-        pad(real),
-        pad(np.ones(count)),
-    )
-
-
 def study_arrays(
     studies: Sequence[Study], models: Sequence[LinearModel], scale: Scale, average_share: float
 ) -> StudyArrays:
@@ -146,7 +106,7 @@ def study_arrays(
       scale: of the features.
       average_share: as of `Objective`.
     """
-    frames = padded(max(len(study.base) for study in studies))
+    frames = -(-max(len(study.base) for study in studies) // _MULTIPLE) * _MULTIPLE
     most = max(len(study.encodes) for study in studies)
     rows = [
         _one(study, model, scale, average_share, frames, most)
@@ -161,13 +121,17 @@ def _one(
     study: Study, model: LinearModel, scale: Scale, average_share: float, frames: int, most: int
 ) -> StudyArrays:
     """One study without the axis B, padded to `frames` frames and `most` encodes."""
-    base, changes = study.base, study.changes()
+    base, changes, features = study.base, study.changes(), study.known_features
+    response = model.response(base, features)
+    real = base.references != NO_REFERENCE
     objective = Objective(base, study.slope, average_share)
     worth = worth_of_errors(base)
     error = base.weight * base.shown_sse
 
-    def pad(values: npt.NDArray[np.float64]) -> _Array:
-        return np.pad(values, (0, frames - len(values))).astype(np.float32)
+    def pad(values: npt.NDArray[np.generic], axis: int = 0) -> _Array:
+        width = [(0, 0)] * values.ndim
+        width[axis] = (0, frames - len(base))
+        return np.pad(values, width).astype(np.float32)
 
     def pads(rows: Sequence[npt.NDArray[np.generic]]) -> _Array:
         found = np.zeros((most, frames), np.float32)
@@ -177,8 +141,15 @@ def _one(
 
     gain = np.zeros(most, np.float32)
     gain[: len(changes)] = [objective.realised(change) for change in changes]
+    clip = ClipArrays(
+        tokens=pad(scale.tokens(features)),
+        linear=pad(np.stack([response.bits, response.sse]), axis=1),
+        references=pad(np.where(real, base.references, 0)).astype(np.int32),
+        real=pad(real),
+        frames=pad(np.ones(len(base))),
+    )
     return StudyArrays(
-        clip=clip_arrays(base, study.known_features, model, scale, frames),
+        clip=clip,
         shares=pad(objective.shares),
         overhead=np.array(base.overhead_bits / base.total_bits, np.float32),
         shows=pad(base.weight / base.weight.sum()),

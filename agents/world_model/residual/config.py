@@ -14,7 +14,7 @@ POSITION_BANDS = 8
 
 @dataclass(frozen=True, slots=True)
 class NetworkConfig:
-    """Sizes of a network.
+    """Sizes of a network, set by hand.
 
     Attributes:
       channels: of rows and latents; the heads divide them.

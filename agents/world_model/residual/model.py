@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.agents.world_model.features import NUM_FEATURES, features_of
+from muzero_rc.agents.world_model.features import NUM_FEATURES
 from muzero_rc.agents.world_model.frames import EncodeFrames
-from muzero_rc.agents.world_model.gain import Objective
-from muzero_rc.agents.world_model.linear import LinearModel, Response, octaves_of_steps
-from muzero_rc.agents.world_model.planner import PlanSettings
+from muzero_rc.agents.world_model.linear import LinearModel, Response
 from muzero_rc.agents.world_model.residual.arrays import Scale
 from muzero_rc.agents.world_model.residual.config import NetworkConfig
 from muzero_rc.agents.world_model.residual.plain import Parameters, forward
@@ -43,26 +41,13 @@ class Residual:
         tokens = self.scale.tokens(features)
         return np.mean([forward(own, tokens, self.config) for own in self.members], axis=0)
 
-    def gains(
-        self,
-        linear: LinearModel,
-        base: EncodeFrames,
-        steps: npt.NDArray[np.int64],
-        slope: float,
-        settings: PlanSettings,
-    ) -> _Floats:
-        """What each member alone expects steps to gain, octaves of rate. [members]."""
-        features = features_of(base)
-        known = linear.response(base, features)
-        objective = Objective(base, slope, settings.average_share)
-        octaves = octaves_of_steps(base, steps)
+    def responses(
+        self, linear: LinearModel, base: EncodeFrames, features: _Floats
+    ) -> list[Response]:
+        """How the frames of a clip answer by each member alone. [members]."""
+        known = _coefficients(linear.response(base, features))
         tokens = self.scale.tokens(features)
-        found = []
-        for own in self.members:
-            added = forward(own, tokens, self.config)
-            bits, sse = Response(base, np.stack([known.bits, known.sse]) + added).changes(octaves)
-            found.append(objective.gain(bits, objective.shown(sse)))
-        return np.array(found)
+        return [Response(base, known + forward(own, tokens, self.config)) for own in self.members]
 
     def as_arrays(self) -> dict[str, Any]:
         """Plain arrays in a tree, for files: parameters in float16, which costs nothing."""
@@ -114,6 +99,10 @@ class CorrectedModel:
 
     def response(self, base: EncodeFrames, features: _Floats) -> Response:
         """How the frames of a clip answer, as `LinearModel.response`."""
-        known = self.linear.response(base, features)
-        added = self.residual.coefficients(features)
-        return Response(base, np.stack([known.bits, known.sse]) + added)
+        known = _coefficients(self.linear.response(base, features))
+        return Response(base, known + self.residual.coefficients(features))
+
+
+def _coefficients(response: Response) -> _Floats:
+    """[NUM_OUTPUTS, N, NUM_TERMS]."""
+    return np.stack([response.bits, response.sse])

@@ -24,14 +24,17 @@ from muzero_rc.agents.world_model.study import Study
 __all__ = ["TrainSettings", "fit_residual", "train_residual"]
 
 _CROSS_FOLDS = 8
-"""Of the linear models that a residual is trained on: none has seen its study."""
+"""Of the linear models that a residual is trained on: none has seen its study. Set by hand."""
 
-_WARM_UP = 50  # updates until the learning rate is at its highest
+_WARM_UP = 50  # updates until the learning rate is at its highest; by hand
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Of one network. Chosen on one fold of training sources by R2 of gains.
+    """Of one network.
+
+    Steps, noise and dropout are of a few that were tried on one fold of training sources; the
+    rest is set by hand.
 
     Attributes:
       steps: updates.
