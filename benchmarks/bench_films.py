@@ -30,8 +30,9 @@ import numpy as np
 from common import print_table
 
 from muzero_rc.encode.chunk_store import ChunkStore
-from muzero_rc.encode.chunked import FilmEncode, encode_chunks
+from muzero_rc.encode.chunked import encode_chunks
 from muzero_rc.encode.clip import encode_clip
+from muzero_rc.encode.encoded import Encoded
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
@@ -104,7 +105,7 @@ class Film:
 
     def chunks(
         self, kbps: int, *, workers: int = 1, power: float | None = None
-    ) -> tuple[Outcome, FilmEncode]:
+    ) -> tuple[Outcome, Encoded]:
         """Encodes it in chunks."""
         recipe = DEFAULT_RECIPE
         if power is not None:
@@ -121,7 +122,7 @@ class Film:
                 Path(folder, "out.ivf"), workers=workers, memory_bytes=MEMORY_BYTES,
                 recipe=recipe,
             )  # fmt: skip
-        outcome = Outcome(done.score, done.made_again, cpu_s() - cpu, time.perf_counter() - wall)
+        outcome = Outcome(done.score, done.chunks_again, cpu_s() - cpu, time.perf_counter() - wall)
         return outcome, done
 
 

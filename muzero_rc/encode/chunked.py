@@ -17,6 +17,7 @@ an earlier start was stopped.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from muzero_rc.encode.chunk_jobs import (
 )
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.cut import Chunk, cut
-from muzero_rc.encode.ivf import join_ivf
+from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.share import Curve, FilmBudget, curve_of, first_shares
 from muzero_rc.env.codec.backend import LibvpxBackend
 from muzero_rc.env.codec.clip import Clip
@@ -47,9 +48,10 @@ from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.errors import EncoderError
 from muzero_rc.log_columns import PackedResults
 from muzero_rc.policies.registry import Prepared, WithSpeedProfile
-from muzero_rc.types import EpisodeScore, FrameResult, Policy
+from muzero_rc.types import Policy
+from muzero_rc.video.ivf import join_ivf
 
-__all__ = ["FilmEncode", "encode_chunks", "in_chunks", "most_in_memory"]
+__all__ = ["encode_chunks", "in_chunks", "most_in_memory"]
 
 _Task = TypeVar("_Task", ProbeTask, LastPassTask)
 _KBPS = (1, 1_000_000)  # what libvpx takes for a target
@@ -60,33 +62,6 @@ OnFrames = Callable[[str, int, bool], None]
 
 def _ignore(phase: str, frames: int, kept: bool) -> None:
     """For whoever wants to know nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilmEncode:
-    """A film that was encoded in chunks.
-
-    Attributes:
-      chunks: how many.
-      made_again: chunks that were made again for the film's target.
-      score: of the whole film.
-      size_bytes: of all packets.
-      qindexes: of each coded frame, in coding order.
-      results: of every frame, in coding order.
-      probe_seconds: wall time of the probes.
-      seconds: wall time of all passes but the first.
-      decision_seconds: wall time of observing and deciding, of all workers together.
-    """
-
-    chunks: int
-    made_again: int
-    score: EpisodeScore
-    size_bytes: int
-    qindexes: list[int]
-    results: Sequence[FrameResult]
-    probe_seconds: float
-    seconds: float
-    decision_seconds: float
 
 
 def in_chunks(policy: Policy, settings: EncoderSettings) -> bool:
@@ -128,7 +103,7 @@ def encode_chunks(
     on_frames: OnFrames = _ignore,
     compute: Compute = ThreadScheduler,
     recipe: Recipe = DEFAULT_RECIPE,
-) -> FilmEncode:
+) -> Encoded:
     """Encodes a film whose first pass is known.
 
     Args:
@@ -174,16 +149,20 @@ def encode_chunks(
         results.extend(record.log.frames)
         qindexes += record.log.qindexes
         decision_seconds += record.decision_seconds
-    return FilmEncode(
-        chunks=len(chunks),
-        made_again=sum(turn > 0 for turn in turns.values()),
+    seconds = time.perf_counter() - start
+    with output.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Encoded(
         score=episode_score(clip, settings.target_kbps, results, size_bytes),
-        size_bytes=size_bytes,
+        video_bytes=size_bytes,
+        sha256=sha256,
+        seconds=seconds,
+        probe_seconds=probe_seconds,
+        decision_seconds=decision_seconds,
         qindexes=qindexes,
         results=results,
-        probe_seconds=probe_seconds,
-        seconds=time.perf_counter() - start,
-        decision_seconds=decision_seconds,
+        chunks=len(chunks),
+        chunks_again=sum(turn > 0 for turn in turns.values()),
     )
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc import video
-from muzero_rc.agents.hindsight import SearchProgress
 from muzero_rc.compute import usable_cores
 from muzero_rc.encode.chunked import in_chunks
 from muzero_rc.encode.cut import is_film, uncut_bytes
 from muzero_rc.encode.finish import TooLargeError, finish
-from muzero_rc.encode.job_progress import JobProgress, JobState, phase_costs
+from muzero_rc.encode.job_progress import JobProgress, phase_costs
 from muzero_rc.encode.passes import chunk_store, encode_in_chunks, encode_whole
+from muzero_rc.encode.progress import PHASES, Progress, Teller
 from muzero_rc.encode.trial import plan_mux, try_mux
 from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
@@ -38,29 +38,7 @@ from muzero_rc.types import FrameResult, Policy, needs_blocks
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
 
-PHASES = ("decode", "first pass", "search", "probe", "second pass", "mux", "check")
-"""What an encode goes through, as `Progress.phase` names it."""
-
 _AUDIO_KBPS = 100  # rough, for the forecast of the space needed
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an encode is.
-
-    Attributes:
-      phase: one of `PHASES`.
-      done: frames finished in this phase; of a search, encodes.
-      total: frames of this phase, None if unknown; of a search, its budget.
-      search: how far a search is, in that phase only.
-      job: how far the whole encode is, where that is known: of a film in chunks.
-    """
-
-    phase: str
-    done: int = 0
-    total: int | None = None
-    search: SearchProgress | None = None
-    job: JobState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +227,7 @@ def encode(
     if chunked and is_film(_expected(info, max_frames)):
         costs = phase_costs(settings.speed, workers or usable_cores())
         job = JobProgress(costs, _expected(info, max_frames))
-    tell = _Teller(on_progress, job)
+    tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(workplace(out))
         _check_space(out.parent, info, settings, max_frames, copies=2 if job is None else 3)
@@ -334,45 +312,6 @@ def encode(
     )
 
 
-class _Teller:
-    """Tells how far an encode is; a `Tell`."""
-
-    def __init__(
-        self, on_progress: Callable[[Progress], None] | None, job: JobProgress | None
-    ) -> None:
-        self._on_progress = on_progress
-        self.job = job
-
-    def __call__(
-        self,
-        phase: str,
-        done: int = 0,
-        total: int | None = None,
-        search: SearchProgress | None = None,
-    ) -> None:
-        """A phase has so many frames done."""
-        job = self.job
-        if job is not None and phase in job.phases:
-            job.reach(phase, done, total)
-        if self._on_progress is not None:
-            state = None if job is None else job.read()
-            self._on_progress(Progress(phase, done, total, search, state))
-
-    def cut(self, frames: int, speed: int, workers: int) -> None:
-        """A film of so many frames goes in chunks."""
-        if self.job is None:  # its file did not say how long it is
-            self.job = JobProgress(phase_costs(speed, workers), frames)
-        self.job.set_frames(frames)
-        self.job.reach("first pass", frames, frames)
-
-    def add(self, phase: str, frames: int, kept: bool) -> None:
-        """So many frames more of a film's phase are done."""
-        assert self.job is not None
-        self.job.add(phase, frames, kept=kept)
-        if self._on_progress is not None:
-            self._on_progress(Progress(phase, *self.job.done(phase), None, self.job.read()))
-
-
 def _expected(info: video.VideoInfo, max_frames: int | None) -> int:
     """Frames of a film, as far as its file says; 0 if it does not."""
     expected = info.expected_frames or 0
@@ -405,7 +344,7 @@ def _first_pass(
     settings: EncoderSettings,
     blocks: bool,
     expected_frames: int | None,
-    tell: _Teller,
+    tell: Teller,
 ) -> FirstPass:
     # A clip that is streamed knows its length only after the first pass.
     expected = clip.num_frames if clip.in_memory else expected_frames

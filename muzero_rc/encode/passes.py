@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from muzero_rc.agents.hindsight import SearchProgress
 from muzero_rc.code_digest import digest_of_code
 from muzero_rc.encode.chunk_store import IDENTITY_DIGITS, ChunkStore
 from muzero_rc.encode.chunked import encode_chunks
 from muzero_rc.encode.clip import encode_clip
+from muzero_rc.encode.encoded import Encoded
+from muzero_rc.encode.progress import Teller
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass
 from muzero_rc.env.control.gop import probe_plan_of
@@ -22,44 +20,9 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.identity import build_identity
 from muzero_rc.policies.hindsight.policy import HindsightPolicy, search_jobs
-from muzero_rc.types import EpisodeScore, FrameResult, Policy
+from muzero_rc.types import FrameResult, Policy
 
-__all__ = ["Encoded", "Tell", "chunk_store", "encode_in_chunks", "encode_whole"]
-
-
-class Tell(Protocol):
-    """Is told how far an encode is."""
-
-    def __call__(
-        self,
-        phase: str,
-        done: int = 0,
-        total: int | None = None,
-        search: SearchProgress | None = None,
-    ) -> None:
-        """A phase has so many frames done; of a search, encodes."""
-
-    def cut(self, frames: int, speed: int, workers: int) -> None:
-        """A film of so many frames goes in chunks."""
-
-    def add(self, phase: str, frames: int, kept: bool) -> None:
-        """So many frames more of a film's phase are done, or were by an earlier start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A stream that was made in one way or the other; fields as in `film.EncodeReport`."""
-
-    score: EpisodeScore
-    video_bytes: int
-    sha256: str
-    seconds: float
-    probe_seconds: float
-    decision_seconds: float
-    qindexes: list[int]
-    results: Sequence[FrameResult]
-    chunks: int = 1
-    chunks_again: int = 0
+__all__ = ["chunk_store", "encode_in_chunks", "encode_whole"]
 
 
 def encode_whole(
@@ -69,7 +32,7 @@ def encode_whole(
     statistics: FirstPass,
     ivf: Path,
     *,
-    tell: Tell,
+    tell: Teller,
 ) -> tuple[Encoded, EncoderSettings]:
     """Encodes a clip in one piece.
 
@@ -171,7 +134,7 @@ def encode_in_chunks(
     ivf: Path,
     *,
     workers: int,
-    tell: Tell,
+    tell: Teller,
 ) -> Encoded:
     """Encodes a film in chunks; a failure says how many of them are kept.
 
@@ -191,7 +154,7 @@ def encode_in_chunks(
     """
     tell.cut(clip.num_frames, settings.speed, workers)
     try:
-        film = encode_chunks(
+        return encode_chunks(
             clip, settings, policy, statistics, store.files, ivf,
             workers=workers, memory_bytes=default_memory_limit(), on_frames=tell.add,
         )  # fmt: skip
@@ -200,17 +163,3 @@ def encode_in_chunks(
         if store.kept and finished:
             error.add_note(f"{finished} finished chunks are kept; the same command goes on")
         raise
-    with ivf.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Encoded(
-        score=film.score,
-        video_bytes=film.size_bytes,
-        sha256=sha256,
-        seconds=film.seconds,
-        probe_seconds=film.probe_seconds,
-        decision_seconds=film.decision_seconds,
-        qindexes=film.qindexes,
-        results=film.results,
-        chunks=film.chunks,
-        chunks_again=film.made_again,
-    )

@@ -16,7 +16,8 @@ from muzero_rc.compute import ThreadScheduler
 from muzero_rc.encode import chunked
 from muzero_rc.encode import cut as cut_module
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkStore
-from muzero_rc.encode.chunked import FilmEncode, encode_chunks, in_chunks, most_in_memory
+from muzero_rc.encode.chunked import encode_chunks, in_chunks, most_in_memory
+from muzero_rc.encode.encoded import Encoded
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
@@ -60,7 +61,7 @@ def statistics(film: Clip) -> FirstPass:
 
 def run(
     film: Clip, statistics: FirstPass, folder: Path, *, workers: int = 2, **options: Any
-) -> tuple[FilmEncode, bytes]:
+) -> tuple[Encoded, bytes]:
     folder.mkdir(exist_ok=True)
     done = encode_chunks(
         film, FAST, POLICY, statistics, ChunkFiles(folder), folder / "film.ivf",
@@ -72,14 +73,14 @@ def run(
 @pytest.fixture(scope="module")
 def undisturbed(
     film: Clip, statistics: FirstPass, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[FilmEncode, bytes]:
+) -> tuple[Encoded, bytes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cut_module, "WHOLE_FRAMES", 40)
         patch.setattr(cut_module, "LEAST_FRAMES", 20)
         return run(film, statistics, tmp_path_factory.mktemp("undisturbed"), workers=1)
 
 
-def test_the_film_is_whole_and_on_target(undisturbed: tuple[FilmEncode, bytes]) -> None:
+def test_the_film_is_whole_and_on_target(undisturbed: tuple[Encoded, bytes]) -> None:
     done, ivf = undisturbed
     assert done.chunks == CHUNKS
     assert done.score.shown_frames == FRAMES == int.from_bytes(ivf[24:28], "little")
@@ -89,14 +90,14 @@ def test_the_film_is_whole_and_on_target(undisturbed: tuple[FilmEncode, bytes]) 
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(
-    film: Clip, statistics: FirstPass, undisturbed: tuple[FilmEncode, bytes], tmp_path: Path
+    film: Clip, statistics: FirstPass, undisturbed: tuple[Encoded, bytes], tmp_path: Path
 ) -> None:
     assert run(film, statistics, tmp_path, workers=4)[1] == undisturbed[1]
 
 
 @pytest.mark.parametrize("stop_at", [30, 100])
 def test_it_goes_on_where_it_was_stopped(
-    film: Clip, statistics: FirstPass, undisturbed: tuple[FilmEncode, bytes], tmp_path: Path,
+    film: Clip, statistics: FirstPass, undisturbed: tuple[Encoded, bytes], tmp_path: Path,
     stop_at: int,
 ) -> None:  # fmt: skip
     told = 0
@@ -118,7 +119,7 @@ def test_it_goes_on_where_it_was_stopped(
 
 
 def test_a_damaged_chunk_is_made_again(
-    film: Clip, statistics: FirstPass, undisturbed: tuple[FilmEncode, bytes], tmp_path: Path
+    film: Clip, statistics: FirstPass, undisturbed: tuple[Encoded, bytes], tmp_path: Path
 ) -> None:
     run(film, statistics, tmp_path)
     (tmp_path / "00001.probe.npz").write_bytes(b"no such thing")
@@ -166,7 +167,7 @@ def test_a_film_off_its_target_has_chunks_made_again(
 
     monkeypatch.setattr(chunked.FilmBudget, "share", wrong)
     done, ivf = run(film, statistics, tmp_path)
-    assert 1 <= done.made_again < CHUNKS
+    assert 1 <= done.chunks_again < CHUNKS
     assert abs(done.score.overshoot) <= 0.005
     # What was made again is found again.
     monkeypatch.setattr(chunked, "LastPass", None)
