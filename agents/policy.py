@@ -81,6 +81,7 @@ class AgentPolicy(QindexPolicy):
       config: the networks' configuration.
       head: how a decision is read from the policy head, without search.
       meta: the policy file's metadata; empty if it was not loaded from one.
+      identity: what it was made for, if its file says so.
       last: the latest call's `Decisions`; None before the first.
     """
 
@@ -98,6 +99,7 @@ class AgentPolicy(QindexPolicy):
         seed: int = 0,
         name: str = "muzero",
         meta: Mapping[str, Any] | None = None,
+        identity: PolicyIdentity | None = None,
     ) -> None:
         """Makes a policy.
 
@@ -114,6 +116,7 @@ class AgentPolicy(QindexPolicy):
           seed: of sampling and search.
           name: for tables and logs.
           meta: metadata to carry along.
+          identity: what it was made for.
 
         Raises:
           InputError: a negative number of simulations or temperature, a batch size
@@ -128,6 +131,7 @@ class AgentPolicy(QindexPolicy):
         self.name = name
         self.config = config
         self.head = head
+        self.identity = identity
         self.meta = dict(meta or {})
         self.last: Decisions | None = None
         self._tokenizer = Tokenizer(config)
@@ -269,7 +273,7 @@ def save_policy(
     }
     tree: dict[str, Any] = {"params": jax.device_get(params)}
     if identity is not None:
-        tree["identity"], meta["encoder"] = identity.as_tree(), identity.encoder
+        identity.put(tree, meta)
     write_arrays(path, tree, meta)
 
 
@@ -281,6 +285,13 @@ def read_policy(
     Raises:
       CheckpointError: missing, damaged, or of another format or version.
     """
+    return _read(path)[:3]
+
+
+def _read(
+    path: str | os.PathLike[str],
+) -> tuple[Params, NetworkConfig, dict[str, Any], dict[str, Any]]:
+    """As `read_policy`, and all arrays of the file."""
     tree, meta = read_arrays(path)
     if meta.get("format") != POLICY_FORMAT:
         raise CheckpointError(
@@ -308,7 +319,7 @@ def read_policy(
         raise CheckpointError(f"{path} lacks weights that its networks need; give another file")
     if not all(_usable(leaf) for leaves in params.values() for leaf in leaves.values()):
         raise CheckpointError(f"{path} has weights that are no finite numbers; give another file")
-    return params, config, meta
+    return params, config, meta, tree
 
 
 def load_policy(
@@ -339,7 +350,7 @@ def load_policy(
       CheckpointError: missing, damaged, of another format or version, or trained on
         other observations.
     """
-    params, config, meta = read_policy(path)
+    params, config, meta, tree = _read(path)
     trained_on = meta.get("observation_version")
     if observation_version is not None and trained_on != observation_version:
         raise CheckpointError(
@@ -356,6 +367,7 @@ def load_policy(
         batch_size=batch_size,
         name=name or str(meta.get("name", "muzero")),
         meta=meta,
+        identity=PolicyIdentity.of_file(tree, meta),
     )
 
 

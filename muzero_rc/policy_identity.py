@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.checkpoint import ArrayTree
 from muzero_rc.errors import CheckpointError
 
 __all__ = ["PolicyIdentity"]
@@ -58,26 +57,26 @@ class PolicyIdentity:
             return "the controller's proposals are others than when it was made"
         return ""
 
-    def as_tree(self) -> ArrayTree:
-        """Its arrays, for a file."""
-        return {"told": self.told, "proposed": self.proposed}
+    def put(self, tree: dict[str, Any], meta: dict[str, Any]) -> None:
+        """Puts it into what `checkpoint.write_arrays` is given."""
+        tree["identity"] = {"told": self.told, "proposed": self.proposed}
+        meta["encoder"] = self.encoder
 
     @classmethod
-    def of_file(cls, tree: Mapping[str, Any], encoder: object) -> PolicyIdentity:
-        """Reads what a file has.
-
-        Args:
-          tree: as of `as_tree`.
-          encoder: attribute of the identity.
+    def of_file(cls, tree: Mapping[str, Any], meta: Mapping[str, Any]) -> PolicyIdentity | None:
+        """What `put` has put there; None if nothing has.
 
         Raises:
           CheckpointError: it is damaged.
         """
+        if "identity" not in tree:
+            return None
         try:
-            told, proposed = (np.asarray(tree[n], np.float32) for n in ("told", "proposed"))
+            found = tree["identity"]
+            told, proposed = (np.asarray(found[n], np.float32) for n in ("told", "proposed"))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"the identity of a policy is damaged: {error}") from error
-        return cls(str(encoder), told, proposed)
+        return cls(str(meta.get("encoder")), told, proposed)
 
 
 def _alike(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> bool:

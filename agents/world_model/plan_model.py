@@ -205,8 +205,7 @@ class PlanModel:
             "about": dict(self.meta),
         }
         if self.identity is not None:
-            tree = {**tree, "identity": self.identity.as_tree()}
-            meta["encoder"] = self.identity.encoder
+            self.identity.put(tree, meta)
         write_arrays(path, tree, meta, compressed=True)
 
     @classmethod
@@ -237,9 +236,7 @@ class PlanModel:
                 float(meta["own_weight"]),
                 meta["about"],
                 residual,
-                PolicyIdentity.of_file(tree["identity"], meta.get("encoder"))
-                if "identity" in tree
-                else None,
+                PolicyIdentity.of_file(tree, meta),
             )
         except Exception as error:  # whatever reading of what others wrote raises
             raise CheckpointError(f"{path} is damaged: {error}; fit it again") from error

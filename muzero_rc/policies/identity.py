@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from muzero_rc.agents.world_model.features import features_of
 from muzero_rc.agents.world_model.frames import EncodeFrames
-from muzero_rc.checkpoint import read_arrays
 from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.statistics import FIRST_PASS_FIELDS
 from muzero_rc.env.control.controller import Controller
@@ -197,23 +196,24 @@ def _played(recipe: Recipe) -> tuple[list[Observation], npt.NDArray[np.float64]]
     return observations, np.array(proposed).ravel()
 
 
-def check_identity(path: str | os.PathLike[str], kind: PolicyKind) -> None:
+def check_identity(
+    path: str | os.PathLike[str], kind: PolicyKind, found: PolicyIdentity | None
+) -> None:
     """Holds a policy file to the program's identity.
 
     Args:
       path: of the file.
       kind: of the policy in it.
+      found: what the file says it was made for.
 
     Raises:
-      CheckpointError: the file is damaged, or made for another libvpx or other inputs.
+      CheckpointError: the file was made for another libvpx or other inputs.
 
     Warns:
       PolicyWarning: only costs have shifted, or the file does not say what it was made for.
     """
-    tree, meta = read_arrays(path)
     doubt = "it does not say what it was made for"
-    if "identity" in tree:
-        found = PolicyIdentity.of_file(tree["identity"], meta.get("encoder"))
+    if found is not None:
         program = program_identity(kind)
         if refusal := found.refusal(program):
             raise CheckpointError(f"{path} cannot be used: {refusal}; train it again")

@@ -492,8 +492,9 @@ def plan_file_of(spec: str) -> Path | None:
 
 
 def _planned(path: Path, *, constant: bool = False) -> Policy:
-    policy = PlannedPolicy(PlanModel.load(path), constant=constant)
-    check_identity(path, "plan")
+    model = PlanModel.load(path)
+    check_identity(path, "plan", model.identity)
+    policy = PlannedPolicy(model, constant=constant)
     return WithSpeedProfile(policy, "hierarchical", passes=3)
 
 
@@ -509,7 +510,7 @@ def _load(path: Path) -> Policy:
         keep_compiled(compiled_folder())
 
     policy = load_policy(path, observation_version=OBSERVATION_VERSION)
-    check_identity(path, "network")
+    check_identity(path, "network", policy.identity)
     speed_profile = modern_settings(policy.meta).get("speed_profile", "uniform")
     if speed_profile not in POLICY_SPEED_PROFILES:
         raise CheckpointError(

@@ -112,7 +112,7 @@ class HindsightPolicy(QindexPolicy):
         if model is None:
             path = shipped_policy_path(self.name)
             model = PlanModel.load(path)
-            check_identity(path, "plan")
+            check_identity(path, "plan", model.identity)
         self._model = model
         self._jobs = jobs
         self._width = width
