@@ -64,6 +64,7 @@ class Task(NamedTuple):
     models: Mapping[str, PlanModel]
     jitter: tuple[float, ...] = JITTER
     others: tuple[str, ...] = ()  # policies by name or file
+    simulations: int = 0  # of a search beside each plan
 
 
 class Gain(NamedTuple):
@@ -91,6 +92,11 @@ def measure(task: Task) -> tuple[Task, dict[str, list[Gain]]]:
     policies: dict[str, Policy] = {"landed": make_policy("landed")}
     for name, model in task.models.items():
         policies[name] = PlannedPolicy(model, constant=name == "const")
+        if task.simulations and name != "const":
+            for around in ("means", "plan"):
+                policies[f"{name} search, {around}"] = PlannedPolicy(
+                    model, simulations=task.simulations, around=around
+                )
     for spec in task.others:
         policies[spec] = make_policy(spec)
     gains: dict[str, list[Gain]] = {name: [] for name in policies}
@@ -188,6 +194,7 @@ def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespac
                     view.slope,
                     models,
                     tuple(args.jitter),
+                    simulations=args.simulations,
                 )
             )
     return tasks
@@ -260,6 +267,7 @@ def parser_of(text: str) -> argparse.ArgumentParser:
     parser.add_argument("--folds", type=int, default=4, help="of sources held out together")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--members", type=int, default=0, help="networks that correct the plans")
+    parser.add_argument("--simulations", type=int, default=0, help="of macro-actions, beside plans")
     parser.add_argument("--steps", type=int, default=400, help="of a network's training")
     parser.add_argument("--keep", type=Path, help="folder for trained networks, used again")
     parser.add_argument("--only", nargs="+", help="variants that are encoded beside landed")

@@ -8,17 +8,18 @@ Both move the qindexes of `landed`, and the controller meets the target (`env.co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.agents.world_model.frames import EncodeFrames
-from muzero_rc.agents.world_model.plan_model import PlanModel
+from muzero_rc.agents.world_model.plan_model import ClipPlan, PlanModel
 from muzero_rc.env.codec.backend import ClipShape
 from muzero_rc.env.control.plan import PlannedFrame
 from muzero_rc.env.control.qp_offsets import QpOffsetPolicy
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.errors import InputError
 from muzero_rc.types import EncodeLog, Observation, QindexPolicy
 
 __all__ = ["PlannedPolicy"]
@@ -27,17 +28,41 @@ __all__ = ["PlannedPolicy"]
 class PlannedPolicy(QindexPolicy):
     """The steps of `landed`, and those of a plan."""
 
-    def __init__(self, model: PlanModel, *, constant: bool = False) -> None:
+    def __init__(
+        self,
+        model: PlanModel,
+        *,
+        constant: bool = False,
+        simulations: int = 0,
+        around: Literal["means", "plan"] = "means",
+    ) -> None:
         """Takes what was learned.
 
         Args:
           model: of the plan.
           constant: take its mean steps alone, whatever the clip.
+          simulations: of each group in a search of macro-actions
+            (`agents.world_model.macro_search`); 0 plans by Newton's method.
+          around: where that search starts from.
         """
         self.name = "const" if constant else "planned"
         self.model = model
         self._constant = constant
+        self._simulations, self._around = simulations, around
         self._base = QpOffsetPolicy()
+
+    def with_search(self, simulations: int) -> PlannedPolicy:
+        """The same with a search of macro-actions.
+
+        Args:
+          simulations: of each group of pictures.
+
+        Raises:
+          InputError: mean steps alone are no plan.
+        """
+        if self._constant:
+            raise InputError("mean steps are the same for every clip: there is nothing to search")
+        return PlannedPolicy(self.model, simulations=simulations)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -52,12 +77,21 @@ class PlannedPolicy(QindexPolicy):
         if self._constant:
             steps, bits = self.model.constant(frames, settings.speed)
         else:
-            found = self.model.plan(frames, settings.speed)
+            found = self._plan_of(frames, settings.speed)
             steps, bits = found.steps, found.bits
         return {
             int(index): PlannedFrame(int(step), float(expected))
             for index, step, expected in zip(frames.coding_index, steps, bits, strict=True)
         }
+
+    def _plan_of(self, frames: EncodeFrames, speed: int) -> ClipPlan:
+        if not self._simulations:
+            return self.model.plan(frames, speed)
+        # Imported here: plans without a search need no JAX.
+        from muzero_rc.agents.world_model.macro_search import MacroSettings, search_plan
+
+        macro = MacroSettings(simulations=self._simulations, around=self._around)
+        return search_plan(self.model, frames, speed, macro)
 
     def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """The qindexes of `landed` from the controller's, in which the plan is. [B] int32."""

@@ -308,12 +308,12 @@ def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:
 
     Args:
       name_or_path: which policy.
-      simulations: of the search before each decision of a learned policy; 0 plays from its
-        policy head.
+      simulations: of the search before each decision of a learned policy, or for each group of
+        pictures of a plan; 0 plays from its policy head, or plans by Newton's method.
 
     Raises:
       InputError: unknown name, bad parameter after the colon, no such file, an entry
-        point that cannot be used, or simulations of a policy that has no network.
+        point that cannot be used, or simulations of a policy that has nothing to search with.
       CheckpointError: the file is damaged or of another format, or it was made for another
         libvpx or other inputs.
 
@@ -454,6 +454,9 @@ def _searching(name_or_path: str, simulations: int) -> Policy:
     if simulations < 0:
         raise InputError(f"simulations must be 0 or more, not {simulations}")
     found = make_policy(name_or_path)
+    if isinstance(found, WithSpeedProfile) and isinstance(found.policy, PlannedPolicy):
+        planned = found.policy.with_search(simulations)
+        return WithSpeedProfile(planned, found.speed_profile, passes=found.passes)
     from muzero_rc.agents.policy import AgentPolicy
 
     if not (isinstance(found, WithSpeedProfile) and isinstance(found.policy, AgentPolicy)):

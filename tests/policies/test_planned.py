@@ -10,7 +10,9 @@ import pytest
 
 from muzero_rc.agents.world_model.constant import MeanSteps
 from muzero_rc.agents.world_model.features import NUM_FEATURES
+from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS
+from muzero_rc.agents.world_model.macro_search import MacroSettings, search_plan
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings
@@ -102,3 +104,23 @@ def test_a_model_file_is_a_policy(carphone: Clip, model: PlanModel, tmp_path: Pa
     for spec in (f"{path}:mean", f"{tmp_path / 'gone.npz'}:const"):
         with pytest.raises(InputError, match="does not exist"):
             make_policy(spec)
+
+
+def test_a_plan_model_searches_macro_actions(
+    carphone: Clip, model: PlanModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.npz"
+    identified = dataclasses.replace(model, identity=program_identity("plan"))
+    identified.save(path)
+    settings = EncoderSettings(target_kbps=60, speed=SPEED)
+    stats = first_pass(carphone, settings)
+    policy = make_policy(str(path), simulations=8)
+    settings = prepare(policy, carphone, settings, stats)
+    probe = run_probes(carphone, settings, stats)
+    assert isinstance(policy, Plans)
+    plan = policy.plan(carphone, settings, probe)
+    frames = EncodeFrames.of_log(probe)
+    expected = search_plan(identified, frames, SPEED, MacroSettings(simulations=8)).steps
+    assert [plan[int(index)].step for index in frames.coding_index] == expected.tolist()
+    with pytest.raises(InputError, match="nothing to search"):
+        make_policy(f"{path}:const", simulations=8)
