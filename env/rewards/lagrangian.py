@@ -34,32 +34,32 @@ class LagrangianReward(CentredReward):
 
     Attributes:
       multiplier: lambda, dB per 100% of overshoot; moves after each episode.
-      rate: of its ascent, dB per 100% of overshoot, an episode.
+      multiplier_rate: of its ascent, dB per 100% of overshoot, an episode.
       allowed: mean overshoot beyond the tolerance at which the multiplier rests.
-      limit: the largest multiplier; by default one percent over costs one dB, twenty times
-        what that percent is worth as bits.
+      multiplier_limit: the largest multiplier; by default one percent over costs one dB,
+        twenty times what that percent is worth as bits.
     """
 
     kind: ClassVar[str] = "lagrangian"
 
     multiplier: float = 20.0
-    rate: float = 5.0
+    multiplier_rate: float = 5.0
     allowed: float = 0.001
-    limit: float = 100.0
+    multiplier_limit: float = 100.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("multiplier", "rate", "allowed", "limit"):
+        for name in ("multiplier", "multiplier_rate", "allowed", "multiplier_limit"):
             value = getattr(self, name)
             require(0.0 <= value < math.inf, name, "0 or more", value)
-        self.multiplier = min(self.multiplier, self.limit)
+        self.multiplier = min(self.multiplier, self.multiplier_limit)
 
     def _value(self, score: EpisodeScore, reference: Reference) -> float:
         over = excess(score.overshoot, self.tolerance)
         gain = getattr(score, self.metric) - getattr(reference(), self.metric)
         value = gain - self.multiplier * over
-        moved = self.multiplier + self.rate * (over - self.allowed)
-        self.multiplier = min(self.limit, max(0.0, moved))
+        moved = self.multiplier + self.multiplier_rate * (over - self.allowed)
+        self.multiplier = min(self.multiplier_limit, max(0.0, moved))
         return float(value)
 
     def _extra(self) -> dict[str, Any]:
@@ -69,4 +69,4 @@ class LagrangianReward(CentredReward):
         multiplier = float(state["multiplier"])
         if not 0.0 <= multiplier < math.inf:
             raise ValueError(f"multiplier {multiplier}")
-        self.multiplier = min(multiplier, self.limit)
+        self.multiplier = min(multiplier, self.multiplier_limit)

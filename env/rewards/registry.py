@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from muzero_rc.env.rewards.base import BaseReward
 from muzero_rc.env.rewards.greedy_opponent import GreedyOpponentReward
 from muzero_rc.env.rewards.lagrangian import LagrangianReward
 from muzero_rc.env.rewards.outcome import PSNR_KINDS, Reward
@@ -17,7 +18,7 @@ from muzero_rc.errors import InputError
 
 __all__ = ["REWARD_KINDS", "RewardConfig", "make_reward"]
 
-_MAKERS: dict[str, Callable[..., Reward]] = {
+_MAKERS: dict[str, type[BaseReward[Any]]] = {
     "self_competition": SelfCompetitionReward,
     "lagrangian": LagrangianReward,
     "rd_gain": RdGainReward,
@@ -31,7 +32,7 @@ REWARD_KINDS = tuple(_MAKERS)
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """A reward and its settings; those of other kinds have no effect.
+    """A reward and its settings, by their names there; those of other kinds have no effect.
 
     Attributes:
       kind: one of `REWARD_KINDS`.
@@ -101,19 +102,6 @@ def make_reward(config: RewardConfig) -> Reward:
     Raises:
       InputError: a value out of range.
     """
-    common: dict[str, Any] = {"metric": config.metric, "tolerance": config.tolerance}
-    own: dict[str, dict[str, Any]] = {
-        "self_competition": {"decay": config.decay},
-        "lagrangian": {
-            "multiplier": config.multiplier,
-            "rate": config.multiplier_rate,
-            "limit": config.multiplier_limit,
-            "allowed": config.allowed,
-            "scale": config.scale,
-            "decay": config.decay,
-        },
-        "rd_gain": {"scale": config.scale, "decay": config.decay, "price": config.price},
-        "ranked": {"percentile": config.percentile, "size": config.size},
-        "greedy_opponent": {"promotion": config.promotion, "games": config.games},
-    }
-    return _MAKERS[config.kind](**common, **own[config.kind])
+    maker, settings = _MAKERS[config.kind], config.as_dict()
+    own = (field.name for field in dataclasses.fields(maker) if field.init)
+    return maker(**{name: settings[name] for name in own if name in settings})

@@ -118,7 +118,7 @@ def test_damaged_memories_are_refused() -> None:
 
 def test_lagrangian_by_hand() -> None:
     reward = LagrangianReward(
-        multiplier=10.0, rate=2.0, allowed=0.01, scale=0.5, decay=0.8, tolerance=0.0
+        multiplier=10.0, multiplier_rate=2.0, allowed=0.01, scale=0.5, decay=0.8, tolerance=0.0
     )
     assert reward(_score(40.5, 0.03), _vbr) == pytest.approx(math.tanh((0.5 - 0.3) / 0.5))
     assert reward.multiplier == pytest.approx(10.0 + 2.0 * (0.03 - 0.01))
@@ -128,7 +128,7 @@ def test_lagrangian_by_hand() -> None:
 
 
 def test_the_multiplier_has_a_limit() -> None:
-    reward = LagrangianReward(rate=1000.0, limit=60.0)
+    reward = LagrangianReward(multiplier_rate=1000.0, multiplier_limit=60.0)
     for _ in range(20):
         reward(_score(overshoot=3.0), _vbr)
     assert reward.multiplier == 60.0
@@ -176,7 +176,7 @@ def test_centring_never_turns_the_order(values: list[float], decay: float) -> No
 
 
 def test_the_multiplier_rises_while_the_constraint_is_violated_and_falls_to_zero() -> None:
-    reward = LagrangianReward(multiplier=1.0, rate=10.0, allowed=0.01)
+    reward = LagrangianReward(multiplier=1.0, multiplier_rate=10.0, allowed=0.01)
     for _ in range(20):
         reward(_score(overshoot=0.1), _vbr)
     assert reward.multiplier > 15
@@ -265,6 +265,22 @@ def test_the_greedy_opponent_is_replaced_when_it_loses() -> None:
 def test_bad_settings_are_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         RewardConfig(**changes)
+
+
+def test_every_setting_reaches_a_reward() -> None:
+    changed: dict[str, Any] = {
+        name: value / 2 if isinstance(value, float) else value + 1
+        for name, value in RewardConfig().as_dict().items()
+        if not isinstance(value, str)
+    }
+    changed["metric"] = "psnr_y"
+    taken = set()
+    for kind in REWARD_KINDS:
+        reward = make_reward(RewardConfig(kind=kind, **changed))
+        own = {name for name in changed if hasattr(reward, name)}
+        assert {name: getattr(reward, name) for name in own} == {n: changed[n] for n in own}
+        taken |= own
+    assert taken == set(changed)
 
 
 def test_configuration_survives_json() -> None:
