@@ -12,8 +12,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from muzero_rc.errors import InputError, OutputError
-from muzero_rc.output_files import replacing
+from muzero_rc.errors import InputError
+from muzero_rc.output_files import write_text
 from muzero_rc.types import psnr_db
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Results",
     "TargetEntry",
     "metrics_of",
-    "write_atomically",
 ]
 
 FORMAT = 1
@@ -283,8 +282,8 @@ class Results:
           OutputError: the folder cannot be written.
         """
         text = _lists_on_one_line(json.dumps(self.as_dict(), indent=1, allow_nan=False))
-        write_atomically(folder / "results.json", text + "\n")
-        write_atomically(folder / "results.csv", self.csv())
+        write_text(folder / "results.json", text + "\n")
+        write_text(folder / "results.csv", self.csv())
 
     def csv(self) -> str:
         """One line for each encode; the lists and settings stay in the JSON.
@@ -384,19 +383,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"{path} does not hold a JSON object; run evaluate again")
     return data
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that a reader sees the old or the new, never a part.
-
-    Raises:
-      OutputError: the folder cannot be made or written, or is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; choose another --out or make room"
-        ) from error

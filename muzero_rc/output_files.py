@@ -9,7 +9,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["create_like", "replacing", "take_place"]
+from muzero_rc.errors import OutputError
+
+__all__ = ["create_like", "output", "replacing", "take_place", "write_text"]
 
 _MOST_OF_NAME = 200  # bytes; file systems end at 255
 
@@ -37,6 +39,37 @@ def replacing(path: Path, suffix: str = "") -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def output(path: Path, suffix: str = "") -> Iterator[Path]:
+    """`replacing` for what a user asked for: makes its folder, and says in a line what failed.
+
+    Raises:
+      OutputError: the folder cannot be made or written, or is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, suffix) as temporary:
+            yield temporary
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; choose another --out or make room"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file so that a reader sees the old or the new, also after a power cut.
+
+    Raises:
+      OutputError: as `output`.
+    """
+    with output(path, ".partial") as new, new.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def create_like(new: Path, path: Path) -> None:

@@ -19,8 +19,8 @@ from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource, Method
 from muzero_rc.evaluation.measure.buffer import buffer_report
 from muzero_rc.evaluation.measure.frame_trace import FrameTrace
 from muzero_rc.evaluation.measure.quality import clip_quality, spread
-from muzero_rc.evaluation.media import replacing
 from muzero_rc.evaluation.results import EncodeRecord
+from muzero_rc.output_files import output
 from muzero_rc.types import Policy, needs_blocks
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def _measure(
 
 def _write_webm(stream: EncodedStream, source: Path, out: Path) -> None:
     info = video.probe(source)
-    with replacing(out) as webm:
+    with output(out) as webm:
         ivf = webm.with_suffix(".ivf")
         try:
             stream.write_ivf(ivf)

@@ -19,7 +19,8 @@ from muzero_rc.evaluation.grid.work import Encoding, Handler, Opened, Opening
 from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL, compare, mark_targets, summarize
 from muzero_rc.evaluation.measure.targets import AUTO_COUNT
 from muzero_rc.evaluation.media import MediaFolder
-from muzero_rc.evaluation.results import EncodeRecord, Failure, Results, write_atomically
+from muzero_rc.evaluation.results import EncodeRecord, Failure, Results
+from muzero_rc.output_files import write_text
 
 __all__ = ["EvaluationPlan", "Progress", "run_evaluation"]
 
@@ -178,7 +179,7 @@ class _Run:
         if not self._opened:
             raise InputError(self._failures[0].error)
         if self._traces:
-            write_atomically(self._out / "errors.log", "\n".join(self._traces))
+            write_text(self._out / "errors.log", "\n".join(self._traces))
         results = self._results()
         results.save(self._out)
         return results

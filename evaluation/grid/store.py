@@ -11,7 +11,8 @@ from pathlib import Path
 
 from muzero_rc import disk_cache
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.evaluation.results import EncodeRecord, read_json, write_atomically
+from muzero_rc.evaluation.results import EncodeRecord, read_json
+from muzero_rc.output_files import write_text
 
 __all__ = ["SHARED_LIMIT_BYTES", "EncodeStore", "shared_folder"]
 
@@ -60,7 +61,7 @@ class EncodeStore:
             if found is not None:
                 with contextlib.suppress(OSError):
                     os.utime(path)  # used now: goes last
-                write_atomically(self.path(key), _text(found))
+                write_text(self.path(key), _text(found))
         return found
 
     def put(self, record: EncodeRecord) -> None:
@@ -69,12 +70,12 @@ class EncodeStore:
         Raises:
           OutputError: the folder cannot be written.
         """
-        write_atomically(self.path(record.key), _text(record))
+        write_text(self.path(record.key), _text(record))
         if self.shared is None:
             return
         # A cache that cannot be written costs time, not the encode.
         with contextlib.suppress(OutputError, OSError):
-            write_atomically(self.shared / f"{record.key}.json", _text(record))
+            write_text(self.shared / f"{record.key}.json", _text(record))
             if zlib.crc32(record.key.encode()) % _TRIM_EVERY == 0:
                 disk_cache.trim(self.shared, self.limit_bytes, [record.key])
 

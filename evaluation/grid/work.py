@@ -13,8 +13,9 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.evaluation.grid.encoder import ClipEncoder, ClipInfo, ClipSource, Method, encode_key
 from muzero_rc.evaluation.grid.store import EncodeStore
 from muzero_rc.evaluation.measure.targets import AutoTargets, Probe, auto_targets, first_guess
-from muzero_rc.evaluation.media import MediaFolder, replacing
+from muzero_rc.evaluation.media import MediaFolder
 from muzero_rc.evaluation.results import EncodeRecord
+from muzero_rc.output_files import output
 
 __all__ = ["PROBE_SPEED", "Encoding", "Handler", "Opened", "Opening"]
 
@@ -138,5 +139,5 @@ def _keep_thumbnail(media: MediaFolder, source: ClipSource, info: ClipInfo) -> N
     if path.is_file():
         return
     # A third into the clip there is seldom a fade or a title.
-    with replacing(path) as temporary:
+    with output(path) as temporary:
         video.write_thumbnail(source.path, temporary, at_s=info.duration_s / 3)

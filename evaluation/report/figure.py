@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from muzero_rc.evaluation.media import replacing
 from muzero_rc.evaluation.report.contents import metric_label
+from muzero_rc.output_files import output
 
 __all__ = ["plot_rate_distortion"]
 
@@ -61,7 +61,7 @@ def plot_rate_distortion(data: dict[str, Any], path: Path) -> None:
     verdict = data["verdict"]
     interval = verdict["interval"] + (note if len(clips) < len(data["clips"]) else "")
     figure.suptitle(f"{verdict['headline']}\n{interval}", fontsize=9.5, x=0.01, ha="left")
-    with replacing(path) as temporary:
+    with output(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": "muzero-rc"})
 
 

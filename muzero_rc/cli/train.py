@@ -99,8 +99,8 @@ def run(args: TrainArgs) -> int:
     """Trains; returns the exit status."""
     from muzero_rc.corpus import Corpus
     from muzero_rc.evaluation.report.table import make_console
-    from muzero_rc.evaluation.results import write_atomically
     from muzero_rc.model_card import read_card
+    from muzero_rc.output_files import write_text
     from muzero_rc.training.config import configure
     from muzero_rc.training.costs import COST_COLUMNS, cost_rows
     from muzero_rc.training.log import RunLog
@@ -146,7 +146,7 @@ def run(args: TrainArgs) -> int:
     if rows:
         console.print(_table(COLUMNS, rows))
         card = read_card(policy, results_page(rows, training.config)).markdown()
-        write_atomically(policy.with_suffix(".md"), card)
+        write_text(policy.with_suffix(".md"), card)
         print(f"{policy}\n{policy.with_suffix('.md')}")
         return 0
     print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")

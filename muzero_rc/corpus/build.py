@@ -23,10 +23,11 @@ from typing import TypeVar
 from muzero_rc.compute import Compute, TaskFailure, ThreadScheduler
 from muzero_rc.corpus.augment import draw_recipe
 from muzero_rc.corpus.clip_maker import WORK, Augmenting, ClipMaker, Cutting, record_path
-from muzero_rc.corpus.manifest import MANIFEST, SPLITS, Entry, Manifest, write_whole
+from muzero_rc.corpus.manifest import MANIFEST, SPLITS, Entry, Manifest
 from muzero_rc.corpus.plan import BuildSettings, Original, find_originals, plan_clips
 from muzero_rc.corpus.scenes import Look
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.output_files import write_text
 from muzero_rc.video import Recipe
 
 __all__ = ["BuildResult", "Step", "build_corpus"]
@@ -287,7 +288,7 @@ def _check_settings(path: Path, settings: BuildSettings) -> None:
     """Refuses to go on with a corpus that was built with other settings."""
     mine = {"format": _FORMAT, "settings": settings.as_dict()}
     if not path.exists():
-        write_whole(path, json.dumps(mine, indent=1))
+        write_text(path, json.dumps(mine, indent=1))
         return
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))

@@ -16,11 +16,11 @@ from typing import Any
 
 from muzero_rc import video
 from muzero_rc.compute import check_cancelled, report
-from muzero_rc.corpus.manifest import Entry, write_whole
+from muzero_rc.corpus.manifest import Entry
 from muzero_rc.corpus.plan import BuildSettings, Original
 from muzero_rc.corpus.scenes import Look, look_at
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.output_files import take_place
+from muzero_rc.output_files import take_place, write_text
 from muzero_rc.video import Recipe
 
 __all__ = ["WORK", "Augmenting", "ClipMaker", "Cutting", "record_path"]
@@ -89,7 +89,7 @@ class ClipMaker:
         except InputError as error:
             seen = _without_folder(str(error), original)
             record = {"broken": seen}
-        write_whole(path, json.dumps(record))
+        write_text(path, json.dumps(record))
         return digest, seen, True
 
     def cut(self, task: Cutting) -> None:
@@ -164,7 +164,7 @@ class ClipMaker:
             entry, width=width, height=height, fps=str(fps), frames=frames, bytes=size,
             sha256=digest, frames_sha256=decoded,
         )  # fmt: skip
-        write_whole(record_path(self.out, entry.file), json.dumps(done.as_dict()))
+        write_text(record_path(self.out, entry.file), json.dumps(done.as_dict()))
         return done
 
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from muzero_rc.errors import InputError, OutputError
-from muzero_rc.output_files import replacing
+from muzero_rc.errors import InputError
+from muzero_rc.output_files import write_text
 
-__all__ = ["MANIFEST", "REASONS", "SPLITS", "Entry", "Manifest", "Split", "write_whole"]
+__all__ = ["MANIFEST", "REASONS", "SPLITS", "Entry", "Manifest", "Split"]
 
 MANIFEST = "manifest.csv"
 """Name of the file in a corpus."""
@@ -111,7 +110,7 @@ class Manifest:
         Raises:
           OutputError: the file cannot be written.
         """
-        write_whole(path, self.text())
+        write_text(path, self.text())
 
     def text(self) -> str:
         """The CSV file."""
@@ -175,22 +174,3 @@ def _check(path: Path, entries: Sequence[Entry]) -> None:
             raise InputError(f"{path}: a split is training or validation, not {entry.split!r}")
         if sides.setdefault(entry.source, entry.split) != entry.split:
             raise InputError(f"{path}: source {entry.source} is on both sides of the split")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it.
-
-    Raises:
-      OutputError: no space, or no permission.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            replacing(path, ".partial") as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None

@@ -16,7 +16,7 @@ from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.checkpoint import read_arrays, write_arrays
 from muzero_rc.errors import CheckpointError, OutputError
-from muzero_rc.output_files import replacing
+from muzero_rc.output_files import write_text
 from muzero_rc.training.scorer import Scorer
 
 __all__ = ["Counters", "restore", "save", "write_json"]
@@ -109,8 +109,4 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     Raises:
       OutputError: it cannot be written.
     """
-    try:
-        with replacing(path, ".tmp") as temporary:
-            temporary.write_text(json.dumps(value, indent=1))
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    write_text(path, json.dumps(value, indent=1))

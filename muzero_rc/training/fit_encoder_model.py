@@ -27,7 +27,7 @@ from muzero_rc.env.testing.encoder_model.formulas import (
     reference_term,
 )
 from muzero_rc.errors import InputError, MuzeroRcError
-from muzero_rc.evaluation.results import write_atomically
+from muzero_rc.output_files import write_text
 from muzero_rc.training.stages.collect import Study
 
 __all__ = ["fit", "main"]
@@ -153,7 +153,7 @@ def main() -> int:
         text = json.dumps(found, indent=1)
         print(text)
         if args.out is not None:
-            write_atomically(args.out, text + "\n")
+            write_text(args.out, text + "\n")
     except MuzeroRcError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -11,19 +11,16 @@ import numpy as np
 import pytest
 
 from muzero_rc.checkpoint import write_arrays
-from muzero_rc.corpus.manifest import write_whole
 from muzero_rc.encode.film import encode
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.evaluation import media
-from muzero_rc.evaluation.results import write_atomically
-from muzero_rc.output_files import replacing
+from muzero_rc.output_files import output, replacing, write_text
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.training.checkpoints import write_json
 from muzero_rc.training.progress import ProgressFile
 
 
 def _media(path: Path) -> None:
-    with media.replacing(path) as temporary:
+    with output(path) as temporary:
         temporary.write_text("new")
 
 
@@ -37,10 +34,9 @@ def _progress(path: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
-    "results": lambda path: write_atomically(path, "new"),
+    "texts": lambda path: write_text(path, "new"),
     "streams and pictures": _media,
     "policies and data sets": _arrays,
-    "corpus": lambda path: write_whole(path, "new"),
     "runs": lambda path: write_json(path, {}),
     "progress": _progress,
 }

@@ -14,8 +14,9 @@ from muzero_rc.cli.main import main
 from muzero_rc.cli.provenance import command_line, environment
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.measure.frame_trace import FrameTrace
-from muzero_rc.evaluation.media import MediaFolder, replacing
+from muzero_rc.evaluation.media import MediaFolder
 from muzero_rc.evaluation.results import EncodeRecord, Results
+from muzero_rc.output_files import output
 from muzero_rc.types import FrameInfo, FrameResult, UpdateType
 from muzero_rc.video import probe, wrap, write_thumbnail
 
@@ -106,16 +107,16 @@ def test_numbers_stand_on_one_line() -> None:
     )
 
 
-def test_replacing_leaves_the_old_or_the_new(tmp_path) -> None:
+def test_an_output_is_the_old_or_the_new(tmp_path) -> None:
     path = tmp_path / "deep" / "file"
-    with replacing(path) as temporary:
+    with output(path) as temporary:
         temporary.write_text("old")
-    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+    with pytest.raises(ZeroDivisionError), output(path) as temporary:
         temporary.write_text("half")
         _ = 1 / 0
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
-    with pytest.raises(OutputError, match="cannot write"), replacing(path / "under a file"):
+    with pytest.raises(OutputError, match="cannot write"), output(path / "under a file"):
         pass
 
 

@@ -21,8 +21,8 @@ from muzero_rc.evaluation.results import (
     EncodeRecord,
     Failure,
     Results,
-    write_atomically,
 )
+from muzero_rc.output_files import write_text
 
 
 def encode(tmp_path: Path, spec: str, target: int, clip: str = "a") -> EncodeRecord:
@@ -114,7 +114,7 @@ def test_files_of_before_the_new_fields_still_load_and_print(tmp_path) -> None:
     assert "at most" not in text
     # An encode kept by an earlier version is found again too.
     store = EncodeStore(tmp_path / "encodes")
-    write_atomically(store.path("k"), json.dumps(data["encodes"][0] | {"key": "k"}))
+    write_text(store.path("k"), json.dumps(data["encodes"][0] | {"key": "k"}))
     assert store.get("k") is not None
     data["encodes"][0]["psnr_u"] = "high"
     path.write_text(json.dumps(data))
@@ -228,7 +228,7 @@ def test_what_is_no_results_file_is_refused(tmp_path) -> None:
 
 def test_writing_leaves_the_old_or_the_new(tmp_path, monkeypatch) -> None:
     path = tmp_path / "file"
-    write_atomically(path, "old")
+    write_text(path, "old")
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
     def fail(*_: object) -> None:
@@ -236,7 +236,7 @@ def test_writing_leaves_the_old_or_the_new(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OutputError, match="No space left on device; choose another --out"):
-        write_atomically(path, "new")
+        write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 
