@@ -1,9 +1,14 @@
-"""Decisions of an encode as columns of plain values, for files, and back."""
+"""The parts of a decision as plain values, and the decisions of an encode as columns for JSON.
+
+`muzero_rc.log_columns` has the same parts as arrays, beside all else of a frame.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from muzero_rc.errors import InputError
 from muzero_rc.types import (
@@ -17,7 +22,66 @@ from muzero_rc.types import (
     SpeedFeatures,
 )
 
-__all__ = ["columns_of_log", "log_settings_of_columns"]
+__all__ = [
+    "SCALAR_PARTS",
+    "ScalarPart",
+    "columns_of_log",
+    "decision_of_plain",
+    "log_settings_of_columns",
+    "plain_decision",
+]
+
+
+class ScalarPart(NamedTuple):
+    """A part of a decision that is one number.
+
+    Attributes:
+      read: makes the field's value of the number.
+      kind: of the number in an array.
+    """
+
+    read: Callable[[Any], Any]
+    kind: type[np.generic]
+
+
+SCALAR_PARTS: Mapping[str, ScalarPart] = {
+    "qindex": ScalarPart(int, np.int16),
+    "speed": ScalarPart(int, np.int8),
+    "features": ScalarPart(SpeedFeatures, np.int8),
+    "show_existing": ScalarPart(ShowExisting, np.int8),
+    "show_existing_price": ScalarPart(float, np.float64),
+    "show_existing_change": ScalarPart(float, np.float64),
+}
+"""By the names of `FrameDecision`'s fields; the other parts are in `plain_decision`."""
+
+
+def plain_decision(decision: FrameDecision) -> dict[str, Any]:
+    """Every part of a decision by its field's name, as numbers, lists of them, or None.
+
+    The list of `partition` begins with its byte string.
+    """
+    account, hint = decision.rate_account, decision.partition
+    return {
+        **{name: part.kind(getattr(decision, name)).item() for name, part in SCALAR_PARTS.items()},
+        "rate_account": None if account is None else list(account),
+        "partition": None if hint is None else [hint.packed, hint.coarser, hint.finer],
+        "next_gop": list(decision.next_gop),
+    }
+
+
+def decision_of_plain(row: Mapping[str, Any]) -> FrameDecision:
+    """Reads `plain_decision` back.
+
+    Raises:
+      KeyError, TypeError, ValueError, IndexError: it is damaged.
+    """
+    account, hint = row["rate_account"], row["partition"]
+    return FrameDecision(
+        **{name: part.read(row[name]) for name, part in SCALAR_PARTS.items()},
+        rate_account=None if account is None else RateAccount(*map(int, account)),
+        partition=None if hint is None else PartitionHint(hint[0], *map(int, hint[1:])),
+        next_gop=GopDecision(*map(int, row["next_gop"])),
+    )
 
 
 def columns_of_log(log: EncodeLog) -> dict[str, Any]:
@@ -60,35 +124,18 @@ def log_settings_of_columns(
 
 
 def _row(decision: FrameDecision) -> dict[str, Any]:
-    account, hint = decision.rate_account, decision.partition
-    return {
-        "qindex": decision.qindex,
-        "speed": decision.speed,
-        "features": int(decision.features),
-        "show_existing": int(decision.show_existing),
-        "show_existing_price": decision.show_existing_price,
-        "show_existing_change": decision.show_existing_change,
-        "rate_account": None if account is None else list(account),
-        "partition": None if hint is None else [hint.packed.hex(), hint.coarser, hint.finer],
-        "next_gop": list(decision.next_gop),
-    }
+    row = plain_decision(decision)
+    if row["partition"] is not None:
+        packed, *margin = row["partition"]
+        row["partition"] = [packed.hex(), *margin]
+    return row
 
 
 def _decision(row: Mapping[str, Any]) -> FrameDecision:
-    account, hint = row["rate_account"], row["partition"]
-    return FrameDecision(
-        qindex=int(row["qindex"]),
-        speed=int(row["speed"]),
-        features=SpeedFeatures(row["features"]),
-        show_existing=ShowExisting(row["show_existing"]),
-        show_existing_price=float(row["show_existing_price"]),
-        show_existing_change=float(row["show_existing_change"]),
-        rate_account=None if account is None else RateAccount(*map(int, account)),
-        partition=None
-        if hint is None
-        else PartitionHint(bytes.fromhex(hint[0]), int(hint[1]), int(hint[2])),
-        next_gop=GopDecision(*map(int, row["next_gop"])),
-    )
+    hint = row["partition"]
+    if hint is not None:
+        row = {**row, "partition": [bytes.fromhex(hint[0]), *hint[1:]]}
+    return decision_of_plain(row)
 
 
 def _short(values: Sequence[Any]) -> Any:

@@ -15,6 +15,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.decision_columns import SCALAR_PARTS, decision_of_plain, plain_decision
 from muzero_rc.errors import InputError
 from muzero_rc.types import (
     EncodeLog,
@@ -22,12 +23,8 @@ from muzero_rc.types import (
     FrameInfo,
     FrameRecord,
     FrameResult,
-    GopDecision,
     GopLimits,
-    PartitionHint,
     RateAccount,
-    ShowExisting,
-    SpeedFeatures,
     UpdateType,
     Work,
 )
@@ -47,10 +44,6 @@ _RESULT = {
     "coding_index": np.int32, "show_index": np.int32, "shown": np.bool_, "qindex": np.int16,
     "bits": np.int64, "intra_blocks": np.int32, "inter_blocks": np.int32,
     "skip_blocks": np.int32, "cpu_seconds": np.float64,
-}  # fmt: skip
-_DECISION = {
-    "qindex": np.int16, "speed": np.int8, "features": np.int8, "show_existing": np.int8,
-    "show_existing_price": np.float64, "show_existing_change": np.float64,
 }  # fmt: skip
 _NONE = -1  # in the place of an update type or of a place in the pool
 
@@ -217,21 +210,21 @@ def _info_columns(frames: Sequence[FrameRecord]) -> _Columns:
 
 
 def _decision_columns(frames: Sequence[FrameRecord], pool: BytesPool) -> _Columns:
-    decisions = [frame.decision or FrameDecision() for frame in frames]
+    rows = [plain_decision(frame.decision or FrameDecision()) for frame in frames]
     columns: _Columns = {
-        f"decided_{name}": np.array([getattr(d, name) for d in decisions], kind)
-        for name, kind in _DECISION.items()
+        f"decided_{name}": np.array([row[name] for row in rows], part.kind)
+        for name, part in SCALAR_PARTS.items()
     }
     columns["decided"] = np.array([frame.decision is not None for frame in frames], np.bool_)
-    accounts = [decision.rate_account for decision in decisions]
+    accounts = [row["rate_account"] for row in rows]
     columns["decided_account"] = np.array([account is not None for account in accounts], np.bool_)
     columns["decided_model"] = _wide([account or RateAccount() for account in accounts], 2)
-    hints = [decision.partition for decision in decisions]
-    places = [_NONE if hint is None else pool.add(hint.packed) for hint in hints]
+    hints = [row["partition"] for row in rows]
+    places = [_NONE if hint is None else pool.add(hint[0]) for hint in hints]
     columns["decided_partition"] = np.array(places, np.int32)
-    margins = [(0, 0) if hint is None else (hint.coarser, hint.finer) for hint in hints]
+    margins = [(0, 0) if hint is None else hint[1:] for hint in hints]
     columns["decided_margin"] = _wide(margins, 2).astype(np.int8)
-    columns["decided_next_gop"] = _wide([decision.next_gop for decision in decisions], 2)
+    columns["decided_next_gop"] = _wide([row["next_gop"] for row in rows], 2)
     return columns
 
 
@@ -250,19 +243,12 @@ def _frame(row: Mapping[str, Any], pool: BytesPool) -> FrameRecord:
 
 def _decision(row: Mapping[str, Any], pool: BytesPool) -> FrameDecision:
     place = row["decided_partition"]
-    hint = None
-    if place != _NONE:
-        hint = PartitionHint(pool.values[place], *row["decided_margin"])
-    return FrameDecision(
-        qindex=row["decided_qindex"],
-        speed=row["decided_speed"],
-        features=SpeedFeatures(row["decided_features"]),
-        show_existing=ShowExisting(row["decided_show_existing"]),
-        show_existing_price=row["decided_show_existing_price"],
-        show_existing_change=row["decided_show_existing_change"],
-        rate_account=RateAccount(*row["decided_model"]) if row["decided_account"] else None,
-        partition=hint,
-        next_gop=GopDecision(*row["decided_next_gop"]),
+    return decision_of_plain(
+        {name: row[f"decided_{name}"] for name in (*SCALAR_PARTS, "next_gop")}
+        | {
+            "rate_account": row["decided_model"] if row["decided_account"] else None,
+            "partition": None if place == _NONE else [pool.values[place], *row["decided_margin"]],
+        }
     )
 
 
