@@ -13,7 +13,6 @@ one that is done has nothing to do.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from muzero_rc.corpus.manifest import MANIFEST, SPLITS, Entry, Manifest
 from muzero_rc.corpus.plan import BuildSettings, Original, find_originals, plan_clips
 from muzero_rc.corpus.scenes import Look
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.folder_lock import FolderLock
 from muzero_rc.output_files import write_text
 from muzero_rc.video import Recipe
 
@@ -317,12 +317,10 @@ def _own(out: Path) -> Iterator[None]:
         if out.exists() and not work.exists() and any(out.iterdir()):
             raise InputError(f"{out} is there and no corpus; give an empty or a new folder")
         work.mkdir(parents=True, exist_ok=True)
-        lock = (work / "lock").open("w")
+        lock = FolderLock.take(work)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror}; choose another --out") from None
+    if lock is None:
+        raise InputError(f"{out} is being built by another process")
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{out} is being built by another process") from None
         yield

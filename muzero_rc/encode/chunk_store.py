@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -19,11 +18,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.folder_lock import FolderLock
 from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
 from muzero_rc.types import EncodeLog, FrameRecord
 
@@ -33,7 +33,6 @@ IDENTITY_DIGITS = 16
 """Hexadecimal, of the hash in a folder's name."""
 
 _SUFFIX = ".muzero-rc"
-_LOCK = "lock"
 _NEW = ".new"
 
 
@@ -172,7 +171,7 @@ class ChunkStore:
         self.folder = out.with_name(f"{self._prefix}{identity}{_SUFFIX}")
         self.files = ChunkFiles(self.folder)
         self.kept = keep
-        self._lock: BinaryIO | None = None
+        self._lock: FolderLock | None = None
 
     def __enter__(self) -> ChunkStore:
         """Makes the folder, or takes up the one that is there.
@@ -182,7 +181,7 @@ class ChunkStore:
           OSError: the folder cannot be made.
         """
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._lock = _locked(self.folder)
+        self._lock = FolderLock.take(self.folder)
         if self._lock is None:
             raise OutputError(f"the same encode is running: {self.folder} is in use; wait for it")
         for path in self.folder.glob(f"*{_NEW}"):
@@ -191,16 +190,15 @@ class ChunkStore:
 
     def __exit__(self, *error: object) -> None:
         """Gives the folder back; it goes if nobody is to find it, or nothing is in it."""
-        if not self.kept or os.listdir(self.folder) == [_LOCK]:
+        if not self.kept or not os.listdir(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def clear(self) -> None:
         """Throws away what an earlier start has finished."""
         for path in self.folder.iterdir():
-            if path.name != _LOCK:
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """The file is done: removes this folder, and what other settings had left for it."""
@@ -211,27 +209,17 @@ class ChunkStore:
             ours = folder.name == f"{self._prefix}{identity}{_SUFFIX}" and _is_identity(identity)
             if folder == self.folder or not ours or not folder.is_dir():
                 continue
-            lock = _locked(folder)
+            lock = FolderLock.take(folder)
             if lock is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                lock.close()
+                with lock:
+                    if lock.exclusive:
+                        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:
     """Brings a file to the disk: after a power cut a name must not stand for nothing."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _locked(folder: Path) -> BinaryIO | None:
-    """The folder's lock, free again when its process ends; None if another process has it."""
-    file = (folder / _LOCK).open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
 
 
 def _is_identity(text: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muzero_rc.errors import OutputError
+from muzero_rc.folder_lock import FolderLock
 from muzero_rc.output_files import create_like
 
 __all__ = ["Workplace", "keep_stream", "workplace"]
@@ -54,14 +54,12 @@ def workplace(out: Path) -> Iterator[Workplace]:
     start = f".{os.fsdecode(os.fsencode(out.name)[:_MOST_OF_NAME])}."
     _remove_abandoned(out.parent, start)
     folder = out.with_name(f"{start}{secrets.token_hex(4)}{_ENDING}")
-    lock = -1
+    lock = None
     try:
         try:
             # Proves that the folder takes files; permission bits do not tell all.
             folder.mkdir(mode=0o700)
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = FolderLock.take(folder)
             place = Workplace(folder, folder / "video.ivf", folder / f"output{out.suffix.lower()}")
             for path in (place.ivf, place.file):
                 create_like(path, out)
@@ -78,8 +76,8 @@ def workplace(out: Path) -> Iterator[Workplace]:
         raise full from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        if lock >= 0:
-            os.close(lock)
+        if lock is not None:
+            lock.release()
 
 
 def keep_stream(place: Workplace, out: Path) -> Path:
@@ -106,25 +104,17 @@ def keep_stream(place: Workplace, out: Path) -> Path:
 
 def _remove_abandoned(parent: Path, start: str) -> None:
     """Removes folders of this output whose owner is dead."""
+    entries: list[os.DirEntry[str]] = []
     with contextlib.suppress(OSError):
-        for entry in os.scandir(parent):
-            if not (entry.name.startswith(start) and entry.name.endswith(_ENDING)):
-                continue
-            token = entry.name[len(start) : -len(_ENDING)]
+        entries += os.scandir(parent)
+    for entry in entries:
+        if not (entry.name.startswith(start) and entry.name.endswith(_ENDING)):
+            continue
+        token = entry.name[len(start) : -len(_ENDING)]
+        with contextlib.suppress(OSError):
             ours = len(token) == 8 and entry.is_dir(follow_symlinks=False)
-            if ours and not _in_use(entry.path):
-                shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _in_use(folder: str) -> bool:
-    try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+            lock = FolderLock.take(entry.path) if ours else None
+            if lock is not None:
+                with lock:
+                    if lock.exclusive:
+                        shutil.rmtree(entry.path, ignore_errors=True)

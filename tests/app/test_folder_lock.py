@@ -1,0 +1,56 @@
+"""A lock on a folder: one at a time has it, and it ends with its process."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muzero_rc.folder_lock import FolderLock
+
+HOLD = """
+import sys, muzero_rc.folder_lock as locks
+lock = locks.FolderLock.take(sys.argv[1])
+print("held" if lock else "taken", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    first = FolderLock.take(tmp_path)
+    assert first is not None and first.exclusive
+    assert FolderLock.take(tmp_path) is None
+    first.release()
+    first.release()
+    with FolderLock.take(tmp_path) as second:  # type: ignore[union-attr]
+        assert second.exclusive
+    assert os.listdir(tmp_path) == []
+
+
+def test_it_ends_with_its_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        assert FolderLock.take(tmp_path) is None
+        other.kill()
+        other.wait()
+        assert FolderLock.take(tmp_path) is not None
+
+
+def test_without_locks_nothing_is_known_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    lock = FolderLock.take(tmp_path)
+    assert lock is not None and not lock.exclusive
+    with pytest.raises(FileNotFoundError):
+        FolderLock.take(tmp_path / "nothing")
