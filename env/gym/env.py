@@ -14,6 +14,7 @@ from gymnasium.error import ResetNeeded
 from muzero_rc.env.codec.backend import Backend, ClipLike, LibvpxBackend
 from muzero_rc.env.control.plan import Plans
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.actions import ActionKind, make_action_map
 from muzero_rc.env.gym.clip_pool import ClipPool, Targets, VbrReferences
@@ -269,6 +270,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | timeout_s | 120 | longest wait for the encoder, seconds |
     | render_mode | None | there is nothing to render; others are warned of and not used |
     | backend | None | the encoder; None is libvpx |
+    | recipe | the shipped one | the constants of control, `muzero_rc.env.control.recipe.Recipe` |
     | plans | None | with `passes=3`: a policy that plans the last pass, such as `planned` |
     | speed, auto_alt_ref, ... | | any of `EncoderSettings` but the target |
 
@@ -297,6 +299,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         timeout_s: float = 120.0,
         render_mode: str | None = None,
         backend: Backend | None = None,
+        recipe: Recipe = DEFAULT_RECIPE,
         plans: Plans | None = None,
         references: VbrReferences | None = None,
         **settings: Any,
@@ -318,6 +321,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
             make_reward(RewardConfig(kind=reward)) if isinstance(reward, str) else reward
         )
         self._backend = backend or LibvpxBackend()
+        self._options: dict[str, Any] = {"timeout_s": timeout_s, "recipe": recipe}
         self.clips = (
             clips
             if isinstance(clips, ClipPool)
@@ -329,7 +333,6 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
             raise InputError("plans takes a policy that plans, and needs passes=3: a probe encode")
         self._plans = plans
         self._references = references or VbrReferences(self._backend, timeout_s)
-        self._timeout_s = timeout_s
         self._actions = make_action_map(action)
         self._clip_rows = self.clips.max_num_frames
         self._history_rows = history_rows or default_history_rows(self._clip_rows)
@@ -373,14 +376,12 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         first_pass = self._backend.first_pass(clip, settings)
         probe = None
         if settings.needs_probe:
-            log = run_probes(
-                clip, settings, first_pass, timeout_s=self._timeout_s, backend=self._backend
-            )
+            log = run_probes(clip, settings, first_pass, backend=self._backend, **self._options)
             probe = ProbeRecord.of(log)
             if self._plans is not None:
                 probe = probe.with_plan(self._plans.plan(clip, settings, log))
         self._episode = Stepper.open(
-            self._backend, clip, settings, first_pass, probe=probe, timeout_s=self._timeout_s
+            self._backend, clip, settings, first_pass, probe=probe, **self._options
         )
         info = {"clip": index, "clip_name": clip.name, "target_kbps": target_kbps}
         return self._arrays(), info | self._frame_info(self._episode)

@@ -9,6 +9,7 @@ from muzero_rc.agents.hindsight import Outcome, Plan, PlanBase
 from muzero_rc.compute import check_cancelled
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import InputError
@@ -34,6 +35,7 @@ class PlanPlayer:
         policy: Policy | None = None,
         probe: ProbeRecord | None = None,
         timeout_s: float = 120.0,
+        recipe: Recipe = DEFAULT_RECIPE,
     ) -> None:
         """Takes what to encode.
 
@@ -45,6 +47,7 @@ class PlanPlayer:
           policy: what plans whose base is `POLICY` start from.
           probe: the record of the probe, if the settings have three passes.
           timeout_s: longest wait for a frame.
+          recipe: the constants of control.
         """
         self._clip = clip
         self._settings = settings
@@ -53,6 +56,7 @@ class PlanPlayer:
         self._policy = policy
         self._probe = probe
         self._timeout_s = timeout_s
+        self._recipe = recipe
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,7 +77,7 @@ class PlanPlayer:
         clip, settings, first_pass = self._clip, self._settings, self._first_pass
         with Stepper.open(
             self._backend, clip, settings, first_pass,
-            probe=self._probe, timeout_s=self._timeout_s,
+            probe=self._probe, timeout_s=self._timeout_s, recipe=self._recipe,
         ) as stepper:  # fmt: skip
             while stepper.info is not None:
                 check_cancelled()

@@ -26,6 +26,7 @@ from muzero_rc.compute import usable_cores
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.control.frame_speed import SpeedProfile
 from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.probe import probe_score, run_probes
 from muzero_rc.errors import InputError, OutputError
@@ -83,6 +84,7 @@ class HindsightPolicy(QindexPolicy):
         speed_profile: SpeedProfile = "hierarchical",
         log: bool = True,
         backend: Backend | None = None,
+        recipe: Recipe = DEFAULT_RECIPE,
     ) -> None:
         """Takes how to search.
 
@@ -95,6 +97,7 @@ class HindsightPolicy(QindexPolicy):
           speed_profile: of all encodes, see `env.control.frame_speed`.
           log: keep the encodes in the cache folder.
           backend: the encoder; None is libvpx.
+          recipe: the constants of control.
 
         Raises:
           InputError: the budget is out of range.
@@ -119,6 +122,7 @@ class HindsightPolicy(QindexPolicy):
         self._speed_profile = speed_profile
         self._log = log
         self._backend = backend
+        self._recipe = recipe
         self._qindexes: npt.NDArray[np.int32] | None = None
 
     def prepare(
@@ -146,8 +150,9 @@ class HindsightPolicy(QindexPolicy):
             probe_encode, log = self._probe(clip, settings, first_pass, log)
             probe, seen = ProbeRecord.of(probe_encode), EncodeFrames.of_log(probe_encode)
         player = PlanPlayer(
-            clip, settings, first_pass, backend=self._backend, policy=self.start, probe=probe
-        )
+            clip, settings, first_pass, backend=self._backend, policy=self.start, probe=probe,
+            recipe=self._recipe,
+        )  # fmt: skip
 
         def on_encode(plan: Plan, outcome: Outcome) -> None:
             nonlocal log
@@ -195,8 +200,9 @@ class HindsightPolicy(QindexPolicy):
         if log is not None and known is not None:
             return EncodeLog.of_pairs(known.frames, known.score.bits // 8, log.gops), log
         probe_encode = run_probes(
-            clip, settings, first_pass, jobs=self._jobs, backend=self._backend
-        )
+            clip, settings, first_pass,
+            jobs=self._jobs, backend=self._backend, recipe=self._recipe,
+        )  # fmt: skip
         outcome = Outcome(probe_score(clip, settings, probe_encode), tuple(probe_encode.pairs))
         return probe_encode, _noted(log, lambda file: file.add_probe(outcome, probe_encode.gops))
 
@@ -204,7 +210,7 @@ class HindsightPolicy(QindexPolicy):
         start = "" if self.start is None else getattr(self.start, "digest", None)
         if not self._log or self._backend is not None or start is None:
             return None
-        header = SearchHeader.of(clip, settings, build_identity(), start)
+        header = SearchHeader.of(clip, settings, build_identity(self._recipe), start)
         try:
             log = SearchLog(searches_folder() / f"{header.key}.jsonl", header)
             with contextlib.suppress(OSError):  # of another user: a larger folder, not an error

@@ -22,6 +22,7 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.plan import PlannedFrame
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.gym.actions import FullAction
 from muzero_rc.env.gym.clip_pool import ClipPool, Targets
 from muzero_rc.env.gym.env import VP9RateControlEnv
@@ -100,6 +101,16 @@ def test_gymnasiums_checker_on_libvpx(carphone_path: Path) -> None:
     )
     check_env(env.unwrapped)
     env.close()
+
+
+def test_the_recipe_is_the_environments() -> None:
+    # Groups longer than this count as static: there the controller's qindex is the only one.
+    still = DEFAULT_RECIPE.replace({"max_moving_group": 1})
+    for recipe, alone in ((DEFAULT_RECIPE, False), (still, True)):
+        env = _fake(recipe=recipe)
+        _, _, _, _, info = _play(env, _proposal, seed=0)[2]
+        assert (np.flatnonzero(info["action_mask"]).size == 1) is alone
+        env.close()
 
 
 def _three_random_episodes(env: VP9RateControlEnv) -> list[list[Step]]:
