@@ -33,6 +33,7 @@ from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.tokens import Tokenizer
 
 B, K, BINS = 3, 2, 11
+_loss_of_unrolled = jax.jit(loss_of_unrolled, static_argnums=2)
 
 
 def test_two_hot_by_hand() -> None:
@@ -144,7 +145,7 @@ def test_the_loss_equals_its_formula_in_numpy(seed: int) -> None:
         frame_rd=jnp.asarray(_random(rng, B, K, 2)),
         episode_rd=jnp.asarray(_random(rng, B, K + 1, 2)),
     )
-    total, metrics = loss_of_unrolled(unrolled, batch, CONFIG)
+    total, metrics = _loss_of_unrolled(unrolled, batch, CONFIG)
     assert float(total) == pytest.approx(_numpy_loss(unrolled, batch, CONFIG), rel=1e-4)
     assert all(np.isfinite(float(value)) for value in metrics.values())
 
@@ -178,18 +179,18 @@ def test_the_gradient_is_scaled_once_per_dynamics_step(tiny: NetworkConfig) -> N
     root = jnp.asarray(_random(rng, 2, tiny.state_width))
     actions = np.array([[100, 120, 140], [1, 2, 3]], np.int32)
 
-    def at(step: int, scale: float) -> Any:
-        batch = _random_batch(np.random.default_rng(0))._replace(actions=actions)
+    batch = _random_batch(np.random.default_rng(0))._replace(actions=actions)
 
-        def term(state: jax.Array) -> jax.Array:
-            fixed = networks._replace(representation=lambda params, tokens: state)
-            return unroll(fixed, params, batch, scale).frame_rd[:, step].sum()
+    def terms(state: jax.Array, scale: jax.Array) -> jax.Array:
+        fixed = networks._replace(representation=lambda params, tokens: state)
+        return unroll(fixed, params, batch, scale).frame_rd.sum((0, 2))
 
-        return jax.jit(jax.grad(term))(root)
-
+    at = jax.jit(jax.jacrev(terms))
+    half, whole = at(root, np.float32(0.5)), at(root, np.float32(1.0))
+    assert half.shape == (3, *root.shape) and np.abs(whole).max() > 1e-3
     for step in range(3):
         np.testing.assert_allclose(
-            at(step, 0.5), at(step, 1.0) * 0.5 ** (step + 1), rtol=1e-4, atol=1e-6
+            half[step], whole[step] * 0.5 ** (step + 1), rtol=1e-4, atol=1e-6
         )
 
 
@@ -200,8 +201,8 @@ def test_gradients_match_finite_differences(
     rng = np.random.default_rng(2)
     config = CONFIG.replace(dynamics_gradient=1.0)  # scaling is not a derivative
     batch = make_batch([(make_episode(), 3)], Tokenizer(tiny), K, rng)
-    value = jax.jit(lambda p: loss(p, networks, batch, config)[0])
-    gradient = jax.jit(jax.grad(lambda p: loss(p, networks, batch, config)[0]))(params)
+    value = jax.jit(jax.value_and_grad(lambda p: loss(p, networks, batch, config)[0]))
+    _, gradient = value(params)
     direction = jax.tree.map(lambda leaf: _random(rng, *leaf.shape), params)
     slope = sum(
         float((g * d).sum())
@@ -210,7 +211,7 @@ def test_gradients_match_finite_differences(
     step = 2e-4
     ahead = jax.tree.map(lambda p, d: p + step * d, params, direction)
     behind = jax.tree.map(lambda p, d: p - step * d, params, direction)
-    measured = (float(value(ahead)) - float(value(behind))) / (2 * step)
+    measured = (float(value(ahead)[0]) - float(value(behind)[0])) / (2 * step)
     assert measured == pytest.approx(slope, rel=2e-2)
 
 
@@ -230,7 +231,7 @@ def test_a_zero_weight_silences_its_target(weight: str) -> None:
         jnp.asarray(_random(rng, B, K, 2)), jnp.asarray(_random(rng, B, K + 1, 2)),
     )  # fmt: skip
     before, after, full = (
-        float(loss_of_unrolled(unrolled, b, CONFIG)[0]) for b in (silent, changed, batch)
+        float(_loss_of_unrolled(unrolled, b, CONFIG)[0]) for b in (silent, changed, batch)
     )
     assert before == after != full
 

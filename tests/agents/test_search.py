@@ -28,7 +28,7 @@ def _prediction(value: jax.Array, favoured: jax.Array) -> Prediction:
     )
 
 
-def bandit(values: np.ndarray, favoured: np.ndarray) -> Networks:
+def bandit(values: np.ndarray | jax.Array, favoured: np.ndarray) -> Networks:
     """A model whose state after the first action is worth that action's value."""
 
     def representation(params: Any, tokens: Any) -> jax.Array:
@@ -56,23 +56,34 @@ def _networks(representation: Any, dynamics: Any, prediction: Any) -> Networks:
     )  # fmt: skip
 
 
-def _play(
-    values: np.ndarray, valid: np.ndarray, seeds: range, config: SearchConfig
-) -> tuple[np.ndarray, Any]:
+@functools.lru_cache
+def _compiled(config: SearchConfig) -> Any:
+    """One search for all bandits, valid arms and scales of noise."""
     favoured = np.zeros(256, bool)
     favoured[100:116] = True
-    networks = bandit(values, favoured)
     batch = {"frame": np.zeros((2, 1), np.float32)}
-    run = jax.jit(lambda rng: search(networks, {}, rng, batch, np.tile(valid, (2, 1)), config))
-    plans = [run(jax.random.key(seed)) for seed in seeds]
+
+    def run(rng: jax.Array, values: jax.Array, valid: jax.Array, gumbel_scale: jax.Array) -> Any:
+        return search(bandit(values, favoured), {}, rng, batch, valid, config, gumbel_scale)
+
+    return jax.jit(run)
+
+
+def _play(
+    values: np.ndarray, valid: np.ndarray, seeds: range, config: SearchConfig, scale: float = 1.0
+) -> tuple[np.ndarray, Any]:
+    run, both = _compiled(config), np.tile(valid, (2, 1))
+    plans = [run(jax.random.key(seed), values, both, np.float32(scale)) for seed in seeds]
     return np.concatenate([plan.action for plan in plans]), plans[0]
+
+
+GUMBEL = SearchConfig(simulations=32, max_considered=16, depth=4)
 
 
 def test_the_best_arm_is_found() -> None:
     values = np.full(256, -0.5, np.float32)
     values[107] = 0.7
-    config = SearchConfig(simulations=32, max_considered=16, depth=4, gumbel_scale=0.0)
-    actions, plan = _play(values, np.ones(256, bool), range(3), config)
+    actions, plan = _play(values, np.ones(256, bool), range(3), GUMBEL, scale=0.0)
     assert (actions == 107).all()
     assert (plan.policy.argmax(-1) == 107).all() and (plan.policy[:, 107] > 0.9).all()
     np.testing.assert_allclose(plan.policy.sum(-1), 1.0, atol=1e-5)
@@ -80,7 +91,7 @@ def test_the_best_arm_is_found() -> None:
     np.testing.assert_allclose(plan.prior[:, 107], 1 / 16, rtol=0.1)
     assert (plan.value > -0.45).all() and (np.abs(plan.value) <= 1).all()
     # Gumbel noise trades some of it for exploration: far more than 1/16, not always.
-    noisy, _ = _play(values, np.ones(256, bool), range(20), config.replace(gumbel_scale=1.0))
+    noisy, _ = _play(values, np.ones(256, bool), range(20), GUMBEL)
     assert (noisy == 107).mean() > 0.8
 
 
@@ -89,20 +100,18 @@ def test_an_invalid_arm_is_never_taken_however_good() -> None:
     values[107], values[103] = 1.0, 0.4
     valid = np.ones(256, bool)
     valid[107] = False
-    config = SearchConfig(simulations=32, depth=4)
-    noisy, plan = _play(values, valid, range(20), config)
+    noisy, plan = _play(values, valid, range(20), GUMBEL)
     assert (noisy != 107).all() and (noisy == 103).mean() > 0.6
     assert (plan.policy[:, 107] == 0).all() and (plan.prior[:, 107] == 0).all()
-    quiet, _ = _play(values, valid, range(3), config.replace(gumbel_scale=0.0))
+    quiet, _ = _play(values, valid, range(3), GUMBEL, scale=0.0)
     assert (quiet == 103).all()
 
 
 def test_puct_finds_the_best_arm_and_never_takes_an_invalid_one() -> None:
     values = np.full(256, -0.5, np.float32)
     values[107], values[103] = 1.0, 0.4
-    config = SearchConfig(algorithm="puct", simulations=200, depth=4, temperature=0.0)
-    quiet = config.replace(dirichlet_fraction=0.0)
-    actions, plan = _play(values, np.ones(256, bool), range(1), quiet)
+    config = SearchConfig(algorithm="puct", simulations=100, depth=4, temperature=0.0)
+    actions, plan = _play(values, np.ones(256, bool), range(1), config, scale=0.0)
     assert (actions == 107).all() and (plan.policy.argmax(-1) == 107).all()
     np.testing.assert_allclose(plan.policy.sum(-1), 1.0, atol=1e-5)
     valid = np.ones(256, bool)
@@ -209,13 +218,11 @@ def test_with_rewards_in_the_model_the_search_adds_them_up() -> None:
 
 
 def test_equal_arms_leave_the_prior_as_it_is() -> None:
-    config = SearchConfig(simulations=16)
-    actions, plan = _play(np.zeros(256, np.float32), np.ones(256, bool), range(20), config)
+    zero, every = np.zeros(256, np.float32), np.ones(256, bool)
+    actions, plan = _play(zero, every, range(20), GUMBEL)
     np.testing.assert_allclose(plan.policy, plan.prior, atol=1e-3)
     assert len(set(actions.tolist())) > 5, "with noise the choice among equals varies"
-    quiet, _ = _play(
-        np.zeros(256, np.float32), np.ones(256, bool), range(5), config.replace(gumbel_scale=0.0)
-    )
+    quiet, _ = _play(zero, every, range(5), GUMBEL, scale=0.0)
     assert len(set(quiet.tolist())) == 1
 
 
