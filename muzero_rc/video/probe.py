@@ -180,8 +180,9 @@ def probe(path: Path | str) -> VideoInfo:
     """
     path = Path(path)
     _check_is_file(path)
+    now = path.stat()
     try:
-        report = ffprobe(path, "-show_format", "-show_streams", "-show_chapters")
+        report = _header(path, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
     except InputError as error:
         raise InputError(
             f"cannot read {path} as video: {error}; give a video file that ffmpeg can play"
@@ -192,6 +193,12 @@ def probe(path: Path | str) -> VideoInfo:
     if stream is None or container.get("format_name") in _NOT_VIDEO:
         raise InputError(f"{path} has no video stream; give a file with video in it")
     return _describe(path, stream, streams, container, bool(report.get("chapters")))
+
+
+@functools.lru_cache(maxsize=4)
+def _header(path: Path, *unchanged: int) -> dict[str, Any]:
+    """What ffprobe tells of a file: an encode asks for it up to three times."""
+    return ffprobe(path, "-show_format", "-show_streams", "-show_chapters")
 
 
 def _check_is_file(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.video.mux import MuxPlan
 from muzero_rc.video.probe import VideoInfo
-from muzero_rc.video.tools import Child, each_packet, ffmpeg_command, ffprobe, file_url, literal
+from muzero_rc.video.tools import Child, each_packet, ffmpeg_command, file_url, literal
 
 __all__ = ["Promise", "promise_of", "verify"]
 
@@ -132,27 +132,24 @@ def _decoded_frames(path: Path, on_progress: Callable[[int], None] | None) -> in
 
 
 def _check_packets(path: Path, promise: Promise) -> None:
+    kinds: list[str] = []
+    counts: dict[int, int] = collections.defaultdict(int)
+    seconds: dict[int, float] = collections.defaultdict(float)
+
+    def note(fields: list[str]) -> None:
+        index, duration = int(fields[0]), fields[1]
+        counts[index] += 1
+        seconds[index] += float(duration) if duration != "N/A" else 0.0
+
     try:
-        told = ffprobe(path, "-show_entries", "stream=codec_type")
-        kinds = [str(stream.get("codec_type")) for stream in told.get("streams", ())]
-        # Titles of chapters are a stream of an MP4 file.
-        while len(kinds) > 1 and kinds[-1] == "data":
-            kinds.pop()
-        counts, seconds = [0] * len(kinds), [0.0] * len(kinds)
-
-        def note(fields: list[str]) -> None:
-            index, duration = int(fields[0]), fields[1]
-            if index < len(kinds):
-                counts[index] += 1
-                seconds[index] += float(duration) if duration != "N/A" else 0.0
-
-        each_packet(path, _PACKET, on_packet=note)
+        each_packet(path, _PACKET, on_packet=note, on_stream=kinds.append)
     except InputError as error:
         raise OutputError(f"the encoded file cannot be read: {error}") from None
+    # Titles of chapters are a stream of an MP4 file.
+    while len(kinds) > 1 and kinds[-1] == "data":
+        kinds.pop()
     if kinds[:1] != ["video"] or counts[0] != promise.frames:
-        raise OutputError(
-            f"the encoded file has {counts[0] if counts else 0} frames instead of {promise.frames}"
-        )
+        raise OutputError(f"the encoded file has {counts[0]} frames instead of {promise.frames}")
     if not promise.tracks:
         return
     if kinds[1:] != [kind for kind, _ in promise.tracks]:

@@ -154,27 +154,35 @@ def ffprobe(path: Path, *options: str) -> dict[str, Any]:
 
 
 def each_packet(
-    path: Path, entries: Sequence[str], *options: str, on_packet: Callable[[list[str]], None]
+    path: Path,
+    entries: Sequence[str],
+    *options: str,
+    on_packet: Callable[[list[str]], None],
+    on_stream: Callable[[str], None] | None = None,
 ) -> None:
     """Hands on what ffprobe tells of the packets of a file, one by one: there may be millions.
 
     Args:
       path: the file.
-      entries: fields of a packet, in ffprobe's order.
+      entries: fields of a packet, two or more, in ffprobe's order.
       options: which packets.
       on_packet: gets the fields as text, `N/A` where there is none.
+      on_stream: gets the kind of each stream, after all packets.
 
     Raises:
       InputError: it cannot be read.
       ToolMissingError: ffprobe is not installed.
     """
     command = [find_tool("ffprobe"), "-v", "error", "-protocol_whitelist", PROTOCOLS, *options]
-    command += ["-show_entries", f"packet={','.join(entries)}", "-of", "csv=p=0"]
+    kinds = "" if on_stream is None else ":stream=codec_type"
+    command += ["-show_entries", f"packet={','.join(entries)}{kinds}", "-of", "csv=p=0"]
 
     def read(line: str) -> None:
         fields = line.split(",")
-        if len(fields) >= len(entries):  # blank lines stand between streams
+        if len(fields) >= len(entries):
             on_packet(fields)
+        elif on_stream is not None and line.strip():  # blank lines stand between packets
+            on_stream(line.strip())
 
     with Child([*command, literal(file_url(path))]) as child:
         if child.run(read):

@@ -381,6 +381,7 @@ def test_demo(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(demo, "_POLICIES", ("proposal", "vbr", "constant:90"))
+    monkeypatch.setattr(demo, "_MOST_TRIES", 2)
     out = tmp_path / "demo"
     assert demo.run(DemoArgs(out=out, bitrate="90k", speed=8, input=clip_file)) == 0
     assert sorted(os.listdir(out)) == [
