@@ -110,7 +110,7 @@ def test_an_invalid_arm_is_never_taken_however_good() -> None:
 def test_puct_finds_the_best_arm_and_never_takes_an_invalid_one() -> None:
     values = np.full(256, -0.5, np.float32)
     values[107], values[103] = 1.0, 0.4
-    config = SearchConfig(algorithm="puct", simulations=100, depth=4, temperature=0.0)
+    config = SearchConfig(algorithm="puct", simulations=200, depth=4, temperature=0.0)
     actions, plan = _play(values, np.ones(256, bool), range(1), config, scale=0.0)
     assert (actions == 107).all() and (plan.policy.argmax(-1) == 107).all()
     np.testing.assert_allclose(plan.policy.sum(-1), 1.0, atol=1e-5)

@@ -35,7 +35,7 @@ from muzero_rc.types import (
 )
 
 FAST = EncoderSettings(target_kbps=80, speed=5)
-PROBED = EncoderSettings(target_kbps=80, speed=1, speed_profile="hierarchical", passes=3)
+PROBED = EncoderSettings(target_kbps=40, speed=1, speed_profile="hierarchical", passes=3)
 
 
 def _encode(
@@ -258,7 +258,7 @@ def test_the_last_pass_has_the_best_probes_groups(carphone: Clip) -> None:
             stepper.step(stepper.info.proposal_qindex)
 
 
-@pytest.mark.parametrize("kbps", [30, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kbps", [15, pytest.param(75, marks=pytest.mark.slow)])
 def test_a_probed_encode_meets_its_target(carphone: Clip, kbps: int) -> None:
     done = rollout(carphone, PROBED.replace(target_kbps=kbps), BasePolicy(), retry_off_target=True)
     assert abs(done.score.overshoot) < 0.015
