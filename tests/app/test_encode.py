@@ -39,8 +39,9 @@ from muzero_rc.env.observation.builder import (
 )
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.policies.for_target import ConstantForTarget, ConstrainedQuality
 from muzero_rc.policies.identity import program_identity
-from muzero_rc.policies.registry import ConstantForTarget, ConstrainedQuality, make_policy, prepare
+from muzero_rc.policies.registry import make_policy, prepare
 from muzero_rc.types import FrameDecision, Observation, Policy, QindexPolicy
 
 MakeVideo = Callable[..., Path]

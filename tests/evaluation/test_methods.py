@@ -24,7 +24,8 @@ from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource
 from muzero_rc.evaluation.grid.external import encode_external, external_method, split_command
 from muzero_rc.evaluation.results import Results
 from muzero_rc.policies import registry as policies
-from muzero_rc.policies.registry import OffsetsForTarget, make_policy, policy_package
+from muzero_rc.policies.for_target import OffsetsForTarget
+from muzero_rc.policies.registry import make_policy, policy_package
 from muzero_rc.types import QindexPolicy, UpdateType
 
 pytestmark = pytest.mark.usefixtures("own_cache")
