@@ -176,7 +176,7 @@ def digest(copied: Path) -> str:
         ("agents/policy.py", "count = len(observations)", "count = 1 + len(observations)"),
         ("agents/actions.py", "import", "import sys\nimport"),
         ("policies/for_target.py", "_REFERENCE_OFFSET = 60", "_REFERENCE_OFFSET = 61"),
-        ("types.py", "NUM_QINDEX = 256", "NUM_QINDEX = 255"),
+        ("types/frame.py", "NUM_QINDEX = 256", "NUM_QINDEX = 255"),
         ("env/codec/settings.py", "speed: int = 1", "speed: int = 2"),
         ("env/codec/first_pass.py", '"vbr": 0', '"vbr": 1'),
         ("env/control/controller.py", "NUM_QINDEX - 1", "NUM_QINDEX - 2"),

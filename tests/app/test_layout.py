@@ -58,7 +58,7 @@ def test_layers_hold(tmp_path: Path) -> None:
         ("muzero_rc/env/wrong.py", "import jax"),
         ("muzero_rc/agents/wrong.py", "import gymnasium"),
         ("muzero_rc/evaluation/wrong.py", "import muzero_rc.cli"),
-        ("muzero_rc/types.py", "import muzero_rc.env"),
+        ("muzero_rc/types/frame.py", "import muzero_rc.env"),
     ],
 )
 def test_a_broken_layer_is_found(tmp_path: Path, module: str, line: str) -> None:
