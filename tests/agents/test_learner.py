@@ -152,7 +152,7 @@ def test_a_resumed_learner_goes_on_exactly(
     assert resumed.steps == 2 and resumed.config == config
     for batch in batches[2:]:
         assert learner.update(batch) == resumed.update(batch)
-    same = jax.tree.map(lambda a, b: bool((a == b).all()), learner.state, resumed.state)
+    same = jax.tree.map(np.array_equal, learner.state, resumed.state)
     assert all(jax.tree.leaves(same)) and resumed.steps == 4
 
 
@@ -219,14 +219,14 @@ def test_the_target_network_follows_in_steps(
     for step in range(1, 7):
         learner.update(replay.sample())
         wanted = {1: first, 2: first, 3: learner.params}.get(step, learner.target_params)
-        same = jax.tree.map(lambda a, b: bool((a == b).all()), learner.target_params, wanted)
+        same = jax.tree.map(np.array_equal, learner.target_params, wanted)
         assert all(jax.tree.leaves(same)), step
     compiled = learner._update._cache_size()
     learner.update(replay.sample())
     assert learner._update._cache_size() == compiled
     learner.save(tmp_path / "learner.npz")
     again, _ = Learner.load(tmp_path / "learner.npz")
-    same = jax.tree.map(lambda a, b: bool((a == b).all()), again.state, learner.state)
+    same = jax.tree.map(np.array_equal, again.state, learner.state)
     assert all(jax.tree.leaves(same))
     with pytest.raises(CheckpointError, match="other networks or another optimizer"):
         alone = config.optimizer.replace(target_every=0)

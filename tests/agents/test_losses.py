@@ -155,7 +155,7 @@ def test_the_scan_equals_a_loop_over_the_networks(
 ) -> None:
     networks, params = make_networks(tiny), initial_params(tiny, 0)
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: leaf + 0.05 * _random(rng, *leaf.shape), params)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.05 * _random(rng, *leaf.shape), params)
     batch = make_batch([(make_episode(), 3), (make_episode(1), 5)], Tokenizer(tiny), 3, rng)
     got = jax.jit(lambda p: unroll(networks, p, batch, 0.5))(params)
     networks = Networks(*(jax.jit(function) for function in networks))
@@ -175,7 +175,7 @@ def test_the_gradient_is_scaled_once_per_dynamics_step(tiny: NetworkConfig) -> N
     """A loss on step k alone reaches the root's state with scale^k of its gradient."""
     networks, params = make_networks(tiny), initial_params(tiny, 0)
     rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda leaf: leaf + 0.05 * _random(rng, *leaf.shape), params)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.05 * _random(rng, *leaf.shape), params)
     root = jnp.asarray(_random(rng, 2, tiny.state_width))
     actions = np.array([[100, 120, 140], [1, 2, 3]], np.int32)
 

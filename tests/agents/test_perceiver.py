@@ -64,14 +64,17 @@ def model() -> tuple[Any, Any]:
     inputs, queries = _normal(0, 3, 17, 11), _normal(1, 3, 19, 21)
     params = jax.jit(transformed.init)(jax.random.key(0), inputs, np.ones((3, 17), bool), queries)
     # Fresh biases are zero and would hide errors in them.
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * _normal(leaf.size, *leaf.shape), params)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.1 * _normal(leaf.size, *leaf.shape), params
+    )
     return jax.jit(transformed.apply), params
 
 
 def test_shapes_with_mutually_prime_sizes(model: tuple[Any, Any]) -> None:
     apply, params = model
     for batch, rows, queries in ((2, 17, 19), (3, 1, 1), (1, 23, 29)):
-        out = apply(params, _normal(0, batch, rows, 11), None, _normal(1, batch, queries, 21))
+        inputs, asked = _normal(0, batch, rows, 11), _normal(1, batch, queries, 21)
+        out = jax.eval_shape(apply, params, inputs, None, asked)
         assert out.shape == (batch, queries, 13)
 
 

@@ -27,9 +27,11 @@ def _network(latents: int, dropout: float = 0.0) -> Any:
 
 
 def _params(latents: int, rows: int) -> Any:
-    params = _network(latents).init(jax.random.key(0), _normal(0, 1, rows, 16))
+    params = jax.jit(_network(latents).init)(jax.random.key(0), _normal(0, 1, rows, 16))
     # Fresh biases and offsets are zero and would hide errors in them.
-    return jax.tree.map(lambda leaf: leaf + 0.1 * _normal(leaf.size, *leaf.shape), params)
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.1 * _normal(leaf.size, *leaf.shape), params
+    )
 
 
 def _norm(x: Any, p: Any) -> Any:
@@ -96,17 +98,18 @@ def _by_hand(params: Any, x: Any, latents: int) -> Any:
 def test_it_equals_a_causal_transformer_in_numpy(latents: int, rows: int) -> None:
     """All rows as latents: a plain causal transformer. Fewer: only the first layer sees all."""
     params, x = _params(latents, rows), _normal(5, 1, rows, 16)
-    got = _network(latents).apply(params, None, x)
+    got = jax.jit(_network(latents).apply)(params, None, x)
     np.testing.assert_allclose(got[0], _by_hand(params, x[0], latents), rtol=1e-4, atol=1e-4)
 
 
 def test_dropout_hides_rows_before_the_latents_and_no_others() -> None:
     params, x = _params(3, 9), _normal(6, 1, 9, 16)
-    seen = _network(3).apply(params, None, x)
-    alone = _network(3).apply(params, None, x, np.arange(9)[None] >= 6)
-    none_kept = _network(3, 1.0).apply(params, jax.random.key(0), x)
+    apply = jax.jit(_network(3).apply)
+    seen = apply(params, None, x)
+    alone = apply(params, None, x, np.arange(9)[None] >= 6)
+    none_kept = jax.jit(_network(3, 1.0).apply)(params, jax.random.key(0), x)
     np.testing.assert_allclose(none_kept, alone, atol=1e-6)
-    half = _network(3, 0.5).apply(params, jax.random.key(1), x)
+    half = jax.jit(_network(3, 0.5).apply)(params, jax.random.key(1), x)
     assert min(np.abs(half - seen).max(), np.abs(half - alone).max()) > 1e-4
 
 
@@ -119,7 +122,9 @@ def test_gradients_are_finite_where_a_group_is_empty() -> None:
     )
     x, mask = _normal(0, 1, 12, 3), np.arange(12)[None] < 3  # three of four groups are empty
     params = jax.jit(transformed.init)(jax.random.key(0), x, mask)
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * _normal(leaf.size, *leaf.shape), params)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.1 * _normal(leaf.size, *leaf.shape), params
+    )
     gradient = jax.jit(
         jax.grad(lambda p: (transformed.apply(p, x, mask).reconstruction["a"] ** 2).sum())
     )

@@ -130,7 +130,9 @@ def hip() -> tuple[Any, Any]:
     transformed = hk.without_apply_rng(hk.transform(model))
     inputs = {"a": _normal(0, 2, 13, 3), "b": _normal(1, 2, 5, 7)}
     params = jax.jit(transformed.init)(jax.random.key(0), inputs, {})
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * _normal(leaf.size, *leaf.shape), params)
+    params = jax.tree.map(
+        lambda leaf: np.asarray(leaf) + 0.1 * _normal(leaf.size, *leaf.shape), params
+    )
     return jax.jit(transformed.apply), params
 
 
@@ -153,11 +155,11 @@ def test_groups_do_not_see_each_other_inside_a_block() -> None:
     config = HiPBlockConfig(3, 2, 8, 1, 2)
     transformed = hk.without_apply_rng(hk.transform(lambda x: HiPBlock(config)(x)))
     x = _normal(0, 1, 3, 5, 4)
-    params = transformed.init(jax.random.key(0), x)
-    before = transformed.apply(params, x)
+    params, apply = jax.jit(transformed.init)(jax.random.key(0), x), jax.jit(transformed.apply)
+    before = apply(params, x)
     y = np.array(x)
     y[0, 1] += _normal(1, 5, 4)  # a constant would be normalised away
-    changed = np.abs(transformed.apply(params, y) - before).max(axis=(0, 2, 3))
+    changed = np.abs(apply(params, y) - before).max(axis=(0, 2, 3))
     assert changed[1] > 1e-3 and changed[0] == changed[2] == 0
 
 
@@ -167,11 +169,12 @@ def test_shared_latents_read_every_group_alike_and_any_number_of_groups() -> Non
 
     transformed = hk.without_apply_rng(hk.transform(block))
     x = _normal(0, 1, 5, 7, 4)
-    params = transformed.init(jax.random.key(0), x[:, :1])
-    together = transformed.apply(params, x)
+    params = jax.jit(transformed.init)(jax.random.key(0), x[:, :1])
+    apply = jax.jit(transformed.apply)
+    together = apply(params, x)
     assert together.shape == (1, 5, 2, 8)
     for group in range(5):
-        alone = transformed.apply(params, x[:, group : group + 1])
+        alone = apply(params, x[:, group : group + 1])
         np.testing.assert_allclose(together[:, group], alone[:, 0], atol=1e-5)
 
 
@@ -333,10 +336,10 @@ def test_with_as_many_latents_as_rows_it_is_a_causal_transformer() -> None:
     """Row by row, each on its own prefix: the last state of the prefix is the row's state."""
     transformed = _ar(6)
     x = _normal(5, 1, 6, 16)
-    params = transformed.init(jax.random.key(1), x)
-    whole = transformed.apply(params, x)
+    params = jax.jit(transformed.init)(jax.random.key(1), x)
+    whole = jax.jit(transformed.apply)(params, x)
     for rows in (1, 4):
-        prefix = _ar(rows).apply(params, x[:, :rows])
+        prefix = jax.jit(_ar(rows).apply)(params, x[:, :rows])
         np.testing.assert_allclose(prefix[:, -1], whole[:, rows - 1], atol=1e-5)
     with pytest.raises(ValueError, match="do not hold"):
         _ar(7).apply(params, x)

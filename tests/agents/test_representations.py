@@ -23,6 +23,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.types import KnownBlocks, Observation
 
 MakeObservations = Callable[..., list[Observation]]
+_ROWS = 7
 
 
 @functools.cache
@@ -35,7 +36,7 @@ def _params(config: NetworkConfig) -> Any:
     """Fresh parameters, the zero-initialised parts moved."""
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda leaf: leaf + 0.05 * rng.normal(size=leaf.shape).astype(np.float32),
+        lambda leaf: np.asarray(leaf) + 0.05 * rng.normal(size=leaf.shape).astype(np.float32),
         initial_params(config, 0),
     )
 
@@ -57,8 +58,11 @@ def _with_blocks(observations: list[Observation], seed: int = 0) -> list[Observa
 
 
 def _states(config: NetworkConfig, observations: list[Observation]) -> np.ndarray:
-    tokens = Tokenizer(config).batch(observations)
-    return np.asarray(_compiled(config).representation(_params(config), tokens))
+    # Always as many rows: each other number is compiled anew.
+    rows = [*observations, *observations[:1] * (_ROWS - len(observations))]
+    tokens = Tokenizer(config).batch(rows)
+    states = np.asarray(_compiled(config).representation(_params(config), tokens))
+    return states[: len(observations)]
 
 
 def test_shape_and_scale(config: NetworkConfig, make_observations: MakeObservations) -> None:
@@ -73,7 +77,7 @@ def test_every_kind_of_token_matters_and_its_padding_does_not(
 ) -> None:
     networks, params = _compiled(config), _params(config)
     clip = np.random.default_rng(0).normal(size=(2, config.clip_features)).astype(np.float32)
-    tokens = Tokenizer(config).batch(_with_blocks(make_observations(1, 4, clip))[2:3])
+    tokens = Tokenizer(config).batch(_with_blocks(make_observations(1, 4, clip))[2:3] * _ROWS)
     before = networks.representation(params, tokens)
     masks = {
         "window": "window_mask", "segments": "segment_mask", "history": "history_mask",

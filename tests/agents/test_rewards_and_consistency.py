@@ -138,7 +138,8 @@ def test_consistency_pulls_the_dynamics_and_not_what_was_seen(
     networks, params = make_networks(config), initial_params(config, 0)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
-        lambda leaf: leaf + 0.05 * rng.normal(size=leaf.shape).astype(np.float32), params
+        lambda leaf: np.asarray(leaf) + 0.05 * rng.normal(size=leaf.shape).astype(np.float32),
+        params,
     )
     batch = make_batch(
         [(make_episode(s), 3) for s in range(2)], Tokenizer(config), 2, rng, consistency=True
