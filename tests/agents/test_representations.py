@@ -14,7 +14,6 @@ import pytest
 from muzero_rc.agents.config import REPRESENTATIONS, NetworkConfig
 from muzero_rc.agents.muzero.networks import (
     Networks,
-    initial_params,
     make_networks,
     parameter_shapes,
 )
@@ -33,12 +32,19 @@ def _compiled(config: NetworkConfig) -> Networks:
 
 @functools.cache
 def _params(config: NetworkConfig) -> Any:
-    """Fresh parameters, the zero-initialised parts moved."""
+    """Parameters of the size of fresh ones, none of them zero; nothing is compiled for them."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda leaf: np.asarray(leaf) + 0.05 * rng.normal(size=leaf.shape).astype(np.float32),
-        initial_params(config, 0),
-    )
+
+    def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        values = rng.normal(size=shape).astype(np.float32)
+        if name == "scale":
+            return 1 + np.float32(0.05) * values
+        return values / np.float32(np.sqrt(shape[0])) if len(shape) > 1 else 0.05 * values
+
+    return {
+        module: {name: draw(name, shape) for name, shape in leaves.items()}
+        for module, leaves in parameter_shapes(config).items()
+    }
 
 
 @pytest.fixture(scope="module", params=REPRESENTATIONS)

@@ -50,7 +50,7 @@ def config() -> TrainConfig:
 def task(corpus: Path) -> Task:
     clip = Corpus.open(corpus).training()[0]
     for seed in range(20):  # not every draw has a target that VBR can meet
-        draw = Draw(clip, speed=5, height=144, seed=(seed,))
+        draw = Draw(clip, speed=5, height=96, seed=(seed,))
         study = run_study(draw, ProposalPolicy(), PRESETS["tiny"].collect)
         if study is not None:
             return Task(0, study, clip.path)

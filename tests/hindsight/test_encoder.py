@@ -127,7 +127,7 @@ def test_a_log_of_another_rate_control_is_not_gone_on_from(
     stats = first_pass(moving_clip, FAST)
     for build in ("build 98", "build 99"):
         monkeypatch.setattr(
-            "muzero_rc.policies.hindsight.policy.build_identity", lambda build=build: build
+            "muzero_rc.policies.hindsight.policy.build_identity", lambda _, build=build: build
         )
         teacher = HindsightPolicy(2)
         teacher.prepare(moving_clip, FAST, stats)
