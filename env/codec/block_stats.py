@@ -7,7 +7,6 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -129,12 +128,7 @@ class BlockWriter:
         """The writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Removes the file, if `finish` did not keep it."""
         with contextlib.suppress(OSError):  # of a full disk, which was told before
             self._file.close()

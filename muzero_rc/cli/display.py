@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol
 
 __all__ = ["Display", "JsonProgress", "clock", "make_display"]
@@ -89,12 +88,7 @@ class Display:
         """Starts showing."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Ends showing, leaving no half line behind."""
 
     def __call__(self, step: _Step) -> None:
@@ -141,12 +135,7 @@ class _Bar(Display):
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
     def __call__(self, step: _Step) -> None:

@@ -10,7 +10,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import MethodType, TracebackType
+from types import MethodType
 from typing import Any, Self, TypeVar
 
 from muzero_rc.compute.actor_group import ActorGroupBase
@@ -280,12 +280,7 @@ class SchedulerBase(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
