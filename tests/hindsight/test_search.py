@@ -101,7 +101,7 @@ def test_it_comes_near_the_optimum(seed: int, probed: bool) -> None:
     seed=st.integers(0, 60),
     frames=st.integers(1, 30),
     target=st.integers(60, 3000),
-    budget=st.integers(8, 40),
+    budget=st.integers(8, 20),
     jobs=st.integers(1, 3),
     probed=st.booleans(),
 )
