@@ -74,12 +74,13 @@ def test_the_untrained_policy_is_a_bump_at_the_proposal_in_every_state(
     assert (prediction.value_logits == 0).all() and (prediction.episode_rd == 0).all()
 
 
-def test_the_untrained_policy_is_uniform_in_the_absolute_frame(tiny: NetworkConfig) -> None:
+def test_the_untrained_policy_is_uniform_in_the_absolute_frame(
+    tiny: NetworkConfig, params: Any
+) -> None:
     config = tiny.replace(action_frame="absolute")
     networks = _compiled(config)
-    logits = networks.prediction(
-        initial_params(config, 0), jnp.ones((1, config.state_width))
-    ).policy_logits
+    assert set(parameter_shapes(config)) < set(params), "the same without the bump"
+    logits = networks.prediction(params, jnp.ones((1, config.state_width))).policy_logits
     assert (logits == 0).all()
 
 

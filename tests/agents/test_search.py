@@ -116,7 +116,7 @@ def test_puct_finds_the_best_arm_and_never_takes_an_invalid_one() -> None:
     np.testing.assert_allclose(plan.policy.sum(-1), 1.0, atol=1e-5)
     valid = np.ones(256, bool)
     valid[107] = False
-    actions, plan = _play(values, valid, range(8), config)
+    actions, plan = _play(values, valid, range(4), config)
     assert (actions != 107).all() and (actions == 103).mean() > 0.6
     assert (plan.policy[:, 107] == 0).all()
 

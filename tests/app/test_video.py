@@ -243,10 +243,24 @@ def test_verify_counts_frames(clip_file: Path, damaged_file: Path) -> None:
         video.verify(damaged_file, 50)
 
 
-def test_missing_tools_are_named(clip_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tools_are_named(
+    clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = tmp_path / "fresh.mp4"  # what is known of a file is not asked for again
+    fresh.write_bytes(clip_file.read_bytes())
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ToolMissingError, match="ffprobe is not installed"):
-        video.probe(clip_file)
+        video.probe(fresh)
+
+
+def test_a_changed_file_is_probed_anew(
+    clip_file: Path, make_video: MakeVideo, tmp_path: Path
+) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip_file.read_bytes())
+    assert (video.probe(path).width, video.probe(path).height) == (96, 64)
+    path.write_bytes(make_video("other.mp4", size="64x48").read_bytes())
+    assert (video.probe(path).width, video.probe(path).height) == (64, 48)
 
 
 @pytest.mark.parametrize(

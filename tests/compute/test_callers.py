@@ -117,7 +117,7 @@ def test_a_corpus(sample_clips: dict[str, Path], tmp_path: Path) -> None:
     steps: list[Step] = []
     for where in (FakeCluster, ThreadScheduler):
         build_corpus(
-            [sample_clips["bikes"]], tmp_path / where.__name__, settings,
+            [sample_clips["carphone_pristine"]], tmp_path / where.__name__, settings,
             jobs=2, on_step=steps.append, compute=where,
         )  # fmt: skip
     there, here = (tmp_path / w.__name__ / MANIFEST for w in (FakeCluster, ThreadScheduler))

@@ -19,7 +19,7 @@ import pytest
 
 from muzero_rc.agents.config import AgentConfig
 from muzero_rc.agents.muzero.learner import Learner, load_batch
-from muzero_rc.agents.muzero.networks import initial_params
+from muzero_rc.agents.muzero.networks import initial_params, zero_params
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.agents.world_model.plan_model import PlanModel
@@ -282,8 +282,9 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(
     other: AgentConfig = dataclasses.replace(AGENT, network=AGENT.network.replace(width=32))
     with pytest.raises(CheckpointError, match="other networks") as error:
         checkpoints.restore(
-            tmp_path, other, Learner(other), Replay(other.network, other.replay, other.loss), scorer
-        )
+            tmp_path, other, Learner(other, params=zero_params(other.network)),
+            Replay(other.network, other.replay, other.loss), scorer,
+        )  # fmt: skip
     assert "\n" not in str(error.value)
 
 
