@@ -116,6 +116,8 @@ step_extension() {
   # the checkout, but knows by name where each one lies.
   key=$( (
     cat CMakeLists.txt pyproject.toml third_party/libvpx/build/current/BUILD_ID
+    # Completions and the man page are made of the command line's options.
+    cat scripts/shell_files.py muzero_rc/cli/*.py
     find env/codec/native -type f | sort | xargs cat
     find muzero_rc env agents evaluation -name '*.py' | sort
     cat "$stamps/requirements"

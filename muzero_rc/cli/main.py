@@ -21,7 +21,7 @@ from muzero_rc.cli.renamed import modern_arguments
 from muzero_rc.errors import MuzeroRcError, PolicyWarning
 from muzero_rc.signals import Stopped, raising_signals
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "parser_config"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "encode": ("EncodeArgs", "encode a video as VP9 in WebM at a bitrate"),
@@ -95,6 +95,13 @@ def _run(words: list[str]) -> int:
     return status
 
 
+def parser_config() -> tuple[Any, ...]:
+    """How tyro makes options of the arguments' fields, for all commands."""
+    import tyro
+
+    return tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes
+
+
 def _parse(kind: type[Any], command: str, words: list[str]) -> Any:
     import tyro
 
@@ -109,7 +116,7 @@ def _parse(kind: type[Any], command: str, words: list[str]) -> Any:
         kind,
         prog=f"muzero-rc {command}",
         args=joined,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        config=parser_config(),
     )
 
 
