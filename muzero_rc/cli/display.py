@@ -12,6 +12,7 @@ from typing import Protocol
 __all__ = ["Display", "JsonProgress", "clock", "make_display"]
 
 _LOG_INTERVAL_S = 5.0
+_LONG_JOB_S = 3600.0
 _JSON_INTERVAL_S = 1.0
 
 
@@ -33,6 +34,8 @@ class _Job(Protocol):
 
     @property
     def eta_s(self) -> float | None: ...
+
+    def is_measured(self, phase: str) -> bool: ...
 
 
 class _Step(Protocol):
@@ -81,6 +84,28 @@ class _Clock:
         return fps, left
 
 
+class _Estimate:
+    """Says once a phase how long a long job will take, as soon as the phase's speed tells."""
+
+    _BY = {"first pass": "the first pass", "probe": "the probe encodes"}
+
+    def __init__(self, title: str, say: Callable[[str], None]) -> None:
+        self._title = title
+        self._say = say
+        self._told: set[str] = set()
+
+    def __call__(self, step: _Step) -> None:
+        job = step.job
+        if job is None or job.eta_s is None or step.phase not in self._BY:
+            return
+        if step.phase in self._told or not job.is_measured(step.phase):
+            return
+        self._told.add(step.phase)
+        if job.eta_s > _LONG_JOB_S:
+            left = clock(job.eta_s)
+            self._say(f"{self._title}: about {left} to go, by the speed of {self._BY[step.phase]}")
+
+
 class Display:
     """Shows nothing; the base of those that do. A context manager."""
 
@@ -101,9 +126,11 @@ class _Log(Display):
     def __init__(self, title: str) -> None:
         self._title = title
         self._clock = _Clock()
+        self._estimate = _Estimate(title, _on_stderr)
         self._last = time.monotonic()
 
     def __call__(self, step: _Step) -> None:
+        self._estimate(step)
         fps, left = self._clock.read(step)
         now = time.monotonic()
         if now - self._last < _LOG_INTERVAL_S:
@@ -130,6 +157,7 @@ class _Bar(Display):
             transient=True,
         )
         self._task = self._progress.add_task("", title=title, numbers="", total=None)
+        self._estimate = _Estimate(title, self._progress.console.print)
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -139,6 +167,7 @@ class _Bar(Display):
         self._progress.stop()
 
     def __call__(self, step: _Step) -> None:
+        self._estimate(step)
         fps, left = self._clock.read(step)
         done: float = step.done
         # Phases that cannot be counted pulse instead of standing at 0%.
@@ -161,10 +190,12 @@ class JsonProgress(Display):
         """Takes what the lines are about."""
         self._title = title
         self._clock = _Clock()
+        self._estimate = _Estimate(title, _on_stderr)
         self._last = 0.0
 
     def __call__(self, step: _Step) -> None:
         """Prints the step, if it is time."""
+        self._estimate(step)
         changed = step.phase != self._clock.phase
         fps, left = self._clock.read(step)
         now = time.monotonic()
@@ -210,6 +241,10 @@ def make_display(title: str, *, quiet: bool = False, as_json: bool = False) -> D
         return Display()
     kind: Callable[[str], Display] = _Bar if sys.stderr.isatty() else _Log
     return kind(title)
+
+
+def _on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _describe(step: _Step, fps: float | None, left: float | None) -> str:

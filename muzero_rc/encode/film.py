@@ -224,13 +224,14 @@ def encode(
 
     chunked = in_chunks(policy, settings)
     job: JobProgress | None = None
-    if chunked and is_film(_expected(info, max_frames)):
-        costs = phase_costs(settings.speed, workers or usable_cores())
-        job = JobProgress(costs, _expected(info, max_frames))
+    film = chunked and is_film(_expected(info, max_frames))
+    if chunked and (expected := _expected(info, max_frames)):
+        cores = (workers or usable_cores()) if film else 1
+        job = JobProgress(phase_costs(settings.speed, cores), expected)
     tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(workplace(out))
-        _check_space(out.parent, info, settings, max_frames, copies=2 if job is None else 3)
+        _check_space(out.parent, info, settings, max_frames, copies=3 if film else 2)
         plan, told = plan_mux(info, plan, place)
         for line in told:
             lose(line)

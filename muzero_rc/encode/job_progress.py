@@ -1,4 +1,4 @@
-"""How far a film's encode is: one measure over all phases, and the time left.
+"""How far an encode is: one measure over all phases, and the time left.
 
 A phase counts by what its frames cost. Before it has begun that is known from its cost beside
 the other phases' (`_MS_PER_FRAME`), and from then on it is measured.
@@ -34,10 +34,16 @@ class JobState:
     Attributes:
       share: of its work that is done, 0 to 1; never falls.
       eta_s: seconds left; None before anything was measured.
+      measured: phases whose own speed is known.
     """
 
     share: float
     eta_s: float | None
+    measured: frozenset[str] = frozenset()
+
+    def is_measured(self, phase: str) -> bool:
+        """Whether a phase's own speed is known."""
+        return phase in self.measured
 
 
 @dataclass(slots=True)
@@ -49,6 +55,7 @@ class _Phase:
       total: frames of the phase.
       done: of them.
       kept: of those, frames that an earlier start had done.
+      before: frames of runs of it that were begun anew since, of those done.
       start: when the first one was worked on.
       seconds: since then, at the latest frame.
     """
@@ -57,6 +64,7 @@ class _Phase:
     total: int
     done: int = 0
     kept: int = 0
+    before: int = 0
     start: float | None = None
     seconds: float = 0.0
 
@@ -79,7 +87,7 @@ class JobProgress:
 
         Args:
           costs: seconds of a frame in each phase, in the phases' order; their ratios count.
-          frames: of the film, each of which goes through every phase.
+          frames: of the clip or film, each of which goes through every phase.
           clock: seconds.
         """
         self._phases = {name: _Phase(cost, frames) for name, cost in costs.items()}
@@ -97,10 +105,16 @@ class JobProgress:
             phase.total = max(frames, phase.done)
 
     def reach(self, phase: str, done: int, total: int | None) -> None:
-        """A phase begins, or has so many frames done of those that it has."""
+        """A phase begins, or has so many frames done of those that it has.
+
+        Fewer than before: it was begun anew, and comes on top.
+        """
+        found = self._phases[phase]
+        if done < found.done - found.before:
+            found.before = found.done
         if total is not None:
-            self._phases[phase].total = total
-        self.add(phase, done - self._phases[phase].done)
+            found.total = found.before + total
+        self.add(phase, found.before + done - found.done)
 
     def add(self, phase: str, frames: int, *, kept: bool = False) -> None:
         """So many frames more of a phase are done, now or by an earlier start."""
@@ -126,8 +140,8 @@ class JobProgress:
         behind = sum(costs[n] * p.done for n, p in self._phases.items())
         if ahead + behind > 0:
             self._share = max(self._share, behind / (ahead + behind))
-        known = any(p.measured is not None for p in self._phases.values())
-        return JobState(self._share, ahead if known else None)
+        known = frozenset(n for n, p in self._phases.items() if p.measured is not None)
+        return JobState(self._share, ahead if known else None, known)
 
     def _costs(self) -> dict[str, float]:
         """Seconds of a frame in each phase, as far as they are known now."""
@@ -143,7 +157,7 @@ class JobProgress:
 
 
 def phase_costs(speed: int, workers: int) -> dict[str, float]:
-    """Time of a frame in each phase of a film in chunks, beside those of the others.
+    """Time of a frame in each phase of an encode with a probe, beside those of the others.
 
     Args:
       speed: of the encode, `cpu-used`.

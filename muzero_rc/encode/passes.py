@@ -61,6 +61,7 @@ def encode_whole(
         nonlocal probe_frames
         probe_frames = total * probe_plan_of(used).encodes
         if used.needs_probe:
+            tell.know(total, used.speed, 1)
             tell("probe", 0, probe_frames)
         else:
             tell("second pass", 0, total)
@@ -152,7 +153,7 @@ def encode_in_chunks(
       InputError: the film has changed, or what the policy decided cannot be used.
       EncoderError: the encoder failed.
     """
-    tell.cut(clip.num_frames, settings.speed, workers)
+    tell.know(clip.num_frames, settings.speed, workers)
     try:
         return encode_chunks(
             clip, settings, policy, statistics, store.files, ivf,

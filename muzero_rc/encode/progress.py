@@ -23,7 +23,7 @@ class Progress:
       done: frames finished in this phase; of a search, encodes.
       total: frames of this phase, None if unknown; of a search, its budget.
       search: how far a search is, in that phase only.
-      job: how far the whole encode is, where that is known: of a film in chunks.
+      job: how far the whole encode is, where that is known: of one with a probe encode.
     """
 
     phase: str
@@ -57,12 +57,19 @@ class Teller:
             state = None if job is None else job.read()
             self._on_progress(Progress(phase, done, total, search, state))
 
-    def cut(self, frames: int, speed: int, workers: int) -> None:
-        """A film of so many frames goes in chunks."""
+    def know(self, frames: int, speed: int, workers: int) -> None:
+        """The first pass of an encode with a probe is done; it has so many frames.
+
+        Args:
+          frames: of the clip or film.
+          speed: of the encode.
+          workers: chunks that are encoded at a time, 1 for a clip in one piece.
+        """
         if self.job is None:  # its file did not say how long it is
             self.job = JobProgress(phase_costs(speed, workers), frames)
         self.job.set_frames(frames)
-        self.job.reach("first pass", frames, frames)
+        # A first pass from the cache took no time, which says nothing of the speed.
+        self.job.add("first pass", frames - self.job.done("first pass")[0], kept=True)
 
     def add(self, phase: str, frames: int, kept: bool) -> None:
         """So many frames more of a film's phase are done."""

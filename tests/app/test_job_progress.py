@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from muzero_rc.cli.display import make_display
 from muzero_rc.encode.job_progress import JobProgress, phase_costs
+from muzero_rc.encode.progress import Progress
 
 COSTS = {"first": 1.0, "second": 3.0}
 
@@ -72,3 +76,49 @@ def test_many_workers_make_the_passes_that_they_share_cheap() -> None:
     one, four = phase_costs(4, 1), phase_costs(4, 4)
     assert four["probe"] == one["probe"] / 4 and four["first pass"] == one["first pass"]
     assert phase_costs(9, 1) == phase_costs(5, 1)
+
+
+def test_a_phase_that_is_begun_anew_comes_on_top() -> None:
+    clock = Clock()
+    job = JobProgress(COSTS, 100, clock)
+    job.add("first", 100, kept=True)
+    for done in range(101):
+        clock.now = done
+        job.reach("second", done, 100)
+    assert job.read().eta_s == 0
+    clock.now = 110
+    job.reach("second", 10, 100)
+    assert job.done("second") == (110, 200) and job.read().eta_s == pytest.approx(90)
+    assert job.read().share == 1  # it never falls
+
+
+def test_a_phase_is_measured_once_its_speed_is_known() -> None:
+    job = JobProgress(COSTS, 100, Clock())
+    job.add("first", 2)
+    assert not job.read().is_measured("first")
+    job.add("first", 1)
+    assert job.read().is_measured("first") and not job.read().is_measured("second")
+
+
+def test_a_long_job_is_estimated_once_a_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    job = JobProgress(phase_costs(4, 1), 100_000, clock)
+    display = make_display("film.webm")
+    for phase, seconds in (("first pass", 0.002), ("probe", 0.02)):
+        job.add(phase, 0)
+        for _ in range(20):
+            clock.now += seconds * 5000
+            job.add(phase, 5000)
+            display(Progress(phase, *job.done(phase), None, job.read()))
+    said = [line for line in capsys.readouterr().err.splitlines() if "about" in line]
+    # 2 ms a frame of the first pass: 29.14 / 0.54 times that for all phases.
+    assert re.fullmatch(
+        r"film.webm: about 2:59:\d\d to go, by the speed of the first pass", said[0]
+    )
+    assert len(said) == 2 and said[1].endswith("speed of the probe encodes")
+    short = JobProgress(phase_costs(4, 1), 100, clock)
+    short.add("first pass", 0)
+    clock.now += 1
+    short.add("first pass", 50)
+    make_display("clip.webm")(Progress("first pass", 50, 100, None, short.read()))
+    assert "about" not in capsys.readouterr().err
