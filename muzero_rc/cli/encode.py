@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from muzero_rc.env.control.settings import EncoderSettings
     from muzero_rc.video import AudioMode
 
+_NO_TARGET_KBPS = 256  # libvpx's own where nobody gives one; nothing depends on it then
+
 __all__ = ["EncodeArgs", "encoder_settings", "result_line", "run"]
 
 
@@ -48,6 +50,13 @@ class EncodeArgs:
 
     size: Annotated[str | None, tyro.conf.arg(metavar="SIZE")] = None
     """Instead of a bitrate: bytes that the file has at most, such as 10M, all in it counted."""
+
+    quality: Annotated[str | None, tyro.conf.arg(metavar="M=VALUE")] = None
+    """Instead of a bitrate: mean over frames of psnr=42 (within 0.1 dB), ssim=0.98 (0.002) or
+    vmaf=93 (0.5). Encoded again until it is met."""
+
+    crf: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Instead of a bitrate: libvpx's constant quality, 0 (best) to 63, in two passes."""
 
     policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = "muzero"
     """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], hindsight[:BUDGET], or a file."""
@@ -141,11 +150,15 @@ def encoder_settings(
 def run(args: EncodeArgs) -> int:
     """Encodes; 0 if the output is there and checked."""
     # Cheap mistakes are told before anything heavy is loaded.
-    if (args.bitrate is None) == (args.size is None):
-        raise InputError("give a bitrate (-b 400k) or a size of the file (--size 10M)")
+    aims = (args.bitrate, args.size, args.quality, args.crf)
+    if sum(aim is not None for aim in aims) != 1:
+        raise InputError(
+            "give one of a bitrate (-b 400k), a size of the file (--size 10M), "
+            "a quality (--quality psnr=42) and --crf 31"
+        )
     max_bytes = None if args.size is None else parse_size(args.size)
     settings = encoder_settings(
-        1 if args.bitrate is None else parse_bitrate(args.bitrate),
+        _NO_TARGET_KBPS if args.bitrate is None else parse_bitrate(args.bitrate),
         speed=args.speed,
         threads=1 if args.threads is None else args.threads,
         auto_alt_ref=args.auto_alt_ref,
@@ -153,7 +166,11 @@ def run(args: EncodeArgs) -> int:
         passes=args.passes,
         show_existing=not args.no_show_existing,
     ).replace(kf_max_dist=args.keyint)
+    if args.crf is not None:
+        settings = settings.replace(rc_mode="q", cq_level=_crf(args))
     _check_effort(args)
+    if args.quality is not None:
+        _check_quality(args.quality)
     if args.audio not in ("auto", "copy", "opus", "none"):
         raise InputError(f"--audio must be auto, copy, opus or none, not {args.audio!r}")
     spec = split_spec(args.policy)
@@ -194,6 +211,7 @@ def _encode_all(
 def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: int | None) -> None:
     from muzero_rc import video
     from muzero_rc.cli.methods import fingerprint
+    from muzero_rc.encode.aims import QualityAim
     from muzero_rc.encode.film import check_output, encode
     from muzero_rc.encode.size import encode_to_size
     from muzero_rc.policies.registry import make_policy, searching
@@ -204,10 +222,12 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
     with as_files(job) as files:
         source, out = files.source, files.out
         size = video.probe(source).coded_size(args.scale)
-        if max_bytes is None:
+        if args.bitrate is not None:
             check_bitrate(settings.target_kbps, *size)
         check_output(source, out)
-        spec = split_spec(args.policy)
+        # Constant quality leaves all to libvpx; by default only the speeds are the policy's.
+        shipped = args.policy == EncodeArgs.policy
+        spec = split_spec("hierarchical" if args.crf is not None and shipped else args.policy)
         simulations = args.simulations or spec.simulations
         policy = make_policy(spec.policy, simulations=simulations)
         if args.effort == "search":
@@ -224,6 +244,8 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
                 "on_progress": display,
                 "on_loss": lambda line: print(f"muzero-rc: {job.source}: {line}", file=sys.stderr),
             }
+            if args.quality is not None:
+                options["aim"] = QualityAim.parse(args.quality)
             if max_bytes is None:
                 report = encode(source, out, settings, policy, **options)
             else:
@@ -246,11 +268,49 @@ def _check_effort(args: EncodeArgs) -> None:
         raise InputError("--budget is for a search: give --effort search, too")
 
 
+def _crf(args: EncodeArgs) -> int:
+    """The level of constant quality.
+
+    Raises:
+      InputError: it is out of range, or the policy decides quantizers itself.
+    """
+    assert args.crf is not None
+    if not 0 <= args.crf <= 63:
+        raise InputError(f"--crf must be between 0 and 63, not {args.crf}")
+    if args.policy not in (EncodeArgs.policy, "hierarchical", "proposal", "vbr"):
+        raise InputError(
+            f"--crf leaves quantizers to libvpx, --policy {args.policy} chooses them; "
+            "give one of them, or --policy hierarchical, proposal or vbr"
+        )
+    return args.crf
+
+
+def _check_quality(text: str) -> None:
+    """Before anything is encoded.
+
+    Raises:
+      InputError: the quality cannot be read, or cannot be.
+      ToolMissingError: there is no ffmpeg to measure it with.
+    """
+    from muzero_rc import video
+    from muzero_rc.encode.aims import QualityAim
+
+    metric = QualityAim.parse(text).metric
+    if metric != "psnr":
+        video.measuring_program((metric,))
+
+
 def result_line(report: EncodeReport) -> str:
     """The outcome in one line."""
+    aim = ""
+    if report.quality is not None:
+        found = report.quality
+        aim = f" ({found.metric} {found.mean:.4g}, 5th percentile {found.p5:.4g})"
+    elif report.deviation is not None:
+        aim = f" ({report.deviation:+.1%} of {report.target_kbps:g})"
     return (
         f"{report.output}: {report.file_bytes / 1000:.1f} kB, "
-        f"{report.actual_kbps:.1f} kbit/s ({report.deviation:+.1%} of {report.target_kbps:g}), "
+        f"{report.actual_kbps:.1f} kbit/s{aim}, "
         f"PSNR {report.psnr_avg:.2f} dB (overall {report.psnr_overall:.2f}, "
         f"Y {report.psnr_y:.2f}), {report.frames} frames in {report.seconds:.1f} s "
         f"({report.encode_fps:.1f} fps; {_effort(report)})"

@@ -34,12 +34,14 @@ class ProbeTask:
       clip: its frames.
       first_pass: of it.
       settings: of its encode; the target is what libvpx would give it.
+      plan: how often it was probed before, for another bitrate of the film.
     """
 
     chunk: Chunk
     clip: ClipLike
     first_pass: FirstPassLike
     settings: EncoderSettings
+    plan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,10 @@ class LastPassTask:
       chunk: which one.
       clip: its frames.
       first_pass: of it.
-      settings: with the chunk's share as `budget_kbps`.
+      settings: with the chunk's share as `budget_kbps`, if it has one.
       turn: how often it was encoded before.
-      asked: its share, bits.
+      asked: its share, bits; 0 where libvpx's constant quality decides.
+      plan: which of its probe encodes counts.
     """
 
     chunk: Chunk
@@ -61,6 +64,7 @@ class LastPassTask:
     settings: EncoderSettings
     turn: int
     asked: float
+    plan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ class Probe:
             task.clip, task.settings, task.first_pass,
             on_frame=_tell, backend=self.backend, recipe=self.recipe,
         )  # fmt: skip
-        self.files.add_probe(task.chunk.index, log)
+        self.files.add_probe(task.chunk.index, log, task.plan)
         return curve_of(log, task.clip, self.frame_budget, recipe=self.recipe)
 
 
@@ -129,8 +133,8 @@ class LastPass:
     def __call__(self, task: LastPassTask) -> Taken:
         """Runs a task; reports each shown frame of the last pass."""
         index = task.chunk.index
-        probe = self.files.probe(index)
-        if probe is None:
+        probe = self.files.probe(index, task.plan)
+        if probe is None and task.settings.needs_probe:
             raise EncoderError(
                 f"the probe encode of chunk {index} is gone from {self.files.folder}"
             )

@@ -15,7 +15,7 @@ import os
 import shutil
 import string
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ IDENTITY_DIGITS = 16
 
 _SUFFIX = ".muzero-rc"
 _NEW = ".new"
+_TRIES = "tries.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,14 @@ class ChunkFiles:
 
     folder: Path
 
-    def probe(self, index: int) -> EncodeLog | None:
-        """The probe encode of a chunk, if there is one."""
-        found = self._read(f"{index:05}.probe.npz")
+    def probe(self, index: int, plan: int = 0) -> EncodeLog | None:
+        """The probe encode of a chunk, if there is one; how often it was planned before."""
+        found = self._read(_probe_name(index, plan))
         return None if found is None else found[0]
 
-    def add_probe(self, index: int, log: EncodeLog) -> None:
+    def add_probe(self, index: int, log: EncodeLog, plan: int = 0) -> None:
         """Keeps the probe encode of a chunk."""
-        self._write(f"{index:05}.probe.npz", log, {})
+        self._write(_probe_name(index, plan), log, {})
 
     def stream(self, index: int, turn: int) -> Path:
         """The file of a chunk's stream.
@@ -96,6 +97,23 @@ class ChunkFiles:
             if self.stream(index, turn).stat().st_size == head["file_bytes"]:
                 return ChunkRecord(log, head["asked"], head["decision_seconds"], head["controlled"])
         return None
+
+    def tries(self) -> list[dict[str, Any]]:
+        """What is written down of encodes of the whole film at other bitrates."""
+        with contextlib.suppress(OSError, ValueError):
+            return list(json.loads((self.folder / _TRIES).read_text()))
+        return []
+
+    def add_try(self, turn: int, tries: Sequence[Mapping[str, Any]]) -> None:
+        """Writes tries down and removes the streams of chunks made before a turn."""
+        new = self.folder / (_TRIES + _NEW)
+        new.write_text(json.dumps(list(tries)))
+        _flush(new)
+        os.replace(new, self.folder / _TRIES)
+        for path in self.folder.glob("*.ivf"):
+            if int(path.name.split(".")[1]) < turn:
+                path.with_suffix(".npz").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     def finished(self) -> int:
         """Chunks that are there."""
@@ -214,6 +232,10 @@ class ChunkStore:
                 with lock:
                     if lock.exclusive:
                         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _probe_name(index: int, plan: int) -> str:
+    return f"{index:05}.probe{plan or ''}.npz"
 
 
 def _flush(path: Path) -> None:

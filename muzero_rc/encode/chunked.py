@@ -36,7 +36,14 @@ from muzero_rc.encode.chunk_jobs import (
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.cut import Chunk, cut
 from muzero_rc.encode.encoded import Encoded
-from muzero_rc.encode.share import Curve, FilmBudget, curve_of, first_shares
+from muzero_rc.encode.share import (
+    MOST_PROBES,
+    Curve,
+    FilmBudget,
+    curve_of,
+    first_shares,
+    is_far,
+)
 from muzero_rc.env.codec.backend import LibvpxBackend
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass
@@ -60,6 +67,13 @@ OnFrames = Callable[[str, int, bool], None]
 """Told a phase, frames that are done in it, and whether an earlier start had done them."""
 
 
+StartKbps = Callable[[Sequence[Curve], float], float | None]
+
+
+def _as_settings(curves: Sequence[Curve], seconds: float) -> None:
+    """The settings' own bitrate."""
+
+
 def _ignore(phase: str, frames: int, kept: bool) -> None:
     """For whoever wants to know nothing."""
 
@@ -68,11 +82,13 @@ def in_chunks(policy: Policy, settings: EncoderSettings) -> bool:
     """Whether a film that is long enough is encoded in chunks.
 
     It is if probe encodes tell what chunks cost, and the policy follows rate control and has no
-    need to see the whole film first.
+    need to see the whole film first; or if nothing is to be shared, with constant quality.
     """
     passes: int = settings.passes
     if isinstance(policy, WithSpeedProfile):
         passes, policy = settings.passes or policy.passes, policy.policy
+    if settings.rc_mode == "q":
+        return isinstance(policy, VbrPolicy | ProposalPolicy)
     if isinstance(policy, VbrPolicy | ProposalPolicy | Prepared):
         return False
     return passes == 3 and settings.speed_profile != "probe"
@@ -101,6 +117,8 @@ def encode_chunks(
     workers: int,
     memory_bytes: int,
     on_frames: OnFrames = _ignore,
+    start_kbps: StartKbps = _as_settings,
+    first_turn: int = 0,
     compute: Compute = ThreadScheduler,
     recipe: Recipe = DEFAULT_RECIPE,
 ) -> Encoded:
@@ -108,7 +126,7 @@ def encode_chunks(
 
     Args:
       clip: the film.
-      settings: as the policy wants them; with a probe encode.
+      settings: as the policy wants them; with a probe encode, or of constant quality.
       policy: decides on each frame; an answer depends on one encode alone.
       statistics: the first pass.
       files: where chunks are kept; those that are there are not made again.
@@ -117,6 +135,9 @@ def encode_chunks(
       memory_bytes: that frames may take.
       on_frames: told the phase, "probe" or "second pass", how many shown frames more are done,
         and whether an earlier start had done them.
+      start_kbps: the film's bitrate by the probe encodes' curves and its seconds, where
+        settings have no `budget_kbps`; None for the settings' own.
+      first_turn: how often all chunks were made before, for another bitrate.
       compute: where chunks are encoded.
       recipe: the constants of control.
 
@@ -129,14 +150,25 @@ def encode_chunks(
     largest = max(chunk.frames for chunk in chunks) * (clip.width * clip.height * 3 // 2)
     workers, _ = most_in_memory(workers, largest, memory_bytes)
     film = _Film(
-        clip, settings, policy, statistics, files, chunks, workers, on_frames, compute, recipe
-    )
+        clip, settings, policy, statistics, files, chunks, workers, first_turn, on_frames, compute,
+        recipe,
+    )  # fmt: skip
     start = time.perf_counter()
-    curves = film.probes()
-    probe_seconds = time.perf_counter() - start
-    budget = FilmBudget(curves, film.bits, recipe=recipe)
-    taken = film.last_passes(budget)
-    turns = film.repairs(budget, taken)
+    probe_seconds = 0.0
+    if settings.rc_mode == "q":  # nothing is shared
+        film.last_passes(None)
+        turns = {chunk.index: first_turn for chunk in chunks}
+    else:
+        curves = film.probes()
+        wanted = start_kbps(curves, clip.duration_s)
+        while wanted is not None and film.plan_nearer(wanted):
+            curves = film.probes()
+            wanted = start_kbps(curves, clip.duration_s)
+        probe_seconds = time.perf_counter() - start
+        film.spend(wanted if settings.budget_kbps is None else settings.budget_kbps)
+        budget = FilmBudget(curves, film.bits, recipe=recipe)
+        taken = film.last_passes(budget)
+        turns = film.repairs(budget, taken)
     size_bytes = join_ivf(
         ((files.stream(c.index, turns[c.index]), c.frames) for c in chunks), output
     )
@@ -153,7 +185,7 @@ def encode_chunks(
     with output.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Encoded(
-        score=episode_score(clip, settings.target_kbps, results, size_bytes),
+        score=episode_score(clip, film.kbps, results, size_bytes),
         video_bytes=size_bytes,
         sha256=sha256,
         seconds=seconds,
@@ -162,7 +194,7 @@ def encode_chunks(
         qindexes=qindexes,
         results=results,
         chunks=len(chunks),
-        chunks_again=sum(turn > 0 for turn in turns.values()),
+        chunks_again=sum(turn > first_turn for turn in turns.values()),
     )
 
 
@@ -188,6 +220,7 @@ class _Film:
         files: ChunkFiles,
         chunks: Sequence[Chunk],
         workers: int,
+        first_turn: int,
         on_frames: OnFrames,
         compute: Compute,
         recipe: Recipe,
@@ -199,48 +232,74 @@ class _Film:
         self._files = files
         self._chunks = chunks
         self._workers = workers
+        self._first_turn = first_turn
         self._on_frames = on_frames
         self._compute = compute
         self._recipe = recipe
         self._backend = LibvpxBackend()
-        self._frame_budget = settings.frame_budget(clip.fps)
-        self.bits = self._frame_budget * clip.num_frames
-        parts = first_shares(statistics.stats, [chunk.start for chunk in chunks])
+        self._round = 0
+        self._plan(settings.target_kbps)
+
+    def _plan(self, kbps: int) -> None:
+        """libvpx's targets of all chunks, of a film at a bitrate in kbit/s."""
+        self._planned = kbps
+        self.spend(kbps)
+        starts = [chunk.start for chunk in self._chunks]
+        parts = first_shares(self._statistics.stats, starts)
         self._plans = [
             round(min(max(self._kbps(chunk, self.bits * part), _KBPS[0]), _KBPS[1]))
-            for chunk, part in zip(chunks, parts, strict=True)
+            for chunk, part in zip(self._chunks, parts, strict=True)
         ]
+
+    def plan_nearer(self, kbps: float) -> bool:
+        """Plans anew for a bitrate that is far from the plan's; False if that is near enough."""
+        if not is_far(kbps, self._planned) or self._round + 1 >= MOST_PROBES:
+            return False
+        self._round += 1
+        self._plan(max(1, round(kbps)))
+        return True
+
+    def spend(self, kbps: float | None) -> None:
+        """The film's bitrate from here on, kbit/s; None leaves it as it is."""
+        if kbps is not None:
+            self.kbps = kbps
+            self._frame_budget = kbps * 1000.0 / float(self._clip.fps)
+            self.bits = self._frame_budget * self._clip.num_frames
 
     def probes(self) -> list[Curve]:
         """What all chunks' bits buy; probes that are kept are not run again."""
         curves: dict[int, Curve] = {}
         for chunk in self._chunks:
-            log = self._files.probe(chunk.index)
+            log = self._files.probe(chunk.index, self._round)
             if log is not None:
                 shape = _Shape(self._clip.width, self._clip.height, self._clip.fps, chunk.frames)
                 curves[chunk.index] = curve_of(log, shape, self._frame_budget, recipe=self._recipe)
                 self._on_frames("probe", chunk.frames, True)
 
         def task(chunk: Chunk, clip: Clip) -> ProbeTask:
-            return ProbeTask(chunk, clip, self._first_pass(chunk), self._settings_of(chunk))
+            settings = self._settings_of(chunk)
+            return ProbeTask(chunk, clip, self._first_pass(chunk), settings, self._round)
 
         handle = Probe(self._files, self._frame_budget, self._backend, self._recipe)
         todo = [chunk for chunk in self._chunks if chunk.index not in curves]
         self._run("probe", handle, todo, task, curves)
         return [curves[chunk.index] for chunk in self._chunks]
 
-    def last_passes(self, budget: FilmBudget) -> dict[int, Taken]:
-        """Encodes all chunks for good, each with its share."""
-        taken = self._kept("second pass", range(len(self._chunks)), 0)
+    def last_passes(self, budget: FilmBudget | None) -> dict[int, Taken]:
+        """Encodes all chunks for good, each with its share; without a budget all alike."""
+        taken = self._kept("second pass", range(len(self._chunks)), self._first_turn)
         asked = {index: found.asked for index, found in taken.items()}
 
         def task(chunk: Chunk, clip: Clip) -> LastPassTask:
+            if budget is None:
+                return self._last_pass(chunk, clip, self._first_turn, 0.0)
             bits = {index: float(found.bits) for index, found in taken.items()}
             asked[chunk.index] = budget.share(chunk.index, asked, bits)
-            return self._last_pass(chunk, clip, 0, asked[chunk.index])
+            return self._last_pass(chunk, clip, self._first_turn, asked[chunk.index])
 
         todo = [chunk for chunk in self._chunks if chunk.index not in taken]
-        self._run("second pass", self._handle(), todo, task, taken, budget.known_before)
+        before = () if budget is None else (budget.known_before,)
+        self._run("second pass", self._handle(), todo, task, taken, *before)
         return taken
 
     def repairs(self, budget: FilmBudget, taken: dict[int, Taken]) -> dict[int, int]:
@@ -253,8 +312,9 @@ class _Film:
         Returns:
           How often each chunk was made before the one that counts.
         """
-        turns = {chunk.index: 0 for chunk in self._chunks}
-        for turn in range(1, self._recipe.retry.max_encodes + 1):
+        first = self._first_turn
+        turns = {chunk.index: first for chunk in self._chunks}
+        for turn in range(first + 1, first + self._recipe.retry.max_encodes + 1):
             asked = {index: found.asked for index, found in taken.items()}
             bits = {index: float(found.bits) for index, found in taken.items()}
             spare = budget.off_target(bits) < 0
@@ -340,15 +400,19 @@ class _Film:
         return LastPass(self._policy, self._files, self._backend, self._recipe)
 
     def _last_pass(self, chunk: Chunk, clip: Clip, turn: int, bits: float) -> LastPassTask:
-        settings = self._settings_of(chunk).replace(budget_kbps=self._kbps(chunk, bits))
-        return LastPassTask(chunk, clip, self._first_pass(chunk), settings, turn, bits)
+        settings = self._settings_of(chunk)
+        if bits > 0:
+            settings = settings.replace(budget_kbps=self._kbps(chunk, bits))
+        first_pass = self._first_pass(chunk)
+        return LastPassTask(chunk, clip, first_pass, settings, turn, bits, self._round)
 
     def _first_pass(self, chunk: Chunk) -> FirstPass:
         return self._statistics.part(chunk.start, chunk.end)
 
     def _settings_of(self, chunk: Chunk) -> EncoderSettings:
         """Of a chunk's encodes, whose plans must be alike; each has one thread."""
-        return self._settings.replace(target_kbps=self._plans[chunk.index], threads=1, row_mt=False)
+        plan = self._plans[chunk.index]
+        return self._settings.replace(target_kbps=plan, budget_kbps=None, threads=1, row_mt=False)
 
     def _kbps(self, chunk: Chunk, bits: float) -> float:
         return bits * float(self._clip.fps) / chunk.frames / 1000.0

@@ -13,7 +13,7 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.one_pass import Rollout
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.policies.registry import prepare
-from muzero_rc.types import FrameResult, Policy, needs_blocks
+from muzero_rc.types import EncodeLog, FrameResult, Policy, needs_blocks
 
 __all__ = ["ClipEncode", "encode_clip"]
 
@@ -39,6 +39,7 @@ def encode_clip(
     policy: Policy,
     *,
     first_pass: FirstPassLike | None = None,
+    first_probe: EncodeLog | None = None,
     output: Path | None = None,
     jobs: int = 1,
     on_settings: Callable[[EncoderSettings], None] | None = None,
@@ -54,6 +55,7 @@ def encode_clip(
       settings: how; the policy may change them.
       policy: decides on each frame.
       first_pass: of this clip; None runs it, or takes it from the cache.
+      first_probe: the first probe encode, where `env.passes.probe.first_probe` has made it.
       output: file for the encoded stream as it is made; None keeps it in memory.
       jobs: probe encodes at a time.
       on_settings: told the settings that are used, once they are known.
@@ -76,7 +78,8 @@ def encode_clip(
         on_settings(settings)
     done = rollout(
         clip, settings, policy,
-        first_pass=first_pass, output=output, retry_off_target=True, jobs=jobs,
+        first_pass=first_pass, first_probe=first_probe, output=output, retry_off_target=True,
+        jobs=jobs,
         on_frame=on_frame, on_probe_frame=on_probe_frame, backend=backend,
         recipe=recipe,
     )  # fmt: skip

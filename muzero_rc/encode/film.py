@@ -8,6 +8,7 @@ output is either complete and checked, or not there. A film of more than
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import threading
@@ -19,11 +20,13 @@ from typing import Any
 
 from muzero_rc import video
 from muzero_rc.compute import usable_cores
+from muzero_rc.encode.aims import Aim, AimMissedError, Quality, QualityAim, Try
 from muzero_rc.encode.chunked import in_chunks
 from muzero_rc.encode.cut import is_film, uncut_bytes
-from muzero_rc.encode.finish import TooLargeError, finish
+from muzero_rc.encode.encoded import Encoded
+from muzero_rc.encode.finish import TooLargeError, finish, kept_stream
 from muzero_rc.encode.job_progress import JobProgress, phase_costs
-from muzero_rc.encode.passes import chunk_store, encode_in_chunks, encode_whole
+from muzero_rc.encode.passes import Encoding, InChunks, Whole, chunk_store
 from muzero_rc.encode.progress import PHASES, Progress, Teller
 from muzero_rc.encode.trial import plan_mux, try_mux
 from muzero_rc.encode.workplace import workplace
@@ -79,9 +82,10 @@ class EncodeReport:
       duration_s: length of the video, seconds.
       file_bytes: size of the file with audio and container.
       video_bytes: size of the video's packets, without container.
-      target_kbps: bitrate asked for, kbit/s.
+      target_kbps: bitrate asked for, kbit/s; of a size or quality, in the encode that met it.
+        None for constant quality.
       actual_kbps: bitrate of `video_bytes`, kbit/s.
-      deviation: actual_kbps / target_kbps - 1.
+      deviation: actual_kbps / target_kbps - 1; None for constant quality.
       psnr_avg: mean over frames of the PSNR over Y, U and V, dB.
       psnr_overall: PSNR of the summed squared error, dB.
       psnr_y: mean over frames of the luma PSNR, dB.
@@ -97,6 +101,8 @@ class EncodeReport:
       chunks_again: of them, those that were made again for the film's target.
       settings: what the frames were encoded with.
       search: what the search for the qindexes gave; None if there was none.
+      quality: what was measured for a quality that was asked for; None if none was.
+      encodes: of the whole, until size or quality was right.
       losses: what of the source is left out or changed, a line each.
       results: of every frame, in coding order; not part of `as_dict`.
     """
@@ -111,9 +117,9 @@ class EncodeReport:
     duration_s: float
     file_bytes: int
     video_bytes: int
-    target_kbps: float
+    target_kbps: float | None
     actual_kbps: float
-    deviation: float
+    deviation: float | None
     psnr_avg: float
     psnr_overall: float
     psnr_y: float
@@ -128,6 +134,8 @@ class EncodeReport:
     chunks_again: int
     settings: EncoderSettings
     search: SearchSummary | None
+    quality: Quality | None
+    encodes: int
     losses: list[str]
     results: Sequence[FrameResult]
 
@@ -138,6 +146,7 @@ class EncodeReport:
             "output": str(self.output),
             "settings": self.settings.as_dict(),
             "search": None if self.search is None else asdict(self.search),
+            "quality": None if self.quality is None else asdict(self.quality),
         }
 
 
@@ -180,7 +189,7 @@ def encode(
     policy_key: str | None = None,
     resume: bool = True,
     audio: video.AudioMode = "auto",
-    max_bytes: int | None = None,
+    aim: Aim | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_loss: Callable[[str], None] | None = None,
 ) -> EncodeReport:
@@ -200,7 +209,8 @@ def encode(
         where it was; without it the finished chunks are thrown away.
       resume: go on from chunks that an earlier start has finished; else they are thrown away.
       audio: what becomes of audio.
-      max_bytes: of the file; see `encode.size.encode_to_size`.
+      aim: what is to be reached in the place of the target bitrate; it takes several encodes,
+        which share what was decoded, the first pass and the probe encodes.
       on_progress: called often; must be quick.
       on_loss: told at once of each thing of the source that is left out or changed.
 
@@ -227,11 +237,13 @@ def encode(
     film = chunked and is_film(_expected(info, max_frames))
     if chunked and (expected := _expected(info, max_frames)):
         cores = (workers or usable_cores()) if film else 1
-        job = JobProgress(phase_costs(settings.speed, cores), expected)
+        probe = settings.rc_mode != "q"
+        job = JobProgress(phase_costs(settings.speed, cores, probe=probe), expected)
     tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(workplace(out))
-        _check_space(out.parent, info, settings, max_frames, copies=3 if film else 2)
+        _check_space(out.parent, info, settings, max_frames, copies=3 if film else 2,
+                     known=not isinstance(aim, QualityAim))  # fmt: skip
         plan, told = plan_mux(info, plan, place)
         for line in told:
             lose(line)
@@ -245,32 +257,49 @@ def encode(
             memory_limit_bytes=_memory_for(info.coded_size(height)) if chunked else None,
             on_frames=lambda count: tell("decode", count, info.expected_frames),
         )
+        planned = None if aim is None else aim.plan_kbps(clip.width * clip.height, float(clip.fps))
+        if planned is not None:
+            settings = settings.replace(target_kbps=planned)
         statistics = _first_pass(clip, settings, needs_blocks(policy), info.expected_frames, tell)
         compiling.join()
+        store = None
+        encoding: Encoding
         if chunked and is_film(clip.num_frames):
             settings = prepare(policy, clip, settings, statistics)
-            store = stack.enter_context(chunk_store(out, clip, settings, policy_key))
+            store = stack.enter_context(chunk_store(out, clip, settings, policy_key, aim))
             if not resume:
                 store.clear()
-            done = encode_in_chunks(
+            encoding = InChunks(
                 clip, settings, policy, statistics, store, place.ivf,
-                workers=workers or usable_cores(), tell=tell,
+                workers=workers or usable_cores(), aim=aim, tell=tell,
             )  # fmt: skip
         else:
-            store = None
-            done, settings = encode_whole(clip, settings, policy, statistics, place.ivf, tell=tell)
-        shown = done.score.shown_frames
-        tell("mux")
-        try:
-            found = finish(
+            encoding = Whole(clip, settings, policy, statistics, place.ivf, aim=aim, tell=tell)
+
+        def measure(metric: str) -> Sequence[float]:
+            found = video.measure(place.ivf, Path(source), (metric,), height=height,
+                                  max_frames=max_frames)  # fmt: skip
+            return found[metric]
+
+        def finished(done: Encoded) -> list[str]:
+            tell("mux")
+            shown = done.score.shown_frames
+            return finish(
                 place, info, plan, given, shown,
                 duration_s=None if max_frames is None else clip.duration_s, decode=verify,
-                on_check=lambda count: tell("check", count, shown), max_bytes=max_bytes,
+                on_check=lambda count: tell("check", count, shown),
+                max_bytes=None if aim is None else aim.max_bytes,
             )  # fmt: skip
-        except TooLargeError:
-            if store is not None:  # of no use for another target
+
+        tries = [] if store is None else [Try.from_dict(one) for one in store.files.tries()]
+        try:
+            done, found = _reach(encoding, aim, tries, measure, finished)
+        except AimMissedError as error:
+            if store is not None:  # it would end the same way again
                 store.remove()
-            raise
+            raise AimMissedError(f"{error}{kept_stream(place, info.path, given)}") from None
+        settings = encoding.settings
+        shown = done.score.shown_frames
         for line in found:
             lose(line)
         tell("check", shown, shown)
@@ -291,9 +320,9 @@ def encode(
         duration_s=clip.duration_s,
         file_bytes=file_bytes,
         video_bytes=done.video_bytes,
-        target_kbps=score.target_kbps,
+        target_kbps=None if settings.rc_mode == "q" else score.target_kbps,
         actual_kbps=score.actual_kbps,
-        deviation=score.overshoot,
+        deviation=None if settings.rc_mode == "q" else score.overshoot,
         psnr_avg=score.psnr_avg,
         psnr_overall=score.psnr_overall,
         psnr_y=score.psnr_y,
@@ -308,9 +337,48 @@ def encode(
         chunks_again=done.chunks_again,
         settings=settings,
         search=_summary(policy),
+        quality=tries[-1].quality,
+        encodes=len(tries),
         losses=lines,
         results=done.results,
     )
+
+
+def _reach(
+    encoding: Encoding,
+    aim: Aim | None,
+    tries: list[Try],
+    measure: Callable[[str], Sequence[float]],
+    finished: Callable[[Encoded], list[str]],
+) -> tuple[Encoded, list[str]]:
+    """Encodes until the aim is reached: (what was encoded, what finishing it had to say).
+
+    Args:
+      encoding: makes a try.
+      aim: what is to be reached.
+      tries: those that were not good, of an earlier start; all that are made are added.
+      measure: gives a metric of each frame of the stream.
+      finished: makes the file.
+    """
+    kbps = aim.next_kbps(tries) if aim is not None and tries else None
+    while True:
+        done = encoding.encode(kbps)
+        quality = None if aim is None else aim.look(done.results, measure)
+        score = done.score
+        tries.append(Try(score.target_kbps, score.actual_kbps, done.video_bytes, quality))
+        kbps = None if aim is None else aim.next_kbps(tries)
+        if kbps is None:
+            try:
+                return done, finished(done)
+            except TooLargeError as error:
+                if aim is None:
+                    raise
+                rest = error.file_bytes - error.video_bytes
+                tries[-1] = dataclasses.replace(
+                    tries[-1], file_bytes=error.file_bytes, rest_bytes=rest
+                )
+                kbps = aim.next_kbps(tries)
+        encoding.note(tries)
 
 
 def _expected(info: video.VideoInfo, max_frames: int | None) -> int:
@@ -380,6 +448,7 @@ def _check_space(
     max_frames: int | None,
     *,
     copies: int,
+    known: bool,
 ) -> None:
     """Better to hear of a full disk now than after hours."""
     seconds = info.duration_s or 0.0
@@ -388,7 +457,9 @@ def _check_space(
     audio_kbps = _AUDIO_KBPS * len(info.audio)
     # The frames are there in the WebM file and as encoded, of a film also in chunks, until the
     # rename.
-    needed = seconds * (copies * settings.target_kbps + audio_kbps) * 125
+    # What constant quality or a quality will take nobody knows.
+    video_kbps = 0 if settings.rc_mode == "q" or not known else settings.target_kbps
+    needed = seconds * (copies * video_kbps + audio_kbps) * 125
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(

@@ -12,7 +12,7 @@ from muzero_rc import video
 from muzero_rc.encode.workplace import Workplace, keep_stream
 from muzero_rc.errors import InputError, OutputError
 
-__all__ = ["TooLargeError", "finish"]
+__all__ = ["TooLargeError", "finish", "kept_stream"]
 
 
 class TooLargeError(OutputError):
@@ -74,22 +74,28 @@ def finish(
     except TooLargeError:
         raise
     except (InputError, OutputError) as error:
-        kept = _keep(place, out)
-        if kept is None:
+        kept = kept_stream(place, info.path, out)
+        if not kept:
             raise
-        raise type(error)(
-            f"{error}; the encoded video is kept as {kept}, go on with: "
-            f"{_command(kept, info.path, out)}"
-        ) from None
+        raise type(error)(f"{error}{kept}") from None
     return lines
 
 
-def _keep(place: Workplace, out: Path) -> Path | None:
+def kept_stream(place: Workplace, source: Path, out: Path) -> str:
+    """Keeps the stream beside the output, and says where, and how to go on; empty if it can't.
+
+    Args:
+      place: where the stream is.
+      source: the input.
+      out: the name that the file would have had.
+    """
     # The file that could not be made may have taken the space that the stream needs.
     place.file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        return keep_stream(place, out)
-    return None
+        kept = keep_stream(place, out)
+        command = _command(kept, source, out)
+        return f"; the encoded video is kept as {kept}, go on with: {command}"
+    return ""
 
 
 def _command(ivf: Path, source: Path, out: Path) -> str:

@@ -156,17 +156,21 @@ class JobProgress:
         }
 
 
-def phase_costs(speed: int, workers: int) -> dict[str, float]:
-    """Time of a frame in each phase of an encode with a probe, beside those of the others.
+def phase_costs(speed: int, workers: int, *, probe: bool = True) -> dict[str, float]:
+    """Time of a frame in each phase of an encode, beside those of the others.
 
     Args:
       speed: of the encode, `cpu-used`.
       workers: chunks in work at a time, which share probes and last passes.
+      probe: it has a probe encode.
     """
-    first, probe, last, check = _MS_PER_FRAME[min(speed, len(_MS_PER_FRAME) - 1)]
-    return {
+    first, probed, last, check = _MS_PER_FRAME[min(speed, len(_MS_PER_FRAME) - 1)]
+    costs = {
         "first pass": first,
-        "probe": probe / workers,
+        "probe": probed / workers,
         "second pass": last / workers,
         "check": check,
     }
+    if not probe:
+        del costs["probe"]
+    return costs

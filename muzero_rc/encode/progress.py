@@ -57,16 +57,17 @@ class Teller:
             state = None if job is None else job.read()
             self._on_progress(Progress(phase, done, total, search, state))
 
-    def know(self, frames: int, speed: int, workers: int) -> None:
-        """The first pass of an encode with a probe is done; it has so many frames.
+    def know(self, frames: int, speed: int, workers: int, *, probe: bool = True) -> None:
+        """The first pass is done; the encode has so many frames.
 
         Args:
           frames: of the clip or film.
           speed: of the encode.
           workers: chunks that are encoded at a time, 1 for a clip in one piece.
+          probe: it has a probe encode.
         """
         if self.job is None:  # its file did not say how long it is
-            self.job = JobProgress(phase_costs(speed, workers), frames)
+            self.job = JobProgress(phase_costs(speed, workers, probe=probe), frames)
         self.job.set_frames(frames)
         # A first pass from the cache took no time, which says nothing of the speed.
         self.job.add("first pass", frames - self.job.done("first pass")[0], kept=True)

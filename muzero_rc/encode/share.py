@@ -31,8 +31,24 @@ from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.types import EncodeLog
 
-__all__ = ["Curve", "FilmBudget", "curve_of", "first_shares", "shares"]
+__all__ = [
+    "MOST_PROBES",
+    "Curve",
+    "FilmBudget",
+    "bits_for_psnr",
+    "curve_of",
+    "first_shares",
+    "is_far",
+    "mean_psnr",
+    "shares",
+]
 
+MOST_PROBES = 3
+"""Probe encodes of a clip or chunk until its plan is near the bitrate that they lead to."""
+
+# Octaves from the plan's bitrate at which a curve tells little, and libvpx's plan is another
+# one; as far as the plan itself is often off. Set by hand.
+_FAR_OCTAVES = 1.0
 _PEAK = 255.0
 _HALVINGS = 80  # of an interval in log lambda, far below a bit
 
@@ -47,6 +63,8 @@ class Curve:
       error: sum over shown frames of MSE to the recipe's power, there.
       least: fewest bits above headers that the quantizer's range allows.
       most: most of them.
+      frames: shown ones.
+      psnr: PSNR avg of the probe encode, dB.
     """
 
     fixed: float
@@ -54,6 +72,8 @@ class Curve:
     error: float
     least: float
     most: float
+    frames: int = 1
+    psnr: float = 0.0
 
 
 def curve_of(
@@ -83,7 +103,11 @@ def curve_of(
     least, most = (bits - fixed for bits in rate.range_of_bits())
     # A chunk of nothing but headers has no curve: a bit keeps the arithmetic going.
     bits = max(8.0 * log.size_bytes - fixed, 1.0)
-    return Curve(fixed, bits, max(error, 1e-9), max(least, 0.0), max(most, least, 1.0))
+    shown = [r.psnr for r in results if r.shown]
+    return Curve(
+        fixed, bits, max(error, 1e-9), max(least, 0.0), max(most, least, 1.0),
+        frames=len(shown), psnr=statistics.fmean(shown),
+    )  # fmt: skip
 
 
 def shares(
@@ -116,6 +140,46 @@ def shares(
         low, high = (middle, high) if at(middle).sum() > bits else (low, middle)
     found = at(0.5 * (low + high))
     return np.asarray(found * (bits / found.sum()))
+
+
+def is_far(kbps: float, planned_kbps: float) -> bool:
+    """Whether a bitrate is so far from the plan's that the probe encode is made again."""
+    return abs(math.log2(kbps / planned_kbps)) > _FAR_OCTAVES
+
+
+def mean_psnr(curves: Sequence[Curve], bits: float, *, recipe: Recipe = DEFAULT_RECIPE) -> float:
+    """PSNR avg, dB, that is expected of so many bits, by the probe encodes' curves.
+
+    Args:
+      curves: of the chunks.
+      bits: of them all, above 0; each gets its share.
+      recipe: the constants.
+    """
+    found = shares(curves, bits, recipe=recipe)
+    total = 0.0
+    for curve, share in zip(curves, found, strict=True):
+        octaves = math.log2(max(share - curve.fixed, 1.0) / curve.bits)
+        total += curve.frames * (curve.psnr + recipe.db_per_octave * octaves)
+    return total / sum(curve.frames for curve in curves)
+
+
+def bits_for_psnr(
+    curves: Sequence[Curve], psnr: float, *, recipe: Recipe = DEFAULT_RECIPE
+) -> float:
+    """Bits of all chunks from which a PSNR avg is expected: `mean_psnr` solved for them.
+
+    Args:
+      curves: of the chunks.
+      psnr: dB.
+      recipe: the constants.
+    """
+    low = math.log(sum(curve.fixed + curve.least for curve in curves) + 1.0)
+    high = math.log(sum(curve.fixed + curve.most for curve in curves) + 1.0)
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        much = mean_psnr(curves, math.exp(middle), recipe=recipe) > psnr
+        low, high = (low, middle) if much else (middle, high)
+    return math.exp(0.5 * (low + high))
 
 
 def first_shares(stats: npt.NDArray[np.float64], starts: Sequence[int]) -> npt.NDArray[np.float64]:

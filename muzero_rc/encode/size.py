@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc import video
+from muzero_rc.encode.aims import SizeAim
 from muzero_rc.encode.film import EncodeReport, check_output, encode
-from muzero_rc.encode.finish import TooLargeError
 from muzero_rc.encode.trial import plan_mux, rest_bytes
 from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import InputError, OutputError
+from muzero_rc.errors import InputError
 from muzero_rc.types import Policy
 
 __all__ = ["encode_to_size", "video_kbps"]
 
-_MOST_ENCODES = 5  # two are enough where the rate follows its target; set by hand
 # Of a video packet in Matroska: a SimpleBlock's identifier, length, track, time and flags.
 _FRAME_BYTES = 9
 
@@ -59,21 +58,12 @@ def encode_to_size(
       OutputError: no encode is small enough, or as `encode`.
     """
     kbps = video_kbps(source, out, max_bytes, height=height, max_frames=max_frames, audio=audio)
-    for _ in range(_MOST_ENCODES):
-        if check_kbps is not None:
-            check_kbps(kbps)
-        try:
-            return encode(
-                source, out, settings.replace(target_kbps=kbps), policy, height=height,
-                max_frames=max_frames, audio=audio, max_bytes=max_bytes, **options,
-            )  # fmt: skip
-        except TooLargeError as error:
-            room = max_bytes - (error.file_bytes - error.video_bytes)
-            kbps = min(kbps - 1, int(kbps * room / error.video_bytes))
-            if kbps < 1:
-                break
-            options.pop("on_loss", None)  # they are known by now
-    raise OutputError(f"no encode of {source} fits into {max_bytes} bytes; give more")
+    if check_kbps is not None:
+        check_kbps(kbps)
+    return encode(
+        source, out, settings.replace(target_kbps=kbps), policy, height=height,
+        max_frames=max_frames, audio=audio, aim=SizeAim(max_bytes), **options,
+    )  # fmt: skip
 
 
 def video_kbps(
