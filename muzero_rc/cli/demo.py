@@ -83,16 +83,18 @@ def run(args: DemoArgs) -> int:
             asked = asked.replace(target_kbps=kbps)
         reports.append(report)
     first = reports[0]
+    target_kbps = first.target_kbps
+    assert target_kbps is not None  # it was asked for
     title = f"{clip.name}, {first.width}x{first.height}, speed {args.speed}"
-    print(f"{title}, {first.frames} frames, target {first.target_kbps:g} kbit/s\n")
+    print(f"{title}, {first.frames} frames, target {target_kbps:g} kbit/s\n")
     print(table(reports))
     picture = args.out / f"{clip.stem}.png"
     plot_frames(
         picture,
         [Series(_label(report), report.results) for report in reports],
-        title=f"{title}, target {first.target_kbps:g} kbit/s",
+        title=f"{title}, target {target_kbps:g} kbit/s",
         fps=first.frames / first.duration_s,
-        target_kbps=first.target_kbps,
+        target_kbps=target_kbps,
     )
     print()
     for path in (*(report.output for report in reports), picture):

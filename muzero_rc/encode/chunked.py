@@ -58,7 +58,7 @@ from muzero_rc.policies.registry import Prepared, WithSpeedProfile
 from muzero_rc.types import Policy
 from muzero_rc.video.ivf import join_ivf
 
-__all__ = ["encode_chunks", "in_chunks", "most_in_memory"]
+__all__ = ["as_settings", "encode_chunks", "in_chunks", "most_in_memory"]
 
 _Task = TypeVar("_Task", ProbeTask, LastPassTask)
 _KBPS = (1, 1_000_000)  # what libvpx takes for a target
@@ -70,7 +70,7 @@ OnFrames = Callable[[str, int, bool], None]
 StartKbps = Callable[[Sequence[Curve], float], float | None]
 
 
-def _as_settings(curves: Sequence[Curve], seconds: float) -> None:
+def as_settings(curves: Sequence[Curve], seconds: float) -> None:
     """The settings' own bitrate."""
 
 
@@ -117,7 +117,7 @@ def encode_chunks(
     workers: int,
     memory_bytes: int,
     on_frames: OnFrames = _ignore,
-    start_kbps: StartKbps = _as_settings,
+    start_kbps: StartKbps = as_settings,
     first_turn: int = 0,
     compute: Compute = ThreadScheduler,
     recipe: Recipe = DEFAULT_RECIPE,

@@ -15,7 +15,7 @@ from typing import Protocol
 from muzero_rc.code_digest import digest_of_code
 from muzero_rc.encode.aims import Aim, Try
 from muzero_rc.encode.chunk_store import IDENTITY_DIGITS, ChunkStore
-from muzero_rc.encode.chunked import encode_chunks, in_chunks
+from muzero_rc.encode.chunked import as_settings, encode_chunks, in_chunks
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.progress import Teller
@@ -234,13 +234,13 @@ class InChunks:
         """
         probe = self.settings.needs_probe
         self._tell.know(self._clip.num_frames, self.settings.speed, self._workers, probe=probe)
-        aim = {} if self._aim is None else {"start_kbps": self._aim.start_kbps}
+        start = as_settings if self._aim is None else self._aim.start_kbps
         try:
             return encode_chunks(
                 self._clip, self.settings.replace(budget_kbps=kbps), self._policy,
                 self._statistics, self._files, self._ivf, workers=self._workers,
                 memory_bytes=default_memory_limit(), on_frames=self._tell.add,
-                first_turn=self._turn, **aim,
+                first_turn=self._turn, start_kbps=start,
             )  # fmt: skip
         except BaseException as error:
             finished = self._files.finished()

@@ -1,0 +1,309 @@
+"""Films of many scenes: `muzero-rc encode` beside other encoders at equal bits, and equal CPU.
+
+A film is put together from clips of a corpus, at one size and 25 frames a second. Each encoder
+is a command, run as anybody runs it. Other encoders' bitrates are corrected until they take
+what was asked for, within 1% if three runs are enough; the last run counts.
+
+Of each run a row goes into a CSV file: bits, PSNR avg and overall, SSIM, VMAF, 5th percentile of
+frames' PSNR, CPU seconds of all processes, wall time, peak memory of the largest process. Rows
+that are there are not made again, so the benchmark goes on where it was stopped. The last table
+has what we are ahead at equal CPU: our quality less that of the rival's curve (ffmpeg's libvpx-vp9
+over `cpu-used`), interpolated over the logarithm of CPU seconds.
+
+    .venv/bin/python benchmarks/bench_rivals.py CORPUS --out DIR [--set train] [--seconds 180]
+
+The corpus has an index.csv with columns file, set and content.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from bench_films import make_film
+from common import print_table
+
+from muzero_rc import video
+from muzero_rc.errors import MuzeroRcError
+
+KINDS = ("natural", "animated", "screen", "mixed")
+ANIMATED = {"animation", "anime", "cartoon", "graphics", "render"}
+SCREEN = {"screen", "slides", "game"}
+FRAMES = 90  # of a clip
+EQUAL = 0.01  # bits that count as equal
+MOST_RUNS = 3
+METRICS = ("psnr_avg", "psnr_overall", "psnr_p5", "ssim", "vmaf")
+QUIET = ["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run."""
+
+    film: str
+    encoder: str
+    level: str
+    target_kbps: int
+    asked_kbps: int
+    actual_kbps: float
+    psnr_avg: float
+    psnr_overall: float
+    psnr_p5: float
+    ssim: float
+    vmaf: float
+    cpu_s: float
+    wall_s: float
+    peak_mb: float
+    frames: int
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What is not run twice."""
+        return self.film, self.encoder, self.level, self.target_kbps
+
+
+class Table:
+    """The CSV file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: list[Row] = []
+        kinds = {f.name: {"str": str, "int": int, "float": float}[str(f.type)] for f in fields(Row)}
+        if path.exists():
+            with path.open(newline="") as file:
+                for line in csv.DictReader(file):
+                    self.rows.append(Row(**{name: kinds[name](line[name]) for name in kinds}))
+
+    def add(self, row: Row) -> None:
+        """Appends a row, at once on the disk."""
+        new = not self._path.exists()
+        with self._path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, [f.name for f in fields(Row)])
+            if new:
+                writer.writeheader()
+            writer.writerow(asdict(row))
+        self.rows.append(row)
+
+    def has(self, key: tuple[str, str, str, int]) -> bool:
+        """Whether a run is there."""
+        return any(row.key == key for row in self.rows)
+
+
+def ours(level: str, film: Path, out: Path, kbps: int, threads: int) -> list[list[str]]:
+    """The program as it is installed."""
+    program = str(Path(sys.executable).with_name("muzero-rc"))
+    words = [program, "encode", str(film), "-o", str(out), "-b", f"{kbps}k", "--speed", level]
+    return [[*words, "--threads", str(threads), "--no-verify", "-q"]]
+
+
+def ffmpeg(
+    codec: Sequence[str], passes: Sequence[Sequence[str]]
+) -> Callable[[str, Path, Path, int, int], list[list[str]]]:
+    """Commands of ffmpeg with {level} and {log} in their options."""
+
+    def commands(level: str, film: Path, out: Path, kbps: int, threads: int) -> list[list[str]]:
+        start = [video.find_tool("ffmpeg"), *QUIET, "-i", str(film), "-an"]
+        rate = ["-b:v", f"{kbps}k", "-threads", str(threads)]
+        log = str(out.with_suffix(".log"))
+        found = []
+        for number, extra in enumerate(passes):
+            options = [word.format(level=level, log=log) for word in (*codec, *extra)]
+            target = ["-f", "null", "-"] if number + 1 < len(passes) else [str(out)]
+            found.append([*start, *options, *rate, *target])
+        return found
+
+    return commands
+
+
+def _two(*words: str) -> list[list[str]]:
+    return [["-pass", str(number), "-passlogfile", "{log}", *words] for number in (1, 2)]
+
+
+ENCODERS = {
+    "muzero-rc": ours,
+    "libvpx-vp9": ffmpeg(
+        ["-c:v", "libvpx-vp9", "-deadline", "good", "-cpu-used", "{level}", "-row-mt", "1",
+         "-auto-alt-ref", "6", "-lag-in-frames", "25"], _two()),
+    "svt-av1": ffmpeg(["-c:v", "libsvtav1", "-preset", "{level}"], [[]]),
+    "x265": ffmpeg(
+        ["-c:v", "libx265", "-preset", "{level}"],
+        [["-x265-params", f"pass={n}:stats={{log}}:log-level=error"] for n in (1, 2)]),
+    "x264": ffmpeg(["-c:v", "libx264", "-preset", "{level}"], _two()),
+}  # fmt: skip
+
+
+def kind_of(content: str) -> str:
+    """natural, animated or screen, by what an index says of a clip."""
+    words = set(content.lower().split())
+    if words & SCREEN:
+        return "screen"
+    return "animated" if words & ANIMATED else "natural"
+
+
+def make_films(args: argparse.Namespace) -> Iterator[Path]:
+    """Puts the films together, or takes those that are there."""
+    with (args.corpus / "index.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == args.set]
+    rows = [r for r in rows if float(r["frames"]) >= FRAMES and float(r["height"]) >= args.height]
+    count = max(1, round(args.seconds * 25 / FRAMES))
+    for kind in args.films:
+        path = args.out / f"{kind}.mkv"
+        if not path.exists():
+            fitting = [r["file"] for r in rows if kind in ("mixed", kind_of(r["content"]))]
+            random.Random(f"{args.seed} {kind}").shuffle(fitting)
+            if len(fitting) < count:
+                print(f"{kind}: {len(fitting)} clips for {count}", file=sys.stderr)
+            where = {path.name: path for path in args.corpus.rglob("*.*")}
+            clips = [where[name] for name in fitting[:count]]
+            width = 2 * round(args.height * 16 / 9 / 2)
+            new = path.with_suffix(".new.mkv")
+            make_film(clips, FRAMES, width, args.height, new)
+            os.replace(new, path)
+        yield path
+
+
+def run_tree(commands: Sequence[Sequence[str]], cache: Path) -> tuple[float, float, float]:
+    """Runs commands: CPU seconds of them and all their children, wall seconds, peak MB."""
+    cpu = peak = 0.0
+    start = time.perf_counter()
+    environment = os.environ | {"MUZERO_RC_CACHE": str(cache)}
+    for words in commands:
+        with subprocess.Popen(
+            words, env=environment, cwd=cache, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as child:  # fmt: skip
+            assert child.stderr is not None
+            said = child.stderr.read().decode(errors="replace")
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise SystemExit(f"{' '.join(words)}: {said}")
+        cpu += usage.ru_utime + usage.ru_stime
+        peak = max(peak, usage.ru_maxrss / 1000.0)
+    return cpu, time.perf_counter() - start, peak
+
+
+def run(encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool) -> Row:
+    """Encodes a film at a bitrate, and measures what came out."""
+    asked = kbps
+    for _ in range(1 if encoder == "muzero-rc" else MOST_RUNS):
+        with tempfile.TemporaryDirectory() as name:
+            out = Path(name, "out.webm" if encoder in ("muzero-rc", "libvpx-vp9") else "out.mkv")
+            commands = ENCODERS[encoder](level, film, out, asked, threads)
+            cpu, wall, peak = run_tree(commands, Path(name))
+            packets = video.packets(out)
+            actual = 8 * sum(packets.sizes) / (packets.frames / 25) / 1000.0
+            metrics = ("ssim", "vmaf") if vmaf else ("ssim",)
+            found = video.measure(out, film, metrics)
+        used = asked
+        if abs(actual / kbps - 1.0) <= EQUAL:
+            break
+        asked = max(1, round(asked * kbps / actual))
+    psnr = found["psnr"]
+    overall = -10.0 * math.log10(sum(10 ** (-db / 10) for db in psnr) / len(psnr))
+    return Row(
+        film=film.stem, encoder=encoder, level=level, target_kbps=kbps, asked_kbps=used,
+        actual_kbps=round(actual, 3), psnr_avg=round(float(np.mean(psnr)), 3),
+        psnr_overall=round(overall, 3), psnr_p5=round(float(np.percentile(psnr, 5)), 3),
+        ssim=round(float(np.mean(found["ssim"])), 5),
+        vmaf=round(float(np.mean(found["vmaf"])), 3) if vmaf else math.nan,
+        cpu_s=round(cpu, 2), wall_s=round(wall, 2), peak_mb=round(peak, 1), frames=len(psnr),
+    )  # fmt: skip
+
+
+def at_cpu(rival: Sequence[Row], cpu_s: float, metric: str) -> tuple[float, bool]:
+    """The rival's quality at so much CPU, and whether its curve reaches there."""
+    points = sorted((math.log(row.cpu_s), float(getattr(row, metric))) for row in rival)
+    times, values = zip(*points, strict=True)
+    here = math.log(cpu_s)
+    return float(np.interp(here, times, values)), times[0] <= here <= times[-1]
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Prints all runs, and what we are ahead at equal CPU."""
+    columns = ["film", "encoder", "level", "kbit/s", "avg", "overall", "p5", "SSIM", "VMAF"]
+    table = [
+        [
+            row.film, row.encoder, row.level, f"{row.actual_kbps:.1f}", f"{row.psnr_avg:.2f}",
+            f"{row.psnr_overall:.2f}", f"{row.psnr_p5:.2f}", f"{row.ssim:.4f}", f"{row.vmaf:.1f}",
+            f"{row.cpu_s:.1f}", f"{row.wall_s:.1f}", f"{row.peak_mb:.0f}",
+        ]
+        for row in sorted(rows, key=lambda row: (row.film, row.target_kbps, row.encoder, row.level))
+    ]  # fmt: skip
+    print_table("runs", [*columns, "CPU s", "wall s", "MB"], table)
+    gains = []
+    for row in rows:
+        rival = [
+            other
+            for other in rows
+            if other.encoder == "libvpx-vp9"
+            and (other.film, other.target_kbps) == (row.film, row.target_kbps)
+        ]
+        if row.encoder != "muzero-rc" or not rival:
+            continue
+        line = [row.film, str(row.target_kbps), row.level, f"{row.cpu_s:.1f}"]
+        for metric in METRICS:
+            there, reached = at_cpu(rival, row.cpu_s, metric)
+            ahead = float(getattr(row, metric)) - there
+            line.append(f"{ahead:+.4f}" if metric == "ssim" else f"{ahead:+.2f}")
+        gains.append([*line, "" if reached else "beyond its curve: its nearest"])
+    print_table(
+        "muzero-rc over libvpx-vp9 in two passes, at equal bits and CPU",
+        ["film", "kbit/s", "speed", "CPU s", "avg", "overall", "p5", "SSIM", "VMAF", ""], gains,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="folder of films and runs.csv")
+    parser.add_argument("--set", default="dev")
+    parser.add_argument("--films", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--seconds", type=float, default=180.0)
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--kbps", type=int, nargs="+", default=[600])
+    parser.add_argument("--speeds", nargs="*", default=["1", "2", "4"])
+    parser.add_argument("--cpu-used", nargs="*", default=["0", "1", "2", "3", "4", "5"])
+    parser.add_argument("--svt-av1", nargs="*", default=["4", "6", "8", "10"])
+    parser.add_argument("--x265", nargs="*", default=["medium", "slow"])
+    parser.add_argument("--x264", nargs="*", default=["slow"])
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    table = Table(args.out / "runs.csv")
+    try:
+        video.measuring_program(("vmaf",))
+        vmaf = True
+    except MuzeroRcError as error:
+        print(f"without VMAF: {error}", file=sys.stderr)
+        vmaf = False
+    levels = {
+        "libvpx-vp9": args.cpu_used, "muzero-rc": args.speeds, "svt-av1": args.svt_av1,
+        "x265": args.x265, "x264": args.x264,
+    }  # fmt: skip
+    for film in make_films(args):
+        for kbps in args.kbps:
+            for encoder, each in levels.items():
+                for level in each:
+                    if table.has((film.stem, encoder, level, kbps)):
+                        continue
+                    row = run(encoder, level, film, kbps, args.threads, vmaf)
+                    table.add(row)
+                    print(row, file=sys.stderr, flush=True)
+    show([row for row in table.rows if row.film in args.films])
+
+
+if __name__ == "__main__":
+    main()
