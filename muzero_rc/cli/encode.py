@@ -100,6 +100,15 @@ class EncodeArgs:
     keyint: Annotated[int, tyro.conf.arg(metavar="N")] = 128
     """Most frames from one key frame to the next: fewer for seeking, more for bits."""
 
+    keyframes: Annotated[str | None, tyro.conf.arg(metavar="TIMES|chapters")] = None
+    """Key frames also at these times, such as 1:00,2:30.5, or where chapters begin."""
+
+    tile_columns: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    """2^N tile columns, 0 to 6, for decoders with many cores; libvpx takes no more than fit."""
+
+    row_mt: bool = False
+    """Row-based threading within a clip also with one thread; more threads bring it anyway."""
+
     frame_parallel: bool = False
     """Entropy coding that starts anew with each frame, libvpx's default: decoders may
     overlap frames, for 1 to 3% more bits."""
@@ -165,7 +174,12 @@ def run(args: EncodeArgs) -> int:
         frame_parallel=args.frame_parallel,
         passes=args.passes,
         show_existing=not args.no_show_existing,
-    ).replace(kf_max_dist=args.keyint)
+    )
+    settings = settings.replace(
+        kf_max_dist=args.keyint,
+        tile_columns=args.tile_columns,
+        row_mt=settings.row_mt or args.row_mt,
+    )
     if args.crf is not None:
         settings = settings.replace(rc_mode="q", cq_level=_crf(args))
     _check_effort(args)
@@ -221,10 +235,12 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
     video.check_frames(args.frames)
     with as_files(job) as files:
         source, out = files.source, files.out
-        size = video.probe(source).coded_size(args.scale)
+        info = video.probe(source)
+        size = info.coded_size(args.scale)
         if args.bitrate is not None:
             check_bitrate(settings.target_kbps, *size)
         check_output(source, out)
+        key_times = () if args.keyframes is None else video.key_times(args.keyframes, info)
         # Constant quality leaves all to libvpx; by default only the speeds are the policy's.
         shipped = args.policy == EncodeArgs.policy
         spec = split_spec("hierarchical" if args.crf is not None and shipped else args.policy)
@@ -240,6 +256,7 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
                 "workers": args.threads,
                 "policy_key": fingerprint(spec.policy, simulations),
                 "resume": not args.no_resume,
+                "key_times": key_times,
                 "audio": cast("AudioMode", args.audio),
                 "on_progress": display,
                 "on_loss": lambda line: print(f"muzero-rc: {job.source}: {line}", file=sys.stderr),

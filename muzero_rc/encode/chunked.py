@@ -21,6 +21,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,6 +120,7 @@ def encode_chunks(
     on_frames: OnFrames = _ignore,
     start_kbps: StartKbps = as_settings,
     first_turn: int = 0,
+    forced: Sequence[int] = (),
     compute: Compute = ThreadScheduler,
     recipe: Recipe = DEFAULT_RECIPE,
 ) -> Encoded:
@@ -138,6 +140,8 @@ def encode_chunks(
       start_kbps: the film's bitrate by the probe encodes' curves and its seconds, where
         settings have no `budget_kbps`; None for the settings' own.
       first_turn: how often all chunks were made before, for another bitrate.
+      forced: frames that must be key frames, ascending, the first one not among them; chunks
+        begin there, whatever their length.
       compute: where chunks are encoded.
       recipe: the constants of control.
 
@@ -146,7 +150,11 @@ def encode_chunks(
       EncoderError: the encoder failed.
       OSError: the disk is full.
     """
-    chunks = cut(key_frames(statistics.stats, clip, settings).tolist(), clip.num_frames)
+    chunks: list[Chunk] = []
+    for start, end in pairwise([0, *forced, clip.num_frames]):
+        keys = key_frames(statistics.stats[start:end], clip, settings)
+        for chunk in cut(keys.tolist(), end - start):
+            chunks.append(Chunk(len(chunks), start + chunk.start, chunk.frames))
     largest = max(chunk.frames for chunk in chunks) * (clip.width * clip.height * 3 // 2)
     workers, _ = most_in_memory(workers, largest, memory_bytes)
     film = _Film(

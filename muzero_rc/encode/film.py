@@ -33,7 +33,7 @@ from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import OutputError
+from muzero_rc.errors import InputError, OutputError
 from muzero_rc.output_files import take_place
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import prepare, warm_up
@@ -190,6 +190,7 @@ def encode(
     resume: bool = True,
     audio: video.AudioMode = "auto",
     aim: Aim | None = None,
+    key_times: Sequence[float] = (),
     on_progress: Callable[[Progress], None] | None = None,
     on_loss: Callable[[str], None] | None = None,
 ) -> EncodeReport:
@@ -211,6 +212,8 @@ def encode(
       audio: what becomes of audio.
       aim: what is to be reached in the place of the target bitrate; it takes several encodes,
         which share what was decoded, the first pass and the probe encodes.
+      key_times: seconds of the video at which there is a key frame; the clip is cut there, and
+        encoded in chunks however short it is.
       on_progress: called often; must be quick.
       on_loss: told at once of each thing of the source that is left out or changed.
 
@@ -234,7 +237,12 @@ def encode(
 
     chunked = in_chunks(policy, settings)
     job: JobProgress | None = None
-    film = chunked and is_film(_expected(info, max_frames))
+    if key_times and not chunked:
+        raise InputError(
+            f"key frames at given times need a policy that encodes in chunks, {policy.name} does "
+            "not; give muzero or landed in three passes, or --crf"
+        )
+    film = chunked and (is_film(_expected(info, max_frames)) or bool(key_times))
     if chunked and (expected := _expected(info, max_frames)):
         cores = (workers or usable_cores()) if film else 1
         probe = settings.rc_mode != "q"
@@ -264,14 +272,15 @@ def encode(
         compiling.join()
         store = None
         encoding: Encoding
-        if chunked and is_film(clip.num_frames):
+        forced = video.frames_at(key_times, clip.fps, clip.num_frames)
+        if chunked and (is_film(clip.num_frames) or forced):
             settings = prepare(policy, clip, settings, statistics)
-            store = stack.enter_context(chunk_store(out, clip, settings, policy_key, aim))
+            store = stack.enter_context(chunk_store(out, clip, settings, policy_key, aim, forced))
             if not resume:
                 store.clear()
             encoding = InChunks(
                 clip, settings, policy, statistics, store, place.ivf,
-                workers=workers or usable_cores(), aim=aim, tell=tell,
+                workers=workers or usable_cores(), aim=aim, forced=forced, tell=tell,
             )  # fmt: skip
         else:
             encoding = Whole(clip, settings, policy, statistics, place.ivf, aim=aim, tell=tell)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -198,6 +199,7 @@ class InChunks:
         *,
         workers: int,
         aim: Aim | None,
+        forced: Sequence[int],
         tell: Teller,
     ) -> None:
         """Takes what to encode.
@@ -211,6 +213,7 @@ class InChunks:
           ivf: file for the stream.
           workers: chunks that are encoded at a time.
           aim: what may want several encodes.
+          forced: frames that must be key frames.
           tell: told how far it is.
         """
         self.settings = settings
@@ -221,6 +224,7 @@ class InChunks:
         self._kept = store.kept
         self._ivf = ivf
         self._workers = workers
+        self._forced = forced
         self._aim = aim
         self._tell = tell
         self._tries = len(store.files.tries())
@@ -240,7 +244,7 @@ class InChunks:
                 self._clip, self.settings.replace(budget_kbps=kbps), self._policy,
                 self._statistics, self._files, self._ivf, workers=self._workers,
                 memory_bytes=default_memory_limit(), on_frames=self._tell.add,
-                first_turn=self._turn, start_kbps=start,
+                first_turn=self._turn, start_kbps=start, forced=self._forced,
             )  # fmt: skip
         except BaseException as error:
             finished = self._files.finished()
@@ -260,7 +264,12 @@ class InChunks:
 
 
 def chunk_store(
-    out: Path, clip: Clip, settings: EncoderSettings, policy_key: str | None, aim: Aim | None
+    out: Path,
+    clip: Clip,
+    settings: EncoderSettings,
+    policy_key: str | None,
+    aim: Aim | None,
+    forced: Sequence[int],
 ) -> ChunkStore:
     """The folder for a film's chunks, named by all that decides their bytes.
 
@@ -271,12 +280,14 @@ def chunk_store(
       policy_key: what tells the policy from all others; without it nobody finds the folder
         again.
       aim: what is to be reached.
+      forced: frames that must be key frames.
     """
     what = {
         "clip": clip.sha256,
         "settings": settings.as_dict(),
         "policy": policy_key or secrets.token_hex(8),
         "aim": None if aim is None else aim.key,
+        "forced": list(forced),
         "build": build_identity(),
         "chunks": digest_of_code("muzero_rc.encode.chunked", "muzero_rc.encode.aims"),
     }

@@ -13,6 +13,7 @@ from muzero_rc.video.containers import (
     container_of,
 )
 from muzero_rc.video.decode import Decoder, check_frames, open_decoder
+from muzero_rc.video.key_times import frames_at, key_times
 from muzero_rc.video.losses import losses
 from muzero_rc.video.lossless import LosslessWriter, hash_frames, render, start_hash
 from muzero_rc.video.metrics import (
@@ -56,7 +57,9 @@ __all__ = [
     "container_of",
     "extract_text",
     "find_tool",
+    "frames_at",
     "hash_frames",
+    "key_times",
     "losses",
     "measurable",
     "measure",

@@ -1,0 +1,71 @@
+"""Moments at which somebody wants a key frame: times as people write them, and chapters."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+from muzero_rc.errors import InputError
+from muzero_rc.video.probe import VideoInfo
+from muzero_rc.video.tools import ffprobe
+
+__all__ = ["frames_at", "key_times", "parse_time"]
+
+_CHAPTERS = "chapters"
+_TIME = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)")
+# Times are written with three or six digits, frames are at exact fractions: a frame that
+# begins half a millisecond before its time is the one that is meant.
+_SLACK_S = 0.0005
+
+
+def parse_time(text: str) -> float:
+    """Seconds of `90`, `1:30` or `0:01:30.5`.
+
+    Raises:
+      InputError: it is no time.
+    """
+    match = _TIME.fullmatch(text.strip())
+    if match is None or (match[2] is not None and float(match[3]) >= 60):
+        raise InputError(f"{text!r} is no time; write seconds, 1:30 or 0:01:30.5")
+    return 3600.0 * int(match[1] or 0) + 60.0 * int(match[2] or 0) + float(match[3])
+
+
+def key_times(text: str, info: VideoInfo) -> tuple[float, ...]:
+    """Seconds after the start of the video at which key frames are wanted.
+
+    Args:
+      text: times with commas between them, or `chapters`.
+      info: the source.
+
+    Raises:
+      InputError: a time cannot be read or is after the end, or there are no chapters.
+    """
+    if text.strip() != _CHAPTERS:
+        times = [parse_time(word) for word in text.split(",")]
+        late = [time for time in times if info.duration_s and time >= info.duration_s]
+        if late:
+            raise InputError(
+                f"a key frame at {late[0]:g} s is after the end of {info.path}, "
+                f"which has {info.duration_s:.3f} s"
+            )
+        return tuple(sorted(set(times)))
+    report = ffprobe(info.path, "-show_chapters", "-show_format")
+    start = float(report.get("format", {}).get("start_time", 0.0)) + (info.start_s or 0.0)
+    found = {float(chapter["start_time"]) - start for chapter in report.get("chapters", ())}
+    if not found:
+        raise InputError(f"{info.path} has no chapters; give times, such as 1:00,2:30")
+    return tuple(sorted(time for time in found if time > 0))
+
+
+def frames_at(times: Sequence[float], fps: Fraction, num_frames: int) -> list[int]:
+    """The first frames at or after some times, but for the very first of the video.
+
+    Args:
+      times: seconds.
+      fps: frames per second.
+      num_frames: of the video; what is after its end is left out.
+    """
+    found = {math.ceil((time - _SLACK_S) * fps) for time in times}
+    return sorted(frame for frame in found if 0 < frame < num_frames)
