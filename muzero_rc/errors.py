@@ -8,6 +8,7 @@ failed and, where there is something to be done, what to do.
 from __future__ import annotations
 
 __all__ = [
+    "AimMissedError",
     "CheckpointError",
     "EncoderError",
     "EncoderTimeoutError",
@@ -37,6 +38,10 @@ class OutputError(MuzeroRcError, OSError):
     """An output cannot be written: no permission, no space, or it is the input."""
 
     exit_code = 2
+
+
+class AimMissedError(MuzeroRcError):
+    """No encode has what was asked for: a quality, or a buffer that never underflows."""
 
 
 class CheckpointError(InputError):

@@ -1,23 +1,20 @@
 """Leaky bucket: what a decoder's buffer, filled at the target rate, makes of an encode.
 
-The hypothetical reference decoder of one rate and one buffer size (Ribas-Corbera, Chou and
-Regunathan, "A generalized hypothetical reference decoder for H.264/AVC", IEEE Trans. CSVT
-13(7), 2003), in its variable-rate form: a full buffer takes no more bits. libvpx's two-pass
+The model is `muzero_rc.leaky_bucket`, which `encode --max-bitrate` keeps to. libvpx's two-pass
 VBR promises nothing here; the numbers say what a player on a line of the target rate would
 feel.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from muzero_rc.errors import InputError
+from muzero_rc.leaky_bucket import BufferRun, drain, needed_seconds
 from muzero_rc.types import FrameResult
 
 __all__ = [
@@ -32,19 +29,6 @@ __all__ = [
 
 BUFFER_SIZES_S = (0.5, 1.0, 2.0)
 """Sizes that are reported, in seconds at the target rate."""
-
-
-@dataclass(frozen=True, slots=True)
-class BufferRun:
-    """One encode through one buffer.
-
-    Attributes:
-      underflows: shown frames whose bits were not all there in time.
-      stall_s: how long playback waited for them, all together.
-    """
-
-    underflows: int
-    stall_s: float
 
 
 def packet_bits(frames: Iterable[FrameResult]) -> list[int]:
@@ -65,53 +49,6 @@ def packet_bits(frames: Iterable[FrameResult]) -> list[int]:
             packets.append(waiting)
             waiting = 0
     return packets
-
-
-def drain(packets: Sequence[int], kbps: float, fps: Fraction | float, size_s: float) -> BufferRun:
-    """Plays an encode from a buffer that starts full.
-
-    Each frame takes its bits at once; until the next one the buffer gains rate / fps, at
-    most to its size. A frame whose bits are not all there waits for them; playback then goes
-    on from an empty buffer.
-
-    Args:
-      packets: [T] bits of each shown frame.
-      kbps: rate at which the buffer fills, kbit/s.
-      fps: shown frames per second.
-      size_s: size of the buffer in seconds at that rate.
-
-    Raises:
-      InputError: rate, frame rate or size is not positive.
-    """
-    rate = _check(kbps, fps)
-    if not size_s > 0:
-        raise InputError(f"a buffer needs a positive size, not {size_s:g} s")
-    size = level = size_s * rate
-    underflows, stall = 0, 0.0
-    for bits in packets:
-        if bits > level * (1 + 1e-12):  # an exact fit must not fail by a rounding error
-            underflows += 1
-            stall += (bits - level) / rate
-        level = min(max(level - bits, 0.0) + rate / float(fps), size)
-    return BufferRun(underflows, stall)
-
-
-def needed_seconds(packets: Sequence[int], kbps: float, fps: Fraction | float) -> float:
-    """Smallest buffer, in seconds at the target rate, that never underflows.
-
-    The peak of the mirrored bucket on the encoder's side, which every frame fills with its
-    bits and which leaks rate / fps between frames.
-
-    Raises:
-      InputError: rate or frame rate is not positive.
-    """
-    rate = _check(kbps, fps)
-    level = peak = 0.0
-    for bits in packets:
-        level += bits
-        peak = max(peak, level)
-        level = max(level - rate / float(fps), 0.0)
-    return peak / rate
 
 
 def buffer_report(
@@ -155,11 +92,3 @@ def buffer_summary(reports: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         "needed_s_worst": float(max(needed)),
         "sizes": sizes,
     }
-
-
-def _check(kbps: float, fps: Fraction | float) -> float:
-    """Bits per second."""
-    for name, value in (("rate", kbps), ("frame rate", fps)):
-        if not (math.isfinite(value) and value > 0):
-            raise InputError(f"a buffer needs a positive {name}, not {float(value):g}")
-    return 1000.0 * kbps

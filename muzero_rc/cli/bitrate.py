@@ -6,12 +6,13 @@ import re
 
 from muzero_rc.errors import InputError
 
-__all__ = ["check_bitrate", "parse_bitrate", "parse_size"]
+__all__ = ["check_bitrate", "parse_bitrate", "parse_buffer", "parse_size"]
 
 _NUMBER = re.compile(r"(?P<number>\d+(?:\.\d*)?|\.\d+)(?P<unit>[kKmMgG]?)")
 _SIZE = re.compile(
     r"(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>[kKmMgG]?)(?P<binary>i(?=[bB]))?[bB]?"
 )
+_SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*s")
 _FACTOR = {"": 1e-3, "k": 1.0, "m": 1e3, "g": 1e6}
 _MIN_KBPS, _MAX_KBPS = 1, 1_000_000
 # Below it a number without a letter is a forgotten k, and no video of a usual size is watchable.
@@ -54,6 +55,20 @@ def parse_size(text: str) -> int:
     base = 1024 if match["binary"] else 1000
     power = " kmg".index((match["unit"] or " ").lower())
     return int(float(match["number"]) * base**power)
+
+
+def parse_buffer(text: str, kbps: float) -> float:
+    """Seconds of `2s`, or of `800k` bits at a bitrate in kbit/s.
+
+    Raises:
+      InputError: neither a time nor a number of bits.
+    """
+    match = _SECONDS.fullmatch(text.strip())
+    if match is None:
+        return parse_bitrate(text) / kbps
+    if (seconds := float(match[1])) == 0:
+        raise InputError("a buffer of 0 s holds nothing; write it like 2s or 800k")
+    return seconds
 
 
 def _hint(text: str, match: re.Match[str], kbps: float) -> str:

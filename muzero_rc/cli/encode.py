@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import tyro
 
-from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate, parse_size
+from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate, parse_buffer, parse_size
 from muzero_rc.cli.display import make_display
 from muzero_rc.cli.jobs import PIPE, Job, as_files, jobs_of
 from muzero_rc.cli.methods import split_spec
@@ -27,6 +27,7 @@ from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError
 if TYPE_CHECKING:
     from muzero_rc.encode.film import EncodeReport
     from muzero_rc.env.control.settings import EncoderSettings
+    from muzero_rc.leaky_bucket import Bucket
     from muzero_rc.video import AudioMode
 
 _NO_TARGET_KBPS = 256  # libvpx's own where nobody gives one; nothing depends on it then
@@ -57,6 +58,12 @@ class EncodeArgs:
 
     crf: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Instead of a bitrate: libvpx's constant quality, 0 (best) to 63, in two passes."""
+
+    max_bitrate: Annotated[str | None, tyro.conf.arg(metavar="RATE")] = None
+    """A line of this bitrate never keeps a player waiting whose buffer is --buffer."""
+
+    buffer: Annotated[str | None, tyro.conf.arg(metavar="2s|BITS")] = None
+    """Of --max-bitrate: seconds at that rate, or bits such as 800k; 1s if not given."""
 
     policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = "muzero"
     """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], hindsight[:BUDGET], or a file."""
@@ -185,6 +192,7 @@ def run(args: EncodeArgs) -> int:
     _check_effort(args)
     if args.quality is not None:
         _check_quality(args.quality)
+    _bucket(args)
     if args.audio not in ("auto", "copy", "opus", "none"):
         raise InputError(f"--audio must be auto, copy, opus or none, not {args.audio!r}")
     spec = split_spec(args.policy)
@@ -257,6 +265,7 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
                 "policy_key": fingerprint(spec.policy, simulations),
                 "resume": not args.no_resume,
                 "key_times": key_times,
+                "bucket": _bucket(args),
                 "audio": cast("AudioMode", args.audio),
                 "on_progress": display,
                 "on_loss": lambda line: print(f"muzero-rc: {job.source}: {line}", file=sys.stderr),
@@ -300,6 +309,22 @@ def _crf(args: EncodeArgs) -> int:
             "give one of them, or --policy hierarchical, proposal or vbr"
         )
     return args.crf
+
+
+def _bucket(args: EncodeArgs) -> Bucket | None:
+    """The buffer that must never underflow.
+
+    Raises:
+      InputError: it cannot be read, or there is no bitrate to fill it.
+    """
+    from muzero_rc.leaky_bucket import Bucket
+
+    if args.max_bitrate is None:
+        if args.buffer is not None:
+            raise InputError("--buffer is filled by --max-bitrate: give that, too")
+        return None
+    kbps = parse_bitrate(args.max_bitrate)
+    return Bucket(kbps, parse_buffer(args.buffer or "1s", kbps))
 
 
 def _check_quality(text: str) -> None:

@@ -17,13 +17,12 @@ import numpy as np
 
 from muzero_rc.encode.share import Curve, bits_for_psnr
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
-from muzero_rc.errors import InputError, OutputError
+from muzero_rc.errors import AimMissedError, InputError, OutputError
 from muzero_rc.types import FrameResult
 
 __all__ = [
     "TOLERANCES",
     "Aim",
-    "AimMissedError",
     "Quality",
     "QualityAim",
     "SizeAim",
@@ -39,10 +38,6 @@ _MOST_TRIES = 6  # two are enough where the rate follows its target; set by hand
 # Where the first try begins if nothing is known; what comes out does not depend on it.
 _START_BITS_PER_PIXEL, _START_PSNR = 0.05, 40.0
 _PERCENTILE = 5.0
-
-
-class AimMissedError(OutputError):
-    """No try has reached its aim; what was encoded last is kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ process that asked for it.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muzero_rc.compute import check_cancelled, report
@@ -20,7 +21,8 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import first_probe
 from muzero_rc.errors import EncoderError
-from muzero_rc.types import KEEP, NUM_QINDEX, FrameResult, Policy
+from muzero_rc.policies.registry import WithSpeedProfile
+from muzero_rc.types import KEEP, NUM_QINDEX, FrameDecision, FrameResult, Observation, Policy
 
 __all__ = ["LastPass", "LastPassTask", "Probe", "ProbeTask", "Taken", "taken_of"]
 
@@ -56,6 +58,7 @@ class LastPassTask:
       turn: how often it was encoded before.
       asked: its share, bits; 0 where libvpx's constant quality decides.
       plan: which of its probe encodes counts.
+      floors: lowest qindex of each coded frame, in coding order; none if there are none.
     """
 
     chunk: Chunk
@@ -65,6 +68,7 @@ class LastPassTask:
     turn: int
     asked: float
     plan: int = 0
+    floors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,7 @@ class LastPass:
             )
         with self.files.new_stream(index, task.turn) as output:
             done = rollout(
-                task.clip, task.settings, self.policy,
+                task.clip, task.settings, HeldBack(self.policy, task.floors),
                 first_pass=task.first_pass, first_probe=probe, output=output,
                 on_frame=_tell, on_probe_frame=_check, backend=self.backend, recipe=self.recipe,
             )  # fmt: skip
@@ -151,6 +155,28 @@ class LastPass:
         record = ChunkRecord(done.log, task.asked, done.decision_seconds, controlled)
         self.files.add(index, task.turn, record)
         return taken_of(record)
+
+
+class HeldBack(WithSpeedProfile):
+    """A policy whose frames have lowest qindexes, for one encode."""
+
+    def __init__(self, policy: Policy, floors: Sequence[int]) -> None:
+        """Takes the policy, and the floors of coded frames in coding order."""
+        super().__init__(policy, "hierarchical")
+        self._floors = floors
+        self._next = 0
+
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        """The policy's decisions, none below its floor."""
+        decisions = list(self.policy.decide(observations, base))
+        for place, decision in enumerate(decisions):
+            floor = self._floors[self._next] if self._next < len(self._floors) else KEEP
+            if decision.qindex < floor:
+                decisions[place] = decision.with_qindex(floor)
+            self._next += 1
+        return decisions
 
 
 def taken_of(record: ChunkRecord) -> Taken:

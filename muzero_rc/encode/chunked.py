@@ -17,6 +17,7 @@ an earlier start was stopped.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ from muzero_rc.encode.chunk_jobs import (
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.cut import Chunk, cut
 from muzero_rc.encode.encoded import Encoded
+from muzero_rc.encode.hold_back import HOLD_BACKS, raised
 from muzero_rc.encode.share import (
     MOST_PROBES,
     Curve,
@@ -53,15 +55,19 @@ from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.stepper import episode_score
-from muzero_rc.errors import EncoderError
+from muzero_rc.errors import AimMissedError, EncoderError
+from muzero_rc.leaky_bucket import Bucket, Excess
 from muzero_rc.log_columns import PackedResults
 from muzero_rc.policies.registry import Prepared, WithSpeedProfile
 from muzero_rc.types import Policy
-from muzero_rc.video.ivf import join_ivf
+from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
 
-__all__ = ["as_settings", "encode_chunks", "in_chunks", "most_in_memory"]
+__all__ = ["TURNS", "as_settings", "encode_chunks", "in_chunks", "most_in_memory"]
 
 _Task = TypeVar("_Task", ProbeTask, LastPassTask)
+TURNS = 1 + DEFAULT_RECIPE.retry.max_encodes + HOLD_BACKS
+"""How often a chunk is made at most for one bitrate of the film."""
+
 _KBPS = (1, 1_000_000)  # what libvpx takes for a target
 
 OnFrames = Callable[[str, int, bool], None]
@@ -121,6 +127,7 @@ def encode_chunks(
     start_kbps: StartKbps = as_settings,
     first_turn: int = 0,
     forced: Sequence[int] = (),
+    bucket: Bucket | None = None,
     compute: Compute = ThreadScheduler,
     recipe: Recipe = DEFAULT_RECIPE,
 ) -> Encoded:
@@ -142,19 +149,21 @@ def encode_chunks(
       first_turn: how often all chunks were made before, for another bitrate.
       forced: frames that must be key frames, ascending, the first one not among them; chunks
         begin there, whatever their length.
+      bucket: that must never underflow; chunks that make it do are made again, coarser.
       compute: where chunks are encoded.
       recipe: the constants of control.
 
     Raises:
       InputError: the film cannot be read any more, or the policy's answer cannot be used.
       EncoderError: the encoder failed.
+      AimMissedError: the bucket underflows however coarse the frames are; the stream is there.
       OSError: the disk is full.
     """
     chunks: list[Chunk] = []
-    for start, end in pairwise([0, *forced, clip.num_frames]):
-        keys = key_frames(statistics.stats[start:end], clip, settings)
-        for chunk in cut(keys.tolist(), end - start):
-            chunks.append(Chunk(len(chunks), start + chunk.start, chunk.frames))
+    for first, end in pairwise([0, *forced, clip.num_frames]):
+        keys = key_frames(statistics.stats[first:end], clip, settings)
+        for chunk in cut(keys.tolist(), end - first):
+            chunks.append(Chunk(len(chunks), first + chunk.start, chunk.frames))
     largest = max(chunk.frames for chunk in chunks) * (clip.width * clip.height * 3 // 2)
     workers, _ = most_in_memory(workers, largest, memory_bytes)
     film = _Film(
@@ -164,7 +173,7 @@ def encode_chunks(
     start = time.perf_counter()
     probe_seconds = 0.0
     if settings.rc_mode == "q":  # nothing is shared
-        film.last_passes(None)
+        taken = film.last_passes(None)
         turns = {chunk.index: first_turn for chunk in chunks}
     else:
         curves = film.probes()
@@ -177,9 +186,9 @@ def encode_chunks(
         budget = FilmBudget(curves, film.bits, recipe=recipe)
         taken = film.last_passes(budget)
         turns = film.repairs(budget, taken)
-    size_bytes = join_ivf(
-        ((files.stream(c.index, turns[c.index]), c.frames) for c in chunks), output
-    )
+    size_bytes = film.join(turns, output)
+    if bucket is not None:
+        size_bytes = film.hold_back(bucket, turns, output)
 
     qindexes: list[int] = []
     decision_seconds = 0.0
@@ -345,6 +354,62 @@ class _Film:
             taken.update(made)
             turns |= dict.fromkeys(made, turn)
         return turns
+
+    def join(self, turns: Mapping[int, int], output: Path) -> int:
+        """Writes the film's stream; its bytes."""
+        streams = ((self._files.stream(c.index, turns[c.index]), c.frames) for c in self._chunks)
+        return join_ivf(streams, output)
+
+    def hold_back(self, bucket: Bucket, turns: dict[int, int], output: Path) -> int:
+        """Makes chunks again, coarser, until the bucket never underflows; the film's bytes.
+
+        Args:
+          bucket: that the film goes through.
+          turns: of the chunks that count; those that were made again change.
+          output: the film's stream, written anew each time.
+        """
+        size = sum(ivf_packet_bits(output)) // 8
+        floors: dict[int, tuple[int, ...]] = {}
+        first = self._first_turn + 1 + self._recipe.retry.max_encodes
+        for round_ in range(HOLD_BACKS + 1):
+            excesses = bucket.excesses(ivf_packet_bits(output), self._clip.fps)
+            if not excesses:
+                return size
+            if round_ == HOLD_BACKS:
+                break
+            concerned = {}
+            for chunk in self._chunks:
+                own = [
+                    Excess(e.first - chunk.start, e.last - chunk.start, e.share)
+                    for e in excesses
+                    if e.first < chunk.end and e.last >= chunk.start
+                ]
+                if own:
+                    log = _kept(self._files, chunk.index, turns[chunk.index]).log
+                    before = floors.get(chunk.index, ())
+                    floors[chunk.index] = raised(log, before, own, round_)
+                    concerned[chunk.index] = _kept(self._files, chunk.index, turns[chunk.index])
+            turn = first + round_
+            made = self._kept("second pass", concerned, turn)
+
+            def task(
+                chunk: Chunk, clip: Clip, turn: int = turn,
+                records: Mapping[int, ChunkRecord] = concerned,
+            ) -> LastPassTask:  # fmt: skip
+                asked = records[chunk.index].asked
+                found = self._last_pass(chunk, clip, turn, asked)
+                return dataclasses.replace(found, floors=floors[chunk.index])
+
+            todo = [self._chunks[index] for index in concerned if index not in made]
+            self._run("second pass", self._handle(), todo, task, made)
+            turns |= dict.fromkeys(concerned, turn)
+            size = self.join(turns, output)
+        worst = excesses[0]
+        raise AimMissedError(
+            f"--max-bitrate and --buffer cannot be kept: the frames from {worst.first} to "
+            f"{worst.last} take {1 / worst.share - 1:.1%} too much however coarse they are; "
+            "give more of one of them"
+        )
 
     def _run(
         self,

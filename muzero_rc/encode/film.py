@@ -20,7 +20,7 @@ from typing import Any
 
 from muzero_rc import video
 from muzero_rc.compute import usable_cores
-from muzero_rc.encode.aims import Aim, AimMissedError, Quality, QualityAim, Try
+from muzero_rc.encode.aims import Aim, Quality, QualityAim, Try
 from muzero_rc.encode.chunked import in_chunks
 from muzero_rc.encode.cut import is_film, uncut_bytes
 from muzero_rc.encode.encoded import Encoded
@@ -33,11 +33,13 @@ from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import InputError, OutputError
+from muzero_rc.errors import AimMissedError, InputError, OutputError
+from muzero_rc.leaky_bucket import Bucket, needed_seconds
 from muzero_rc.output_files import take_place
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import prepare, warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
+from muzero_rc.video.ivf import ivf_packet_bits
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
 
@@ -102,6 +104,8 @@ class EncodeReport:
       settings: what the frames were encoded with.
       search: what the search for the qindexes gave; None if there was none.
       quality: what was measured for a quality that was asked for; None if none was.
+      buffer: the leaky bucket that was kept to, `kbps` and `size_s`, and what was needed of it,
+        `needed_s`; None if none was asked for.
       encodes: of the whole, until size or quality was right.
       losses: what of the source is left out or changed, a line each.
       results: of every frame, in coding order; not part of `as_dict`.
@@ -135,6 +139,7 @@ class EncodeReport:
     settings: EncoderSettings
     search: SearchSummary | None
     quality: Quality | None
+    buffer: dict[str, float] | None
     encodes: int
     losses: list[str]
     results: Sequence[FrameResult]
@@ -191,6 +196,7 @@ def encode(
     audio: video.AudioMode = "auto",
     aim: Aim | None = None,
     key_times: Sequence[float] = (),
+    bucket: Bucket | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_loss: Callable[[str], None] | None = None,
 ) -> EncodeReport:
@@ -214,6 +220,7 @@ def encode(
         which share what was decoded, the first pass and the probe encodes.
       key_times: seconds of the video at which there is a key frame; the clip is cut there, and
         encoded in chunks however short it is.
+      bucket: leaky bucket that must never underflow; likewise in chunks.
       on_progress: called often; must be quick.
       on_loss: told at once of each thing of the source that is left out or changed.
 
@@ -237,12 +244,13 @@ def encode(
 
     chunked = in_chunks(policy, settings)
     job: JobProgress | None = None
-    if key_times and not chunked:
+    if (key_times or bucket) and not chunked:
+        what = "key frames at given times need" if key_times else "a largest bitrate needs"
         raise InputError(
-            f"key frames at given times need a policy that encodes in chunks, {policy.name} does "
-            "not; give muzero or landed in three passes, or --crf"
+            f"{what} a policy that encodes in chunks, {policy.name} does not; "
+            "give muzero or landed in three passes, or --crf"
         )
-    film = chunked and (is_film(_expected(info, max_frames)) or bool(key_times))
+    film = chunked and (is_film(_expected(info, max_frames)) or bool(key_times or bucket))
     if chunked and (expected := _expected(info, max_frames)):
         cores = (workers or usable_cores()) if film else 1
         probe = settings.rc_mode != "q"
@@ -270,17 +278,20 @@ def encode(
             settings = settings.replace(target_kbps=planned)
         statistics = _first_pass(clip, settings, needs_blocks(policy), info.expected_frames, tell)
         compiling.join()
+        _check_bucket(bucket, settings, clip, known=aim is None and settings.rc_mode != "q")
         store = None
         encoding: Encoding
         forced = video.frames_at(key_times, clip.fps, clip.num_frames)
-        if chunked and (is_film(clip.num_frames) or forced):
+        if chunked and (is_film(clip.num_frames) or forced or bucket):
             settings = prepare(policy, clip, settings, statistics)
-            store = stack.enter_context(chunk_store(out, clip, settings, policy_key, aim, forced))
+            store = stack.enter_context(
+                chunk_store(out, clip, settings, policy_key, aim, forced, bucket)
+            )
             if not resume:
                 store.clear()
             encoding = InChunks(
                 clip, settings, policy, statistics, store, place.ivf,
-                workers=workers or usable_cores(), aim=aim, forced=forced, tell=tell,
+                workers=workers or usable_cores(), aim=aim, forced=forced, bucket=bucket, tell=tell,
             )  # fmt: skip
         else:
             encoding = Whole(clip, settings, policy, statistics, place.ivf, aim=aim, tell=tell)
@@ -312,6 +323,7 @@ def encode(
         for line in found:
             lose(line)
         tell("check", shown, shown)
+        buffer = None if bucket is None else _buffer(bucket, place.ivf, clip)
         file_bytes = place.file.stat().st_size
         take_place(place.file, out)
         if store is not None:
@@ -347,10 +359,30 @@ def encode(
         settings=settings,
         search=_summary(policy),
         quality=tries[-1].quality,
+        buffer=buffer,
         encodes=len(tries),
         losses=lines,
         results=done.results,
     )
+
+
+def _check_bucket(
+    bucket: Bucket | None, settings: EncoderSettings, clip: Clip, *, known: bool
+) -> None:
+    """Says at once what cannot be."""
+    if bucket is None or not known:
+        return
+    bits = 1000.0 * settings.target_kbps * clip.duration_s
+    if bits > bucket.most_bits(clip.duration_s):
+        raise InputError(
+            f"{settings.target_kbps} kbit/s do not go through {bucket.kbps:g} kbit/s with a "
+            f"buffer of {bucket.size_s:g} s; give a lower bitrate"
+        )
+
+
+def _buffer(bucket: Bucket, ivf: Path, clip: Clip) -> dict[str, float]:
+    needed = needed_seconds(ivf_packet_bits(ivf), bucket.kbps, clip.fps)
+    return {"kbps": bucket.kbps, "size_s": bucket.size_s, "needed_s": needed}
 
 
 def _reach(

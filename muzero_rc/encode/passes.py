@@ -16,7 +16,7 @@ from typing import Protocol
 from muzero_rc.code_digest import digest_of_code
 from muzero_rc.encode.aims import Aim, Try
 from muzero_rc.encode.chunk_store import IDENTITY_DIGITS, ChunkStore
-from muzero_rc.encode.chunked import as_settings, encode_chunks, in_chunks
+from muzero_rc.encode.chunked import TURNS, as_settings, encode_chunks, in_chunks
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.progress import Teller
@@ -24,11 +24,11 @@ from muzero_rc.encode.share import MOST_PROBES, curve_of, is_far
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass
 from muzero_rc.env.control.gop import probe_plan_of
-from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.probe import first_probe
 from muzero_rc.errors import InputError
 from muzero_rc.identity import build_identity
+from muzero_rc.leaky_bucket import Bucket
 from muzero_rc.policies.hindsight.policy import HindsightPolicy, search_jobs
 from muzero_rc.policies.registry import prepare
 from muzero_rc.types import EncodeLog, FrameResult, Policy
@@ -200,6 +200,7 @@ class InChunks:
         workers: int,
         aim: Aim | None,
         forced: Sequence[int],
+        bucket: Bucket | None,
         tell: Teller,
     ) -> None:
         """Takes what to encode.
@@ -214,6 +215,7 @@ class InChunks:
           workers: chunks that are encoded at a time.
           aim: what may want several encodes.
           forced: frames that must be key frames.
+          bucket: that must never underflow.
           tell: told how far it is.
         """
         self.settings = settings
@@ -225,6 +227,7 @@ class InChunks:
         self._ivf = ivf
         self._workers = workers
         self._forced = forced
+        self._bucket = bucket
         self._aim = aim
         self._tell = tell
         self._tries = len(store.files.tries())
@@ -244,7 +247,7 @@ class InChunks:
                 self._clip, self.settings.replace(budget_kbps=kbps), self._policy,
                 self._statistics, self._files, self._ivf, workers=self._workers,
                 memory_bytes=default_memory_limit(), on_frames=self._tell.add,
-                first_turn=self._turn, start_kbps=start, forced=self._forced,
+                first_turn=self._turn, start_kbps=start, forced=self._forced, bucket=self._bucket,
             )  # fmt: skip
         except BaseException as error:
             finished = self._files.finished()
@@ -259,8 +262,8 @@ class InChunks:
 
     @property
     def _turn(self) -> int:
-        """The first turn of this try: each may make chunks again so often."""
-        return self._tries * (1 + DEFAULT_RECIPE.retry.max_encodes)
+        """The first turn of this try."""
+        return self._tries * TURNS
 
 
 def chunk_store(
@@ -270,6 +273,7 @@ def chunk_store(
     policy_key: str | None,
     aim: Aim | None,
     forced: Sequence[int],
+    bucket: Bucket | None,
 ) -> ChunkStore:
     """The folder for a film's chunks, named by all that decides their bytes.
 
@@ -281,6 +285,7 @@ def chunk_store(
         again.
       aim: what is to be reached.
       forced: frames that must be key frames.
+      bucket: that must never underflow.
     """
     what = {
         "clip": clip.sha256,
@@ -288,6 +293,7 @@ def chunk_store(
         "policy": policy_key or secrets.token_hex(8),
         "aim": None if aim is None else aim.key,
         "forced": list(forced),
+        "bucket": None if bucket is None else [bucket.kbps, bucket.size_s],
         "build": build_identity(),
         "chunks": digest_of_code("muzero_rc.encode.chunked", "muzero_rc.encode.aims"),
     }

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from muzero_rc.errors import EncoderError
 
-__all__ = ["join_ivf", "refine_clock"]
+__all__ = ["ivf_packet_bits", "join_ivf", "refine_clock"]
 
 _HEADER = struct.Struct("<4sHH4sHHIIII")  # signature .. height, rate, scale, frames, unused
 _FRAME = struct.Struct("<IQ")  # bytes, time stamp
@@ -73,6 +73,25 @@ def join_ivf(parts: Iterable[tuple[Path, int]], out: Path) -> int:
         joined.seek(0)
         joined.write(_HEADER.pack(*first[:8], frames, 0))
     return packets
+
+
+def ivf_packet_bits(path: Path) -> list[int]:
+    """Bits of each packet, one for each shown frame: [T], in display order.
+
+    Raises:
+      EncoderError: the file is no whole IVF stream.
+      OSError: it cannot be read.
+    """
+    found = []
+    with path.open("rb") as file:
+        _header(file, path)
+        while head := file.read(_FRAME.size):
+            if len(head) < _FRAME.size:
+                raise EncoderError(f"{path} is cut short")
+            length, _ = _FRAME.unpack(head)
+            file.seek(length, 1)
+            found.append(8 * length)
+    return found
 
 
 def _header(part: BinaryIO, path: Path) -> tuple[object, ...]:

@@ -14,7 +14,7 @@ from muzero_rc import video
 from muzero_rc.cli import main as cli
 from muzero_rc.encode import chunked, passes
 from muzero_rc.encode import cut as cut_module
-from muzero_rc.encode.aims import AimMissedError, Quality, QualityAim, SizeAim, Try
+from muzero_rc.encode.aims import Quality, QualityAim, SizeAim, Try
 from muzero_rc.encode.chunk_jobs import ProbeTask
 from muzero_rc.encode.chunk_store import ChunkFiles
 from muzero_rc.encode.film import EncodeReport, Progress, encode
@@ -23,7 +23,7 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.codec.session import encode_plain
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import InputError, OutputError
+from muzero_rc.errors import AimMissedError, InputError, OutputError
 from muzero_rc.policies.registry import make_policy
 
 MakeVideo = Callable[..., Path]

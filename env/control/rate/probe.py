@@ -37,6 +37,7 @@ __all__ = [
     "ProbeRateController",
     "next_probe_step",
     "off_target",
+    "qindex_octaves",
 ]
 
 _Array = npt.NDArray[np.float64]
@@ -59,7 +60,7 @@ def _slope(bits_per_pixel: float, recipe: Recipe) -> float:
     return min(max(slope, law.min_slope), law.max_slope)
 
 
-def _octaves(qindex: npt.ArrayLike) -> _Array:
+def qindex_octaves(qindex: npt.ArrayLike) -> _Array:
     """log2 of the quantizer's step: q + 8 up to 96, from there as good as exponential."""
     q = np.clip(np.asarray(qindex, np.float64), 0.0, NUM_QINDEX - 1.0)
     return np.asarray(np.where(q <= 96.0, np.log2(q + 8.0), math.log2(104.0) + 0.0258 * (q - 96.0)))
@@ -67,7 +68,7 @@ def _octaves(qindex: npt.ArrayLike) -> _Array:
 
 def _halvings(qindex: npt.ArrayLike, recipe: ProbeRate) -> _Array:
     """How often the bits of frames of each kind are halved at a qindex. [kinds, ...]."""
-    octaves = _octaves(qindex)
+    octaves = qindex_octaves(qindex)
     steep = np.multiply.outer(np.array(recipe.steepness), octaves)
     # Of key frames above 96 more and more blocks are left without residual.
     steep[_Kind.KEY] += recipe.steeper_key * np.maximum(octaves - math.log2(104.0), 0.0)

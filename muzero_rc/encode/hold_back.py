@@ -1,0 +1,64 @@
+"""Lowest qindexes that keep a film in a leaky bucket: where an encode takes too much, coarser.
+
+The frames of a stretch that underflows get floors above what they had, by as many octaves of
+the quantizer's step as their bits are too many. What bits really fall by is seen in the next
+encode; where that was not enough the next step is longer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from muzero_rc.env.control.rate.probe import qindex_octaves
+from muzero_rc.leaky_bucket import Excess
+from muzero_rc.types import NUM_QINDEX, EncodeLog
+
+__all__ = ["HOLD_BACKS", "raised"]
+
+HOLD_BACKS = 12
+"""Encodes of a chunk for the bucket's sake at most: each is coarser than the one before."""
+
+
+def raised(
+    log: EncodeLog, floors: Sequence[int], excesses: Sequence[Excess], turn: int
+) -> tuple[int, ...]:
+    """Floors for another encode of a chunk.
+
+    Args:
+      log: of the encode that took too much.
+      floors: that it had.
+      excesses: stretches of its shown frames, counted from its first.
+      turn: how often it was held back before.
+
+    Returns:
+      The floor of each coded frame, in coding order.
+    """
+    found = list(floors)
+    shown = coded = 0
+    for record in log.frames:
+        result = record.result
+        if result.qindex >= 0:
+            before = floors[coded] if coded < len(floors) else -1
+            floor = before
+            for excess in excesses:
+                # A hidden frame comes with the shown one after it.
+                if excess.first <= shown <= excess.last:
+                    octaves = (1 + turn) * math.log2(1.0 / max(excess.share, 1e-3))
+                    floor = max(floor, coarser(max(result.qindex, before), octaves))
+            if coded < len(found):
+                found[coded] = floor
+            else:
+                found.append(floor)
+            coded += 1
+        shown += result.shown
+    return tuple(found)
+
+
+def coarser(qindex: int, octaves: float) -> int:
+    """The first qindex whose step is so many octaves longer, one more at least."""
+    goal = float(qindex_octaves(qindex)) + octaves
+    for candidate in range(qindex + 1, NUM_QINDEX):
+        if float(qindex_octaves(candidate)) >= goal:
+            return candidate
+    return NUM_QINDEX - 1
