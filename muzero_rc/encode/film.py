@@ -25,6 +25,7 @@ from muzero_rc.encode.chunked import in_chunks
 from muzero_rc.encode.cut import is_film, uncut_bytes
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.finish import TooLargeError, finish, kept_stream
+from muzero_rc.encode.hold_back import check_fits, what_was_needed
 from muzero_rc.encode.job_progress import JobProgress, phase_costs
 from muzero_rc.encode.passes import Encoding, InChunks, Whole, chunk_store
 from muzero_rc.encode.progress import PHASES, Progress, Teller
@@ -34,12 +35,11 @@ from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import AimMissedError, InputError, OutputError
-from muzero_rc.leaky_bucket import Bucket, needed_seconds
+from muzero_rc.leaky_bucket import Bucket
 from muzero_rc.output_files import take_place
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import prepare, warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
-from muzero_rc.video.ivf import ivf_packet_bits
 
 __all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
 
@@ -278,7 +278,8 @@ def encode(
             settings = settings.replace(target_kbps=planned)
         statistics = _first_pass(clip, settings, needs_blocks(policy), info.expected_frames, tell)
         compiling.join()
-        _check_bucket(bucket, settings, clip, known=aim is None and settings.rc_mode != "q")
+        if bucket is not None and aim is None and settings.rc_mode != "q":
+            check_fits(bucket, settings.target_kbps, clip.duration_s)
         store = None
         encoding: Encoding
         forced = video.frames_at(key_times, clip.fps, clip.num_frames)
@@ -323,7 +324,7 @@ def encode(
         for line in found:
             lose(line)
         tell("check", shown, shown)
-        buffer = None if bucket is None else _buffer(bucket, place.ivf, clip)
+        buffer = None if bucket is None else what_was_needed(bucket, place.ivf, clip.fps)
         file_bytes = place.file.stat().st_size
         take_place(place.file, out)
         if store is not None:
@@ -364,25 +365,6 @@ def encode(
         losses=lines,
         results=done.results,
     )
-
-
-def _check_bucket(
-    bucket: Bucket | None, settings: EncoderSettings, clip: Clip, *, known: bool
-) -> None:
-    """Says at once what cannot be."""
-    if bucket is None or not known:
-        return
-    bits = 1000.0 * settings.target_kbps * clip.duration_s
-    if bits > bucket.most_bits(clip.duration_s):
-        raise InputError(
-            f"{settings.target_kbps} kbit/s do not go through {bucket.kbps:g} kbit/s with a "
-            f"buffer of {bucket.size_s:g} s; give a lower bitrate"
-        )
-
-
-def _buffer(bucket: Bucket, ivf: Path, clip: Clip) -> dict[str, float]:
-    needed = needed_seconds(ivf_packet_bits(ivf), bucket.kbps, clip.fps)
-    return {"kbps": bucket.kbps, "size_s": bucket.size_s, "needed_s": needed}
 
 
 def _reach(

@@ -9,15 +9,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
 
 from muzero_rc.env.control.rate.probe import qindex_octaves
-from muzero_rc.leaky_bucket import Excess
+from muzero_rc.errors import InputError
+from muzero_rc.leaky_bucket import Bucket, Excess, needed_seconds
 from muzero_rc.types import NUM_QINDEX, EncodeLog
+from muzero_rc.video.ivf import ivf_packet_bits
 
-__all__ = ["HOLD_BACKS", "raised"]
+__all__ = ["HOLD_BACKS", "check_fits", "coarser", "raised", "what_was_needed"]
 
 HOLD_BACKS = 12
 """Encodes of a chunk for the bucket's sake at most: each is coarser than the one before."""
+
+
+def check_fits(bucket: Bucket, target_kbps: float, seconds: float) -> None:
+    """Says before an encode what cannot be.
+
+    Args:
+      bucket: that must never underflow.
+      target_kbps: bitrate that is asked for, kbit/s.
+      seconds: of the video.
+
+    Raises:
+      InputError: so many bits do not go through the bucket.
+    """
+    if 1000.0 * target_kbps * seconds > bucket.most_bits(seconds):
+        raise InputError(
+            f"{target_kbps:g} kbit/s do not go through {bucket.kbps:g} kbit/s with a "
+            f"buffer of {bucket.size_s:g} s; give a lower bitrate"
+        )
+
+
+def what_was_needed(bucket: Bucket, ivf: Path, fps: Fraction) -> dict[str, float]:
+    """The bucket as it was asked for, and `needed_s`, the smallest that is enough for a stream."""
+    needed = needed_seconds(ivf_packet_bits(ivf), bucket.kbps, fps)
+    return {"kbps": bucket.kbps, "size_s": bucket.size_s, "needed_s": needed}
 
 
 def raised(
