@@ -44,6 +44,7 @@ from muzero_rc.env.codec.key_frames import key_frames
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.control.work_budget import FilmWork, film_work
 from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.errors import EncoderError
 from muzero_rc.log_columns import PackedResults
@@ -133,6 +134,7 @@ def encode_chunks(
     )
     start = time.perf_counter()
     curves = film.probes()
+    work = film.plan_work()
     probe_seconds = time.perf_counter() - start
     budget = FilmBudget(curves, film.bits, recipe=recipe)
     taken = film.last_passes(budget)
@@ -144,7 +146,11 @@ def encode_chunks(
     qindexes: list[int] = []
     decision_seconds = 0.0
     results = PackedResults()
+    seconds_of_work = 0.0 if work is None else work.probes
     for chunk in chunks:
+        for turn in range(turns[chunk.index] + 1):
+            tried = files.record(chunk.index, turn)
+            seconds_of_work += 0.0 if tried is None else tried.work
         record = _kept(files, chunk.index, turns[chunk.index])
         results.extend(record.log.frames)
         qindexes += record.log.qindexes
@@ -163,6 +169,7 @@ def encode_chunks(
         results=results,
         chunks=len(chunks),
         chunks_again=sum(turn > 0 for turn in turns.values()),
+        times_vbr=None if work is None else seconds_of_work / work.vbr,
     )
 
 
@@ -202,6 +209,7 @@ class _Film:
         self._on_frames = on_frames
         self._compute = compute
         self._recipe = recipe
+        self._work: FilmWork | None = None
         self._backend = LibvpxBackend()
         self._frame_budget = settings.frame_budget(clip.fps)
         self.bits = self._frame_budget * clip.num_frames
@@ -228,6 +236,21 @@ class _Film:
         todo = [chunk for chunk in self._chunks if chunk.index not in curves]
         self._run("probe", handle, todo, task, curves)
         return [curves[chunk.index] for chunk in self._chunks]
+
+    def plan_work(self) -> FilmWork | None:
+        """Gives every chunk its share of the film's time, when all are probed; None without one.
+
+        Raises:
+          InputError: the time cannot be kept.
+        """
+        if self._settings.time is None:
+            return None
+        logs = (self._files.probe(chunk.index) for chunk in self._chunks)
+        found = [log for log in logs if log is not None]
+        if len(found) < len(self._chunks):
+            raise EncoderError(f"a probe encode is gone from {self._files.folder}")
+        self._work = film_work(self._settings, found, self._plans, self._clip.fps)
+        return self._work
 
     def last_passes(self, budget: FilmBudget) -> dict[int, Taken]:
         """Encodes all chunks for good, each with its share."""
@@ -341,6 +364,8 @@ class _Film:
 
     def _last_pass(self, chunk: Chunk, clip: Clip, turn: int, bits: float) -> LastPassTask:
         settings = self._settings_of(chunk).replace(budget_kbps=self._kbps(chunk, bits))
+        if self._work is not None:
+            settings = settings.replace(budget_work=self._work.budgets[chunk.index])
         return LastPassTask(chunk, clip, self._first_pass(chunk), settings, turn, bits)
 
     def _first_pass(self, chunk: Chunk) -> FirstPass:

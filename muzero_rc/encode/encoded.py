@@ -25,6 +25,8 @@ class Encoded:
       results: of every frame, in coding order.
       chunks: that it was encoded in; 1 for a clip that was not cut.
       chunks_again: of them, those that were made again for the target.
+      times_vbr: counted work of all of it over what VBR is expected to take, under a budget of
+        time; else None.
     """
 
     score: EpisodeScore
@@ -37,3 +39,4 @@ class Encoded:
     results: Sequence[FrameResult]
     chunks: int = 1
     chunks_again: int = 0
+    times_vbr: float | None = None

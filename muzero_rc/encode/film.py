@@ -21,6 +21,7 @@ from muzero_rc import video
 from muzero_rc.compute import usable_cores
 from muzero_rc.encode.chunked import in_chunks
 from muzero_rc.encode.cut import is_film, uncut_bytes
+from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.finish import TooLargeError, finish
 from muzero_rc.encode.job_progress import JobProgress, phase_costs
 from muzero_rc.encode.passes import chunk_store, encode_in_chunks, encode_whole
@@ -30,13 +31,22 @@ from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.control.work_budget import check_time
 from muzero_rc.errors import OutputError
 from muzero_rc.output_files import take_place
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import prepare, warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
-__all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
+__all__ = [
+    "PHASES",
+    "EncodeReport",
+    "Progress",
+    "SearchSummary",
+    "TimeSummary",
+    "check_output",
+    "encode",
+]
 
 _AUDIO_KBPS = 100  # rough, for the forecast of the space needed
 
@@ -62,6 +72,20 @@ class SearchSummary:
     on_target: bool
     stopped_early: bool
     interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSummary:
+    """What `time` asked for, and what was spent.
+
+    Attributes:
+      asked: times VBR's time.
+      counted: work of probe encodes and last passes, encodes made again included, over what
+        VBR is expected to take.
+    """
+
+    asked: float
+    counted: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +121,7 @@ class EncodeReport:
       chunks_again: of them, those that were made again for the film's target.
       settings: what the frames were encoded with.
       search: what the search for the qindexes gave; None if there was none.
+      time: what a budget of time asked for and what was spent; None without one.
       losses: what of the source is left out or changed, a line each.
       results: of every frame, in coding order; not part of `as_dict`.
     """
@@ -128,6 +153,7 @@ class EncodeReport:
     chunks_again: int
     settings: EncoderSettings
     search: SearchSummary | None
+    time: TimeSummary | None
     losses: list[str]
     results: Sequence[FrameResult]
 
@@ -138,6 +164,7 @@ class EncodeReport:
             "output": str(self.output),
             "settings": self.settings.as_dict(),
             "search": None if self.search is None else asdict(self.search),
+            "time": None if self.time is None else asdict(self.time),
         }
 
 
@@ -248,6 +275,7 @@ def encode(
         compiling.join()
         if chunked and is_film(clip.num_frames):
             settings = prepare(policy, clip, settings, statistics)
+            check_time(settings)
             store = stack.enter_context(chunk_store(out, clip, settings, policy_key))
             if not resume:
                 store.clear()
@@ -307,9 +335,16 @@ def encode(
         chunks_again=done.chunks_again,
         settings=settings,
         search=_summary(policy),
+        time=_time(settings, done),
         losses=lines,
         results=done.results,
     )
+
+
+def _time(settings: EncoderSettings, done: Encoded) -> TimeSummary | None:
+    if settings.time is None or done.times_vbr is None:
+        return None
+    return TimeSummary(settings.time, done.times_vbr)
 
 
 def _expected(info: video.VideoInfo, max_frames: int | None) -> int:

@@ -79,6 +79,7 @@ def test_methods_with_changes_and_speeds() -> None:
     searched = found["muzero@simulations=8,lag=19"]
     assert (searched.spec, searched.simulations) == ("muzero", 8)
     assert searched.changes == {"lag_in_frames": 19}
+    assert split_spec("muzero@time=2.5").changes == {"time": 2.5}
     (plain,) = methods_of(["muzero"])[2:]
     assert plain.simulations == 0
     assert searched.fingerprint == f"{plain.fingerprint} 8 simulations"
