@@ -10,7 +10,8 @@ fixed mixes at the same work, by the line through them.
     .venv/bin/python benchmarks/bench_tiers.py benchmarks/data/studies.npz \
         benchmarks/data/tiers.npz CORPUS --sources 16 --speed 5 --mixes 1,1,1,1,2 1,1,1,2,3
 
-`--time X ...` measures the option instead: VBR beside `landed` with that time.
+`--time X ...` measures the option instead: VBR beside `landed` with that time. With `--film N` the
+first N sources of one size are joined to a film, and encoded by `encode` in chunks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +35,7 @@ from muzero_rc.agents.world_model.linear import LinearModel
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.tiers import TierLevels
 from muzero_rc.dataset import StudyView, load_dataset
+from muzero_rc.encode.film import encode
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.baselines import VbrPolicy
 from muzero_rc.env.control.probe_record import ProbeRecord
@@ -101,6 +105,7 @@ def main() -> None:
     parser.add_argument("--psnr", type=float, nargs=2, default=(33.0, 40.0))
     parser.add_argument("--mixes", nargs="+", default=[])
     parser.add_argument("--time", type=float, nargs="+", default=[])
+    parser.add_argument("--film", type=int, default=0)
     args = parser.parse_args()
     tiers = load_dataset(args.tiers).studies
     studies = joined(load_dataset(args.dataset).studies, tiers)
@@ -111,7 +116,7 @@ def main() -> None:
     model = fit_work_model(known, plan_model.linear)
     _, levels = fit_gain(known, plan_model.linear)
     if args.time:
-        times(views, model, args)
+        film(views, model, args) if args.film else times(views, model, args)
         return
     found = []
     for view in views:
@@ -253,6 +258,36 @@ def times(views: Sequence[StudyView], model: WorkModel, args: argparse.Namespace
         ["time", "clips", "budget of work", "VBR's work", "VBR's CPU time"],
         table,
     )
+
+
+def film(views: Sequence[StudyView], model: WorkModel, args: argparse.Namespace) -> None:
+    """The time that a film in chunks takes over VBR's, by `encode` with the shipped model."""
+    clips = [load_part(next(args.corpus.rglob(view.clip)), view.part) for view in views]
+    size = max({(c.width, c.height) for c in clips}, key=[(c.width, c.height) for c in clips].count)
+    clips = [clip for clip in clips if (clip.width, clip.height) == size][: args.film]
+    frames = sum(clip.num_frames for clip in clips)
+    kbps = round(float(np.mean([view.target_kbps for view in views[: len(clips)]])))
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder) / "film.mkv", Path(folder) / "out.webm"
+        command = [
+            "ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-r", "25",
+            "-s", f"{size[0]}x{size[1]}", "-i", "-", "-c:v", "ffv1", str(source),
+        ]  # fmt: skip
+        raw = b"".join(clip.frame(n).tobytes() for clip in clips for n in range(clip.num_frames))
+        subprocess.run(command, input=raw, check=True)
+        plain = EncoderSettings(target_kbps=kbps, speed=args.speed)
+        vbr = encode(source, out, plain, VbrPolicy(), workers=1)
+        for time in args.time:
+            done = encode(source, out, plain.replace(time=time), make_policy("landed"), workers=1)
+            counted = done.time.counted if done.time else math.nan
+            took = counted * done.time.vbr_seconds if done.time else math.nan
+            real = took / model.work_of(vbr.results)
+            print(
+                f"speed {args.speed}, {len(clips)} sources, {frames} frames, {done.chunks} chunks, "
+                f"{done.chunks_again} again: asked for {time:g}, counted {counted:.3f} of what VBR "
+                f"is expected to take, {real:.3f} of its work; {done.deviation:+.2%} of the target",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from muzero_rc.env.codec.key_frames import key_frames
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.control.work_budget import FilmWork, film_work
+from muzero_rc.env.control.work_budget import FilmWork, WorkSpent, film_work
 from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.errors import EncoderError
 from muzero_rc.log_columns import PackedResults
@@ -169,7 +169,7 @@ def encode_chunks(
         results=results,
         chunks=len(chunks),
         chunks_again=sum(turn > 0 for turn in turns.values()),
-        times_vbr=None if work is None else seconds_of_work / work.vbr,
+        work=None if work is None else WorkSpent(seconds_of_work, work.vbr),
     )
 
 

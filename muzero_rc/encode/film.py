@@ -82,10 +82,12 @@ class TimeSummary:
       asked: times VBR's time.
       counted: work of probe encodes and last passes, encodes made again included, over what
         VBR is expected to take.
+      vbr_seconds: that VBR is expected to take, of the machine that work was weighted on.
     """
 
     asked: float
     counted: float
+    vbr_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,9 +344,9 @@ def encode(
 
 
 def _time(settings: EncoderSettings, done: Encoded) -> TimeSummary | None:
-    if settings.time is None or done.times_vbr is None:
+    if settings.time is None or done.work is None:
         return None
-    return TimeSummary(settings.time, done.times_vbr)
+    return TimeSummary(settings.time, done.work.times, done.work.vbr_seconds)
 
 
 def _expected(info: video.VideoInfo, max_frames: int | None) -> int:

@@ -98,7 +98,7 @@ def encode_whole(
         decision_seconds=result.decision_seconds,
         qindexes=result.qindexes,
         results=[frame for _, frame in result.frames],
-        times_vbr=None if result.work is None else result.work.times,
+        work=result.work,
     )
     return encoded, settings
 
