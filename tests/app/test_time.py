@@ -54,16 +54,12 @@ def test_an_encode_takes_the_work_that_was_asked_for(
     # What can be kept is in the line.
     assert status == 2 and not (tmp_path / "a.webm").exists()
     middle = _middle(refused["message"])
-    found = [
-        _encode(source, tmp_path / f"{n}.webm", *options, "--time", f"{middle}", capsys=capsys)[1]
-        for n in range(2)
-    ]
-    assert found[0]["time"]["asked"] == middle == found[0]["settings"]["time"]
-    assert found[0]["time"]["counted"] == pytest.approx(middle, rel=0.05)
-    assert found[0]["sha256"] == found[1]["sha256"]
-    assert found[0]["time"] == found[1]["time"]
+    _, found = _encode(source, tmp_path / "b.webm", *options, "--time", f"{middle}", capsys=capsys)
+    assert found["time"]["asked"] == middle == found["settings"]["time"]
+    assert found["time"]["counted"] == pytest.approx(middle, rel=0.05)
 
 
+@pytest.mark.slow
 def test_chunks_share_the_time_of_a_film(
     source: Path,
     tmp_path: Path,
