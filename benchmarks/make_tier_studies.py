@@ -23,7 +23,7 @@ from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.identity import build_identity
 from muzero_rc.policies.registry import make_policy
-from muzero_rc.training.stages.collect import CollectConfig, Study, load_part, tier_study
+from muzero_rc.training.stages.collect import CollectConfig, Study, load_part, tier_encodes
 
 
 def chosen(path: Path, speeds: list[int], psnr: tuple[float, float]) -> list[StudyView]:
@@ -46,7 +46,7 @@ def make(view: StudyView, path: Path, config: CollectConfig, number: int) -> Stu
     """The study of tiers beside a study of the data set."""
     clip = load_part(path, view.part)
     settings = EncoderSettings(target_kbps=round(view.target_kbps), speed=view.speed)
-    found = tier_study(
+    found = tier_encodes(
         clip, settings, first_pass(clip, settings, cache=False), make_policy("landed"), config,
         np.random.default_rng([21, number]),
     )  # fmt: skip

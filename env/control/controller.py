@@ -77,7 +77,9 @@ class Controller:
         self._spender = None if probe is None or probe.work is None else probe.work.spender()
         self._work = None if self._spender is None else shipped_work_model()
         if settings.time is not None and self._spender is None:
-            raise InputError("a budget of time is kept by encodes with a probe encode alone")
+            raise InputError(
+                "a budget of time is planned by muzero_rc.env.passes.pipeline.rollout alone"
+            )
         self._show_existing_price = show_existing_price(budget, recipe=recipe)
         self._rate: TwoPassRateController | ProbeShift | ProbeRateController
         if probe is not None:

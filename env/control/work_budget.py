@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -122,7 +122,7 @@ class FilmWork:
 
 def film_work(
     settings: EncoderSettings,
-    probes: Sequence[EncodeLog],
+    probes: Iterable[EncodeLog],
     targets_kbps: Sequence[float],
     fps: Fraction,
     model: WorkModel | None = None,
@@ -142,13 +142,15 @@ def film_work(
     model = model or shipped_work_model()
     check_time(settings, model)
     assert settings.time is not None
-    frames = [model.frames(log) for log in probes]
-    spent = [model.work_of(log.results) for log in probes]
-    vbr = sum(
-        model.vbr_work(found, settings.speed, kbps * 1000.0 / float(fps))
-        for found, kbps in zip(frames, targets_kbps, strict=True)
-    )
-    plans = [WorkPlan(model.options(found), 0.0) for found in frames]
+    spent: list[float] = []
+    plans: list[WorkPlan] = []
+    vbr = 0.0
+    # One log at a time: those of a long film would fill the memory.
+    for log, kbps in zip(probes, targets_kbps, strict=True):
+        frames = model.frames(log)
+        vbr += model.vbr_work(frames, settings.speed, kbps * 1000.0 / float(fps))
+        plans.append(WorkPlan(model.options(frames), 0.0))
+        spent.append(model.work_of(log.results))
     least = sum(spent) + sum(plan.least for plan in plans)
     _check(settings, least, sum(spent) + sum(plan.most for plan in plans), vbr)
     shares = share_work(plans, settings.time * vbr - sum(spent))

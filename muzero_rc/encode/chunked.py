@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,7 +49,7 @@ from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.errors import EncoderError
 from muzero_rc.log_columns import PackedResults
 from muzero_rc.policies.registry import Prepared, WithSpeedProfile
-from muzero_rc.types import Policy
+from muzero_rc.types import EncodeLog, Policy
 from muzero_rc.video.ivf import join_ivf
 
 __all__ = ["encode_chunks", "in_chunks", "most_in_memory"]
@@ -245,11 +245,15 @@ class _Film:
         """
         if self._settings.time is None:
             return None
-        logs = (self._files.probe(chunk.index) for chunk in self._chunks)
-        found = [log for log in logs if log is not None]
-        if len(found) < len(self._chunks):
-            raise EncoderError(f"a probe encode is gone from {self._files.folder}")
-        self._work = film_work(self._settings, found, self._plans, self._clip.fps)
+
+        def probes() -> Iterator[EncodeLog]:
+            for chunk in self._chunks:
+                log = self._files.probe(chunk.index)
+                if log is None:
+                    raise EncoderError(f"a probe encode is gone from {self._files.folder}")
+                yield log
+
+        self._work = film_work(self._settings, probes(), self._plans, self._clip.fps)
         return self._work
 
     def last_passes(self, budget: FilmBudget) -> dict[int, Taken]:

@@ -80,7 +80,7 @@ __all__ = [
     "TierEncodes",
     "load_part",
     "run_study",
-    "tier_study",
+    "tier_encodes",
 ]
 
 AT_TARGET = ("vbr", "landed", "base", "perturbed")
@@ -413,7 +413,7 @@ class TierEncodes:
     encodes: list[Encode]
 
 
-def tier_study(
+def tier_encodes(
     video: Clip,
     settings: EncoderSettings,
     stats: FirstPass,
