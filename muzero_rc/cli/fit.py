@@ -95,15 +95,14 @@ def run(args: FitArgs) -> int:
 def _fit_work(args: FitArgs, tiers: Path) -> int:
     from muzero_rc.agents.world_model.plan_model import PlanModel
     from muzero_rc.dataset import load_dataset
-    from muzero_rc.output_files import replacing
+    from muzero_rc.output_files import write_text
     from muzero_rc.policies.shipped import shipped_policy_path
     from muzero_rc.training.stages.work import fit_work_model, joined
 
     studies = joined(load_dataset(args.dataset).studies, load_dataset(tiers).studies)
     response = PlanModel.load(shipped_policy_path("planned")).linear
     model = fit_work_model(studies, response, frozenset(args.exclude))
-    with replacing(args.out) as new:
-        new.write_text(model.as_text())
+    write_text(args.out, model.as_text())
     if args.json:
         print(json.dumps({"type": "fit", "file": str(args.out), **model.about}))
         return 0

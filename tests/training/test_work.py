@@ -64,6 +64,7 @@ def test_gains_of_sources_held_out_are_explained(tiers: list[TierStudy]) -> None
     assert explained(came, expected) < R2
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "work.json"
     options = ["--tiers", str(DATA / "tiers.npz")]
