@@ -123,6 +123,7 @@ def native_settings(clip: Clip, settings: CodecSettings) -> Any:
     native.width, native.height = clip.width, clip.height
     native.fps_num, native.fps_den = clip.fps.numerator, clip.fps.denominator
     native.color_space, native.color_range = clip.color_space, clip.color_range
+    native.bit_depth = clip.bit_depth
     return native
 
 

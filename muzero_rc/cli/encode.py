@@ -12,7 +12,7 @@ import dataclasses
 import json as json_text
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -22,6 +22,7 @@ from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate, parse_size
 from muzero_rc.cli.display import make_display
 from muzero_rc.cli.jobs import PIPE, Job, as_files, jobs_of
 from muzero_rc.cli.methods import split_spec
+from muzero_rc.cli.picture import PictureArgs, picture_for
 from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ class EncodeArgs:
 
     quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
     """Show no progress."""
+
+    picture: Annotated[PictureArgs, tyro.conf.arg(name="")] = field(default_factory=PictureArgs)
 
 
 def encoder_settings(
@@ -212,7 +215,8 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
     video.check_frames(args.frames)
     with as_files(job) as files:
         source, out = files.source, files.out
-        size = video.probe(source).coded_size(args.scale)
+        picture = picture_for(args.picture, video.probe(source))
+        size = picture.info.coded_size(args.scale)
         if max_bytes is None:
             check_bitrate(settings.target_kbps, *size)
         check_output(source, out)
@@ -225,6 +229,7 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
             options: dict[str, Any] = {
                 "height": args.scale,
                 "max_frames": args.frames,
+                "picture": picture,
                 "verify": not args.no_verify,
                 "workers": args.threads,
                 "policy_key": fingerprint(spec.policy, simulations),

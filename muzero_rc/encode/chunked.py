@@ -127,7 +127,7 @@ def encode_chunks(
       OSError: the disk is full.
     """
     chunks = cut(key_frames(statistics.stats, clip, settings).tolist(), clip.num_frames)
-    largest = max(chunk.frames for chunk in chunks) * (clip.width * clip.height * 3 // 2)
+    largest = max(chunk.frames for chunk in chunks) * clip.frame_bytes
     workers, _ = most_in_memory(workers, largest, memory_bytes)
     film = _Film(
         clip, settings, policy, statistics, files, chunks, workers, on_frames, compute, recipe

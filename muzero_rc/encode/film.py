@@ -210,6 +210,7 @@ def encode(
     resume: bool = True,
     audio: video.AudioMode = "auto",
     max_bytes: int | None = None,
+    picture: video.Picture | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_loss: Callable[[str], None] | None = None,
 ) -> EncodeReport:
@@ -230,6 +231,8 @@ def encode(
       resume: go on from chunks that an earlier start has finished; else they are thrown away.
       audio: what becomes of audio.
       max_bytes: of the file; see `encode.size.encode_to_size`.
+      picture: how the source becomes frames; `video.picture_of` settles it, all of it with its
+        own depth and times, if not given.
       on_progress: called often; must be quick.
       on_loss: told at once of each thing of the source that is left out or changed.
 
@@ -244,7 +247,13 @@ def encode(
     info = video.probe(source)
     if height is not None:
         video.check_height(height)
-    plan, lines = video.MuxPlan(container=video.container_of(out), audio=audio), []
+    picture = (picture or video.picture_of(info)).first(max_frames)
+    shape = picture.info
+    plan = video.MuxPlan(
+        container=video.container_of(out), audio=audio,
+        start_s=picture.start_s, end_s=picture.end_s, picture=picture,
+    )  # fmt: skip
+    lines: list[str] = []
 
     def lose(line: str) -> None:
         lines.append(line)
@@ -253,27 +262,29 @@ def encode(
 
     chunked = in_chunks(policy, settings)
     job: JobProgress | None = None
-    if chunked and is_film(_expected(info, max_frames)):
+    if chunked and is_film(_expected(shape, max_frames)):
         costs = phase_costs(settings.speed, workers or usable_cores())
-        job = JobProgress(costs, _expected(info, max_frames))
+        job = JobProgress(costs, _expected(shape, max_frames))
     tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(workplace(out))
-        _check_space(out.parent, info, settings, max_frames, copies=2 if job is None else 3)
+        _check_space(out.parent, shape, settings, max_frames, copies=2 if job is None else 3)
         plan, told = plan_mux(info, plan, place)
         for line in told:
             lose(line)
-        try_mux(info, plan, place, info.coded_size(height), info.fps)
-        compiling = _start_warm_up(policy, info.coded_size(height))
-        tell("decode", 0, info.expected_frames)
+        size = shape.coded_size(height)
+        try_mux(info, plan, place, size, shape.fps)
+        compiling = _start_warm_up(policy, size)
+        tell("decode", 0, shape.expected_frames)
         clip = Clip.load(
             source,
             height=height,
             max_frames=max_frames,
-            memory_limit_bytes=_memory_for(info.coded_size(height)) if chunked else None,
-            on_frames=lambda count: tell("decode", count, info.expected_frames),
+            memory_limit_bytes=_memory_for(size, picture.bit_depth) if chunked else None,
+            on_frames=lambda count: tell("decode", count, shape.expected_frames),
+            picture=picture,
         )
-        statistics = _first_pass(clip, settings, needs_blocks(policy), info.expected_frames, tell)
+        statistics = _first_pass(clip, settings, needs_blocks(policy), shape.expected_frames, tell)
         compiling.join()
         if chunked and is_film(clip.num_frames):
             settings = prepare(policy, clip, settings, statistics)
@@ -293,7 +304,8 @@ def encode(
         try:
             found = finish(
                 place, info, plan, given, shown,
-                duration_s=None if max_frames is None else clip.duration_s, decode=verify,
+                duration_s=clip.duration_s if picture.cut or max_frames is not None else None,
+                decode=verify,
                 on_check=lambda count: tell("check", count, shown), max_bytes=max_bytes,
             )  # fmt: skip
         except TooLargeError:
@@ -355,9 +367,9 @@ def _expected(info: video.VideoInfo, max_frames: int | None) -> int:
     return expected if max_frames is None else min(expected, max_frames)
 
 
-def _memory_for(size: tuple[int, int]) -> int:
+def _memory_for(size: tuple[int, int], bit_depth: int) -> int:
     """Bytes that a clip's frames may take that is not cut."""
-    return min(uncut_bytes(*size), default_memory_limit())
+    return min(uncut_bytes(*size, bit_depth), default_memory_limit())
 
 
 def _start_warm_up(policy: Policy, size: tuple[int, int]) -> threading.Thread:

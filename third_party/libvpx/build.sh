@@ -26,7 +26,7 @@ hash_of() { sha256sum | cut -c1-16; }
 machine=$(uname -m)
 flags=(
   --disable-shared --enable-static --enable-pic
-  --disable-vp8 --enable-vp9-encoder --enable-vp9-decoder
+  --disable-vp8 --enable-vp9-encoder --enable-vp9-decoder --enable-vp9-highbitdepth
   --disable-examples --disable-tools --disable-docs --disable-unit-tests
   --disable-install-bins --disable-install-srcs --disable-dependency-tracking
   --enable-multithread --size-limit=16384x16384
