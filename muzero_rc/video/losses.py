@@ -79,6 +79,11 @@ def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
             gone = [name for name in track.dispositions if name not in takes]
             if gone:
                 lines.append(f"{track.name} is no longer marked as {', '.join(gone)}")
+    if not container.tracks and (plan.picture.info if plan.picture else info).hdr is not None:
+        lines.append(
+            f"mastering display and light levels are left out: {container.name} has no "
+            "place for them"
+        )
     if not container.tracks and info.chapters:
         lines.append("chapters are left out: IVF holds the video alone")
     return lines

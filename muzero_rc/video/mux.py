@@ -199,8 +199,10 @@ def mux_command(
     if plan.start_s:
         command += ["-ss", f"{plan.start_s:.6f}"]
     command += ["-protocol_whitelist", PROTOCOLS, "-i", file_url(source.path)]
-    texts = {text.track.index: number for number, text in enumerate(plan.texts, 2)}
-    for text in plan.texts:
+    # ffmpeg takes a file without cues for a damaged one.
+    some = [text for text in plan.texts if text.cues]
+    texts = {text.track.index: number for number, text in enumerate(some, 2)}
+    for text in some:
         command += ["-i", file_url(text.path)]
     kept = plan.kept(source)
     # A track that had nothing but empty cues has nothing to show.
@@ -216,6 +218,9 @@ def mux_command(
         command += ["-map_metadata", "1", "-map_chapters", "1"]
         for tag in _STALE_TAGS:
             command += ["-metadata", f"{tag}="]
+    if plan.start_s:
+        # Seeking ends at a key frame before; else all would be moved by what comes from there.
+        command += ["-copypriorss:a", "0", "-copypriorss:s", "0"]
     if duration_s is not None:
         command += ["-t", f"{duration_s + shift:.6f}"]
     command += ["-f", container.muxer]
