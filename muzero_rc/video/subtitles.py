@@ -174,7 +174,8 @@ def earlier_cues(text: str, by_s: float) -> str:
     """Text of a SubRip file with its cues moved so many seconds; without those before zero."""
     found = list(_CUE.finditer(text))
     ends = [*(match.start() for match in found[1:]), len(text)]
-    by_ms, kept = round(by_s * 1000), []
+    kept: list[str] = []
+    by_ms = round(by_s * 1000)
     for match, end in zip(found, ends, strict=False):
         times = [_milliseconds(*parts) - by_ms for parts in _SUBRIP_TIME.findall(match[0])]
         if len(times) == 2 and times[0] >= 0:
