@@ -32,6 +32,10 @@ TAGS = ("pix_fmt", "color_range", "color_space", "color_primaries", "color_trans
         "chroma_location")  # fmt: skip
 
 
+def slow(value: str) -> Any:
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def run(source: Path, out: Path, **options: Any) -> EncodeReport:
     return encode(source, out, FAST, ProposalPolicy(), **options)
 
@@ -67,7 +71,7 @@ def hdr_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", ["webm", "mkv", "mp4"])
+@pytest.mark.parametrize("suffix", ["webm", slow("mkv"), "mp4"])
 def test_hdr10_is_kept(hdr_file: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"out.{suffix}"
     report = run(hdr_file, out)
@@ -159,7 +163,7 @@ def varying_file(make_video: MakeVideo) -> Path:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", ["webm", "mkv", "mp4", "ivf"])
+@pytest.mark.parametrize("suffix", ["webm", slow("mkv"), slow("mp4"), slow("ivf")])
 def test_frames_keep_their_own_times(varying_file: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"out.{suffix}"
     report = run(varying_file, out)
@@ -273,7 +277,7 @@ def flash_and_beep(path: Path) -> tuple[float, float]:
     return flash, beep
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize("suffix", [".mp4", slow(".mkv"), ".ts"])
 def test_a_stretch_has_its_sound_cues_and_chapters(
     whole_file: Path, tmp_path: Path, suffix: str
 ) -> None:
