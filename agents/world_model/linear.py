@@ -174,16 +174,23 @@ class Response:
             scaled.sse[:, :2] *= -own / answered
         return scaled
 
-    def changes(self, octaves: _Floats) -> tuple[_Floats, _Floats]:
-        """B and E for the frames' changes g of log2 step. [N] -> [N], [N]."""
+    def changes(self, octaves: _Floats, added: _Floats | None = None) -> tuple[_Floats, _Floats]:
+        """B and E for the frames' changes g of log2 step. [N] -> [N], [N].
+
+        Args:
+          octaves: g.
+          added: [NUM_OUTPUTS, N] to B and E of each frame, from what is no step.
+        """
         references = self.base.references
         sse = self.sse[:, 0] * octaves + self.sse[:, 1] * octaves**2
+        if added is not None:
+            sse += added[1]
         passed = self.sse[:, 2:]
         for frame in range(len(sse)):
             # Coefficients of absent references, position -1, are zero.
             sse[frame] += passed[frame] @ sse[references[frame]]
         bits = (self.bits * terms(self.base, octaves, sse)).sum(axis=1)
-        return bits, sse
+        return (bits if added is None else bits + added[0]), sse
 
     def pull_back(self, octaves: _Floats, by_bits: _Floats, by_sse: _Floats) -> _Floats:
         """Derivatives by g from those by B and E, exactly: the recursion backwards. [N] -> [N].

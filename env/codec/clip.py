@@ -31,7 +31,7 @@ def default_memory_limit() -> int:
 
 
 class Clip:
-    """Raw I420 8-bit frames of one video at a constant frame rate.
+    """Raw I420 frames of one video, at a constant frame rate or at one in the mean.
 
     A clip in memory is shared by all sessions on it and never changes. A clip larger
     than the limit streams: each pass over it runs its own decoder, and its number of
@@ -42,6 +42,7 @@ class Clip:
       width: pixels.
       height: pixels.
       fps: frames per second, exact.
+      bit_depth: of a sample: 8, 10 or 12.
       sha256: hash of what was decoded: of all frames with size and frame rate for a
         clip in memory, of the file with size, rate and limits for a streamed one.
     """
@@ -56,9 +57,10 @@ class Clip:
         sha256: str,
         store: Any | None,
         num_frames: int | None,
-        source: tuple[Path, int | None, int | None] | None = None,
+        source: tuple[Path, int | None, int | None, video.Picture | None] | None = None,
         color_space: int = -1,
         color_range: int = -1,
+        bit_depth: int = 8,
     ) -> None:
         self.name = name
         self.width = width
@@ -67,6 +69,7 @@ class Clip:
         self.sha256 = sha256
         self.color_space = color_space
         self.color_range = color_range
+        self.bit_depth = bit_depth
         self._store = store
         self._num_frames = num_frames
         self._source = source
@@ -80,6 +83,7 @@ class Clip:
         max_frames: int | None = None,
         memory_limit_bytes: int | None = None,
         on_frames: Callable[[int], None] | None = None,
+        picture: video.Picture | None = None,
     ) -> Clip:
         """Decodes a video file.
 
@@ -90,6 +94,8 @@ class Clip:
           memory_limit_bytes: frames above this are streamed instead of kept;
             `default_memory_limit()` if not given.
           on_frames: told now and then how many frames are decoded.
+          picture: how the file becomes frames; all of it, in 8 bits and at a constant rate,
+            if not given.
 
         Raises:
           InputError: the file is missing, damaged, or has no video.
@@ -97,10 +103,12 @@ class Clip:
         """
         path = Path(path)
         limit = default_memory_limit() if memory_limit_bytes is None else memory_limit_bytes
-        with video.open_decoder(path, height=height, max_frames=max_frames) as decoder:
-            width, lines, fps = decoder.width, decoder.height, decoder.fps
+        with video.open_decoder(
+            path, height=height, max_frames=max_frames, picture=picture
+        ) as decoder:
+            width, lines, fps, depth = decoder.width, decoder.height, decoder.fps, decoder.bit_depth
             _check_size(path.name, width, lines)
-            store = _native.FrameStore(width, lines)
+            store = _native.FrameStore(width, lines, depth)
             fits = store.read_from(decoder.fileno(), max_frames or 0, limit, on_frames)
             if fits:
                 decoder.check()
@@ -111,57 +119,70 @@ class Clip:
             "fps": fps,
             "color_space": _LIBVPX_COLOR_SPACE.get(decoder.info.color_space or "", -1),
             "color_range": _LIBVPX_COLOR_RANGE.get(decoder.info.color_range or "", -1),
+            "bit_depth": depth,
         }
         if fits:
             if len(store) == 0:
                 raise InputError(f"{path}: no frame could be decoded")
-            digest = _hash_frames(store, width, lines, fps)
+            digest = _hash_frames(store, width, lines, fps, depth)
             return cls(sha256=digest, store=store, num_frames=len(store), **common)
         store.clear()
-        digest = _hash_file(path, f"{width}x{lines} {fps} {height} {max_frames}")
-        source = (path, height, max_frames)
+        how = f"{width}x{lines} {fps} {height} {max_frames}"
+        if picture is not None and picture.key():
+            how = f"{how} {picture.key()}"
+        digest = _hash_file(path, how)
+        source = (path, height, max_frames, picture)
         return cls(sha256=digest, store=None, num_frames=None, source=source, **common)
 
     @classmethod
     def from_frames(
         cls,
-        frames: npt.NDArray[np.uint8],
+        frames: npt.NDArray[np.uint8] | npt.NDArray[np.uint16],
         width: int,
         height: int,
         fps: Fraction | int,
         name: str = "array",
+        *,
+        bit_depth: int = 8,
     ) -> Clip:
         """A clip of frames that are at hand.
 
         Args:
-          frames: [T, bytes] uint8, each row one I420 frame: Y, then U and V at half
-            the size in each direction (rounded up).
+          frames: [T, samples] uint8, of more than 8 bits uint16, each row one I420 frame: Y,
+            then U and V at half the size in each direction (rounded up).
           width: pixels.
           height: pixels.
           fps: frames per second.
           name: what to call it.
+          bit_depth: of a sample: 8, 10 or 12.
         """
         _check_size(name, width, height)
+        if bit_depth not in (8, 10, 12):
+            raise InputError(f"{name}: VP9 has 8, 10 and 12 bits, not {bit_depth}")
+        kind = np.dtype(np.uint8 if bit_depth == 8 else "<u2")
         size = width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)
-        if frames.ndim != 2 or frames.shape[1] != size or frames.dtype != np.uint8:
+        if frames.ndim != 2 or frames.shape[1] != size or frames.dtype != kind:
             raise InputError(
-                f"{name}: frames must be uint8 [T, {size}] for {width}x{height}, "
+                f"{name}: frames must be {kind} [T, {size}] for {width}x{height}, "
                 f"not {frames.dtype} {list(frames.shape)}"
             )
         if len(frames) == 0:
             raise InputError(f"{name}: no frames")
-        store = _native.FrameStore(width, height)
+        if int(frames.max()) >> bit_depth:
+            raise InputError(f"{name}: a sample of {frames.max()} is more than {bit_depth} bits")
+        store = _native.FrameStore(width, height, bit_depth)
         for frame in np.ascontiguousarray(frames):
-            store.append(frame)
+            store.append(frame.view(np.uint8))
         rate = Fraction(fps)
         return cls(
             name=name,
             width=width,
             height=height,
             fps=rate,
-            sha256=_hash_frames(store, width, height, rate),
+            sha256=_hash_frames(store, width, height, rate, bit_depth),
             store=store,
             num_frames=len(frames),
+            bit_depth=bit_depth,
         )
 
     @property
@@ -177,6 +198,12 @@ class Clip:
         return self._num_frames
 
     @property
+    def frame_bytes(self) -> int:
+        """Bytes of a frame."""
+        chroma = ((self.width + 1) // 2) * ((self.height + 1) // 2)
+        return (self.width * self.height + 2 * chroma) * (1 if self.bit_depth == 8 else 2)
+
+    @property
     def duration_s(self) -> float:
         """Seconds."""
         return float(self.num_frames / self.fps)
@@ -188,10 +215,9 @@ class Clip:
             yield _native.FrameReader.from_store(self._store)
             return
         assert self._source is not None
-        path, height, max_frames = self._source
-        with video.open_decoder(path, height=height, max_frames=max_frames) as decoder:
+        with self._decoder() as decoder:
             yield _native.FrameReader.from_pipe(
-                decoder.fileno(), self.width, self.height, max_frames or 0
+                decoder.fileno(), self.width, self.height, self._source[2] or 0, self.bit_depth
             )
 
     def parts(self, lengths: Sequence[int]) -> Generator[Clip, None, None]:
@@ -213,11 +239,11 @@ class Clip:
             )
             return
         assert self._source is not None
-        path, height, max_frames = self._source
-        with video.open_decoder(path, height=height, max_frames=max_frames) as decoder:
+        path = self._source[0]
+        with self._decoder() as decoder:
             fd = decoder.fileno()
             yield from self._parts(lengths, lambda store, n: store.read_from(fd, n, 0, None))
-            rest = _native.FrameStore(self.width, self.height)
+            rest = self._new_store()
             rest.read_from(fd, 1, 0, None)
             decoder.check()
             if len(rest):
@@ -226,7 +252,7 @@ class Clip:
     def _parts(self, lengths: Sequence[int], fill: Callable[[Any, int], object]) -> Iterator[Clip]:
         start = 0
         for length in lengths:
-            store = _native.FrameStore(self.width, self.height)
+            store = self._new_store()
             fill(store, length)
             if len(store) < length:
                 raise InputError(
@@ -243,12 +269,24 @@ class Clip:
                 num_frames=length,
                 color_space=self.color_space,
                 color_range=self.color_range,
+                bit_depth=self.bit_depth,
             )
             del store  # not held while the next one is read
             start += length
 
+    def _decoder(self) -> video.Decoder:
+        assert self._source is not None
+        path, height, max_frames, picture = self._source
+        return video.open_decoder(path, height=height, max_frames=max_frames, picture=picture)
+
+    def _new_store(self) -> Any:
+        return _native.FrameStore(self.width, self.height, self.bit_depth)
+
     def frame(self, index: int) -> npt.NDArray[np.uint8]:
-        """A read-only view of one frame of a clip in memory. [bytes] uint8, I420."""
+        """A read-only view of one frame of a clip in memory. [bytes] uint8, I420.
+
+        Samples of more than 8 bits are two bytes, little endian: `.view("<u2")` has them.
+        """
         if self._store is None:
             raise InputError(f"{self.name}: a streamed clip keeps no frames")
         view: npt.NDArray[np.uint8] = self._store.frame(index)
@@ -269,7 +307,7 @@ class Clip:
         frames = state["_store"]
         vars(self).update(state)
         if frames is not None:
-            self._store = _native.FrameStore(self.width, self.height)
+            self._store = self._new_store()
             for frame in frames:
                 self._store.append(frame)
 
@@ -283,8 +321,9 @@ def _check_size(name: str, width: int, height: int) -> None:
         raise InputError(f"{name}: {width}x{height} is outside of 1..{_MAX_SIDE} pixels a side")
 
 
-def _hash_frames(store: Any, width: int, height: int, fps: Fraction) -> str:
-    digest = hashlib.sha256(f"I420 {width}x{height} {fps}\n".encode())
+def _hash_frames(store: Any, width: int, height: int, fps: Fraction, bit_depth: int) -> str:
+    kind = "I420" if bit_depth == 8 else f"I420p{bit_depth}"
+    digest = hashlib.sha256(f"{kind} {width}x{height} {fps}\n".encode())
     for index in range(len(store)):
         digest.update(store.frame(index))
     return digest.hexdigest()

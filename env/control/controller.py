@@ -18,6 +18,8 @@ from muzero_rc.env.control.rate.probe import ProbeRateController, ProbeShift
 from muzero_rc.env.control.rate.two_pass import TwoPassRateController, reach
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, PartitionReuse, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.control.work_model import shipped_work_model
+from muzero_rc.errors import InputError
 from muzero_rc.types import (
     FROZEN,
     NUM_QINDEX,
@@ -72,6 +74,12 @@ class Controller:
         self._recipe = recipe
         self._probe = probe
         budget, pixels = settings.frame_budget(clip.fps), clip.width * clip.height
+        self._spender = None if probe is None or probe.work is None else probe.work.spender()
+        self._work = None if self._spender is None else shipped_work_model()
+        if settings.time is not None and self._spender is None:
+            raise InputError(
+                "a budget of time is planned by muzero_rc.env.passes.pipeline.rollout alone"
+            )
         self._show_existing_price = show_existing_price(budget, recipe=recipe)
         self._rate: TwoPassRateController | ProbeShift | ProbeRateController
         if probe is not None:
@@ -90,9 +98,10 @@ class Controller:
         if frame is not None and frame.planned is not None:
             offset += min(max(frame.planned.step, -within), within)
         search = frame_search(settings.speed_profile, settings.speed, info, recipe=recipe)
+        tier = None if self._spender is None or frame is None else self._spender.tier(info)
         decision = FrameDecision(
             qindex=min(max(info.proposal_qindex + offset, 0), NUM_QINDEX - 1),
-            speed=search.speed,
+            speed=search.speed if tier is None else tier,
             features=search.features,
             show_existing=search.show_existing if settings.show_existing else ShowExisting.NEVER,
             show_existing_price=self._show_existing_price,
@@ -106,6 +115,8 @@ class Controller:
     def update(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what a frame cost; `info` is None for a buffer that is shown again."""
         self._rate.record(info, result)
+        if self._spender is not None and self._work is not None:
+            self._spender.record(self._work.work_of([result]))
 
     def refined_probe(self) -> ProbeRecord | None:
         """The probe's record with what its frames cost in this encode; None if there was none."""

@@ -31,6 +31,7 @@ __all__ = [
     "Search",
     "frame_search",
     "show_existing_price",
+    "speeds_by_role",
     "stream_speed",
 ]
 
@@ -66,7 +67,7 @@ def stream_speed(
       speed: what was asked for, `cpu-used`.
       recipe: the constants.
     """
-    return speed if speed_profile in _AS_THE_STREAM else _speeds(speed, recipe).stream
+    return speed if speed_profile in _AS_THE_STREAM else speeds_by_role(speed, recipe=recipe).stream
 
 
 def show_existing_price(frame_budget: float, *, recipe: Recipe = DEFAULT_RECIPE) -> float:
@@ -98,20 +99,20 @@ def frame_search(
         return Search(STREAM_SPEED)
     if speed_profile == "probe":
         return Search(recipe.frame_speed.probe, show_existing=ShowExisting.CHEAPER)
-    speeds = _speeds(speed, recipe)
-    match info.role:
-        case FrameRole.KEY:
-            return Search(speeds.key)
-        case FrameRole.BASE_ARF:
-            return Search(speeds.base, show_existing=ShowExisting.CHEAPER)
-        case FrameRole.SECOND_ARF:
-            return Search(speeds.second, show_existing=ShowExisting.CHEAPER)
-        case FrameRole.DEEPER_ARF:
-            return Search(speeds.deeper, show_existing=ShowExisting.CHEAPER)
-        case _:
-            return Search(speeds.leaf, recipe.frame_speed.leaf_features, ShowExisting.CHEAPER)
+    speed = speeds_by_role(speed, recipe=recipe).of(info.role)
+    if info.role is FrameRole.KEY:
+        return Search(speed)
+    leaf = info.role in (FrameRole.OVERLAY, FrameRole.LEAF)
+    features = recipe.frame_speed.leaf_features if leaf else SpeedFeatures.NONE
+    return Search(speed, features, ShowExisting.CHEAPER)
 
 
-def _speeds(speed: int, recipe: Recipe) -> SpeedsByRole:
+def speeds_by_role(speed: int, *, recipe: Recipe = DEFAULT_RECIPE) -> SpeedsByRole:
+    """The speeds of a stream's frames with the hierarchical speed profile.
+
+    Args:
+      speed: the stream's, libvpx's `cpu-used`; above 5 it changes nothing.
+      recipe: the constants.
+    """
     table = recipe.frame_speed.by_speed
     return table[min(speed, len(table) - 1)]

@@ -68,6 +68,9 @@ def probe_plan_of(settings: EncoderSettings, *, recipe: Recipe = DEFAULT_RECIPE)
     choice = recipe.gop
     if settings.speed_profile != "hierarchical" or settings.auto_alt_ref == 0:
         return ProbePlan()
+    if settings.time is not None:
+        # A budget of time goes to the search of frames: it brings more than other groups.
+        return ProbePlan()
     row = min(settings.speed, len(choice.probe_encodes) - 1)
     lengths, layers = choice.probe_encodes[row]
     if settings.auto_alt_ref == 1:

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from muzero_rc.env.control.plan import PlannedFrame
+from muzero_rc.env.control.work_plan import WorkPlan
 from muzero_rc.types import EncodeLog, FrameInfo, GopLimits, UpdateType
 
 __all__ = ["ProbeFrame", "ProbeRecord"]
@@ -77,6 +78,7 @@ class ProbeRecord:
       refined: a last pass has told what frames cost.
       gops: limits that its groups of pictures have, and are to have in the last pass.
       log: the encode itself, for who plans.
+      work: what the last pass may spend on which frames; None leaves it to the speed profile.
     """
 
     frames: tuple[ProbeFrame, ...]
@@ -86,6 +88,7 @@ class ProbeRecord:
     refined: bool = False
     gops: tuple[GopLimits, ...] = ()
     log: EncodeLog | None = dataclasses.field(default=None, compare=False, repr=False)
+    work: WorkPlan | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, log: EncodeLog) -> ProbeRecord:

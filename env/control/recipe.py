@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 from muzero_rc.errors import InputError
-from muzero_rc.types import SpeedFeatures
+from muzero_rc.types import FrameRole, SpeedFeatures
 
 __all__ = [
     "DEFAULT_RECIPE",
@@ -75,6 +75,20 @@ class SpeedsByRole(NamedTuple):
     second: int
     deeper: int
     leaf: int
+
+    def of(self, role: FrameRole) -> int:
+        """`cpu-used` of frames of a role."""
+        match role:
+            case FrameRole.KEY:
+                return self.key
+            case FrameRole.BASE_ARF:
+                return self.base
+            case FrameRole.SECOND_ARF:
+                return self.second
+            case FrameRole.DEEPER_ARF:
+                return self.deeper
+            case _:
+                return self.leaf
 
 
 @dataclass(frozen=True)

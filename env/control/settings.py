@@ -42,6 +42,9 @@ class EncoderSettings(CodecSettings):
       budget_kbps: bitrate that rate control meets where it is not libvpx's target: the share of
         a part of a film, whose frames libvpx plans at the target that the probe had. None for
         `target_kbps`.
+      time: times VBR's work that probe encodes and the last pass are to take, see
+        `env.control.work_plan`; None takes as long as the speed profile's tables do.
+      budget_work: seconds of work that they are to take instead: the share of a part of a film.
       show_existing: with the hierarchical speed profile a reference may be shown in the place
         of a frame that says next to nothing new; False codes every frame, so that none looks
         like the one before unless the clip's do.
@@ -51,6 +54,8 @@ class EncoderSettings(CodecSettings):
     passes: Literal[0, 2, 3] = 0
     show_existing: bool = True
     budget_kbps: float | None = None
+    time: float | None = None
+    budget_work: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,10 +69,11 @@ class EncoderSettings(CodecSettings):
             raise InputError(
                 f"passes must be 2, 3, or 0 for what the policy wants, not {self.passes!r}"
             )
-        budget = self.budget_kbps
-        number = isinstance(budget, int | float) and not isinstance(budget, bool)
-        if budget is not None and not (number and 0 < budget < float("inf")):
-            raise InputError(f"budget_kbps must be a number above 0, not {budget!r}")
+        for name in ("budget_kbps", "time", "budget_work"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and 0 < value < float("inf")):
+                raise InputError(f"{name} must be a number above 0, not {value!r}")
 
     @classmethod
     def named(cls, target_kbps: int, settings: Mapping[str, Any]) -> EncoderSettings:
@@ -78,7 +84,7 @@ class EncoderSettings(CodecSettings):
         """
         settings = modern_settings(settings)
         names = {field.name for field in dataclasses.fields(cls)}
-        names -= {"target_kbps", "budget_kbps"}
+        names -= {"target_kbps", "budget_kbps", "budget_work"}
         unknown = sorted(set(settings) - names)
         if unknown:
             raise InputError(
@@ -114,4 +120,4 @@ class EncoderSettings(CodecSettings):
     @property
     def of_probe(self) -> EncoderSettings:
         """The settings of the probe encodes for these."""
-        return self.replace(speed_profile="probe")
+        return self.replace(speed_profile="probe", time=None, budget_work=None)

@@ -13,6 +13,7 @@ from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import off_target
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.control.work_budget import WorkSpent
 from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import InputError
 from muzero_rc.types import (
@@ -45,6 +46,8 @@ class Rollout:
       probe_seconds: wall time of the probe; 0 with two passes.
       refined: the probe with what its frames cost here, if another encode by that is worth
         its time.
+      work: of the probe encodes that were run here and of the last passes, under a budget of
+        time; else None.
     """
 
     score: EpisodeScore
@@ -54,6 +57,7 @@ class Rollout:
     decision_seconds: float
     probe_seconds: float = 0.0
     refined: ProbeRecord | None = None
+    work: WorkSpent | None = None
 
     @property
     def qindexes(self) -> list[int]:

@@ -7,7 +7,8 @@ import dataclasses
 import enum
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
@@ -15,8 +16,11 @@ from muzero_rc.env.control.plan import Plans
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.control.work_budget import WorkSpent, check_time, plan_work
+from muzero_rc.env.control.work_model import shipped_work_model
 from muzero_rc.env.passes.one_pass import Rollout, encode_once
 from muzero_rc.env.passes.probe import run_probes
+from muzero_rc.errors import InputError
 from muzero_rc.output_files import take_place
 from muzero_rc.types import EncodeLog, FrameResult, Policy, needs_blocks
 
@@ -100,23 +104,29 @@ def rollout(
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
+    made: list[EncodeLog] = []  # probe encodes that are run here
+    check_time(settings)
     if Pass.PROBE not in passes:
         probe = None
     elif probe is None:
         log = run_probes(
             clip, settings, first_pass,
-            first=first_probe, jobs=jobs, on_frame=on_probe_frame, timeout_s=timeout_s,
-            backend=backend, recipe=recipe,
+            first=first_probe, jobs=jobs, on_frame=on_probe_frame, on_encode=made.append,
+            timeout_s=timeout_s, backend=backend, recipe=recipe,
         )  # fmt: skip
         probe = ProbeRecord.of(log)
     if probe is not None and probe.log is not None and isinstance(policy, Plans):
         probe = probe.with_plan(policy.plan(clip, settings, probe.log))
+    work: WorkSpent | None = None
+    if probe is not None and settings.time is not None:
+        probe, work = _with_work(probe, settings, clip.fps, made, first_probe)
     probe_seconds = time.perf_counter() - start
     final_pass = functools.partial(
         encode_once, clip, settings, policy, first_pass,
         on_frame=on_frame, timeout_s=timeout_s, backend=backend, recipe=recipe,
     )  # fmt: skip
     done = final_pass(probe=probe, output=output)
+    work = _and_encode(work, done)
     decision_seconds = done.decision_seconds
     for _ in range(passes.count(Pass.RETRY)):
         if done.refined is None:
@@ -124,6 +134,7 @@ def rollout(
         with _beside(output) as path:
             again = final_pass(probe=done.refined, output=path)
             decision_seconds += again.decision_seconds
+            work = _and_encode(work, again)
             if abs(again.score.overshoot) >= abs(done.score.overshoot):
                 break
             if path is not None and output is not None:
@@ -136,7 +147,36 @@ def rollout(
         seconds=time.perf_counter() - start,
         decision_seconds=decision_seconds,
         probe_seconds=probe_seconds,
+        work=work,
     )
+
+
+def _with_work(
+    probe: ProbeRecord,
+    settings: EncoderSettings,
+    fps: Fraction,
+    made: Sequence[EncodeLog],
+    first_probe: EncodeLog | None,
+) -> tuple[ProbeRecord, WorkSpent]:
+    """The probe with the last pass's budget of work, and the work that was done here so far."""
+    if probe.log is None:
+        raise InputError("a budget of time goes by the log of the probe encode")
+    model = shipped_work_model()
+    here = sum(model.work_of(log.results) for log in made)
+    before = first_probe
+    if before is None and not made:
+        before = probe.log
+    spent = here if before is None else here + model.work_of(before.results)
+    plan, vbr = plan_work(settings, probe.log, fps, spent, model)
+    return dataclasses.replace(probe, work=plan), WorkSpent(here, vbr)
+
+
+def _and_encode(work: WorkSpent | None, done: Rollout) -> WorkSpent | None:
+    """The work with that of a last pass."""
+    if work is None:
+        return None
+    more = shipped_work_model().work_of(done.log.results)
+    return dataclasses.replace(work, seconds=work.seconds + more)
 
 
 @contextlib.contextmanager

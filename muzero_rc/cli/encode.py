@@ -12,7 +12,7 @@ import dataclasses
 import json as json_text
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -22,6 +22,7 @@ from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate, parse_buffer, pa
 from muzero_rc.cli.display import make_display
 from muzero_rc.cli.jobs import PIPE, Job, as_files, jobs_of
 from muzero_rc.cli.methods import split_spec
+from muzero_rc.cli.picture import PictureArgs, picture_for
 from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError
 
 if TYPE_CHECKING:
@@ -80,6 +81,11 @@ class EncodeArgs:
     speed: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     """libvpx's cpu-used: 0 slow and best, to 9."""
 
+    time: Annotated[float | None, tyro.conf.arg(metavar="X")] = None
+    """Take X times the CPU time of libvpx's VBR at this speed, probe encode included, first pass
+    left out: frames are searched for longer or shorter. Counted in work, the same on any machine.
+    At speeds 1, 2, 3 and 5. A clip's VBR is known within a tenth, half of the time."""
+
     passes: Annotated[int, tyro.conf.arg(metavar="2|3")] = 0
     """3 makes a quick probe encode first, to meet the bitrate, at speeds 0 and 1 several, to
     choose the groups of pictures; 2 is faster. Left out, the policy says: muzero wants 3."""
@@ -133,6 +139,8 @@ class EncodeArgs:
     quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
     """Show no progress."""
 
+    picture: Annotated[PictureArgs, tyro.conf.arg(name="")] = field(default_factory=PictureArgs)
+
 
 def encoder_settings(
     target_kbps: int,
@@ -143,6 +151,7 @@ def encoder_settings(
     frame_parallel: bool = False,
     passes: int = 0,
     show_existing: bool = True,
+    time: float | None = None,
 ) -> EncoderSettings:
     """Settings from the command line's options; threads bring row-based threading.
 
@@ -160,6 +169,7 @@ def encoder_settings(
         frame_parallel=frame_parallel,
         passes=cast(Literal[0, 2, 3], passes),
         show_existing=show_existing,
+        time=time,
     )
 
 
@@ -181,6 +191,7 @@ def run(args: EncodeArgs) -> int:
         frame_parallel=args.frame_parallel,
         passes=args.passes,
         show_existing=not args.no_show_existing,
+        time=args.time,
     )
     settings = settings.replace(
         kf_max_dist=args.keyint,
@@ -188,8 +199,11 @@ def run(args: EncodeArgs) -> int:
         row_mt=settings.row_mt or args.row_mt,
     )
     if args.crf is not None:
+        if args.time is not None:
+            raise InputError("--time is kept by rate control, which --crf has none of; give one")
         settings = settings.replace(rc_mode="q", cq_level=_crf(args))
     _check_effort(args)
+    _check_time(settings)
     if args.quality is not None:
         _check_quality(args.quality)
     _bucket(args)
@@ -243,12 +257,12 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
     video.check_frames(args.frames)
     with as_files(job) as files:
         source, out = files.source, files.out
-        info = video.probe(source)
-        size = info.coded_size(args.scale)
+        picture = picture_for(args.picture, video.probe(source))
+        size = picture.info.coded_size(args.scale)
         if args.bitrate is not None:
             check_bitrate(settings.target_kbps, *size)
         check_output(source, out)
-        key_times = () if args.keyframes is None else video.key_times(args.keyframes, info)
+        key_times = () if args.keyframes is None else video.key_times(args.keyframes, picture)
         # Constant quality leaves all to libvpx; by default only the speeds are the policy's.
         shipped = args.policy == EncodeArgs.policy
         spec = split_spec("hierarchical" if args.crf is not None and shipped else args.policy)
@@ -260,6 +274,7 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
             options: dict[str, Any] = {
                 "height": args.scale,
                 "max_frames": args.frames,
+                "picture": picture,
                 "verify": not args.no_verify,
                 "workers": args.threads,
                 "policy_key": fingerprint(spec.policy, simulations),
@@ -292,6 +307,15 @@ def _check_effort(args: EncodeArgs) -> None:
         raise InputError(f"--effort must be normal or search, not {args.effort!r}")
     if args.budget is not None and args.effort != "search":
         raise InputError("--budget is for a search: give --effort search, too")
+    if args.time is not None and args.effort == "search":
+        raise InputError("--time is for a single encode: leave out --effort search")
+
+
+def _check_time(settings: EncoderSettings) -> None:
+    if settings.time is not None:
+        from muzero_rc.env.control.work_budget import check_speed
+
+        check_speed(settings)
 
 
 def _crf(args: EncodeArgs) -> int:
@@ -355,8 +379,14 @@ def result_line(report: EncodeReport) -> str:
         f"{report.actual_kbps:.1f} kbit/s{aim}, "
         f"PSNR {report.psnr_avg:.2f} dB (overall {report.psnr_overall:.2f}, "
         f"Y {report.psnr_y:.2f}), {report.frames} frames in {report.seconds:.1f} s "
-        f"({report.encode_fps:.1f} fps; {_effort(report)})"
+        f"({report.encode_fps:.1f} fps; {_effort(report)}{_time(report)})"
     )
+
+
+def _time(report: EncodeReport) -> str:
+    if report.time is None:
+        return ""
+    return f"; {report.time.counted:.2f} times VBR's work, {report.time.asked:g} asked for"
 
 
 def _effort(report: EncodeReport) -> str:

@@ -41,6 +41,10 @@ class FitArgs:
     members: int = 0
     """Networks that correct the linear model's coefficients of each clip, by all of its frames;
     two minutes each. Four gained 0.2 points, with a standard error of 0.3, in real encodes."""
+    tiers: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """A data set of speed tiers on the same clips: fits the work model that encode --time goes by
+    instead, and writes JSON."""
+
     exclude: tuple[str, ...] = ()
     """Sources of the data set that are not fitted to."""
 
@@ -57,8 +61,11 @@ def run(args: FitArgs) -> int:
     from muzero_rc.dataset import load_dataset
     from muzero_rc.training.stages.plan import fit_dataset
 
-    if args.out.suffix != ".npz":
-        raise InputError(f"{args.out} must end with .npz")
+    suffix = ".npz" if args.tiers is None else ".json"
+    if args.out.suffix != suffix:
+        raise InputError(f"{args.out} must end with {suffix}")
+    if args.tiers is not None:
+        return _fit_work(args, args.tiers)
     if not 0 <= args.members <= _MOST_MEMBERS:
         raise InputError(f"--members must be 0..{_MOST_MEMBERS}, not {args.members}")
     settings = PlanSettings(step_strength=args.step_strength, limit=args.limit)
@@ -81,5 +88,31 @@ def run(args: FitArgs) -> int:
         f"out R2 of gains {accuracy.gain_r2:.2f}, correlation within clips "
         f"{accuracy.within_clip:.2f}, R2 of frames' bits {accuracy.bits_r2:.2f} and errors "
         f"{accuracy.sse_r2:.2f}"
+    )
+    return 0
+
+
+def _fit_work(args: FitArgs, tiers: Path) -> int:
+    from muzero_rc.agents.world_model.plan_model import PlanModel
+    from muzero_rc.dataset import load_dataset
+    from muzero_rc.output_files import write_text
+    from muzero_rc.policies.shipped import shipped_policy_path
+    from muzero_rc.training.stages.work import fit_work_model, joined
+
+    studies = joined(load_dataset(args.dataset).studies, load_dataset(tiers).studies)
+    response = PlanModel.load(shipped_policy_path("planned")).linear
+    model = fit_work_model(studies, response, frozenset(args.exclude))
+    write_text(args.out, model.as_text())
+    if args.json:
+        print(json.dumps({"type": "fit", "file": str(args.out), **model.about}))
+        return 0
+    held_out = ", ".join(
+        f"{found['median']:.0%} at speed {speed}"
+        for speed, found in model.about["vbr_held_out"].items()
+    )
+    print(
+        f"{args.out}: {model.about['studies']} studies of {model.about['sources']} sources; "
+        f"on sources held out VBR's time is missed by a median of {held_out}, and R2 of what tiers "
+        f"gain is {model.about['gain_r2_held_out']:.2f}"
     )
     return 0

@@ -125,9 +125,12 @@ def _value(name: str, text: str, usual: Any, spec: str) -> Any:
     if isinstance(usual, str):
         return text
     try:
+        if usual is None:  # a budget
+            return float(text)
         return _TRUTH[text.lower()] if isinstance(usual, bool) else int(text)
     except (KeyError, ValueError):
         kind = "on or off" if isinstance(usual, bool) else "a whole number"
+        kind = "a number" if usual is None else kind
         raise InputError(f"{name} in {spec!r} takes {kind}, not {text!r}") from None
 
 

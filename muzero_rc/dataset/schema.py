@@ -129,8 +129,10 @@ ENCODE_COLUMNS = (
     TableColumn("psnr_overall", "dB", "of the summed squared error"),
     TableColumn("psnr_y", "dB", "mean over shown frames of luma PSNR"),
     TableColumn("stream_speed", "0..9", "`cpu-used` that libvpx was opened with"),
-    TableColumn("pattern", "", "of its steps: empty, blocks, arfs, hadamard or all"),
-    TableColumn("step_size", "qindexes", "of those steps"),
+    TableColumn(
+        "pattern", "", "of its steps: empty, blocks, arfs, hadamard or all; of tiers: tiers, mix"
+    ),
+    TableColumn("step_size", "qindexes", "of those steps, or tiers"),
     TableColumn("pair", "", "number of the pair of encodes with opposite steps; -1: none"),
     TableColumn("sign", "-1, 0, 1", "of the encode in its pair"),
     TableColumn("gops", "frames", "rows of first frame, most frames, most layers"),

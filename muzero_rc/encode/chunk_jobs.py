@@ -152,7 +152,8 @@ class LastPass:
             shown = done.score.shown_frames
             raise EncoderError(f"chunk {index}: {shown} of {task.chunk.frames} frames were coded")
         controlled = all(decision.qindex != KEEP for decision in done.log.decisions)
-        record = ChunkRecord(done.log, task.asked, done.decision_seconds, controlled)
+        work = 0.0 if done.work is None else done.work.seconds
+        record = ChunkRecord(done.log, task.asked, done.decision_seconds, controlled, work)
         self.files.add(index, task.turn, record)
         return taken_of(record)
 

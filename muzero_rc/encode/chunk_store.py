@@ -46,12 +46,15 @@ class ChunkRecord:
       asked: bits that it was to take.
       decision_seconds: wall time of observing and deciding.
       controlled: the policy left no quantizer to libvpx.
+      work: seconds of counted work, that of the first probe encode left out; 0 without a budget
+        of time.
     """
 
     log: EncodeLog
     asked: float
     decision_seconds: float
     controlled: bool = True
+    work: float = 0.0
 
     @property
     def bits(self) -> int:
@@ -95,7 +98,9 @@ class ChunkFiles:
         log, head = found
         with contextlib.suppress(OSError, KeyError):
             if self.stream(index, turn).stat().st_size == head["file_bytes"]:
-                return ChunkRecord(log, head["asked"], head["decision_seconds"], head["controlled"])
+                return ChunkRecord(
+                    log, head["asked"], head["decision_seconds"], head["controlled"], head["work"]
+                )
         return None
 
     def tries(self) -> list[dict[str, Any]]:
@@ -138,6 +143,7 @@ class ChunkFiles:
             "asked": record.asked,
             "decision_seconds": record.decision_seconds,
             "controlled": record.controlled,
+            "work": record.work,
             "file_bytes": self.stream(index, turn).stat().st_size,
         }
         log = dataclasses.replace(record.log, frames=bare)

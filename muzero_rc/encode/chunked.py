@@ -20,7 +20,7 @@ import contextlib
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -54,12 +54,13 @@ from muzero_rc.env.codec.key_frames import key_frames
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.control.work_budget import FilmWork, WorkSpent, film_work
 from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.errors import AimMissedError, EncoderError
 from muzero_rc.leaky_bucket import Bucket, Excess
 from muzero_rc.log_columns import PackedResults
 from muzero_rc.policies.registry import Prepared, WithSpeedProfile
-from muzero_rc.types import Policy
+from muzero_rc.types import EncodeLog, Policy
 from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
 
 __all__ = ["TURNS", "as_settings", "encode_chunks", "in_chunks", "most_in_memory"]
@@ -164,7 +165,7 @@ def encode_chunks(
         keys = key_frames(statistics.stats[first:end], clip, settings)
         for chunk in cut(keys.tolist(), end - first):
             chunks.append(Chunk(len(chunks), first + chunk.start, chunk.frames))
-    largest = max(chunk.frames for chunk in chunks) * (clip.width * clip.height * 3 // 2)
+    largest = max(chunk.frames for chunk in chunks) * clip.frame_bytes
     workers, _ = most_in_memory(workers, largest, memory_bytes)
     film = _Film(
         clip, settings, policy, statistics, files, chunks, workers, first_turn, on_frames, compute,
@@ -172,6 +173,7 @@ def encode_chunks(
     )  # fmt: skip
     start = time.perf_counter()
     probe_seconds = 0.0
+    work = None
     if settings.rc_mode == "q":  # nothing is shared
         taken = film.last_passes(None)
         turns = {chunk.index: first_turn for chunk in chunks}
@@ -181,6 +183,7 @@ def encode_chunks(
         while wanted is not None and film.plan_nearer(wanted):
             curves = film.probes()
             wanted = start_kbps(curves, clip.duration_s)
+        work = film.plan_work()
         probe_seconds = time.perf_counter() - start
         film.spend(wanted if settings.budget_kbps is None else settings.budget_kbps)
         budget = FilmBudget(curves, film.bits, recipe=recipe)
@@ -193,7 +196,11 @@ def encode_chunks(
     qindexes: list[int] = []
     decision_seconds = 0.0
     results = PackedResults()
+    seconds_of_work = 0.0 if work is None else work.probes
     for chunk in chunks:
+        for turn in range(turns[chunk.index] + 1):
+            tried = files.record(chunk.index, turn)
+            seconds_of_work += 0.0 if tried is None else tried.work
         record = _kept(files, chunk.index, turns[chunk.index])
         results.extend(record.log.frames)
         qindexes += record.log.qindexes
@@ -212,6 +219,7 @@ def encode_chunks(
         results=results,
         chunks=len(chunks),
         chunks_again=sum(turn > first_turn for turn in turns.values()),
+        work=None if work is None else WorkSpent(seconds_of_work, work.vbr),
     )
 
 
@@ -253,6 +261,7 @@ class _Film:
         self._on_frames = on_frames
         self._compute = compute
         self._recipe = recipe
+        self._work: FilmWork | None = None
         self._backend = LibvpxBackend()
         self._round = 0
         self._plan(settings.target_kbps)
@@ -301,6 +310,25 @@ class _Film:
         todo = [chunk for chunk in self._chunks if chunk.index not in curves]
         self._run("probe", handle, todo, task, curves)
         return [curves[chunk.index] for chunk in self._chunks]
+
+    def plan_work(self) -> FilmWork | None:
+        """Gives every chunk its share of the film's time, when all are probed; None without one.
+
+        Raises:
+          InputError: the time cannot be kept.
+        """
+        if self._settings.time is None:
+            return None
+
+        def probes() -> Iterator[EncodeLog]:
+            for chunk in self._chunks:
+                log = self._files.probe(chunk.index, self._round)
+                if log is None:
+                    raise EncoderError(f"a probe encode is gone from {self._files.folder}")
+                yield log
+
+        self._work = film_work(self._settings, probes(), self._plans, self._clip.fps)
+        return self._work
 
     def last_passes(self, budget: FilmBudget | None) -> dict[int, Taken]:
         """Encodes all chunks for good, each with its share; without a budget all alike."""
@@ -476,6 +504,8 @@ class _Film:
         settings = self._settings_of(chunk)
         if bits > 0:
             settings = settings.replace(budget_kbps=self._kbps(chunk, bits))
+        if self._work is not None:
+            settings = settings.replace(budget_work=self._work.budgets[chunk.index])
         first_pass = self._first_pass(chunk)
         return LastPassTask(chunk, clip, first_pass, settings, turn, bits, self._round)
 

@@ -44,9 +44,9 @@ def is_film(frames: int) -> bool:
     return frames > WHOLE_FRAMES
 
 
-def uncut_bytes(width: int, height: int) -> int:
+def uncut_bytes(width: int, height: int, bit_depth: int = 8) -> int:
     """Of the frames of the longest clip that is not cut."""
-    return WHOLE_FRAMES * (width * height * 3 // 2)
+    return WHOLE_FRAMES * (width * height * 3 // 2) * (1 if bit_depth == 8 else 2)
 
 
 def cut(keys: Sequence[int], frames: int) -> list[Chunk]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from muzero_rc.env.control.work_budget import WorkSpent
 from muzero_rc.types import EpisodeScore, FrameResult
 
 __all__ = ["Encoded"]
@@ -25,6 +26,8 @@ class Encoded:
       results: of every frame, in coding order.
       chunks: that it was encoded in; 1 for a clip that was not cut.
       chunks_again: of them, those that were made again for the target.
+      work: counted work of all of it, and what VBR is expected to take, under a budget of time;
+        else None.
     """
 
     score: EpisodeScore
@@ -37,3 +40,4 @@ class Encoded:
     results: Sequence[FrameResult]
     chunks: int = 1
     chunks_again: int = 0
+    work: WorkSpent | None = None

@@ -34,6 +34,7 @@ from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.control.work_budget import check_time
 from muzero_rc.errors import AimMissedError, InputError, OutputError
 from muzero_rc.leaky_bucket import Bucket
 from muzero_rc.output_files import take_place
@@ -41,7 +42,15 @@ from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import prepare, warm_up
 from muzero_rc.types import FrameResult, Policy, needs_blocks
 
-__all__ = ["PHASES", "EncodeReport", "Progress", "SearchSummary", "check_output", "encode"]
+__all__ = [
+    "PHASES",
+    "EncodeReport",
+    "Progress",
+    "SearchSummary",
+    "TimeSummary",
+    "check_output",
+    "encode",
+]
 
 _AUDIO_KBPS = 100  # rough, for the forecast of the space needed
 
@@ -67,6 +76,22 @@ class SearchSummary:
     on_target: bool
     stopped_early: bool
     interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSummary:
+    """What `time` asked for, and what was spent.
+
+    Attributes:
+      asked: times VBR's time.
+      counted: work of probe encodes and last passes, encodes made again included, over what
+        VBR is expected to take.
+      vbr_seconds: that VBR is expected to take, of the machine that work was weighted on.
+    """
+
+    asked: float
+    counted: float
+    vbr_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +132,7 @@ class EncodeReport:
       buffer: the leaky bucket that was kept to, `kbps` and `size_s`, and what was needed of it,
         `needed_s`; None if none was asked for.
       encodes: of the whole, until size or quality was right.
+      time: what a budget of time asked for and what was spent; None without one.
       losses: what of the source is left out or changed, a line each.
       results: of every frame, in coding order; not part of `as_dict`.
     """
@@ -141,6 +167,7 @@ class EncodeReport:
     quality: Quality | None
     buffer: dict[str, float] | None
     encodes: int
+    time: TimeSummary | None
     losses: list[str]
     results: Sequence[FrameResult]
 
@@ -152,6 +179,7 @@ class EncodeReport:
             "settings": self.settings.as_dict(),
             "search": None if self.search is None else asdict(self.search),
             "quality": None if self.quality is None else asdict(self.quality),
+            "time": None if self.time is None else asdict(self.time),
         }
 
 
@@ -197,6 +225,7 @@ def encode(
     aim: Aim | None = None,
     key_times: Sequence[float] = (),
     bucket: Bucket | None = None,
+    picture: video.Picture | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_loss: Callable[[str], None] | None = None,
 ) -> EncodeReport:
@@ -221,6 +250,8 @@ def encode(
       key_times: seconds of the video at which there is a key frame; the clip is cut there, and
         encoded in chunks however short it is.
       bucket: leaky bucket that must never underflow; likewise in chunks.
+      picture: how the source becomes frames; `video.picture_of` settles it, all of it with its
+        own depth and times, if not given.
       on_progress: called often; must be quick.
       on_loss: told at once of each thing of the source that is left out or changed.
 
@@ -235,7 +266,13 @@ def encode(
     info = video.probe(source)
     if height is not None:
         video.check_height(height)
-    plan, lines = video.MuxPlan(container=video.container_of(out), audio=audio), []
+    picture = (picture or video.picture_of(info)).first(max_frames)
+    shape = picture.info
+    plan = video.MuxPlan(
+        container=video.container_of(out), audio=audio,
+        start_s=picture.start_s, end_s=picture.end_s, picture=picture,
+    )  # fmt: skip
+    lines: list[str] = []
 
     def lose(line: str) -> None:
         lines.append(line)
@@ -250,41 +287,46 @@ def encode(
             f"{what} a policy that encodes in chunks, {policy.name} does not; "
             "give muzero or landed in three passes, or --crf"
         )
-    film = chunked and (is_film(_expected(info, max_frames)) or bool(key_times or bucket))
-    if chunked and (expected := _expected(info, max_frames)):
+    if bucket and picture.times_ms is not None:
+        raise InputError("a buffer is kept at a constant rate alone; give one with --fps")
+    film = chunked and (is_film(_expected(shape, max_frames)) or bool(key_times or bucket))
+    if chunked and (expected := _expected(shape, max_frames)):
         cores = (workers or usable_cores()) if film else 1
         probe = settings.rc_mode != "q"
         job = JobProgress(phase_costs(settings.speed, cores, probe=probe), expected)
     tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(workplace(out))
-        _check_space(out.parent, info, settings, max_frames, copies=3 if film else 2,
+        _check_space(out.parent, shape, settings, max_frames, copies=3 if film else 2,
                      known=not isinstance(aim, QualityAim))  # fmt: skip
         plan, told = plan_mux(info, plan, place)
         for line in told:
             lose(line)
-        try_mux(info, plan, place, info.coded_size(height), info.fps)
-        compiling = _start_warm_up(policy, info.coded_size(height))
-        tell("decode", 0, info.expected_frames)
+        size = shape.coded_size(height)
+        try_mux(info, plan, place, size, shape.fps)
+        compiling = _start_warm_up(policy, size)
+        tell("decode", 0, shape.expected_frames)
         clip = Clip.load(
             source,
             height=height,
             max_frames=max_frames,
-            memory_limit_bytes=_memory_for(info.coded_size(height)) if chunked else None,
-            on_frames=lambda count: tell("decode", count, info.expected_frames),
+            memory_limit_bytes=_memory_for(size, picture.bit_depth) if chunked else None,
+            on_frames=lambda count: tell("decode", count, shape.expected_frames),
+            picture=picture,
         )
         planned = None if aim is None else aim.plan_kbps(clip.width * clip.height, float(clip.fps))
         if planned is not None:
             settings = settings.replace(target_kbps=planned)
-        statistics = _first_pass(clip, settings, needs_blocks(policy), info.expected_frames, tell)
+        statistics = _first_pass(clip, settings, needs_blocks(policy), shape.expected_frames, tell)
         compiling.join()
         if bucket is not None and aim is None and settings.rc_mode != "q":
             check_fits(bucket, settings.target_kbps, clip.duration_s)
         store = None
         encoding: Encoding
-        forced = video.frames_at(key_times, clip.fps, clip.num_frames)
+        forced = video.frames_at(key_times, clip.fps, clip.num_frames, picture.times_ms)
         if chunked and (is_film(clip.num_frames) or forced or bucket):
             settings = prepare(policy, clip, settings, statistics)
+            check_time(settings)
             store = stack.enter_context(
                 chunk_store(out, clip, settings, policy_key, aim, forced, bucket)
             )
@@ -298,8 +340,10 @@ def encode(
             encoding = Whole(clip, settings, policy, statistics, place.ivf, aim=aim, tell=tell)
 
         def measure(metric: str) -> Sequence[float]:
-            found = video.measure(place.ivf, Path(source), (metric,), height=height,
-                                  max_frames=max_frames)  # fmt: skip
+            found = video.measure(
+                place.ivf, Path(source), (metric,),
+                height=height, max_frames=max_frames, picture=picture,
+            )  # fmt: skip
             return found[metric]
 
         def finished(done: Encoded) -> list[str]:
@@ -307,7 +351,8 @@ def encode(
             shown = done.score.shown_frames
             return finish(
                 place, info, plan, given, shown,
-                duration_s=None if max_frames is None else clip.duration_s, decode=verify,
+                duration_s=clip.duration_s if picture.cut or max_frames is not None else None,
+                decode=verify,
                 on_check=lambda count: tell("check", count, shown),
                 max_bytes=None if aim is None else aim.max_bytes,
             )  # fmt: skip
@@ -362,6 +407,7 @@ def encode(
         quality=tries[-1].quality,
         buffer=buffer,
         encodes=len(tries),
+        time=_time(settings, done),
         losses=lines,
         results=done.results,
     )
@@ -404,15 +450,21 @@ def _reach(
         encoding.note(tries)
 
 
+def _time(settings: EncoderSettings, done: Encoded) -> TimeSummary | None:
+    if settings.time is None or done.work is None:
+        return None
+    return TimeSummary(settings.time, done.work.times, done.work.vbr_seconds)
+
+
 def _expected(info: video.VideoInfo, max_frames: int | None) -> int:
     """Frames of a film, as far as its file says; 0 if it does not."""
     expected = info.expected_frames or 0
     return expected if max_frames is None else min(expected, max_frames)
 
 
-def _memory_for(size: tuple[int, int]) -> int:
+def _memory_for(size: tuple[int, int], bit_depth: int) -> int:
     """Bytes that a clip's frames may take that is not cut."""
-    return min(uncut_bytes(*size), default_memory_limit())
+    return min(uncut_bytes(*size, bit_depth), default_memory_limit())
 
 
 def _start_warm_up(policy: Policy, size: tuple[int, int]) -> threading.Thread:

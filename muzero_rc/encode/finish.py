@@ -63,12 +63,15 @@ def finish(
       TooLargeError: it is larger than `max_bytes`; nothing is kept.
     """
     try:
-        lines = _complaints(video.mux(place.ivf, info, place.file, plan, duration_s=duration_s))
+        complaints = video.mux(place.ivf, info, place.file, plan, duration_s=duration_s)
+        if plan.picture is not None:
+            complaints = plan.picture.errors(complaints)
+        lines = _complaints(complaints)
         size = place.file.stat().st_size
         if max_bytes is not None and size > max_bytes:
             raise TooLargeError(size, place.ivf.stat().st_size)
         promise = video.promise_of(info, plan, frames, cut=duration_s is not None)
-        lines += _missing(info, promise, frames)
+        lines += _missing(info, plan, promise, frames)
         on_check(0)
         video.verify(place.file, promise, decode=decode, on_progress=on_check)
     except TooLargeError:
@@ -112,8 +115,12 @@ def _complaints(errors: list[str]) -> list[str]:
     return [f"something in the source is damaged: ffmpeg says {errors[0]!r}{count}"]
 
 
-def _missing(info: video.VideoInfo, promise: video.Promise, frames: int) -> list[str]:
-    packets = promise.source_frames
+def _missing(
+    info: video.VideoInfo, plan: video.MuxPlan, promise: video.Promise, frames: int
+) -> list[str]:
+    packets, picture = promise.source_frames, plan.picture
+    if picture is not None and (picture.filters is not None or picture.info.fps < info.fps):
+        return []  # fewer were asked for
     # A VP8 stream has packets that are not shown, an interlaced one may have packets of fields.
     countable = info.codec != "vp8" and not info.interlaced and info.varying is None
     if packets is None or not countable or frames >= packets - 1:

@@ -143,6 +143,7 @@ class Whole:
             decision_seconds=result.decision_seconds,
             qindexes=result.qindexes,
             results=[frame for _, frame in result.frames],
+            work=result.work,
         )
 
     def note(self, tries: list[Try]) -> None:

@@ -32,6 +32,7 @@ def encode_to_size(
     height: int | None = None,
     max_frames: int | None = None,
     audio: video.AudioMode = "auto",
+    picture: video.Picture | None = None,
     check_kbps: Callable[[int], None] | None = None,
     **options: Any,
 ) -> EncodeReport:
@@ -50,6 +51,7 @@ def encode_to_size(
       height: scale down to this height.
       max_frames: encode only the beginning.
       audio: what becomes of audio.
+      picture: how the source becomes frames.
       check_kbps: told the bitrate of the video before it is encoded, to refuse it.
       options: more of `encode`.
 
@@ -57,12 +59,16 @@ def encode_to_size(
       InputError: the size leaves nothing for the video, or as `encode`.
       OutputError: no encode is small enough, or as `encode`.
     """
-    kbps = video_kbps(source, out, max_bytes, height=height, max_frames=max_frames, audio=audio)
+    picture = picture or video.picture_of(video.probe(source))
+    kbps = video_kbps(
+        source, out, max_bytes,
+        height=height, max_frames=max_frames, audio=audio, picture=picture,
+    )  # fmt: skip
     if check_kbps is not None:
         check_kbps(kbps)
     return encode(
         source, out, settings.replace(target_kbps=kbps), policy, height=height,
-        max_frames=max_frames, audio=audio, aim=SizeAim(max_bytes), **options,
+        max_frames=max_frames, audio=audio, picture=picture, aim=SizeAim(max_bytes), **options,
     )  # fmt: skip
 
 
@@ -74,6 +80,7 @@ def video_kbps(
     height: int | None,
     max_frames: int | None,
     audio: video.AudioMode,
+    picture: video.Picture,
 ) -> int:
     """Bitrate of the video, kbit/s, with which a file ends below a size.
 
@@ -81,18 +88,23 @@ def video_kbps(
       InputError: nothing is left for it.
     """
     info, real = video.probe(source), check_output(source, out)
-    frames = info.expected_frames if max_frames is None else max_frames
+    picture = picture.first(max_frames)
+    shape = picture.info
+    frames = shape.expected_frames if max_frames is None else max_frames
     if frames is None:
         raise InputError(f"{source} does not tell its length, so --size cannot be met; use -b")
-    if info.expected_frames is not None:
-        frames = min(frames, info.expected_frames)
-    seconds = float(frames / info.fps)
-    plan = video.MuxPlan(container=video.container_of(real), audio=audio)
+    if shape.expected_frames is not None:
+        frames = min(frames, shape.expected_frames)
+    seconds = float(frames / shape.fps)
+    plan = video.MuxPlan(
+        container=video.container_of(real), audio=audio,
+        start_s=picture.start_s, end_s=picture.end_s, picture=picture,
+    )  # fmt: skip
     with workplace(real) as place:
         plan, _ = plan_mux(info, plan, place)
         rest = rest_bytes(
-            info, plan, place, info.coded_size(height), info.fps,
-            duration_s=None if max_frames is None else seconds,
+            info, plan, place, shape.coded_size(height), shape.fps,
+            duration_s=seconds if picture.cut or max_frames is not None else None,
         )  # fmt: skip
     room = max_bytes - rest - _FRAME_BYTES * frames
     kbps = int(room / (1 + DEFAULT_RECIPE.retry.over) * 8 / 1000 / seconds)

@@ -61,7 +61,7 @@ def try_mux(
       InputError: it cannot be done.
       OutputError: the file is not what was planned, or cannot be written.
     """
-    _encode_grey(place, size, fps)
+    plan = _encode_grey(place, size, fps, plan)
     try:
         video.mux(place.ivf, info, place.file, plan, duration_s=_SECONDS)
         video.verify(place.file, video.promise_of(info, plan, 1, cut=True), decode=False)
@@ -99,7 +99,7 @@ def rest_bytes(
       InputError: it cannot be done.
       OutputError: no space.
     """
-    _encode_grey(place, size, fps)
+    plan = _encode_grey(place, size, fps, plan)
     try:
         grey = place.ivf.stat().st_size
         video.mux(place.ivf, info, place.file, plan, duration_s=duration_s)
@@ -108,14 +108,23 @@ def rest_bytes(
         _clear(place)
 
 
-def _encode_grey(place: Workplace, size: tuple[int, int], fps: Fraction) -> None:
+def _encode_grey(
+    place: Workplace, size: tuple[int, int], fps: Fraction, plan: video.MuxPlan
+) -> video.MuxPlan:
+    """Encodes one frame; returns the plan for it."""
     width, height = size
-    grey = np.full((1, width * height + 2 * (width // 2) * (height // 2)), 128, np.uint8)
-    clip = Clip.from_frames(grey, width, height, fps)
+    depth = 8 if plan.picture is None else plan.picture.bit_depth
+    kind = np.uint8 if depth == 8 else np.uint16
+    samples = width * height + 2 * (width // 2) * (height // 2)
+    grey = np.full((1, samples), 1 << (depth - 1), kind)
+    clip = Clip.from_frames(grey, width, height, fps, bit_depth=depth)
     rollout(
         clip, _SETTINGS, VbrPolicy(),
         first_pass=first_pass(clip, _SETTINGS, cache=False), output=place.ivf,
     )  # fmt: skip
+    return (
+        plan if plan.picture is None else dataclasses.replace(plan, picture=plan.picture.first(1))
+    )
 
 
 def _clear(place: Workplace) -> None:

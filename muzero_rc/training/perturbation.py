@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from muzero_rc.env.control.recipe import SpeedsByRole
 from muzero_rc.types import (
     KEEP,
     NUM_QINDEX,
@@ -29,13 +30,19 @@ from muzero_rc.types import (
 )
 
 __all__ = [
+    "MOST_TIER",
+    "TIER_REACH",
     "FrameKey",
     "PatternFrame",
     "SteppedPolicy",
     "Steps",
+    "TieredPolicy",
+    "Tiers",
     "arf_steps",
     "block_steps",
+    "block_tiers",
     "hadamard_steps",
+    "mixed_tiers",
     "opposite",
     "pattern_frames",
 ]
@@ -58,6 +65,16 @@ class FrameKey(NamedTuple):
 
 Steps = Mapping[FrameKey, int]
 """qindexes to add; a frame that is not in it stays where it is."""
+
+
+Tiers = Mapping[FrameKey, int]
+"""`cpu-used` of frames; a frame that is not in it keeps its own."""
+
+MOST_TIER = 4
+"""The fastest: libvpx's speed 5 is slower than its speed 4, and worse."""
+
+TIER_REACH = 2
+"""Tiers that a frame is moved by at most: beyond it none lies on the curve of rate over time."""
 
 
 class PatternFrame(NamedTuple):
@@ -114,11 +131,82 @@ class SteppedPolicy:
         ]
 
     def _moved(self, observation: Observation, decision: FrameDecision) -> FrameDecision:
-        kind = UpdateType(int(np.argmax(observation.frame[: len(UpdateType)])))
-        step = self._steps.get(FrameKey(observation.show_index, kind), 0)
+        step = self._steps.get(_key(observation), 0)
         if step == 0 or decision.qindex == KEEP:
             return decision
         return decision.with_qindex(min(max(decision.qindex + step, 0), NUM_QINDEX - 1))
+
+
+class TieredPolicy:
+    """Another policy's choices, with some frames searched at another speed."""
+
+    name = "tiered"
+
+    def __init__(self, base: Policy, tiers: Tiers) -> None:
+        """Takes the policy and the tiers."""
+        self._base = base
+        self._tiers = dict(tiers)
+
+    def decide(
+        self, observations: Sequence[Observation], base: Sequence[FrameDecision]
+    ) -> Sequence[FrameDecision]:
+        """The policy's decisions with other speeds of frames."""
+        decided = self._base.decide(observations, base)
+        return [
+            decision.replace(speed=self._tiers.get(_key(observation), decision.speed))
+            for observation, decision in zip(observations, decided, strict=True)
+        ]
+
+
+def _key(observation: Observation) -> FrameKey:
+    kind = UpdateType(int(np.argmax(observation.frame[: len(UpdateType)])))
+    return FrameKey(observation.show_index, kind)
+
+
+def block_tiers(
+    frames: Sequence[PatternFrame], own: SpeedsByRole, rng: np.random.Generator, parity: int
+) -> Tiers:
+    """Every second group moved, each role in it to a tier of its own.
+
+    Every second leaf frame, by lot, has a draw of its own.
+
+    Args:
+      frames: of the encode.
+      own: tiers that frames have without it.
+      rng: draws the tiers.
+      parity: as for `block_steps`.
+    """
+    drawn: dict[tuple[int, FrameRole], int] = {}
+    tiers = {}
+    for frame in _alternate(frames, parity):
+        block = frame.group, frame.role
+        if block not in drawn:
+            drawn[block] = _other_tier(own.of(frame.role), rng)
+        alone = frame.role is FrameRole.LEAF and rng.integers(2) == 1
+        tiers[frame.key] = _other_tier(own.of(frame.role), rng) if alone else drawn[block]
+    return tiers
+
+
+def mixed_tiers(
+    frames: Sequence[PatternFrame], own: SpeedsByRole, rng: np.random.Generator
+) -> Tiers:
+    """All frames of a role at one tier, a draw that may be its own, in the whole encode.
+
+    Args:
+      frames: of the encode.
+      own: tiers that frames have without it.
+      rng: draws the tiers.
+    """
+    drawn = {
+        role: own.of(role) if rng.integers(2) else _other_tier(own.of(role), rng)
+        for role in FrameRole
+    }
+    return {frame.key: drawn[frame.role] for frame in frames}
+
+
+def _other_tier(own: int, rng: np.random.Generator) -> int:
+    low, high = max(own - TIER_REACH, 0), min(own + TIER_REACH, MOST_TIER)
+    return int(rng.choice([tier for tier in range(low, high + 1) if tier != own]))
 
 
 def opposite(steps: Steps) -> Steps:
@@ -188,6 +276,8 @@ def hadamard_steps(
       size: qindexes, before the mean is taken away.
       count: of patterns.
     """
+    if count == 0:
+        return []
     blocks = sorted({(frame.group, frame.role) for frame in frames})
     place = [blocks.index((frame.group, frame.role)) for frame in frames]
     share = np.bincount(place, [frame.bits for frame in frames], len(blocks))

@@ -25,6 +25,7 @@ from muzero_rc.video.metrics import (
     program_version,
 )
 from muzero_rc.video.mux import MuxPlan, mux, mux_command, wrap
+from muzero_rc.video.picture import Picture, picture_of
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
 from muzero_rc.video.shipped import Promise, promise_of, verify
 from muzero_rc.video.streams import Packets, packets, store_y4m, write_y4m
@@ -46,6 +47,7 @@ __all__ = [
     "MEASURES",
     "MuxPlan",
     "Packets",
+    "Picture",
     "Promise",
     "Recipe",
     "Track",
@@ -68,6 +70,7 @@ __all__ = [
     "mux_command",
     "open_decoder",
     "packets",
+    "picture_of",
     "probe",
     "program_version",
     "promise_of",

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import ffmpeg
 
 from muzero_rc.errors import InputError
-from muzero_rc.video.probe import VideoInfo, probe
-from muzero_rc.video.tools import PROTOCOLS, Child, command_line, file_url
+from muzero_rc.video.picture import Picture, decoded, plain, with_filters
+from muzero_rc.video.probe import probe
+from muzero_rc.video.tools import Child, command_line, last_error_line
 
 __all__ = ["Decoder", "check_frames", "open_decoder"]
 
@@ -30,13 +30,15 @@ _SCALER = "lanczos+accurate_rnd+bitexact"  # the same pixels on every machine
 
 
 class Decoder:
-    """ffmpeg writing I420 8-bit frames at a constant rate into a pipe.
+    """ffmpeg writing I420 frames into a pipe.
 
-    A frame is `frame_bytes` long: Y, then U and V at half size, no padding. When `fileno()`
+    A frame is `frame_bytes` long: Y, then U and V at half size, no padding; samples of more
+    than 8 bits take two bytes, little endian. When `fileno()`
     is read to its end, `check()` tells an end from a failure; leaving the context calls it.
 
     Attributes:
-      info: what the file's header says, with the colours as they come out of here.
+      info: what the file's header says, with size, rate and colours as they come out of here.
+      bit_depth: of a sample.
       width: even width of the frames, pixels.
       height: even height of the frames, pixels.
       fps: frames per second.
@@ -45,20 +47,25 @@ class Decoder:
 
     def __init__(
         self,
-        info: VideoInfo,
+        picture: Picture,
         *,
         height: int | None = None,
         max_frames: int | None = None,
         threads: int | None = None,
     ) -> None:
+        info = picture.info
         self.info = dataclasses.replace(
-            info, color_range="tv", color_space=_RGB_MATRIX if info.is_rgb else info.color_space
+            info,
+            color_range=picture.out_range,
+            color_space=_RGB_MATRIX if info.is_rgb else info.color_space,
         )
+        self.bit_depth = picture.bit_depth
+        self._picture = picture
         self.width, self.height = info.coded_size(height)
         self.fps: Fraction = info.fps
-        self.frame_bytes = self.width * self.height * 3 // 2
+        self.frame_bytes = self.width * self.height * 3 // 2 * (1 if self.bit_depth == 8 else 2)
         self._checked = False
-        self._child = Child(_command(info, self.width, self.height, max_frames, threads))
+        self._child = Child(_command(picture, self.width, self.height, max_frames, threads))
         # A larger pipe means fewer switches between the two processes; not vital.
         with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(self.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -118,8 +125,10 @@ class Decoder:
         # ffmpeg takes a Matroska or WebM file that was cut off for one that ends.
         if any(_CUT_OFF in line for line in self._child.errors()):
             raise InputError(f"{self.info.path} is cut off: its end is missing; get it whole")
-        if status != 0:
-            detail = self._child.error_line() or f"ffmpeg ended with status {status}"
+        errors = self._picture.errors(self._child.errors()) if self._picture.joins else []
+        if status != 0 or errors:
+            detail = last_error_line(errors) or self._child.error_line()
+            detail = detail or f"ffmpeg ended with status {status}"
             raise InputError(
                 f"{self.info.path} is damaged: {detail}; repair or replace it "
                 "(ffmpeg -err_detect ignore_err may save what is left)"
@@ -158,11 +167,13 @@ def open_decoder(
     max_frames: int | None = None,
     max_fps: Fraction | None = None,
     threads: int | None = None,
+    picture: Picture | None = None,
 ) -> Decoder:
     """Starts decoding a video file.
 
-    Rotation is applied; sizes are made even by dropping a row or column; interlaced video
-    is deinterlaced; deeper pixels and other subsampling become 8-bit 4:2:0.
+    Rotation is applied; sizes are made even by dropping a row or column; other subsampling
+    becomes 4:2:0. Without a picture, interlaced video is deinterlaced, deeper pixels become 8
+    bits, and the rate is constant.
     Each call starts from the beginning, so a clip may be decoded several times.
 
     Args:
@@ -173,6 +184,7 @@ def open_decoder(
         its rate's whole fractions that is not above it, so that motion stays even.
       threads: of the decoder; ffmpeg's choice if not given. With one, a damaged file is
         always damaged in the same words.
+      picture: how `path` becomes frames.
 
     Raises:
       InputError: the file or the arguments cannot be used.
@@ -181,36 +193,29 @@ def open_decoder(
     check_frames(max_frames)
     if max_fps is not None and max_fps <= 0:
         raise InputError(f"cannot lower the rate to {max_fps} frames per second; give above 0")
-    info = probe(path)
+    picture = picture or plain(probe(path))
     if max_fps is not None:
-        info = dataclasses.replace(info, fps=info.fps / max(1, math.ceil(info.fps / max_fps)))
-    return Decoder(info, height=height, max_frames=max_frames, threads=threads)
+        fps = picture.info.fps / max(1, math.ceil(picture.info.fps / max_fps))
+        info = dataclasses.replace(picture.info, fps=fps)
+        picture = dataclasses.replace(picture, info=info)
+    return Decoder(picture, height=height, max_frames=max_frames, threads=threads)
 
 
 def _command(
-    info: VideoInfo, width: int, height: int, max_frames: int | None, threads: int | None
+    picture: Picture, width: int, height: int, max_frames: int | None, threads: int | None
 ) -> list[str]:
-    own = {} if threads is None else {"threads": threads}
-    source = ffmpeg.input(
-        file_url(info.path), protocol_whitelist=PROTOCOLS, err_detect="explode", **own
-    )
-    stream = source[str(info.stream_index)]
-    if info.interlaced:
-        stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
-    # start_time repeats the first frame if what comes before it could not be decoded,
-    # so the frames stay where the audio expects them.
-    rate: dict[str, Any] = {"fps": str(info.fps)}
-    if info.start_s is not None:
-        # This command maps the video alone, so where that counts, it starts at zero.
-        rate["start_time"] = f"{0.0 if info.rebased else info.start_s:.6f}"
-    stream = stream.filter("fps", **rate)
+    info = picture.info
+    stream = decoded(picture, threads=threads)
     if (width, height) == (info.width // 2 * 2, info.height // 2 * 2):
         # Dropping an odd row or column keeps the rest sharp; scaling would blur it all.
         stream = stream.filter("crop", "iw-mod(iw,2)", "ih-mod(ih,2)", 0, 0)
     matrix = {"out_color_matrix": _RGB_MATRIX} if info.is_rgb else {}
-    stream = stream.filter("scale", width, height, flags=_SCALER, out_range="tv", **matrix)
+    stream = stream.filter(
+        "scale", width, height, flags=_SCALER, out_range=picture.out_range, **matrix
+    )
     limit = {} if max_frames is None else {"frames:v": max_frames}
     output = ffmpeg.output(
-        stream, "pipe:1", format="rawvideo", pix_fmt="yuv420p", fps_mode="passthrough", **limit
-    )
-    return command_line(output, "-xerror")
+        stream, "pipe:1", format="rawvideo", pix_fmt=picture.pix_fmt, fps_mode="passthrough",
+        **limit,
+    )  # fmt: skip
+    return with_filters(command_line(output, *picture.strict), picture)

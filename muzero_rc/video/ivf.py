@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from muzero_rc.errors import EncoderError
 
-__all__ = ["ivf_packet_bits", "join_ivf", "refine_clock"]
+__all__ = ["IvfHeader", "ivf_packet_bits", "join_ivf", "read_ivf", "refine_clock"]
 
 _HEADER = struct.Struct("<4sHH4sHHIIII")  # signature .. height, rate, scale, frames, unused
 _FRAME = struct.Struct("<IQ")  # bytes, time stamp
 _MOST = 1 << 31
+
+
+class IvfHeader(NamedTuple):
+    """Of an IVF file: size in pixels, and rate over scale in frames per second."""
+
+    width: int
+    height: int
+    rate: int
+    scale: int
+
+
+def read_ivf(file: BinaryIO, path: Path) -> tuple[IvfHeader, Iterator[bytes]]:
+    """The header of a file, and its packets one by one.
+
+    Raises:
+      EncoderError: it is damaged.
+    """
+    header = _header(file, path)
+    return IvfHeader(*header[4:8]), _packets(file, path)  # type: ignore[arg-type]  # numbers
 
 
 def refine_clock(path: Path, factor: int = 1000) -> None:
@@ -82,16 +101,8 @@ def ivf_packet_bits(path: Path) -> list[int]:
       EncoderError: the file is no whole IVF stream.
       OSError: it cannot be read.
     """
-    found = []
     with path.open("rb") as file:
-        _header(file, path)
-        while head := file.read(_FRAME.size):
-            if len(head) < _FRAME.size:
-                raise EncoderError(f"{path} is cut short")
-            length, _ = _FRAME.unpack(head)
-            file.seek(length, 1)
-            found.append(8 * length)
-    return found
+        return [8 * len(packet) for packet in read_ivf(file, path)[1]]
 
 
 def _header(part: BinaryIO, path: Path) -> tuple[object, ...]:
@@ -101,9 +112,13 @@ def _header(part: BinaryIO, path: Path) -> tuple[object, ...]:
     return _HEADER.unpack(head)
 
 
-def _copy(part: BinaryIO, joined: BinaryIO, first: int, path: Path) -> tuple[int, int]:
-    """Copies all packets; their number, and their bytes."""
-    count = size = 0
+def _packets(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    for _, data in _stamped_packets(file, path):
+        yield data
+
+
+def _stamped_packets(part: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+    """Time stamp and content of all packets that follow."""
     while head := part.read(_FRAME.size):
         if len(head) < _FRAME.size:
             raise EncoderError(f"{path} is cut short")
@@ -111,8 +126,15 @@ def _copy(part: BinaryIO, joined: BinaryIO, first: int, path: Path) -> tuple[int
         data = part.read(length)
         if len(data) < length:
             raise EncoderError(f"{path} is cut short")
-        joined.write(_FRAME.pack(length, stamp + first))
+        yield stamp, data
+
+
+def _copy(part: BinaryIO, joined: BinaryIO, first: int, path: Path) -> tuple[int, int]:
+    """Copies all packets; their number, and their bytes."""
+    count = size = 0
+    for stamp, data in _stamped_packets(part, path):
+        joined.write(_FRAME.pack(len(data), stamp + first))
         joined.write(data)
         count += 1
-        size += length
+        size += len(data)
     return count, size

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
 
 from muzero_rc.errors import InputError
-from muzero_rc.video.probe import VideoInfo
+from muzero_rc.video.picture import Picture
 from muzero_rc.video.tools import ffprobe
 
 __all__ = ["frames_at", "key_times", "parse_time"]
@@ -32,16 +33,17 @@ def parse_time(text: str) -> float:
     return 3600.0 * int(match[1] or 0) + 60.0 * int(match[2] or 0) + float(match[3])
 
 
-def key_times(text: str, info: VideoInfo) -> tuple[float, ...]:
+def key_times(text: str, picture: Picture) -> tuple[float, ...]:
     """Seconds after the start of the video at which key frames are wanted.
 
     Args:
       text: times with commas between them, or `chapters`.
-      info: the source.
+      picture: how the source becomes frames; times are after its start.
 
     Raises:
       InputError: a time cannot be read or is after the end, or there are no chapters.
     """
+    info = picture.info
     if text.strip() != _CHAPTERS:
         times = [parse_time(word) for word in text.split(",")]
         late = [time for time in times if info.duration_s and time >= info.duration_s]
@@ -52,20 +54,31 @@ def key_times(text: str, info: VideoInfo) -> tuple[float, ...]:
             )
         return tuple(sorted(set(times)))
     report = ffprobe(info.path, "-show_chapters", "-show_format")
-    start = float(report.get("format", {}).get("start_time", 0.0)) + (info.start_s or 0.0)
+    start = float(report.get("format", {}).get("start_time", 0.0))
+    start += picture.start_s + picture.first_s
     found = {float(chapter["start_time"]) - start for chapter in report.get("chapters", ())}
     if not found:
         raise InputError(f"{info.path} has no chapters; give times, such as 1:00,2:30")
     return tuple(sorted(time for time in found if time > 0))
 
 
-def frames_at(times: Sequence[float], fps: Fraction, num_frames: int) -> list[int]:
+def frames_at(
+    times: Sequence[float],
+    fps: Fraction,
+    num_frames: int,
+    times_ms: Sequence[int] | None = None,
+) -> list[int]:
     """The first frames at or after some times, but for the very first of the video.
 
     Args:
       times: seconds.
       fps: frames per second.
       num_frames: of the video; what is after its end is left out.
+      times_ms: of each frame, where they keep their own; None for a constant rate.
     """
+    if times_ms:
+        shown = [(time + times_ms[0] / 1000 - _SLACK_S) * 1000 for time in times]
+        places = {bisect.bisect_left(times_ms, time) for time in shown}
+        return sorted(frame for frame in places if 0 < frame < num_frames)
     found = {math.ceil((time - _SLACK_S) * fps) for time in times}
     return sorted(frame for frame in found if 0 < frame < num_frames)

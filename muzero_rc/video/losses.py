@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from muzero_rc.video.mux import MuxPlan
+from muzero_rc.video.picture import Picture, plain
 from muzero_rc.video.probe import VideoInfo
 from muzero_rc.video.tracks import Track
 
@@ -11,7 +12,6 @@ __all__ = ["losses"]
 _VP9_MATRICES = frozenset({
     None, "bt709", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020_ncl", "gbr", "rgb",
 })  # fmt: skip
-_HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 _DISPOSITIONS = {
     "webm": frozenset({"default", "forced"}),
     "mp4": frozenset({"default", "forced", "comment", "hearing_impaired", "visual_impaired"}),
@@ -20,20 +20,21 @@ _DISPOSITIONS = {
 
 def losses(info: VideoInfo, plan: MuxPlan) -> list[str]:
     """Sentences without a full stop, each on one thing that is left out or changed."""
-    return [*_of_picture(info), *_of_tracks(info, plan), *_of_texts(plan)]
+    return [*_of_picture(info, plan.picture), *_of_tracks(info, plan), *_of_texts(plan)]
 
 
-def _of_picture(info: VideoInfo) -> list[str]:
+def _of_picture(info: VideoInfo, picture: Picture | None) -> list[str]:
+    picture = picture or plain(info)
+    shown = picture.info
     lines = []
-    if info.alpha:
+    if shown.alpha:
         lines.append("transparency is left out: what lies under it is seen")
-    if info.bit_depth > 8:
-        lines.append(f"{info.bit_depth}-bit video becomes 8-bit")
-    hdr = _HDR.get(info.color_transfer or "")
-    if hdr is not None:
-        lines.append(
-            f"HDR by {hdr} stays labelled so; mastering display and light levels are left out"
-        )
+    if info.bit_depth > picture.bit_depth:
+        lines.append(f"{info.bit_depth}-bit video becomes {picture.bit_depth}-bit")
+    lines += picture.notes
+    if info.dynamic:
+        lines.append(f"{' and '.join(info.dynamic)}: VP9 has no place for metadata that changes")
+    info = shown
     subsampling = next((s for s in ("444", "440", "422", "411", "410") if s in info.pix_fmt), None)
     if info.is_rgb:
         lines.append("RGB becomes YUV 4:2:0")
@@ -44,7 +45,7 @@ def _of_picture(info: VideoInfo) -> list[str]:
             f"VP9 cannot name the matrix {info.color_space}: players may show wrong colours; "
             "convert it first: ffmpeg -i IN -vf zscale=matrix=709 OUT"
         )
-    if info.interlaced:
+    if picture.deinterlace:
         lines.append("interlaced video is deinterlaced")
     if info.varying is not None:
         mean, rate = info.varying
@@ -78,6 +79,11 @@ def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
             gone = [name for name in track.dispositions if name not in takes]
             if gone:
                 lines.append(f"{track.name} is no longer marked as {', '.join(gone)}")
+    if not container.tracks and (plan.picture.info if plan.picture else info).hdr is not None:
+        lines.append(
+            f"mastering display and light levels are left out: {container.name} has no "
+            "place for them"
+        )
     if not container.tracks and info.chapters:
         lines.append("chapters are left out: IVF holds the video alone")
     return lines

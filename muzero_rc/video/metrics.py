@@ -31,6 +31,7 @@ from muzero_rc.errors import EncoderError, InputError, ToolMissingError
 from muzero_rc.signals import raising_signals
 from muzero_rc.types import MAX_PSNR_DB
 from muzero_rc.video.decode import open_decoder
+from muzero_rc.video.picture import Picture
 from muzero_rc.video.tools import Child, command_line, file_url, find_tool
 
 __all__ = ["MEASURES", "clean_end", "measurable", "measure", "measuring_program", "program_version"]
@@ -98,6 +99,7 @@ def measure(
     height: int | None = None,
     max_frames: int | None = None,
     planes: bool = False,
+    picture: Picture | None = None,
 ) -> dict[str, list[float]]:
     """Quality of every shown frame of an encoded stream.
 
@@ -108,6 +110,7 @@ def measure(
       height: as the source was decoded for the encode.
       max_frames: likewise.
       planes: also `psnr_y`, `psnr_u` and `psnr_v`.
+      picture: how the source became frames; plain ones of 8 bits if not given.
 
     Returns:
       For each metric, and always for `psnr` (over Y, U and V together, dB), a list with a
@@ -123,7 +126,7 @@ def measure(
     with (
         clean_end(),
         tempfile.TemporaryDirectory(prefix="muzero-rc-") as folder,
-        open_decoder(source, height=height, max_frames=max_frames) as reference,
+        open_decoder(source, height=height, max_frames=max_frames, picture=picture) as reference,
     ):
         size = (reference.width, reference.height)
         if set(metrics) - set(measurable(metrics, *size)):
@@ -131,7 +134,8 @@ def measure(
                 f"MS-SSIM needs {_MS_SSIM_MIN_SIDE} pixels a side, {source} has"
                 f" {size[0]}x{size[1]}; leave ms_ssim out"
             )
-        command = _command(program, stream, size, metrics)
+        pix_fmt = "yuv420p" if picture is None else picture.pix_fmt
+        command = _command(program, stream, size, metrics, pix_fmt)
         with Child(command, stdin=reference.fileno(), cwd=Path(folder)) as child:
             status = child.run()
             detail = child.error_line() or f"ffmpeg ended with status {status}"
@@ -165,7 +169,7 @@ def clean_end() -> Iterator[None]:
 
 
 def _command(
-    program: str, stream: Path, size: tuple[int, int], metrics: Sequence[str]
+    program: str, stream: Path, size: tuple[int, int], metrics: Sequence[str], pix_fmt: str
 ) -> list[str]:
     filters: list[tuple[str, dict[str, Any]]] = [("psnr", {"stats_file": _LOG_OF["psnr"]})]
     if "ssim" in metrics:
@@ -173,7 +177,7 @@ def _command(
     if _NEEDS_LIBVMAF & set(metrics):
         filters.append(("libvmaf", _libvmaf_options(metrics)))
     encoded = ffmpeg.input(file_url(stream), threads=1)
-    reference = ffmpeg.input("pipe:0", format="rawvideo", pix_fmt="yuv420p", video_size=size)
+    reference = ffmpeg.input("pipe:0", format="rawvideo", pix_fmt=pix_fmt, video_size=size)
     outputs = []
     split = []
     for stream_in in (encoded["v:0"], reference["v:0"]):

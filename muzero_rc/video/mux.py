@@ -10,6 +10,8 @@ from pathlib import Path
 from muzero_rc.errors import InputError
 from muzero_rc.video.containers import WEBM, AudioMode, Container
 from muzero_rc.video.ivf import refine_clock
+from muzero_rc.video.matroska import write_matroska
+from muzero_rc.video.picture import Picture
 from muzero_rc.video.probe import VideoInfo
 from muzero_rc.video.subtitles import CleanText, null_output
 from muzero_rc.video.tools import (
@@ -27,6 +29,7 @@ __all__ = ["MuxPlan", "mux", "mux_command", "wrap"]
 # Opus at these rates is close to transparent (Xiph's recommendations for music), kbit/s.
 _OPUS_KBPS = {1: 64, 2: 96, 3: 160, 4: 192, 5: 224, 6: 256, 7: 320, 8: 320}
 _OPUS_LAYOUTS = "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1"
+_LEAST_TICKS = 10_000  # a second; ffmpeg's own
 # Facts of the source's container and video stream that are wrong in the new file.
 _STALE_TAGS = ("major_brand", "minor_version", "compatible_brands")
 # Numbers of ITU-T H.273: not every ffmpeg takes every name that another prints.
@@ -46,6 +49,9 @@ _MATRICES = {
     "bt2020nc": 9, "bt2020_ncl": 9, "bt2020c": 10, "bt2020_cl": 10, "smpte2085": 11,
     "chroma-derived-nc": 12, "chroma-derived-c": 13, "ictcp": 14,
 }  # fmt: skip
+_CHROMA_LOCATIONS = {
+    "left": 1, "center": 2, "topleft": 3, "top": 4, "bottomleft": 5, "bottom": 6,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class MuxPlan:
       texts: text subtitles that are not copied, cleaned.
       start_s: of the stretch that is encoded, seconds after the file's start.
       end_s: its end; None is the file's.
+      picture: how the source became frames; in 8 bits at a constant rate if not given.
     """
 
     container: Container = WEBM
@@ -65,6 +72,7 @@ class MuxPlan:
     texts: Sequence[CleanText] = field(default_factory=tuple)
     start_s: float = 0.0
     end_s: float | None = None
+    picture: Picture | None = None
 
     def kept(self, info: VideoInfo) -> list[Track]:
         """The tracks beside the video that go in, in the order that they have there."""
@@ -116,10 +124,27 @@ def mux(
     """
     plan = plan or MuxPlan()
     shift = max(0.0, (source.start_s or 0.0) - plan.start_s)
+    picture = plan.picture
+    if picture is not None:
+        shift = picture.first_s
+    if picture is not None and (picture.times_ms is not None or picture.info.hdr is not None):
+        timed = out.with_name(f"{out.stem}.video.mkv")
+        try:
+            write_matroska(ivf, timed, times_ms=_from_zero(picture), hdr=picture.info.hdr)
+            command = mux_command(timed, source, out, plan, shift=shift, duration_s=duration_s)
+            return _run(command, source, out)
+        finally:
+            timed.unlink(missing_ok=True)
     if shift and Fraction(shift).limit_denominator(1000) % (1 / source.fps):
         refine_clock(ivf)
     command = mux_command(ivf, source, out, plan, shift=shift, duration_s=duration_s)
     return _run(command, source, out)
+
+
+def _from_zero(picture: Picture) -> list[int] | None:
+    if picture.times_ms is None:
+        return None
+    return [time - picture.times_ms[0] for time in picture.times_ms]
 
 
 def wrap(ivf: Path, source: VideoInfo, out: Path) -> None:
@@ -137,7 +162,8 @@ def wrap(ivf: Path, source: VideoInfo, out: Path) -> None:
       InputError: `ivf` is damaged.
       ToolMissingError: ffmpeg is not installed.
     """
-    command = [*ffmpeg_command(), "-i", file_url(ivf), *_video_options(source), "-f", "webm"]
+    command = [*ffmpeg_command(), "-i", file_url(ivf)]
+    command += [*_video_options(source, None), "-f", "webm"]
     command += ["-cues_to_front", "1", "-fflags", "+bitexact", file_url(out)]
     _run([literal(word) for word in command], source, out)
 
@@ -173,8 +199,10 @@ def mux_command(
     if plan.start_s:
         command += ["-ss", f"{plan.start_s:.6f}"]
     command += ["-protocol_whitelist", PROTOCOLS, "-i", file_url(source.path)]
-    texts = {text.track.index: number for number, text in enumerate(plan.texts, 2)}
-    for text in plan.texts:
+    # ffmpeg takes a file without cues for a damaged one.
+    some = [text for text in plan.texts if text.cues]
+    texts = {text.track.index: number for number, text in enumerate(some, 2)}
+    for text in some:
         command += ["-i", file_url(text.path)]
     kept = plan.kept(source)
     # A track that had nothing but empty cues has nothing to show.
@@ -184,12 +212,15 @@ def mux_command(
     for track in kept:
         number = texts.get(track.index)
         command += ["-map", f"1:{track.index}" if number is None else f"{number}:0"]
-    command += _video_options(source)
+    command += _video_options(source, plan.picture)
     if container.tracks:
         command += _track_options(source, kept, plan)
         command += ["-map_metadata", "1", "-map_chapters", "1"]
         for tag in _STALE_TAGS:
             command += ["-metadata", f"{tag}="]
+    if plan.start_s:
+        # Seeking ends at a key frame before; else all would be moved by what comes from there.
+        command += ["-copypriorss:a", "0", "-copypriorss:s", "0"]
     if duration_s is not None:
         command += ["-t", f"{duration_s + shift:.6f}"]
     command += ["-f", container.muxer]
@@ -197,6 +228,8 @@ def mux_command(
         command += ["-cues_to_front", "1"]
     if container.muxer == "mp4":
         command += ["-movflags", "+faststart"]
+        if plan.picture is not None and plan.picture.info.hdr is not None:
+            command += _exact_clock(plan.picture)
     # The same input must give the same bytes: no random identifiers, no dates.
     command += ["-fflags", "+bitexact", "-flags:a", "+bitexact", file_url(out)]
     mapped = {track.index for track in kept if track.index not in texts}
@@ -204,9 +237,14 @@ def mux_command(
     return [literal(word) for word in command]
 
 
-def _video_options(source: VideoInfo) -> list[str]:
-    """Colour as it is after decoding: always limited range; RGB became BT.709."""
+def _video_options(source: VideoInfo, picture: Picture | None) -> list[str]:
+    """Colour as it is after decoding: RGB became BT.709, and 8 bits limited range."""
     colours = {"color_range": 1}
+    if picture is not None:
+        source = picture.info
+        colours["color_range"] = 2 if picture.out_range == "pc" else 1
+        if source.chroma_location in _CHROMA_LOCATIONS and "420" in source.pix_fmt:
+            colours["chroma_sample_location"] = _CHROMA_LOCATIONS[source.chroma_location]
     matrix = "bt709" if source.is_rgb else source.color_space
     tables = {
         "colorspace": (_MATRICES, matrix),
@@ -222,6 +260,16 @@ def _video_options(source: VideoInfo) -> list[str]:
     if source.pixel_aspect != 1:
         words += ["-aspect", str(source.display_aspect).replace("/", ":")]
     return words
+
+
+def _exact_clock(picture: Picture) -> list[str]:
+    """Of an MP4 file whose frames come with times in microseconds: ticks that hit them all."""
+    if picture.times_ms is not None:
+        return []
+    ticks = picture.info.fps.numerator
+    while ticks < _LEAST_TICKS:
+        ticks *= 2
+    return ["-video_track_timescale", str(ticks)]
 
 
 def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> list[str]:

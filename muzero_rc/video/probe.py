@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc.errors import InputError
+from muzero_rc.video.hdr import HdrMetadata, dynamic_metadata, hdr_metadata
 from muzero_rc.video.timing import (
     frame_rate,
     frame_times,
@@ -30,6 +31,7 @@ _MAX_SIDE = 16384
 _MIN_SCALE_HEIGHT = 16
 # ffmpeg reads any text file as a video of terminal output; nobody means that.
 _NOT_VIDEO = frozenset({"tty"})
+_HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 # Formats in which ffmpeg counts time from the first of the streams that are mapped, where it
 # else counts from the start of the file: libavformat's AVFMT_TS_DISCONT.
@@ -82,6 +84,10 @@ class VideoInfo:
       varying: lowest and highest rate of frames, where it is not constant: the average, and
         the constant one at which all are shown.
       lost_slots: frames that a constant rate of `fps` drops.
+      chroma_location: where chroma lies, ffmpeg's name; None if not told.
+      hdr: mastering display and light levels, None if not told.
+      dynamic: names of metadata that changes with the picture.
+      transport_id: the stream's number in an MPEG transport stream; None in other files.
     """
 
     path: Path
@@ -107,6 +113,10 @@ class VideoInfo:
     alpha: bool
     varying: tuple[Fraction, Fraction] | None = None
     lost_slots: int = 0
+    chroma_location: str | None = None
+    hdr: HdrMetadata | None = None
+    dynamic: tuple[str, ...] = ()
+    transport_id: int | None = None
 
     @property
     def has_audio(self) -> bool:
@@ -257,6 +267,9 @@ def _describe(
         rate, varying, lost = _measured_rate(path, int(stream["index"]), rate, parse_ratio(told[1]))
     if rate is None:
         raise InputError(f"{path} does not tell its frame rate; remux it with a frame rate first")
+    side_data = list(stream.get("side_data_list", ()))
+    if _known(stream.get("color_transfer")) in _HDR_TRANSFERS:
+        side_data += _first_frame_data(path, int(stream["index"]))
     tracks = tracks_of(streams)
     rebased = not _REBASED.isdisjoint(str(container.get("format_name", "")).split(","))
     start = _seconds(stream.get("start_time"))
@@ -291,7 +304,30 @@ def _describe(
         alpha=_has_alpha(stream),
         varying=varying,
         lost_slots=lost,
+        chroma_location=_known(stream.get("chroma_location")),
+        hdr=hdr_metadata(side_data),
+        dynamic=dynamic_metadata(side_data),
+        transport_id=_transport_id(stream) if container.get("format_name") == "mpegts" else None,
     )
+
+
+def _transport_id(stream: Mapping[str, Any]) -> int | None:
+    try:
+        return int(str(stream.get("id")), 0)
+    except ValueError:
+        return None
+
+
+def _first_frame_data(path: Path, index: int) -> list[Mapping[str, Any]]:
+    """Side data of the first frame: HEVC tells of its screen there, not in the header."""
+    try:
+        told = ffprobe(
+            path, "-select_streams", str(index), "-read_intervals", "%+#1", "-show_frames"
+        )
+    except InputError:  # the decoder tells better what is wrong
+        return []
+    frames = told.get("frames", ())
+    return list(frames[0].get("side_data_list", ())) if frames else []
 
 
 def _first_start(tracks: Sequence[Track], video: int) -> float | None:

@@ -24,7 +24,7 @@ from muzero_rc.video.tools import (
 )
 from muzero_rc.video.tracks import Track
 
-__all__ = ["CleanText", "clean_ass", "clean_cues", "extract_text"]
+__all__ = ["CleanText", "clean_ass", "clean_cues", "earlier_cues", "extract_text"]
 
 _BLOCK = re.compile(r"\{[^}]*\}")
 _DRAWING = re.compile(r"\\p(\d+)")
@@ -32,6 +32,7 @@ _MARKUP = re.compile(r"<[^>]*>")
 _SPACE = re.compile(r"\\[Nnh]|&nbsp;")
 # How a cue of SubRip or WebVTT begins: its number or name, then its times.
 _CUE = re.compile(r"^(?:[^\n]*\n)?(?:\d+:)?\d\d:\d\d[.,]\d{3} --> [^\n]*(?:\n|\Z)", re.MULTILINE)
+_SUBRIP_TIME = re.compile(r"(\d+):(\d\d):(\d\d),(\d{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,17 @@ def extract_text(
     command = ffmpeg_command()
     if start_s:
         command += ["-ss", f"{start_s:.6f}"]
-    command += ["-protocol_whitelist", PROTOCOLS, "-i", file_url(info.path)]
-    limit = [] if end_s is None else ["-t", f"{end_s - start_s:.6f}"]
+    source = ["-protocol_whitelist", PROTOCOLS, "-i", file_url(info.path)]
+    # Once more, not sought in: cues from before the start would move all that ffmpeg converts.
+    command += [*source, *source] if start_s else source
     paths = []
     for track in tracks:
         form, codec = _form(track)
+        whole = start_s > 0 and codec != "copy"
         paths.append(folder / f"{track.index}.{form}")
-        command += ["-map", f"0:{track.index}", "-c:s", codec, *limit]
+        command += ["-map", f"{int(whole)}:{track.index}", "-c:s", codec, "-copypriorss:s", "0"]
+        if end_s is not None:
+            command += ["-t", f"{end_s if whole else end_s - start_s:.6f}"]
         command += ["-f", {"vtt": "webvtt"}.get(form, form), file_url(paths[-1])]
     wanted = {track.index for track in tracks}
     command += null_output(info, number=0, without=wanted)
@@ -90,6 +95,9 @@ def extract_text(
     check_written(child, status, folder)
     if status:
         raise InputError(f"the subtitles of {info.path} cannot be read: {detail}")
+    for track, path in zip(tracks, paths, strict=True):
+        if start_s and _form(track)[1] != "copy":
+            path.write_text(earlier_cues(path.read_text("utf-8", "replace"), start_s), "utf-8")
     return [_cleaned(track, path) for track, path in zip(tracks, paths, strict=True)]
 
 
@@ -160,6 +168,29 @@ def clean_cues(text: str) -> tuple[str, int, int, int]:
         counts[0] += 1
         kept.append(f"{match[0].lstrip()}{words.strip()}\n\n")
     return "".join(kept), *counts  # type: ignore[return-value]  # of three
+
+
+def earlier_cues(text: str, by_s: float) -> str:
+    """Text of a SubRip file with its cues moved so many seconds; without those before zero."""
+    found = list(_CUE.finditer(text))
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    kept: list[str] = []
+    by_ms = round(by_s * 1000)
+    for match, end in zip(found, ends, strict=False):
+        times = [_milliseconds(*parts) - by_ms for parts in _SUBRIP_TIME.findall(match[0])]
+        if len(times) == 2 and times[0] >= 0:
+            head = f"{len(kept) + 1}\n{_subrip_time(times[0])} --> {_subrip_time(times[1])}\n"
+            kept.append(f"{head}{text[match.end() : end].strip()}\n\n")
+    return "".join(kept)
+
+
+def _milliseconds(hours: str, minutes: str, seconds: str, thousandths: str) -> int:
+    return ((int(hours) * 60 + int(minutes)) * 60 + int(seconds)) * 1000 + int(thousandths)
+
+
+def _subrip_time(milliseconds: int) -> str:
+    seconds, thousandths = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02},{thousandths:03}"
 
 
 def _without_drawings(text: str) -> tuple[str, bool]:

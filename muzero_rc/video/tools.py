@@ -175,14 +175,15 @@ def each_packet(
     """
     command = [find_tool("ffprobe"), "-v", "error", "-protocol_whitelist", PROTOCOLS, *options]
     kinds = "" if on_stream is None else ":stream=codec_type"
-    command += ["-show_entries", f"packet={','.join(entries)}{kinds}", "-of", "csv=p=0"]
+    command += ["-show_entries", f"packet={','.join(entries)}{kinds}", "-of", "csv"]
 
     def read(line: str) -> None:
-        fields = line.split(",")
-        if len(fields) >= len(entries):
+        # Each line has the name of its section first; side data has sections of its own.
+        section, *fields = line.split(",")
+        if section == "packet" and len(fields) >= len(entries):
             on_packet(fields)
-        elif on_stream is not None and line.strip():  # blank lines stand between packets
-            on_stream(line.strip())
+        elif section == "stream" and on_stream is not None:
+            on_stream(fields[0].strip())
 
     with Child([*command, literal(file_url(path))]) as child:
         if child.run(read):

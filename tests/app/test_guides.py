@@ -5,12 +5,25 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from muzero_rc.cli.encode import EncodeArgs
 from muzero_rc.encode.film import PHASES, EncodeReport, SearchSummary
 
 DOCS = Path(__file__).parents[2] / "docs"
-OPTIONS = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(EncodeArgs)} | {"--help"}
+
+
+def options_of(kind: Any) -> set[str]:
+    """Long options of a command's arguments, those of groups of them too."""
+    hints = get_type_hints(kind)
+    found: set[str] = set()
+    for name in (field.name for field in dataclasses.fields(kind)):
+        nested = dataclasses.is_dataclass(hints[name])
+        found |= options_of(hints[name]) if nested else {f"--{name.replace('_', '-')}"}
+    return found
+
+
+OPTIONS = options_of(EncodeArgs)
 
 
 def test_options_in_the_guides_exist() -> None:

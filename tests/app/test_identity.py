@@ -223,7 +223,7 @@ def test_the_extension_counts(copied: Path) -> None:
 def test_the_identity_names_its_parts() -> None:
     parts = build_identity().split()
     assert parts[0] == "libvpx" and "patches:" in parts[2]
-    assert parts[3::2] == ["extension", "code", "recipe"]
+    assert parts[3::2] == ["extension", "code", "work", "recipe"]
     assert all(len(part) == 12 and int(part, 16) >= 0 for part in parts[4::2])
     recipe = DEFAULT_RECIPE.replace({"retry.over": 0.02})
     changed = build_identity(recipe).split()

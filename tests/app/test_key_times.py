@@ -36,6 +36,8 @@ def test_a_time_is_the_first_frame_at_or_after_it() -> None:
     assert frames_at([0.0, 0.04, 0.05, 1.0, 7.0], Fraction(25), 50) == [1, 2, 25]
     # 100 / (30000 / 1001) s is written as 3.337.
     assert frames_at([3.337], Fraction(30000, 1001), 200) == [100]
+    # Frames with times of their own, the first of which is shown at 10 ms.
+    assert frames_at([0.0, 0.05, 0.1, 9], Fraction(25), 4, [10, 50, 70, 110]) == [2, 3]
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +82,9 @@ def test_what_cannot_be_is_told_at_once(
     source: Path, clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError, match="has no chapters"):
-        key_times("chapters", video.probe(clip_file))
+        key_times("chapters", video.picture_of(video.probe(clip_file)))
     with pytest.raises(InputError, match="a key frame at 5 s is after the end"):
-        key_times("0.1,5", video.probe(clip_file))
+        key_times("0.1,5", video.picture_of(video.probe(clip_file)))
     words = ["encode", str(source), "-o", str(tmp_path / "o.webm"), "-b", "60k", "-p", "vbr"]
     assert cli.main([*words, "--keyframes", "0.5"]) == 2
     assert "need a policy that encodes in chunks" in capsys.readouterr().err

@@ -17,13 +17,13 @@ from muzero_rc import video
 from muzero_rc.cli.main import main
 from muzero_rc.cli.methods import methods_of, split_spec
 from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import EncoderError, InputError, ToolMissingError
 from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource
 from muzero_rc.evaluation.grid.external import encode_external, external_method, split_command
 from muzero_rc.evaluation.results import Results
-from muzero_rc.policies import registry as policies
 from muzero_rc.policies.for_target import OffsetsForTarget
 from muzero_rc.policies.registry import make_policy, policy_package
 from muzero_rc.types import QindexPolicy, UpdateType
@@ -79,6 +79,7 @@ def test_methods_with_changes_and_speeds() -> None:
     searched = found["muzero@simulations=8,lag=19"]
     assert (searched.spec, searched.simulations) == ("muzero", 8)
     assert searched.changes == {"lag_in_frames": 19}
+    assert split_spec("muzero@time=2.5").changes == {"time": 2.5}
     (plain,) = methods_of(["muzero"])[2:]
     assert plain.simulations == 0
     assert searched.fingerprint == f"{plain.fingerprint} 8 simulations"
@@ -120,8 +121,7 @@ def test_offsets_are_kept_and_the_size_is_met(clip) -> None:
     assert isinstance(policy, OffsetsForTarget)
     with pytest.raises(InputError, match="must be prepared"):
         policy.qindexes([])
-    policy.prepare(clip, settings, policies.rollout.__globals__["LibvpxBackend"]().first_pass(
-        clip, settings))  # fmt: skip
+    policy.prepare(clip, settings, first_pass(clip, settings))
     done = rollout(clip, settings, policy)
     by_type: dict[UpdateType, set[int]] = {}
     for info, result in done.frames:

@@ -6,6 +6,8 @@
 #   LIBVPX_TARBALL, LIBVPX_CACHE   see fetch.sh
 #   LIBVPX_SANITIZE=address        a debug build with asserts; the link is then
 #                                  build/current-address (CMake: MUZERO_RC_SANITIZE)
+#   LIBVPX_BIT_DEPTH=8             without high bit depth, as build/current-8bit, to measure what
+#                                  that costs (benchmarks/bench_bit_depth.py)
 #   JOBS=N                         parallel compilers (default: all cores)
 set -euo pipefail
 shopt -s nullglob
@@ -13,7 +15,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=version.env
 source "$here/version.env"
 sanitize=${LIBVPX_SANITIZE:-}
-link=$here/build/current${sanitize:+-$sanitize}
+depth=${LIBVPX_BIT_DEPTH:-12}
+plain=
+[[ $depth != 8 ]] || plain=8bit
+link=$here/build/current${sanitize:+-$sanitize}${plain:+-$plain}
 patches=("$here"/patches/*.patch)
 
 say() { echo "libvpx: $*" >&2; }
@@ -35,6 +40,7 @@ case $machine in
   x86_64) flags+=(--target=x86_64-linux-gcc --as=nasm) ;;
   aarch64) flags+=(--target=arm64-linux-gcc) ;;
 esac
+[[ -n $plain ]] || flags+=(--enable-vp9-highbitdepth)
 if [[ -n $sanitize ]]; then
   flags+=(--enable-debug)
   export CFLAGS="-fsanitize=$sanitize -fno-omit-frame-pointer" LDFLAGS="-fsanitize=$sanitize"
@@ -44,7 +50,7 @@ fi
 patches_hash=$(cd "$here" && for patch in "${patches[@]}"; do
   sha256sum "patches/${patch##*/}"
 done | hash_of)
-recipe=$( (cat "$here/version.env" "${BASH_SOURCE[0]}" && echo "$machine $patches_hash $sanitize") | hash_of)
+recipe=$( (cat "$here/version.env" "${BASH_SOURCE[0]}" && echo "$machine $patches_hash $sanitize$plain") | hash_of)
 
 if [[ -z ${LIBVPX_TARBALL:-} && -f $link/lib/libvpx.a ]] \
   && [[ $(cat "$link/RECIPE" 2>/dev/null) == "$recipe" ]]; then

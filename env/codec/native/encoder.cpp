@@ -5,11 +5,16 @@
 namespace muzero_rc {
 
 Encoder::Encoder(const Settings& s, Pass pass, const std::string* stats)
-    : size_{s.width, s.height} {
+    : size_{s.width, s.height, s.bit_depth} {
   vpx_codec_enc_cfg_t cfg;
   check(vpx_codec_enc_config_default(vpx_codec_vp9_cx(), &cfg, 0), "reading libvpx's defaults");
   cfg.g_w = s.width;
   cfg.g_h = s.height;
+  if (s.bit_depth > 8) {
+    cfg.g_profile = 2;
+    cfg.g_bit_depth = static_cast<vpx_bit_depth_t>(s.bit_depth);
+    cfg.g_input_bit_depth = s.bit_depth;
+  }
   // One tick per frame, so that a time stamp is a frame number.
   cfg.g_timebase.num = s.fps_den;
   cfg.g_timebase.den = s.fps_num;
@@ -29,7 +34,8 @@ Encoder::Encoder(const Settings& s, Pass pass, const std::string* stats)
     cfg.rc_twopass_stats_in.buf = const_cast<char*>(stats->data());
     cfg.rc_twopass_stats_in.sz = stats->size();
   }
-  check(vpx_codec_enc_init(&codec_, vpx_codec_vp9_cx(), &cfg, 0), "opening the VP9 encoder");
+  const vpx_codec_flags_t flags = s.bit_depth > 8 ? VPX_CODEC_USE_HIGHBITDEPTH : 0;
+  check(vpx_codec_enc_init(&codec_, vpx_codec_vp9_cx(), &cfg, flags), "opening the VP9 encoder");
   try {
     control(VP8E_SET_CPUUSED, s.speed, "cpu-used");
     control(VP8E_SET_ENABLEAUTOALTREF, s.auto_alt_ref, "auto-alt-ref");

@@ -42,6 +42,7 @@ struct Settings {
   int overshoot_pct = 25;
   int color_space = -1;  // vpx_color_space_t, -1: leave to libvpx
   int color_range = -1;  // vpx_color_range_t, -1: leave to libvpx
+  int bit_depth = 8;     // 8, 10 or 12: of the frames and of the stream
 };
 
 struct Packet {

@@ -9,6 +9,7 @@ namespace {
 
 struct BlockReceiver {
   const BlockSink& sink;
+  int intra_shift;  // libvpx has inter errors as of 8 bits, intra errors as they are
   std::vector<int32_t> values;
   std::exception_ptr error;
 };
@@ -21,7 +22,7 @@ void receive_blocks(void* priv, int, int mb_rows, int mb_cols,
     receiver->values.clear();
     for (int i = 0; i < mb_rows * mb_cols; ++i) {
       const vpx_fp_block_stats_t& block = blocks[i];
-      receiver->values.insert(receiver->values.end(), {block.intra_error, block.inter_error,
+      receiver->values.insert(receiver->values.end(), {block.intra_error >> receiver->intra_shift, block.inter_error,
                                                        block.mv_row, block.mv_col});
     }
     receiver->sink(mb_rows, mb_cols, receiver->values.data());
@@ -34,7 +35,7 @@ void receive_blocks(void* priv, int, int mb_rows, int mb_cols,
 
 std::string run_first_pass(const Settings& settings, FrameReader& reader, const BlockSink& blocks,
                            const Progress& progress) {
-  BlockReceiver receiver{blocks, {}, nullptr};
+  BlockReceiver receiver{blocks, 2 * (settings.bit_depth - 8), {}, nullptr};
   vpx_fp_block_sink_t sink{receive_blocks, &receiver};
   Encoder encoder(settings, Pass::kFirst);
   if (blocks) encoder.set_block_sink(&sink);

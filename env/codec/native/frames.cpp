@@ -17,14 +17,17 @@ vpx_image_t FrameSize::wrap(const uint8_t* data) const {
   vpx_image_t image;
   // libvpx reads the planes only, but its image type is not const.
   auto* luma = const_cast<uint8_t*>(data);
-  vpx_img_wrap(&image, VPX_IMG_FMT_I420, width, height, 1, luma);
-  const size_t luma_bytes = static_cast<size_t>(width) * height;
-  const size_t chroma_bytes = static_cast<size_t>(chroma_width()) * chroma_height();
+  const int bytes = sample_bytes();
+  vpx_img_wrap(&image, bit_depth > 8 ? VPX_IMG_FMT_I42016 : VPX_IMG_FMT_I420, width, height, 1,
+               luma);
+  image.bit_depth = bit_depth;
+  const size_t luma_bytes = static_cast<size_t>(width) * height * bytes;
+  const size_t chroma_bytes = static_cast<size_t>(chroma_width()) * chroma_height() * bytes;
   image.planes[VPX_PLANE_Y] = luma;
   image.planes[VPX_PLANE_U] = luma + luma_bytes;
   image.planes[VPX_PLANE_V] = luma + luma_bytes + chroma_bytes;
-  image.stride[VPX_PLANE_Y] = width;
-  image.stride[VPX_PLANE_U] = image.stride[VPX_PLANE_V] = chroma_width();
+  image.stride[VPX_PLANE_Y] = width * bytes;
+  image.stride[VPX_PLANE_U] = image.stride[VPX_PLANE_V] = chroma_width() * bytes;
   return image;
 }
 

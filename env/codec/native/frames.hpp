@@ -1,4 +1,5 @@
-// Raw frames, 8-bit I420: stored once in memory and shared, or read from a pipe as needed.
+// Raw frames, I420: stored once in memory and shared, or read from a pipe as needed. Samples
+// of more than 8 bits take two bytes each, little endian.
 #pragma once
 
 #include <atomic>
@@ -20,11 +21,14 @@ using Progress = std::function<void(int64_t)>;
 struct FrameSize {
   int width = 0;
   int height = 0;
+  int bit_depth = 8;
+  int sample_bytes() const { return bit_depth > 8 ? 2 : 1; }
   int chroma_width() const { return (width + 1) / 2; }
   int chroma_height() const { return (height + 1) / 2; }
   size_t bytes() const {
-    return static_cast<size_t>(width) * height +
-           2 * static_cast<size_t>(chroma_width()) * chroma_height();
+    const size_t luma = static_cast<size_t>(width) * height;
+    const size_t chroma = static_cast<size_t>(chroma_width()) * chroma_height();
+    return sample_bytes() * (luma + 2 * chroma);
   }
   // An image that shows `data` (frame of this size), without copying it.
   vpx_image_t wrap(const uint8_t* data) const;

@@ -157,15 +157,16 @@ NB_MODULE(_native, m) {
       .def_rw("undershoot_pct", &Settings::undershoot_pct)
       .def_rw("overshoot_pct", &Settings::overshoot_pct)
       .def_rw("color_space", &Settings::color_space)
-      .def_rw("color_range", &Settings::color_range);
+      .def_rw("color_range", &Settings::color_range)
+      .def_rw("bit_depth", &Settings::bit_depth);
 
   using FrameArray = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
   nb::class_<FrameStore>(m, "FrameStore", "All frames of a clip, I420, in native memory.")
       .def("__init__",
-           [](FrameStore* self, int width, int height) {
-             new (self) FrameStore(FrameSize{width, height});
+           [](FrameStore* self, int width, int height, int bit_depth) {
+             new (self) FrameStore(FrameSize{width, height, bit_depth});
            },
-           "width"_a, "height"_a)
+           "width"_a, "height"_a, "bit_depth"_a = 8)
       .def("append",
            [](FrameStore& self, FrameArray frame) {
              if (frame.shape(0) != self.size().bytes())
@@ -196,11 +197,12 @@ NB_MODULE(_native, m) {
                     return std::make_shared<StoreReader>(std::move(store));
                   })
       .def_static("from_pipe",
-                  [](int fd, int width, int height,
-                     size_t max_frames) -> std::shared_ptr<FrameReader> {
-                    return std::make_shared<PipeReader>(fd, FrameSize{width, height}, max_frames);
+                  [](int fd, int width, int height, size_t max_frames,
+                     int bit_depth) -> std::shared_ptr<FrameReader> {
+                    return std::make_shared<PipeReader>(
+                        fd, FrameSize{width, height, bit_depth}, max_frames);
                   },
-                  "fd"_a, "width"_a, "height"_a, "max_frames"_a = 0);
+                  "fd"_a, "width"_a, "height"_a, "max_frames"_a = 0, "bit_depth"_a = 8);
 
   m.def(
       "first_pass",

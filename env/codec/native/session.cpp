@@ -40,6 +40,14 @@ void check_not_negative(std::string_view name, double value) {
                      std::to_string(value));
 }
 
+// Squared errors of deeper samples as those of 8 bits, so that the PSNR with a peak of 255 is
+// that of the depth's own peak.
+int64_t error_of_8_bits(int64_t error, int bit_depth) {
+  if (bit_depth == 8) return error;
+  const double scale = 255.0 / ((1 << bit_depth) - 1);
+  return std::llround(static_cast<double>(error) * scale * scale);
+}
+
 // Unwinds the encoder thread between libvpx calls; libvpx itself is unwound by an error code.
 struct Cancelled {};
 
@@ -128,6 +136,8 @@ struct Session::State {
       if (cancelled) return VPX_RC_ERROR;
       cpu_s = thread_cpu_s();
       info = *frame;
+      info.tpl_intra_cost >>= settings.bit_depth - 8;
+      info.tpl_mc_dep_cost >>= settings.bit_depth - 8;
       coding_index = frame->coding_index;
       phase = Phase::kWaiting;
     }
@@ -176,6 +186,9 @@ struct Session::State {
       if (keep_partitions && values->partition != nullptr)
         given.partition = pack_partition(values->partition, superblocks());
       given.values.partition = nullptr;
+      given.values.sse = error_of_8_bits(values->sse, settings.bit_depth);
+      for (int64_t& error : given.values.sse_yuv)
+        error = error_of_8_bits(error, settings.bit_depth);
       if (values->show_existing) {
         uncoded.push_back(given);
       } else {

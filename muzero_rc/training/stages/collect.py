@@ -13,6 +13,7 @@ are kept:
     landed          the last pass of `landed`, where the base is another policy
     base            the last pass of a base policy
     perturbed       last passes with signed steps around the base, in pairs of opposite sign
+    tiered          last passes of the base with other speeds of frames, in blocks and by role
 
 One probe serves all last passes, so that they have the same groups and end on the same
 rate. `muzero_rc.training.perturbation` has the steps.
@@ -23,7 +24,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +38,7 @@ from muzero_rc.corpus import CorpusClip
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.baselines import ShiftedPolicy, VbrPolicy
-from muzero_rc.env.control.frame_speed import SpeedProfile
+from muzero_rc.env.control.frame_speed import SpeedProfile, speeds_by_role
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
@@ -46,12 +47,17 @@ from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
 from muzero_rc.policies.registry import make_policy, prepare
 from muzero_rc.training.perturbation import (
+    TIER_REACH,
     PatternFrame,
     SteppedPolicy,
     Steps,
+    TieredPolicy,
+    Tiers,
     arf_steps,
     block_steps,
+    block_tiers,
     hadamard_steps,
+    mixed_tiers,
     opposite,
     pattern_frames,
 )
@@ -71,8 +77,10 @@ __all__ = [
     "Encode",
     "Pattern",
     "Study",
+    "TierEncodes",
     "load_part",
     "run_study",
+    "tier_encodes",
 ]
 
 AT_TARGET = ("vbr", "landed", "base", "perturbed")
@@ -102,6 +110,7 @@ class CollectConfig:
         how steep the clip's own curve of quality over rate is.
       pairs: pairs of last passes with opposite steps.
       sizes: of those steps, qindexes, in turn; which one is first is drawn.
+      tiers: last passes with other speeds of frames.
       speed_profile: of all encodes but VBR's, see `env.control.frame_speed`.
       passes: likewise, 2 or 3, see `env.passes.probe`.
     """
@@ -117,6 +126,7 @@ class CollectConfig:
     probe_common: int = 12
     pairs: int = 4
     sizes: tuple[int, ...] = (8, 16)
+    tiers: int = 0
     speed_profile: SpeedProfile = "hierarchical"
     passes: Literal[2, 3] = 3
 
@@ -145,13 +155,14 @@ class Pattern:
     """What steps an encode was made with.
 
     Attributes:
-      kind: blocks of alternate groups, single ARFs, a row of a Hadamard matrix, or all frames.
-      size: qindexes.
+      kind: blocks of alternate groups, single ARFs, a row of a Hadamard matrix, or all frames;
+        tiers of alternate groups' blocks, or of all frames of each role.
+      size: qindexes, or tiers.
       pair: number of the pair; that of the row for a probe encode.
       sign: 1 or -1, opposite in a pair.
     """
 
-    kind: Literal["blocks", "arfs", "hadamard", "all"]
+    kind: Literal["blocks", "arfs", "hadamard", "all", "tiers", "mix"]
     size: int
     pair: int
     sign: int = 1
@@ -371,6 +382,8 @@ def run_study(
         for sign, signed in ((1, steps), (-1, opposite(steps))):
             found = Pattern(pattern.kind, pattern.size, number, sign)
             maker.encode("perturbed", settings, SteppedPolicy(base, signed), probe, found)
+    for pattern, tiers in _tiers(frames, draw.speed, config, rng):
+        maker.encode("tiered", settings, TieredPolicy(base, tiers), probe, pattern)
     return Study(
         clip=draw.clip.path.name,
         source=draw.clip.source,
@@ -383,6 +396,49 @@ def run_study(
         encodes=maker.encodes,
         number=draw.number,
     )
+
+
+@dataclass(frozen=True)
+class TierEncodes:
+    """Encodes of a clip with other speeds of frames.
+
+    Attributes:
+      settings: as the policy wants them.
+      stats: first pass.
+      encodes: probe encodes and `tiered`.
+    """
+
+    settings: EncoderSettings
+    stats: FirstPass
+    encodes: list[Encode]
+
+
+def tier_encodes(
+    video: Clip,
+    settings: EncoderSettings,
+    stats: FirstPass,
+    base: Policy,
+    config: CollectConfig,
+    rng: np.random.Generator,
+) -> TierEncodes:
+    """The encodes of a study of tiers alone, where the rest of the study is known.
+
+    Args:
+      video: the part of a clip.
+      settings: with the target and the speed.
+      stats: its first pass.
+      base: policy that last passes are made around.
+      config: how many encodes.
+      rng: draws the tiers.
+    """
+    maker = _Maker(video, stats, lambda frames: None)
+    settings = settings.replace(speed_profile="hierarchical", passes=3)
+    settings = prepare(base, video, settings, stats)
+    log = maker.probes(settings)
+    probe = ProbeRecord.of(log)
+    for pattern, tiers in _tiers(pattern_frames(log), settings.speed, config, rng):
+        maker.encode("tiered", settings, TieredPolicy(base, tiers), probe, pattern)
+    return TierEncodes(settings, stats, maker.encodes)
 
 
 class _Maker:
@@ -480,6 +536,24 @@ def _pairs(
         make = arf_steps if single else block_steps
         steps = make(frames, rng, size, (parity + number) % 2)
         found.append((Pattern("arfs" if single else "blocks", size, number), steps))
+    return found
+
+
+def _tiers(
+    frames: Sequence[PatternFrame], speed: int, config: CollectConfig, rng: np.random.Generator
+) -> list[tuple[Pattern, Tiers]]:
+    """The tiers of each encode: two of blocks, one of each parity, then one by role."""
+    if not config.tiers:
+        return []
+    own, parity = speeds_by_role(speed), int(rng.integers(2))
+    found: list[tuple[Pattern, Tiers]] = []
+    for number in range(config.tiers):
+        if number % 3 == 2:
+            tiers = mixed_tiers(frames, own, rng)
+        else:
+            tiers = block_tiers(frames, own, rng, (parity + number) % 2)
+        kind: Literal["tiers", "mix"] = "mix" if number % 3 == 2 else "tiers"
+        found.append((Pattern(kind, TIER_REACH, number), tiers))
     return found
 
 

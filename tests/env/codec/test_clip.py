@@ -264,7 +264,7 @@ def test_streaming_bounds_the_memory(make_file: Callable[..., Path], tmp_path: P
         frames, more = map(int, done.stdout.split())
         assert frames == 250
         used.append(more)
-    assert used[0] < 60e6
+    assert used[0] < 70e6
     assert used[1] > 86e6  # the measure is worth something
 
 

@@ -44,6 +44,7 @@ STEERING = [
     {"frame_parallel": False},
     {"show_existing": False},
     {"budget_kbps": 90.5},
+    {"time": 2.0},
 ]
 
 

@@ -34,7 +34,7 @@ RANGES = {
 
 def test_every_setting_is_tried_here() -> None:
     switches = {"tpl", "row_mt", "frame_parallel", "show_existing"}
-    others = {"rc_mode", "speed_profile", "passes", "budget_kbps"}
+    others = {"rc_mode", "speed_profile", "passes", "budget_kbps", "time", "budget_work"}
     assert {*RANGES, *switches, *others} == set(EncoderSettings(target_kbps=1).as_dict())
 
 
@@ -84,6 +84,8 @@ def test_numbers_have_their_range(name: str) -> None:
         {"budget_kbps": float("inf")},
         {"budget_kbps": "80"},
         {"budget_kbps": True},
+        {"time": 0.0},
+        {"budget_work": -1.0},
     ],
 )
 def test_other_bad_values_are_refused(bad: dict[str, Any]) -> None:

@@ -54,6 +54,25 @@ def test_baselines_have_their_names_and_answer_for_a_batch() -> None:
     np.testing.assert_array_equal(draws, RandomPolicy(1).qindexes([observation] * 2000))
 
 
+@pytest.mark.parametrize("looks", [1, 3])
+def test_to_look_moves_nothing(looks: int) -> None:
+    """The rate controller learns from frames, not from who asks for an observation."""
+
+    def proposals(looks: int) -> list[tuple[int, int]]:
+        backend, clip, found = FakeBackend(), FakeClip(), []
+        first_pass = backend.first_pass(clip, SETTINGS)
+        with Stepper.open(backend, clip, SETTINGS, first_pass) as episode:
+            while episode.info is not None:
+                seen = {episode.observe().base_qindex for _ in range(looks)}
+                assert len(seen) == min(looks, 1)
+                found.append((episode.base.qindex, episode.reach))
+                episode.step(max(episode.base.qindex - 9, 0))
+        return found
+
+    unseen = proposals(0)
+    assert proposals(looks) == unseen and len(set(unseen)) > 3
+
+
 @pytest.mark.parametrize("qindex", [-1, 256])
 def test_constant_refuses_what_is_no_qindex(qindex: int) -> None:
     with pytest.raises(InputError):
