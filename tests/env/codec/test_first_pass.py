@@ -45,6 +45,7 @@ STEERING = [
     {"show_existing": False},
     {"budget_kbps": 90.5},
     {"time": 2.0},
+    {"budget_work": 1.0},
 ]
 
 
