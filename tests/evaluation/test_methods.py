@@ -207,8 +207,10 @@ def test_a_broken_registration_is_one_line(registered, name, told, tmp_path, cap
         make_policy(name)
 
 
-@given(st.lists(st.lists(st.text(min_size=1).filter(
-       lambda w: "{" not in w and w != "&&" and w not in _SHELL), min_size=1), min_size=1))  # fmt: skip
+WORDS = st.text(min_size=1).filter(lambda w: "{" not in w and w != "&&" and w not in _SHELL)
+
+
+@given(st.lists(st.lists(WORDS, min_size=1), min_size=1))
 def test_passes_are_split_as_a_shell_would(passes) -> None:
     passes = [*passes, ["cp", "{in}", "{out}", "{kbps}"]]
     text = " && ".join(shlex.join(words) for words in passes)
