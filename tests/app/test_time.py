@@ -83,7 +83,9 @@ def test_another_time_does_not_go_on_from_these_chunks(source: Path, tmp_path: P
     clip = Clip.load(source, max_frames=2)
     settings = EncoderSettings(target_kbps=40, speed=5)
     folders = {
-        chunk_store(tmp_path / "out.webm", clip, settings.replace(time=time), "landed").folder
+        chunk_store(
+            tmp_path / "out.webm", clip, settings.replace(time=time), "landed", None, (), None
+        ).folder
         for time in (None, 1.5, 2.0)
     }
     assert len(folders) == 3
