@@ -290,7 +290,9 @@ def test_a_stretch_has_its_sound_cues_and_chapters(
     if suffix == ".ts":
         return
     told = ask(out, "-show_chapters", "-show_entries", "packet=pts_time", "-select_streams", "s")
-    assert [float(p["pts_time"]) for p in told["packets"]] == pytest.approx([1.3], abs=0.03)
+    assert [float(p["pts_time"]) for p in told["packets"]] == pytest.approx(
+        [1.3], abs=0.04
+    )  # a frame
     assert [c["tags"]["title"] for c in told["chapters"]] == ["One", "Two"]
     assert float(told["chapters"][1]["start_time"]) == pytest.approx(0.8, abs=0.002)
 
