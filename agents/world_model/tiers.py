@@ -21,11 +21,9 @@ from muzero_rc.agents.world_model.features import NUM_KINDS, REPEATED
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.gain import FrameChanges, Objective
 from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, Response, terms
+from muzero_rc.types import TIERS
 
-__all__ = ["TIERS", "TierChanges", "TierLevels", "kinds_of"]
-
-TIERS = 5
-"""`cpu-used` 0..4 of a frame."""
+__all__ = ["TierChanges", "TierLevels", "kinds_of"]
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]

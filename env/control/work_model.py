@@ -27,23 +27,19 @@ import numpy.typing as npt
 
 from muzero_rc.env.control.work_plan import TierOptions
 from muzero_rc.errors import CheckpointError
-from muzero_rc.types import SHOW_BITS, EncodeLog, FrameResult, FrameRole, UpdateType, Work
+from muzero_rc.types import SHOW_BITS, TIERS, EncodeLog, FrameResult, FrameRole, UpdateType, Work
 
 __all__ = [
     "CLIP_FEATURES",
     "COUNTS",
     "FRAME_FEATURES",
     "NUM_KINDS",
-    "TIERS",
     "WORK_FILE",
     "FrameWork",
     "WorkModel",
     "shipped_work_model",
     "work_model_digest",
 ]
-
-TIERS = 5
-"""`cpu-used` 0..4 of a frame: libvpx's speed 5 is slower than its speed 4, and worse."""
 
 REPEATED = len(FrameRole)
 """The kind of frames that a reference took the place of in the probe."""

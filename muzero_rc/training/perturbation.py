@@ -21,6 +21,7 @@ from muzero_rc.env.control.recipe import SpeedsByRole
 from muzero_rc.types import (
     KEEP,
     NUM_QINDEX,
+    TIERS,
     EncodeLog,
     FrameDecision,
     FrameRole,
@@ -30,7 +31,6 @@ from muzero_rc.types import (
 )
 
 __all__ = [
-    "MOST_TIER",
     "TIER_REACH",
     "FrameKey",
     "PatternFrame",
@@ -69,9 +69,6 @@ Steps = Mapping[FrameKey, int]
 
 Tiers = Mapping[FrameKey, int]
 """`cpu-used` of frames; a frame that is not in it keeps its own."""
-
-MOST_TIER = 4
-"""The fastest: libvpx's speed 5 is slower than its speed 4, and worse."""
 
 TIER_REACH = 2
 """Tiers that a frame is moved by at most: beyond it none lies on the curve of rate over time."""
@@ -205,7 +202,7 @@ def mixed_tiers(
 
 
 def _other_tier(own: int, rng: np.random.Generator) -> int:
-    low, high = max(own - TIER_REACH, 0), min(own + TIER_REACH, MOST_TIER)
+    low, high = max(own - TIER_REACH, 0), min(own + TIER_REACH, TIERS - 1)
     return int(rng.choice([tier for tier in range(low, high + 1) if tier != own]))
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "STREAM_SPEED",
     "ShowExisting",
     "SpeedFeatures",
+    "TIERS",
 ]
 
 KEEP = -1
@@ -28,6 +29,9 @@ KEEP = -1
 
 STREAM_SPEED = -1
 """Speed of a frame that is coded at the stream's."""
+
+TIERS = 5
+"""`cpu-used` 0..4 of a frame: libvpx's speed 5 is slower than its speed 4, and worse."""
 
 
 class SpeedFeatures(enum.IntFlag):

@@ -25,12 +25,11 @@ from muzero_rc.dataset import EncodeView, StudyView
 from muzero_rc.env.control.work_model import (
     FRAME_FEATURES,
     NUM_KINDS,
-    TIERS,
     FrameWork,
     WorkModel,
 )
 from muzero_rc.errors import InputError
-from muzero_rc.types import FrameRole
+from muzero_rc.types import TIERS, FrameRole
 
 __all__ = [
     "HeldOut",

@@ -12,8 +12,8 @@ from muzero_rc.agents.world_model.features import NUM_KINDS, REPEATED
 from muzero_rc.agents.world_model.gain import Objective
 from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS, Response
 from muzero_rc.agents.world_model.study import Study
-from muzero_rc.agents.world_model.tiers import TIERS, TierChanges, TierLevels, kinds_of
-from muzero_rc.types import FrameRole
+from muzero_rc.agents.world_model.tiers import TierChanges, TierLevels, kinds_of
+from muzero_rc.types import TIERS, FrameRole
 
 
 def _known(role: FrameRole, bits: list[float], sse: list[float]) -> TierLevels:

@@ -16,12 +16,19 @@ from muzero_rc.env.control.work_model import (
     COUNTS,
     FRAME_FEATURES,
     NUM_KINDS,
-    TIERS,
     WorkModel,
     shipped_work_model,
 )
 from muzero_rc.errors import CheckpointError, InputError
-from muzero_rc.types import EncodeLog, FrameInfo, FrameResult, FrameRole, UpdateType, Work
+from muzero_rc.types import (
+    TIERS,
+    EncodeLog,
+    FrameInfo,
+    FrameResult,
+    FrameRole,
+    UpdateType,
+    Work,
+)
 
 _INFO = FrameInfo(0, 0, UpdateType.KEY, True, 0, 8, 0, 3, 99, (-1, -1, -1), 90, 1, 0, 255, 0)
 _RESULT = FrameResult(0, 0, True, 100, 6400, (1, 1, 1), (64, 16, 16), 3, 1, 2, 0.1)
