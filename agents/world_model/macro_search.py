@@ -31,7 +31,7 @@ from muzero_rc.agents.world_model.features import features_of
 from muzero_rc.agents.world_model.frames import NO_REFERENCE, EncodeFrames
 from muzero_rc.agents.world_model.gain import DB_PER_OCTAVE, Objective
 from muzero_rc.agents.world_model.linear import Response, octaves_of_steps
-from muzero_rc.agents.world_model.plan_model import MOST_FRAMES, ClipPlan, PlanModel
+from muzero_rc.agents.world_model.plan_model import ClipPlan, PlanModel, in_stretches
 from muzero_rc.agents.world_model.planner import PlanSettings
 from muzero_rc.errors import InputError
 from muzero_rc.types import FrameRole
@@ -61,7 +61,8 @@ class MacroSettings:
 
     Attributes:
       simulations: of each group.
-      steps: qindexes that a kind of frames can be moved by from where the search starts.
+      steps: qindexes that a kind of frames can be moved by from where the search starts. They
+        were asked for, not tuned.
       around: where the search starts from: the mean step of each kind of frames, or the plan of
         Newton's method.
       seed: of the search; it decides between actions that are as good.
@@ -148,9 +149,7 @@ def kinds_of(frames: EncodeFrames) -> _Ints:
 def search_plan(
     model: PlanModel, probe: EncodeFrames, speed: int, macro: MacroSettings
 ) -> ClipPlan:
-    """The plan for a clip by search, in the place of `PlanModel.plan`.
-
-    Stretches of whole groups are searched by themselves, as `plan_clip` plans them.
+    """The plan for a clip by search, in the place of `PlanModel.plan`; `in_stretches`.
 
     Args:
       model: of the plan; its residual is not used.
@@ -162,21 +161,18 @@ def search_plan(
     start = centre
     if macro.around == "plan":
         start = model.plan(probe, speed).steps.astype(np.float64)
-    steps, bits, gain = np.zeros(len(probe), np.int64), probe.bits.copy(), 0.0
-    for begin, end in probe.windows(MOST_FRAMES):
-        frames, part = probe.part(begin, end), slice(begin, end)
-        if not frames.weight.any():
-            continue
-        response = model.linear.response(frames, features[part])
-        found = search_steps(
-            response, model.slope, model.settings, macro, start=start[part], centre=centre[part]
+
+    def search_part(frames: EncodeFrames, place: slice) -> ClipPlan:
+        response = model.linear.response(frames, features[place])
+        steps = search_steps(
+            response, model.slope, model.settings, macro, start=start[place], centre=centre[place]
         )
-        changes, errors = response.changes(octaves_of_steps(frames, found))
+        changes, errors = response.changes(octaves_of_steps(frames, steps))
         objective = Objective(frames, model.slope, model.settings.average_share)
-        steps[part], bits[part] = found, frames.bits * np.exp2(changes)
-        promised = objective.gain(changes, objective.shown(errors))
-        gain += promised * frames.total_bits / probe.total_bits
-    return ClipPlan(steps, bits, gain)
+        gain = objective.gain(changes, objective.shown(errors))
+        return ClipPlan(steps, frames.bits * np.exp2(changes), gain)
+
+    return in_stretches(probe, search_part)
 
 
 def search_steps(

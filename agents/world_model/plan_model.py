@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -24,7 +24,15 @@ from muzero_rc.checkpoint import ArrayTree, read_arrays, read_meta, write_arrays
 from muzero_rc.errors import CheckpointError
 from muzero_rc.policy_identity import PolicyIdentity
 
-__all__ = ["MOST_FRAMES", "PLAN_FORMAT", "ClipPlan", "PlanModel", "is_plan_model", "plan_clip"]
+__all__ = [
+    "MOST_FRAMES",
+    "PLAN_FORMAT",
+    "ClipPlan",
+    "PlanModel",
+    "in_stretches",
+    "is_plan_model",
+    "plan_clip",
+]
 
 PLAN_FORMAT = "muzero_rc plan model"
 _VERSION = 2
@@ -59,6 +67,30 @@ class ClipPlan(NamedTuple):
     gain: float
 
 
+def in_stretches(
+    base: EncodeFrames, plan_part: Callable[[EncodeFrames, slice], ClipPlan]
+) -> ClipPlan:
+    """The plan for a clip, made for each stretch of whole groups by itself.
+
+    So time and memory grow with the length alone. A stretch keeps its share of the bits.
+
+    Args:
+      base: the encode that steps are added to.
+      plan_part: plans a stretch, from its frames and its place among all.
+    """
+    steps = np.zeros(len(base), np.int64)
+    bits = base.bits.copy()
+    gain = 0.0
+    for start, stop in base.windows(MOST_FRAMES):
+        frames, place = base.part(start, stop), slice(start, stop)
+        if not frames.weight.any():
+            continue
+        found = plan_part(frames, place)
+        steps[place], bits[place] = found.steps, found.bits
+        gain += found.gain * frames.total_bits / base.total_bits
+    return ClipPlan(steps, bits, gain)
+
+
 def plan_clip(
     model: FrameModel,
     base: EncodeFrames,
@@ -69,9 +101,7 @@ def plan_clip(
     centre: npt.NDArray[np.float64] | None = None,
     rate: float = 0.0,
 ) -> ClipPlan:
-    """The plan for a clip; of a long one for each stretch of whole groups by itself.
-
-    So time and memory grow with the length alone. A stretch keeps its share of the bits.
+    """The plan for a clip by Newton's method, `in_stretches`.
 
     Args:
       model: how frames answer.
@@ -83,20 +113,15 @@ def plan_clip(
       rate: octaves by which all bits are to change.
     """
     centre = np.zeros(len(base)) if centre is None else centre
-    steps = np.zeros(len(base), np.int64)
-    bits = base.bits.copy()
-    gain = 0.0
-    for start, stop in base.windows(MOST_FRAMES):
-        frames = base.part(start, stop)
-        if not frames.weight.any():
-            continue
+
+    def plan_part(frames: EncodeFrames, place: slice) -> ClipPlan:
         found = plan(
             model, frames, slope, settings,
-            features=features[start:stop], centre=centre[start:stop], rate=rate,
+            features=features[place], centre=centre[place], rate=rate,
         )  # fmt: skip
-        steps[start:stop], bits[start:stop] = found.steps, found.bits
-        gain += found.gain * frames.total_bits / base.total_bits
-    return ClipPlan(steps, bits, gain)
+        return ClipPlan(found.steps, found.bits, found.gain)
+
+    return in_stretches(base, plan_part)
 
 
 @dataclass(frozen=True, eq=False)
