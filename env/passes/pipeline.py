@@ -104,14 +104,15 @@ def rollout(
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
-    made: list[EncodeLog] = []  # probe encodes that are run here
+    made: list[EncodeLog] = []  # probe encodes that are run here, if their work counts
     check_time(settings)
     if Pass.PROBE not in passes:
         probe = None
     elif probe is None:
         log = run_probes(
             clip, settings, first_pass,
-            first=first_probe, jobs=jobs, on_frame=on_probe_frame, on_encode=made.append,
+            first=first_probe, jobs=jobs, on_frame=on_probe_frame,
+            on_encode=None if settings.time is None else made.append,
             timeout_s=timeout_s, backend=backend, recipe=recipe,
         )  # fmt: skip
         probe = ProbeRecord.of(log)

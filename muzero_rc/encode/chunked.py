@@ -196,11 +196,7 @@ def encode_chunks(
     qindexes: list[int] = []
     decision_seconds = 0.0
     results = PackedResults()
-    seconds_of_work = 0.0 if work is None else work.probes
     for chunk in chunks:
-        for turn in range(turns[chunk.index] + 1):
-            tried = files.record(chunk.index, turn)
-            seconds_of_work += 0.0 if tried is None else tried.work
         record = _kept(files, chunk.index, turns[chunk.index])
         results.extend(record.log.frames)
         qindexes += record.log.qindexes
@@ -219,7 +215,7 @@ def encode_chunks(
         results=results,
         chunks=len(chunks),
         chunks_again=sum(turn > first_turn for turn in turns.values()),
-        work=None if work is None else WorkSpent(seconds_of_work, work.vbr),
+        work=None if work is None else WorkSpent(work.probes + film.work_of(turns), work.vbr),
     )
 
 
@@ -383,6 +379,16 @@ class _Film:
             turns |= dict.fromkeys(made, turn)
         return turns
 
+    def work_of(self, turns: Mapping[int, int]) -> float:
+        """Seconds of work in all last passes that are kept, those that do not count included."""
+        # One record at a time: those of a long film would fill the memory.
+        made = (
+            self._files.record(chunk.index, turn)
+            for chunk in self._chunks
+            for turn in range(turns[chunk.index] + 1)
+        )
+        return sum(record.work for record in made if record is not None)
+
     def join(self, turns: Mapping[int, int], output: Path) -> int:
         """Writes the film's stream; its bytes."""
         streams = ((self._files.stream(c.index, turns[c.index]), c.frames) for c in self._chunks)
@@ -413,19 +419,18 @@ class _Film:
                     if e.first < chunk.end and e.last >= chunk.start
                 ]
                 if own:
-                    log = _kept(self._files, chunk.index, turns[chunk.index]).log
+                    record = _kept(self._files, chunk.index, turns[chunk.index])
                     before = floors.get(chunk.index, ())
-                    floors[chunk.index] = raised(log, before, own, round_)
-                    concerned[chunk.index] = _kept(self._files, chunk.index, turns[chunk.index])
+                    floors[chunk.index] = raised(record.log, before, own, round_)
+                    concerned[chunk.index] = record.asked
             turn = first + round_
             made = self._kept("second pass", concerned, turn)
 
             def task(
                 chunk: Chunk, clip: Clip, turn: int = turn,
-                records: Mapping[int, ChunkRecord] = concerned,
+                asked: Mapping[int, float] = concerned,
             ) -> LastPassTask:  # fmt: skip
-                asked = records[chunk.index].asked
-                found = self._last_pass(chunk, clip, turn, asked)
+                found = self._last_pass(chunk, clip, turn, asked[chunk.index])
                 return dataclasses.replace(found, floors=floors[chunk.index])
 
             todo = [self._chunks[index] for index in concerned if index not in made]
