@@ -31,7 +31,8 @@ test: lint ## lint, then the tests that take seconds
 	@$(PYTEST) -m "not slow" -n 2 --dist worksteal
 
 test-all: test ## the same, then the slow tests, one at a time
-	@$(PYTEST) -m slow
+	@$(PYTEST) -m slow --ignore tests/training/test_learning.py
+	@$(PYTEST) -m slow tests/training/test_learning.py
 
 test-browser: ## the report in a headless Chromium (installed as root if missing)
 	@scripts/setup.sh browser

@@ -16,11 +16,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Tests compile far more than they compute: without LLVM's optimisations, and with XLA's own
 # emitter in the place of MLIR's, they take a third of the time.
-os.environ.setdefault(
-    "XLA_FLAGS",
+_QUICK_TO_COMPILE = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
+_TRAINS_FOR_MINUTES = "test_learning.py"  # what is quick to compile trains too slowly there
 # As many workers as cores: threads of BLAS would only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -36,6 +36,8 @@ _MOST_COMPILED_BYTES = 2**30
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compiles networks once for all workers, their subprocesses and the next run."""
+    if not any(_TRAINS_FOR_MINUTES in word for word in config.args):
+        os.environ.setdefault("XLA_FLAGS", _QUICK_TO_COMPILE)
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # workers have their controller's
         return
     # What is compiled for one processor may not run on another.
