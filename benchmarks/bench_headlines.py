@@ -9,6 +9,9 @@ Beside (a) and (c) stand the same without the network, and beside (c) the same w
 show-existing frames. Clips: the first of each group of the index's set `dev`, by name, as many
 as `--clips` says for each speed; intervals are over those groups. An interrupted run goes on.
 
+With `--set test` they are of the locked set, which is measured once for a release; the tables
+go to places of their own in docs/results.md. Every run of it is listed there.
+
     make benchmark-headlines CORPUS=clips/
     .venv/bin/python benchmarks/bench_headlines.py CORPUS --out OUT [--write]
 """
@@ -21,6 +24,7 @@ import datetime
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +52,15 @@ _METHODS = {
 }
 
 
-def dev_clips(folder: Path, count: int) -> list[Path]:
-    """The first clip of each of `count` groups of the set `dev`, by the groups' names."""
+def index_of(folder: Path, which: str) -> list[dict[str, str]]:
+    """Rows of the corpus's index that are of a set."""
     with (folder / "index.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("set") == "dev"]
+        return [row for row in csv.DictReader(file) if row.get("set") == which]
+
+
+def first_clips(folder: Path, which: str, count: int) -> list[Path]:
+    """The first clip of each of `count` groups of a set, by the groups' names."""
+    rows = index_of(folder, which)
     first: dict[str, str] = {}
     for row in sorted(rows, key=lambda row: (row["group"], row["file"])):
         first.setdefault(row["group"], row["file"])
@@ -77,6 +86,8 @@ def headline_rows(results: Results, speed: int) -> list[list[str]]:
     """Rows of headlines (a) and (c) of an evaluation at one speed."""
     rows = []
     for method, name in _METHODS.items():
+        if method not in results.summary:
+            continue
         entry: dict[str, Any] = results.summary[method]
         avg, overall = entry["psnr_avg"], entry["psnr_overall"]
         low, high = avg["interval"] or (None, None)
@@ -107,26 +118,76 @@ _PAIRS = (
 """What is learned, what it is compared with, and a name."""
 
 
-def learned_rows(results: Results, speed: int) -> list[list[str]]:
-    """Rows of what the learned parts add, paired by clip: rate at equal quality, %."""
-    by_clip: dict[tuple[str, str], dict[str, float]] = {}
-    for entry in results.bd_rate:
-        if entry.percent is not None:
-            key = entry.method, entry.metric
-            by_clip.setdefault(key, {})[entry.clip] = entry.percent
+def learned_rows(results: Results, speed: int, clusters: Mapping[str, str]) -> list[list[str]]:
+    """Rows of what the learned parts add, paired by clip: rate at equal quality, %.
+
+    Args:
+      results: of an evaluation.
+      speed: of it.
+      clusters: what each clip is counted to, by its name, in standard errors.
+    """
     rows = []
     for ours, theirs, name in _PAIRS:
         cells = []
-        better = ""
-        for metric in ("psnr_avg", "psnr_overall"):
-            own, other = by_clip[ours, metric], by_clip[theirs, metric]
-            found = np.array(
-                [100.0 * ((100.0 + own[c]) / (100.0 + other[c]) - 1.0) for c in own if c in other]
-            )
-            error = found.std(ddof=1) / math.sqrt(len(found)) if len(found) > 1 else math.nan
-            cells.append(f"{found.mean():+.2f} ({error:.2f})")
-            better = better or f"{(found < 0).sum()} of {len(found)}"
-        rows.append([name, str(speed), *cells, better])
+        for metric in ("psnr_avg", "psnr_overall", "ssim", "vmaf"):
+            found = paired(results, ours, theirs, metric)
+            if found:
+                cells.append(_mean_and_error(found, clusters))
+            elif metric.startswith("psnr"):
+                break
+        else:
+            values = np.array(list(paired(results, ours, theirs, "psnr_avg").values()))
+            better = f"{(values < 0).sum()} of {len(values)}"
+            rows.append([name, str(speed), *cells, better, f"{values.max():+.1f}"])
+    return rows
+
+
+def paired(results: Results, ours: str, theirs: str, metric: str) -> dict[str, float]:
+    """By clip, the rate of a method against another's at equal quality, both by VBR's, %."""
+    by_method: dict[str, dict[str, float]] = {ours: {}, theirs: {}}
+    for entry in results.bd_rate:
+        known = entry.percent is not None and entry.metric == metric
+        if known and entry.method in by_method:
+            by_method[entry.method][entry.clip] = entry.percent
+    own, other = by_method[ours], by_method[theirs]
+    return {
+        clip: 100.0 * ((100.0 + own[clip]) / (100.0 + other[clip]) - 1.0)
+        for clip in own
+        if clip in other
+    }
+
+
+def _mean_and_error(found: Mapping[str, float], clusters: Mapping[str, str]) -> str:
+    """Mean over clips, and its standard error with clips of one cluster counted together."""
+    values = np.array(list(found.values()))
+    sums: dict[str, float] = {}
+    for clip, value in found.items():
+        cluster = clusters.get(clip, clip)
+        sums[cluster] = sums.get(cluster, 0.0) + value - values.mean()
+    count = len(sums)
+    if count < 2:
+        return f"{values.mean():+.2f} (-)"
+    squares = sum(value**2 for value in sums.values())
+    error = math.sqrt(squares * count / (count - 1)) / len(values)
+    return f"{values.mean():+.2f} ({error:.2f})"
+
+
+def content_rows(results: Results, speed: int, contents: Mapping[str, str]) -> list[list[str]]:
+    """Rows of the plan's gain over the same without it, for each kind of content, %."""
+    pairs = [pair for pair in _PAIRS if pair[0].startswith("planned") and "const" not in pair]
+    rows = []
+    for ours, theirs, name in pairs:
+        found = paired(results, ours, theirs, "psnr_avg")
+        overall = paired(results, ours, theirs, "psnr_overall")
+        for kind in sorted(set(contents.values())):
+            cells = [
+                _mean_and_error({c: v for c, v in gains.items() if contents.get(c) == kind}, {})
+                for gains in (found, overall)
+                if any(contents.get(c) == kind for c in gains)
+            ]
+            count = sum(contents.get(clip) == kind for clip in found)
+            if count and len(cells) == 2:
+                rows.append([name, str(speed), kind, str(count), *cells])
     return rows
 
 
@@ -157,7 +218,7 @@ def curve_rows(results: Results) -> list[list[str]]:
     points = rate_time([results])
     rows = []
     for point in points:
-        if point.method not in ("muzero", "landed") or point.percent is None:
+        if point.method not in ("planned", "landed") or point.percent is None:
             continue
         below = below_the_curve(points, point)
         rows.append(
@@ -185,72 +246,96 @@ def _fill(page: Path, name: str, table: str) -> None:
         page.write_text(marker.sub(lambda m: m.group(1) + table + m.group(2), text))
 
 
+def content_of(row: Mapping[str, str]) -> str:
+    """Screen, animated or natural, by the index's word for a clip's content."""
+    words = row["content"]
+    if "screen" in words:
+        return "screen"
+    drawn = ("anim", "cartoon", "game", "graphics", "CG", "rendered")
+    return "animated" if any(word in words for word in drawn) else "natural"
+
+
+def repository_of(row: Mapping[str, str]) -> str:
+    """Whence a clip's group is: the origin up to the first blank."""
+    return row["origin"].split(" ")[0]
+
+
+_LEARNED = [
+    "what is learned", "speed", "PSNR avg, % (s.e.)", "PSNR overall, % (s.e.)", "clips better",
+    "worst clip, %",
+]  # fmt: skip
+_QUALITIES = {"ssim": "SSIM, % (s.e.)", "vmaf": "VMAF, % (s.e.)"}
+
+
 def main() -> int:
     """Evaluates, prints the tables, and writes them into the pages if asked to."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", choices=("dev", "test"), default="dev")
     parser.add_argument("--clips", type=int, nargs="+", default=[20], help="for each speed")
     parser.add_argument("--curve-clips", type=int, default=5, help="0 leaves the curve as it is")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--height", type=int, default=144)
     parser.add_argument("--speeds", type=int, nargs="+", default=[5, 2])
     parser.add_argument("--curve-speeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--without", nargs="*", default=[], help="methods that are left out")
+    parser.add_argument("--metrics", default="psnr", help="of evaluate")
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--load", default="", help="said of the machine, as ' that also ran tests'")
     parser.add_argument("--write", action="store_true", help="into README.md and docs/results.md")
     args = parser.parse_args()
-    common = ["--scale", str(args.height), "--frames", str(args.frames)]
-    rows, learned = [], []
+    common = ["--scale", str(args.height), "--frames", str(args.frames), "--jobs", str(args.jobs)]
+    index = index_of(args.corpus, args.set)
+    contents = {Path(row["file"]).stem: content_of(row) for row in index}
+    # The more careful cluster where groups of one repository lie in a set.
+    of = repository_of if args.set == "test" else (lambda row: row["group"])
+    clusters = {Path(row["file"]).stem: of(row) for row in index}
+    rows, learned, by_content = [], [], []
     counts = [*args.clips, *args.clips[-1:] * len(args.speeds)]
-    policies = [word for method in _METHODS for word in ("--policy", method)]
+    methods = [method for method in _METHODS if method not in args.without]
+    policies = [word for method in methods for word in ("--policy", method)]
     for speed, count in zip(args.speeds, counts, strict=False):
         found = _evaluate(
-            dev_clips(args.corpus, count),
+            first_clips(args.corpus, args.set, count),
             args.out / f"speed{speed}",
-            [*common, *policies, "--speed", str(speed)],
+            [*common, *policies, "--metrics", args.metrics, "--speed", str(speed)],
         )
         rows += headline_rows(found, speed)
-        learned += learned_rows(found, speed)
+        learned += learned_rows(found, speed, clusters)
+        by_content += content_rows(found, speed, contents)
     header = [
         "headline", "speed", "clips, groups", "PSNR avg, %", "95% interval over groups",
         "PSNR overall, %", "time over VBR's", "off target", "more than 1% over",
     ]  # fmt: skip
-    headlines = _table(header, rows)
-    print(headlines)
-    added = _table(
-        [
-            "what is learned",
-            "speed",
-            "PSNR avg, % (s.e.)",
-            "PSNR overall, % (s.e.)",
-            "clips better",
-        ],
-        learned,
-    )
-    print(added)
-    today, cores = datetime.date.today(), os.cpu_count()
-    measured = (
-        f"{args.frames} frames of each clip, {args.height} lines, set `dev` of the corpus; "
-        f"{today}, a machine of {cores} cores{args.load}."
-    )
-    tables = {"headlines": f"{measured}\n\n{headlines}", "learned": f"{measured}\n\n{added}"}
+    measured = [name for name in _QUALITIES if name in args.metrics.split(",")]
+    columns = [*_LEARNED[:4], *(_QUALITIES[name] for name in measured), *_LEARNED[4:]]
+    tables = {
+        "headlines": _table(header, rows),
+        "learned": _table(columns, learned),
+        "content": _table([*_LEARNED[:2], "content", "clips", *_LEARNED[2:4]], by_content),
+    }
     if args.curve_clips:
         curve = _evaluate(
-            dev_clips(args.corpus, args.curve_clips), args.out / "curve",
-            [*common, "--policy", "muzero", "--policy", "landed",
+            first_clips(args.corpus, args.set, args.curve_clips), args.out / "curve",
+            [*common, "--policy", "planned", "--policy", "landed",
              "--speed", str(max(args.curve_speeds)), "--speeds", *map(str, args.curve_speeds)],
         )  # fmt: skip
-        over_time = _table(
+        tables["curve"] = _table(
             ["headline", "speed", "clips", "PSNR avg against VBR at the fastest speed, %",
              "time over VBR's there", "points below VBR's curve"],
             curve_rows(curve),
         )  # fmt: skip
-        print(over_time)
-        tables["curve"] = f"{measured}\n\n{over_time}"
+    told = (
+        f"{args.frames} frames of each clip, {args.height} lines, set `{args.set}` of the corpus; "
+        f"{datetime.date.today()}, a machine of {os.cpu_count()} cores{args.load}."
+    )
+    print("\n\n".join(tables.values()))
     if args.write:
+        prefix = "test-" if args.set == "test" else ""
         for page in _PAGES:
             for name, table in tables.items():
-                _fill(_ROOT / page, name, table)
+                _fill(_ROOT / page, prefix + name, f"{told}\n\n{table}")
     return 0
 
 

@@ -263,7 +263,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | targets_kbps | | a list of targets, or a tuple (low, high): a range, even in log rate |
     | max_frames | None | use at most this many frames of a file; also T |
     | height | None | scale files down to this many rows |
-    | reward | "self_competition" | lagrangian, rd_gain, ranked, or a callable |
+    | reward | "self_competition" | lagrangian, rd_gain, ranked, equal_rate, or a callable |
     | action | "qindex" | or "proposal_offset", "full" |
     | history_rows | 2 T + 16, at most 1024 | H |
     | score_key | "score" | key of the raw score in the last `info` |

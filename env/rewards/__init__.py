@@ -1,5 +1,6 @@
 """Rewards: functions of an episode's raw score, each with a memory of its own."""
 
+from muzero_rc.env.rewards.equal_rate import EqualRateReward
 from muzero_rc.env.rewards.greedy_opponent import GreedyOpponentReward
 from muzero_rc.env.rewards.lagrangian import LagrangianReward
 from muzero_rc.env.rewards.outcome import (
@@ -27,6 +28,7 @@ __all__ = [
     "DEFAULT_DECAY",
     "DEFAULT_TOLERANCE",
     "REWARD_KINDS",
+    "EqualRateReward",
     "GreedyOpponentReward",
     "LagrangianReward",
     "PastScore",

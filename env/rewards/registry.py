@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from muzero_rc.env.rewards.base import BaseReward
+from muzero_rc.env.rewards.equal_rate import EqualRateReward
 from muzero_rc.env.rewards.greedy_opponent import GreedyOpponentReward
 from muzero_rc.env.rewards.lagrangian import LagrangianReward
 from muzero_rc.env.rewards.outcome import PSNR_KINDS, Reward
@@ -23,6 +24,7 @@ _MAKERS: dict[str, type[BaseReward[Any]]] = {
     "lagrangian": LagrangianReward,
     "rd_gain": RdGainReward,
     "ranked": RankedReward,
+    "equal_rate": EqualRateReward,
     "greedy_opponent": GreedyOpponentReward,
 }
 
@@ -46,7 +48,7 @@ class RewardConfig:
       scale: lagrangian's and rd_gain's spread of dB before the first episode.
       price: rd_gain's, of missing the target by 100%, dB.
       percentile: ranked's share that a winner leaves behind.
-      size: ranked's last episodes.
+      size: ranked's and equal_rate's last episodes.
       promotion: greedy_opponent's share of wins at which the opponent is replaced.
       games: greedy_opponent's games that the share is taken over.
     """

@@ -48,7 +48,7 @@ class AblateArgs:
     seeds: int = 3
     """Runs of each variant."""
 
-    preset: Literal["tiny", "laptop", "workstation", "cluster"] = "laptop"
+    preset: Literal["tiny", "laptop", "competition", "paper", "workstation", "cluster"] = "laptop"
     """Of training."""
 
     only: tuple[str, ...] = ()

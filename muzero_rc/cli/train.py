@@ -40,9 +40,10 @@ class TrainArgs:
     """A data set of muzero-rc dataset in the place of a corpus: its studies are not made again,
     and the run ends after imitation."""
 
-    preset: Literal["tiny", "laptop", "workstation", "cluster"] = "laptop"
-    """tiny: minutes, to see that all works; laptop: a night on two cores; workstation: one GPU
-    and 16 cores; cluster: the same over all GPUs of a machine. All of them work without one."""
+    preset: Literal["tiny", "laptop", "competition", "paper", "workstation", "cluster"] = "laptop"
+    """tiny: minutes, to see that all works; laptop: a night on two cores; competition: the shipped
+    head against itself; paper: from nothing, by self-competition alone; workstation: one GPU and 16
+    cores; cluster: the same over all GPUs of a machine. All of them work without one."""
 
     resume: bool = False
     """Go on with the run in RUN, with its own settings."""

@@ -35,7 +35,14 @@ __all__ = ["AXES", "Ablation", "Curve", "VariantSummary", "summarise"]
 AXES: dict[str, dict[str, tuple[str, ...]]] = {
     "reward": {
         kind: (f"reward.kind={kind}",)
-        for kind in ("self_competition", "lagrangian", "rd_gain", "ranked", "greedy_opponent")
+        for kind in (
+            "self_competition",
+            "lagrangian",
+            "rd_gain",
+            "ranked",
+            "equal_rate",
+            "greedy_opponent",
+        )
     },
     "representation": {
         kind: (f"network.representation={kind}",)

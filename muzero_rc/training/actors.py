@@ -38,8 +38,11 @@ _CRASHES_IN_A_ROW = 5
 _SEED_STEP = 7919
 # One thread for each actor's arithmetic: its encoders need the other cores.
 _ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-# A GPU is the learner's, which takes most of its memory at once.
-_PLATFORM = "cpu"
+# A GPU is the learner's, which takes most of its memory at once, unless it is asked for.
+_PLATFORMS = {
+    "cpu": {"JAX_PLATFORMS": "cpu"},
+    "gpu": {"JAX_PLATFORMS": "cuda,cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+}
 
 
 class Players(Protocol):
@@ -75,12 +78,18 @@ class Inline:
     crashes = 0
 
     def __init__(
-        self, tasks: Sequence[Task], config: AgentConfig, params: Params, sessions: int, seed: int
+        self,
+        tasks: Sequence[Task],
+        config: AgentConfig,
+        params: Params,
+        sessions: int,
+        seed: int,
+        repeats: int = 1,
     ) -> None:
         """Takes what `SelfPlay` does."""
         policy = make_player(config, params, sessions, seed)
         self._newest: tuple[Params, int] | None = None
-        play = SelfPlay(tasks, policy, sessions, seed, self._renew, in_step=True)
+        play = SelfPlay(tasks, policy, sessions, seed, self._renew, True, repeats)
         self._episodes: Iterator[Finished] = play.episodes(lambda: False)
 
     def _renew(self) -> tuple[Params, int] | None:
@@ -113,6 +122,7 @@ class _Play:
     config: AgentConfig
     sessions: int
     seed: int
+    repeats: int
 
     def __call__(self, context: ActorContext) -> Iterator[Finished]:
         """Plays on; looks for newer parameters before each episode."""
@@ -128,7 +138,8 @@ class _Play:
             first = None
             return newest
 
-        return SelfPlay(self.tasks, policy, self.sessions, seed, renew).episodes(lambda: False)
+        play = SelfPlay(self.tasks, policy, self.sessions, seed, renew, repeats=self.repeats)
+        return play.episodes(lambda: False)
 
 
 class Actors:
@@ -144,7 +155,10 @@ class Actors:
         params: Params,
         sessions: int,
         seed: int,
+        repeats: int = 1,
+        *,
         actors: int,
+        platform: str = "cpu",
         folder: Path,
         say: Callable[[str], None] = lambda line: None,
         compute: Compute | None = None,
@@ -157,7 +171,9 @@ class Actors:
           params: to begin with.
           sessions: encodes side by side in each actor.
           seed: of search and draws; each actor, and each that follows a crash, has its own.
+          repeats: encodes of a task in a row.
           actors: workers.
+          platform: where they search, cpu or gpu.
           folder: of the run; processes of this machine keep the parameters in a file there
             while they play, which is written over after a kill, so that kills leave no
             litter.
@@ -165,8 +181,9 @@ class Actors:
           compute: where actors run; processes of this machine if not given. Its workers
             must reach the clips.
         """
-        self._play = _Play(tuple(tasks), config, sessions, seed)
+        self._play = _Play(tuple(tasks), config, sessions, seed, repeats)
         self._count = actors
+        self._platform = _PLATFORMS[platform]
         self._say = say
         self._scheduler = (compute or functools.partial(ProcessScheduler, folder=folder))(actors)
         self._newest = (jax.device_get(params), 0)
@@ -185,7 +202,7 @@ class Actors:
             # The user's flags, if there are any.
             environment={
                 "XLA_FLAGS": os.environ.get("XLA_FLAGS", _ONE_THREAD),
-                "JAX_PLATFORMS": _PLATFORM,
+                **self._platform,
             },
             most_crashes=_CRASHES_IN_A_ROW,
             on_restart=self._tell,

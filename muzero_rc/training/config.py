@@ -49,14 +49,18 @@ __all__ = [
 FITTED = "fit"
 """The teacher that is fitted to the run's own studies."""
 
+NOBODY = "none"
+"""In the place of a teacher."""
+
 
 @dataclass(frozen=True)
 class ImitateConfig:
     """What the policy head learns before self-play.
 
     Attributes:
-      teacher: whose steps: the plan model that is fitted to the run's own studies, fit; or a
-        plan model by name or file.
+      teacher: whose steps: the plan model that is fitted to the run's own studies, fit; a
+        plan model by name or file; or nobody's, none.
+      start: policy, by name or file, whose networks the run begins with; fresh ones if empty.
       step_strength: of the plans that it makes, see `PlanSettings`; that of `muzero-rc fit`.
       limit: qindexes that these plans move a frame by at most.
       head: how the trained policy reads its head: mode, the most probable action, or mean, the
@@ -64,6 +68,7 @@ class ImitateConfig:
     """
 
     teacher: str = FITTED
+    start: str = ""
     step_strength: float = 3.0
     limit: int = 16
     head: Literal["mode", "mean"] = "mean"
@@ -77,7 +82,7 @@ class ImitateConfig:
         if self.head not in ("mode", "mean"):
             raise InputError(f"imitate.head must be mode or mean, not {self.head!r}")
         if not self.teacher:
-            raise InputError("imitate.teacher must be fit, a plan model's name or its file")
+            raise InputError("imitate.teacher must be fit, none, a plan model's name or its file")
         self.plans()
 
     def plans(self) -> PlanSettings:
@@ -92,10 +97,14 @@ class SelfPlayConfig:
     Attributes:
       episodes: encodes in all.
       sessions: encodes that run side by side.
+      repeats: encodes of a task in a row, for rewards that compare them.
       updates_per_episode: of the learner, after each finished episode.
       frames: coded frames in all, if that is reached before `episodes`; 0 for no limit.
       actors: processes that play while the learner learns; 0 plays in the learner's own,
         in turns, which makes a run repeat itself.
+      platform: where players search: cpu, a core each, or gpu, beside the learner, which then
+        pays with many encodes side by side.
+      minutes: after which self-play ends, if it has not before; 0 for no limit.
       lessons_share: share of a batch drawn from the planned trajectories, so that what was
         learned by imitation is not forgotten while wins are few.
       teacher_weight: weight of the plans' choices in those; with 0 they teach the model
@@ -106,9 +115,12 @@ class SelfPlayConfig:
 
     episodes: int = 600
     sessions: int = 8
+    repeats: int = 1
     updates_per_episode: float = 4.0
     frames: int = 0
     actors: int = 1
+    platform: Literal["cpu", "gpu"] = "cpu"
+    minutes: float = 0.0
     lessons_share: float = 0.5
     teacher_weight: float = 1.0
     checkpoint_every: int = 25
@@ -121,8 +133,10 @@ class SelfPlayConfig:
           InputError: one is out of range, named.
         """
         for name, least, most in (
-            ("episodes", 0, math.inf), ("sessions", 1, 4096), ("updates_per_episode", 0, 1e6),
-            ("frames", 0, math.inf), ("actors", 0, 4096), ("lessons_share", 0, 1),
+            ("episodes", 0, math.inf), ("sessions", 1, 4096), ("repeats", 1, 4096),
+            ("updates_per_episode", 0, 1e6), ("frames", 0, math.inf), ("actors", 0, 4096),
+            ("minutes", 0, math.inf),
+            ("lessons_share", 0, 1),
             ("teacher_weight", 0, 1e3), ("checkpoint_every", 1, math.inf),
             ("checkpoint_minutes", 0, math.inf),
         ):  # fmt: skip
@@ -131,6 +145,8 @@ class SelfPlayConfig:
                 raise InputError(
                     f"self_play.{name} must be between {least} and {most}, not {value}"
                 )
+        if self.platform not in ("cpu", "gpu"):
+            raise InputError(f"self_play.platform must be cpu or gpu, not {self.platform!r}")
 
 
 @dataclass(frozen=True)
@@ -230,7 +246,13 @@ class TrainConfig:
 _GONE = ("single_layer_share", "scales")  # settings of the stage collect
 
 
-def _agent(*, batch_size: int, simulations: int) -> AgentConfig:
+def _agent(
+    *,
+    batch_size: int,
+    simulations: int,
+    action_frame: str = "proposal",
+    learning_rate: float = 1e-3,
+) -> AgentConfig:
     """The small agent."""
     return AgentConfig(
         network=NetworkConfig(
@@ -238,10 +260,11 @@ def _agent(*, batch_size: int, simulations: int) -> AgentConfig:
             history_features=HISTORY_FEATURES,
             frame_features=FRAME_FEATURES,
             global_features=GLOBAL_FEATURES,
+            action_frame=action_frame,
         ),
         search=SearchConfig(simulations=simulations, max_considered=8, depth=4),
         loss=LossConfig(unroll_steps=3),
-        optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=1e-2),
+        optimizer=OptimizerConfig(learning_rate=learning_rate, weight_decay=1e-2),
         replay=ReplayConfig(batch_size=batch_size),
     )
 
@@ -285,6 +308,9 @@ _WORKSTATION = TrainConfig(
     jobs=16,
 )
 
+# Encodes to compare with, and none to plan from.
+_COMPARED = CollectConfig(probe_patterns=0, probe_common=0, pairs=0)
+
 PRESETS: dict[str, TrainConfig] = {
     # Minutes: to see that everything works, and for tests.
     "tiny": TrainConfig(
@@ -311,6 +337,39 @@ PRESETS: dict[str, TrainConfig] = {
         imitation_updates=4000,
         self_play=SelfPlayConfig(episodes=1500),
     ),
+    # The shipped head against itself: eight encodes of each of 200 trials.
+    "competition": TrainConfig(
+        agent=_agent(batch_size=64, simulations=8, learning_rate=1e-4),  # they are trained
+        collect=dataclasses.replace(_COMPARED, heights=(144,), speeds=(2, 5)),
+        studies=200,
+        imitate=ImitateConfig(teacher=NOBODY, start="muzero"),
+        imitation_updates=0,
+        self_play=SelfPlayConfig(
+            episodes=1600, repeats=8, updates_per_episode=2.0, lessons_share=0.0
+        ),
+        reward=RewardConfig(kind="equal_rate", size=8),
+        jobs=16,
+    ),
+    # As the paper has it, as far as that is known: two passes, uniform speed, one of 256
+    # qindexes for every coded frame, from nothing, by self-competition alone.
+    "paper": TrainConfig(
+        agent=_agent(batch_size=256, simulations=16, action_frame="absolute"),
+        collect=dataclasses.replace(
+            _COMPARED, heights=(144,), speeds=(5,), base="vbr", speed_profile="uniform", passes=2
+        ),
+        studies=400,
+        imitate=ImitateConfig(teacher=NOBODY, head="mode"),
+        imitation_updates=0,
+        self_play=SelfPlayConfig(
+            episodes=30_000,
+            sessions=16,
+            updates_per_episode=1.0,
+            actors=14,
+            lessons_share=0.0,
+            checkpoint_every=500,
+        ),
+        jobs=16,
+    ),
     "workstation": _WORKSTATION,
     # The same over all devices found; several machines have to wait for Ray.
     "cluster": dataclasses.replace(
@@ -326,6 +385,8 @@ processes; `configure` starts fewer where there are fewer cores."""
 PRESET_NEEDS = {
     "tiny": "any machine",
     "laptop": "two cores",
+    "competition": "two cores",
+    "paper": "16 cores and one GPU",
     "workstation": "16 cores, one GPU and 64 GB of memory",
     "cluster": "one machine with several GPUs alike, 16 cores or more and 64 GB of memory",
 }

@@ -80,6 +80,7 @@ class SelfPlay:
         seed: int,
         renew: Renew = lambda: None,
         in_step: bool = False,
+        repeats: int = 1,
     ) -> None:
         """Takes what to play.
 
@@ -92,8 +93,11 @@ class SelfPlay:
             them, or None. Episodes under way go on with them, too.
           in_step: wait for all encoders before each search, so that which encodes share
             one does not depend on the machine; slower.
+          repeats: encodes of a task in a row, which are compared with each other then.
         """
         self._tasks = list(tasks)
+        self._repeats = repeats
+        self._again: list[Task] = []
         self._policy = policy
         self._sessions = sessions
         self._rng = np.random.default_rng(seed)
@@ -125,7 +129,10 @@ class SelfPlay:
         if newer is not None:
             params, self._version = newer
             self._policy.set_params(params)
-        task = self._tasks[int(self._rng.integers(len(self._tasks)))]
+        if not self._again:
+            drawn = self._tasks[int(self._rng.integers(len(self._tasks)))]
+            self._again = [drawn] * self._repeats
+        task = self._again.pop()
         config = self._policy.config
         recorder = TrajectoryRecorder(config.action_frame, blocks=config.block_columns > 0)
         return _Slot(task, self._version, self._clips.open(task), recorder)

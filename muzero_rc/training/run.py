@@ -57,6 +57,7 @@ from muzero_rc.training.stages.imitate import (
     studies_of_dataset,
 )
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update
+from muzero_rc.training.stages.start import start_params
 from muzero_rc.training.stages.teacher import make_teacher
 from muzero_rc.training.studies import Studies, load_studies
 from muzero_rc.training.tasks import Task, TaskClips
@@ -251,7 +252,7 @@ class TrainingRun:
 
     # ------------------------------------------------------------------ imitate
 
-    def _imitate(self, teacher: PlanModel, meter: StageMeter) -> tuple[Learner, Replay]:
+    def _imitate(self, teacher: PlanModel | None, meter: StageMeter) -> tuple[Learner, Replay]:
         agent = self.config.agent
         trajectories = Replay(agent.network, agent.replay, agent.loss, self.config.seed)
         held_out: list[Imitated] = []
@@ -283,11 +284,14 @@ class TrainingRun:
             "seen": seen.as_dict(),
             "excluded": sorted(self._exclude),
             "dataset": None if self._dataset is None else self._dataset.name,
-            "teacher": {"plans": dataclasses.asdict(teacher.settings), **dict(teacher.meta)},
+            "teacher": None
+            if teacher is None
+            else {"plans": dataclasses.asdict(teacher.settings), **dict(teacher.meta)},
         }
         path = self.folder / "learner.npz"
         total = self.config.imitation_updates
-        learner = Learner(agent, self.config.seed)
+        params = start_params(self.config.imitate.start, agent.network)
+        learner = Learner(agent, self.config.seed, params)
         if path.exists():
             learner, _ = Learner.load(path, agent)
         self._log.stage("imitate", total, learner.steps)

@@ -11,6 +11,7 @@ from muzero_rc.agents.muzero.trajectory import Trajectory
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.rewards import (
+    EqualRateReward,
     GreedyOpponentReward,
     Reward,
     SelfCompetitionReward,
@@ -93,7 +94,7 @@ class Scorer:
         vbr = task.vbr_score(score.clip)
         if isinstance(self.reward, GreedyOpponentReward):
             reward = self._against_greedy(self.reward, task, score, params)
-        elif isinstance(self.reward, SelfCompetitionReward):
+        elif isinstance(self.reward, (SelfCompetitionReward, EqualRateReward)):
             # VBR is behind from the start: a first visit against it would say nothing.
             reward = self.reward(score, lambda rate=1.0: task.base_score(score.clip))
         else:

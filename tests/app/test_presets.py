@@ -133,7 +133,10 @@ def _size(config: TrainConfig) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("preset", "devices"), [("workstation", 1), ("cluster", 4)])
+@pytest.mark.parametrize(
+    ("preset", "devices"),
+    [("competition", 1), ("paper", 1), ("workstation", 1), ("cluster", 4)],
+)
 def test_large_presets_run_on_a_small_machine(
     preset: str, devices: int, sample_clips: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -164,5 +167,6 @@ def test_large_presets_run_on_a_small_machine(
     assert config.agent.network == PRESETS[preset].agent.network
     assert config.self_play.actors >= 1
     costs = CostLedger(out / "costs.json").stages()
-    assert costs["self-play"].encodes >= 3 and costs["self-play"].updates == 6
+    assert costs["self-play"].encodes >= 3
+    assert costs["self-play"].updates == 3 * config.self_play.updates_per_episode
     assert (out / "policy.npz").is_file()

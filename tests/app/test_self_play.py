@@ -8,27 +8,32 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from muzero_rc.agents.muzero.learner import Learner, load_batch
 from muzero_rc.agents.muzero.replay import Replay
+from muzero_rc.agents.policy import load_policy
 from muzero_rc.cli.main import main
 from muzero_rc.cli.train import rewrite
 from muzero_rc.corpus import Corpus
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.rewards import GreedyOpponentReward, RewardConfig, make_reward
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError
+from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import make_player
 from muzero_rc.training.config import PRESETS, TrainConfig, apply_settings, configure
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
+from muzero_rc.training.player import SelfPlay
 from muzero_rc.training.run import TrainingRun
 from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import Draw, run_study
 from muzero_rc.training.stages.self_play import SelfPlayStage
-from muzero_rc.training.tasks import Task
+from muzero_rc.training.stages.start import start_params
+from muzero_rc.training.tasks import Task, TaskClips
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +131,37 @@ def test_a_resumed_run_has_the_same_counters_optimizer_and_opponents(
     assert int(last["episodes"]) == 5 and int(last["frames"]) == after.frames != 999
 
 
+def test_a_task_is_played_so_often_in_a_row(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TaskClips, "open", lambda self, task: None)
+    policy = make_player(config.agent, Learner(config.agent).params, 1, 0)
+    drawn = SelfPlay(range(100), policy, 1, 0, repeats=3)  # type: ignore[arg-type]
+    played = [drawn._start().task for _ in range(30)]
+    rows = [played[place : place + 3] for place in range(0, 30, 3)]
+    assert all(len(set(row)) == 1 for row in rows) and len(set(played)) > 5
+
+
+def test_self_play_ends_when_its_time_is_over(
+    task: Task, config: TrainConfig, tmp_path: Path
+) -> None:
+    play = dataclasses.replace(config.self_play, episodes=1000, minutes=0.01)
+    _, counters = _run(tmp_path, dataclasses.replace(config, self_play=play), task)
+    assert counters.episodes < 100 and (tmp_path / "checkpoint" / "state.json").exists()
+
+
+def test_a_run_begins_with_the_networks_of_a_policy(tmp_path: Path) -> None:
+    network = PRESETS["competition"].agent.network
+    assert start_params("", network) is None
+    begun = start_params("muzero", network)
+    shipped = load_policy(shipped_policy_path("muzero")).params
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), begun, shipped))
+    with pytest.raises(InputError, match="another action_frame than the run's"):
+        start_params("muzero", PRESETS["paper"].agent.network)
+    with pytest.raises(InputError, match=r"nobody\.npz does not exist"):
+        start_params(str(tmp_path / "nobody.npz"), network)
+
+
 def test_a_run_of_another_environment_is_refused(corpus: Path, tmp_path: Path) -> None:
     TrainingRun.create(tmp_path, configure("tiny"), corpus, ())
     path = tmp_path / "config.json"
@@ -165,6 +201,8 @@ def test_every_setting_goes_by_its_name() -> None:
         ("search.simulations", "needs a value"),
         ("reward.kind=ssim", "reward.kind must be"),
         ("self_play.sessions=0", "self_play.sessions must be between 1"),
+        ("self_play.repeats=0", "self_play.repeats must be between 1"),
+        ("self_play.platform=tpu", "self_play.platform must be cpu or gpu"),
         ("loss.reward=1", "go together"),
     ],
 )

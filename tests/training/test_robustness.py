@@ -48,7 +48,7 @@ from muzero_rc.training.studies import Studies
 from muzero_rc.training.tasks import Task
 
 AGENT = PRESETS["tiny"].agent
-REWARDS = ("self_competition", "lagrangian", "rd_gain", "ranked", "greedy_opponent")
+REWARDS = ("self_competition", "lagrangian", "rd_gain", "ranked", "equal_rate", "greedy_opponent")
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,8 @@ class SelfPlayStage:
 
         def done() -> bool:
             enough = play.frames and counters.frames >= play.frames
-            return bool(enough) or counters.episodes >= play.episodes
+            late = play.minutes and time.monotonic() - started >= 60 * play.minutes
+            return bool(enough or late) or counters.episodes >= play.episodes
 
         with (
             ProgressFile(self._folder / "progress.csv", counters.episodes) as progress,
@@ -126,7 +127,7 @@ class SelfPlayStage:
                     self._meter.updated()
                     counters.updates += 1
                     counters.owed -= 1
-                if arrived:
+                if arrived and recent:
                     players.publish(learner.params, counters.updates)
                     note, numbers = _summary(recent, counters, config.reward.tolerance)
                     self._log.step(counters.episodes, note, numbers | metrics)
@@ -154,11 +155,16 @@ class SelfPlayStage:
     def _players(self, params: Params, episodes: int) -> Inline | Actors:
         config = self._config
         seed = config.seed + episodes
-        arguments = (self._tasks, config.agent, params, config.self_play.sessions, seed)
-        if config.self_play.actors == 0:
+        play = config.self_play
+        arguments = (self._tasks, config.agent, params, play.sessions, seed, play.repeats)
+        if play.actors == 0:
             return Inline(*arguments)
         return Actors(
-            *arguments, actors=config.self_play.actors, folder=self._folder, say=self._log.say
+            *arguments,
+            actors=play.actors,
+            platform=play.platform,
+            folder=self._folder,
+            say=self._log.say,
         )
 
     def _greedy(self, params: Params) -> AgentPolicy:

@@ -10,7 +10,7 @@ from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.dataset import load_dataset
 from muzero_rc.errors import InputError
 from muzero_rc.policies.shipped import SHIPPED_FILES, shipped_policy_path
-from muzero_rc.training.config import FITTED, ImitateConfig
+from muzero_rc.training.config import FITTED, NOBODY, ImitateConfig
 from muzero_rc.training.publish import publish
 from muzero_rc.training.stages.plan import fit_dataset, studies_of
 
@@ -25,8 +25,8 @@ def make_teacher(
     dataset: Path | None,
     exclude: Set[str],
     say: Callable[[str], None],
-) -> PlanModel:
-    """The teacher of a run.
+) -> PlanModel | None:
+    """The teacher of a run; None if it is to have none.
 
     One that is fitted is kept in `plan.npz` of the run, its data set in `dataset.npz`. Where
     the studies are of fewer than two sources, the shipped plan model stands in.
@@ -43,6 +43,8 @@ def make_teacher(
       CheckpointError: a file is damaged.
       OutputError: a file cannot be written.
     """
+    if config.teacher == NOBODY:
+        return None
     settings = config.plans()
     if config.teacher != FITTED:
         model = PlanModel.load(_given(config.teacher))
@@ -73,5 +75,7 @@ def _given(teacher: str) -> Path:
         return shipped_policy_path(teacher)
     path = Path(teacher)
     if not path.is_file():
-        raise InputError(f"the teacher {teacher} does not exist; give fit, planned or a plan model")
+        raise InputError(
+            f"the teacher {teacher} does not exist; give fit, none, planned or a plan model"
+        )
     return path

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from muzero_rc.env.rewards import (
     DB_PER_DOUBLING,
     REWARD_KINDS,
+    EqualRateReward,
     GreedyOpponentReward,
     LagrangianReward,
     RankedReward,
@@ -229,6 +230,18 @@ def test_ranked_by_hand() -> None:
     assert reward(_score(41.0, clip="b"), _vbr) == 1.0, "each clip has a buffer of its own"
 
 
+def test_equal_rate_by_hand() -> None:
+    reward = EqualRateReward(size=2, tolerance=0.005)
+    # Below the target by a fifth: 40.5 dB there are 40.5 - 3.4 log2 0.8 = 41.59 at the target.
+    assert reward(_score(40.5, -0.2), _vbr) == 1.0
+    assert reward(_score(41.5), _vbr) == 0.0, "ahead of VBR's 40, behind the 41.59"
+    # VBR has fallen out; 41.59 and 41.5 are left.
+    assert reward(_score(41.55), _vbr) == 0.0
+    assert reward(_score(41.2), _vbr) == -1.0
+    assert reward(_score(45.0, overshoot=0.1), _vbr) == -1.0, "the constraint comes first"
+    assert reward(_score(41.0, clip="b"), _vbr) == 1.0, "each clip has a memory of its own"
+
+
 def test_the_greedy_opponent_is_replaced_when_it_loses() -> None:
     reward = GreedyOpponentReward(promotion=0.6, games=4)
     assert not reward.needs_opponent("a", 100.0), "libvpx is the first"
@@ -257,6 +270,7 @@ def test_the_greedy_opponent_is_replaced_when_it_loses() -> None:
         ({"kind": "rd_gain", "price": -1.0}, "price"),
         ({"kind": "ranked", "percentile": 1.0}, "percentile"),
         ({"kind": "ranked", "size": 0}, "size"),
+        ({"kind": "equal_rate", "size": 0}, "size"),
         ({"kind": "greedy_opponent", "promotion": 0.0}, "promotion"),
         ({"kind": "greedy_opponent", "games": 0}, "games"),
         ({"decay": 1.0}, "decay"),
