@@ -24,7 +24,7 @@ import datetime
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ _METHODS = {
     "muzero@show_existing=off": "(c) rules and the network, every frame coded",
     "muzero": "(c) rules and the network, as shipped",
 }
+
+
+_SHORT = ("proposal", f"landed@{_PROBED}", f"planned@{_PROBED}", "landed", "planned")
+"""Methods of the README's table."""
 
 
 def index_of(folder: Path, which: str) -> list[dict[str, str]]:
@@ -82,11 +86,11 @@ def _number(value: float | None, digits: int = 1) -> str:
     return "-" if value is None else f"{value:+.{digits}f}"
 
 
-def headline_rows(results: Results, speed: int) -> list[list[str]]:
+def headline_rows(results: Results, speed: int, methods: Sequence[str]) -> list[list[str]]:
     """Rows of headlines (a) and (c) of an evaluation at one speed."""
     rows = []
     for method, name in _METHODS.items():
-        if method not in results.summary:
+        if method not in results.summary or method not in methods:
             continue
         entry: dict[str, Any] = results.summary[method]
         avg, overall = entry["psnr_avg"], entry["psnr_overall"]
@@ -277,7 +281,7 @@ def main() -> int:
     parser.add_argument("--curve-clips", type=int, default=5, help="0 leaves the curve as it is")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--height", type=int, default=144)
-    parser.add_argument("--speeds", type=int, nargs="+", default=[5, 2])
+    parser.add_argument("--speeds", type=int, nargs="*", default=[5, 2])
     parser.add_argument("--curve-speeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--without", nargs="*", default=[], help="methods that are left out")
     parser.add_argument("--metrics", default="psnr", help="of evaluate")
@@ -291,7 +295,7 @@ def main() -> int:
     # The more careful cluster where groups of one repository lie in a set.
     of = repository_of if args.set == "test" else (lambda row: row["group"])
     clusters = {Path(row["file"]).stem: of(row) for row in index}
-    rows, learned, by_content = [], [], []
+    rows, short, learned, by_content = [], [], [], []
     counts = [*args.clips, *args.clips[-1:] * len(args.speeds)]
     methods = [method for method in _METHODS if method not in args.without]
     policies = [word for method in methods for word in ("--policy", method)]
@@ -301,7 +305,8 @@ def main() -> int:
             args.out / f"speed{speed}",
             [*common, *policies, "--metrics", args.metrics, "--speed", str(speed)],
         )
-        rows += headline_rows(found, speed)
+        rows += headline_rows(found, speed, methods)
+        short += headline_rows(found, speed, _SHORT)
         learned += learned_rows(found, speed, clusters)
         by_content += content_rows(found, speed, contents)
     header = [
@@ -310,22 +315,28 @@ def main() -> int:
     ]  # fmt: skip
     measured = [name for name in _QUALITIES if name in args.metrics.split(",")]
     columns = [*_LEARNED[:4], *(_QUALITIES[name] for name in measured), *_LEARNED[4:]]
-    tables = {
-        "headlines": _table(header, rows),
-        "learned": _table(columns, learned),
-        "content": _table([*_LEARNED[:2], "content", "clips", *_LEARNED[2:4]], by_content),
-    }
+    tables = {}
+    if args.speeds:
+        tables = {
+            "headlines": _table(header, rows),
+            "headlines-short": _table(header, short),
+            "learned": _table(columns, learned),
+            "content": _table([*_LEARNED[:2], "content", "clips", *_LEARNED[2:4]], by_content),
+        }
     if args.curve_clips:
         curve = _evaluate(
             first_clips(args.corpus, args.set, args.curve_clips), args.out / "curve",
             [*common, "--policy", "planned", "--policy", "landed",
              "--speed", str(max(args.curve_speeds)), "--speeds", *map(str, args.curve_speeds)],
         )  # fmt: skip
-        tables["curve"] = _table(
-            ["headline", "speed", "clips", "PSNR avg against VBR at the fastest speed, %",
-             "time over VBR's there", "points below VBR's curve"],
-            curve_rows(curve),
-        )  # fmt: skip
+        columns = [
+            "headline", "speed", "clips", "PSNR avg against VBR at the fastest speed, %",
+            "time over VBR's there", "points below VBR's curve",
+        ]  # fmt: skip
+        found_rows = curve_rows(curve)
+        tables["curve"] = _table(columns, found_rows)
+        planned = [row for row in found_rows if row[0] == "(b) planned"]
+        tables["curve-short"] = _table(columns, planned)
     told = (
         f"{args.frames} frames of each clip, {args.height} lines, set `{args.set}` of the corpus; "
         f"{datetime.date.today()}, a machine of {os.cpu_count()} cores{args.load}."
