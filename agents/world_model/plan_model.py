@@ -15,6 +15,7 @@ from muzero_rc.agents.world_model.constant import MeanSteps
 from muzero_rc.agents.world_model.features import FEATURES, features_of
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.gain import Objective
+from muzero_rc.agents.world_model.least_gain import LeastGain, Scored, octaves_gained
 from muzero_rc.agents.world_model.linear import FrameModel, LinearModel, octaves_of_steps
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
@@ -139,6 +140,8 @@ class PlanModel:
       residual: what corrects the coefficients of clips that nothing else is known of; None
         for the linear model alone.
       identity: what it was made for; whoever encodes with it is warned without one.
+      least: what an encode with a plan must gain over its probe encode, or it is doubted; None
+        doubts nothing, as files from before it.
     """
 
     equations: NormalEquations
@@ -150,6 +153,7 @@ class PlanModel:
     meta: Mapping[str, Any] = field(default_factory=dict)
     residual: Residual | None = None
     identity: PolicyIdentity | None = None
+    least: LeastGain | None = None
 
     @functools.cached_property
     def linear(self) -> LinearModel:
@@ -197,6 +201,20 @@ class PlanModel:
 
         return max((with_strength(times) for times in _CAUTION), key=surely)
 
+    def gained(self, ours: Scored, theirs: Scored) -> float:
+        """Octaves of rate that an encode saves against another one of the same clip."""
+        return octaves_gained(ours, theirs, self.slope, self.settings.average_share)
+
+    def doubts(self, score: Scored, probe: Scored, speed: int) -> bool:
+        """Whether an encode gained so little over its probe encode that its plan may have harmed.
+
+        Args:
+          score: of the encode with the plan.
+          probe: of its probe encode.
+          speed: of the encode.
+        """
+        return self.least is not None and self.gained(score, probe) < self.least.at(speed)
+
     def constant(self, probe: EncodeFrames, speed: int) -> tuple[npt.NDArray[np.int64], Any]:
         """The mean steps alone, and the bits that are expected of them. [N] each."""
         steps = np.rint(self.means.steps_of(probe, speed)).astype(np.int64)
@@ -229,6 +247,8 @@ class PlanModel:
             "network": network,
             "about": dict(self.meta),
         }
+        if self.least is not None:
+            tree["least"] = self.least.as_arrays()
         if self.identity is not None:
             self.identity.put(tree, meta)
         write_arrays(path, tree, meta, compressed=True)
@@ -262,6 +282,7 @@ class PlanModel:
                 meta["about"],
                 residual,
                 PolicyIdentity.of_file(tree, meta),
+                LeastGain.of_arrays(tree["least"]) if "least" in tree else None,
             )
         except Exception as error:  # whatever reading of what others wrote raises
             raise CheckpointError(f"{path} is damaged: {error}; fit it again") from error

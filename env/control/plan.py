@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from muzero_rc.env.codec.backend import ClipShape
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.types import EncodeLog
+from muzero_rc.types import EncodeLog, EpisodeScore
 
-__all__ = ["PlannedFrame", "Plans"]
+__all__ = ["DoubtsPlans", "PlannedFrame", "Plans"]
 
 
 class PlannedFrame(NamedTuple):
@@ -42,3 +42,22 @@ class Plans(Protocol):
           settings: of the encode.
           probe: the probe encode.
         """
+
+
+@runtime_checkable
+class DoubtsPlans(Plans, Protocol):
+    """A policy that tells of an encode whether its plan may have done harm."""
+
+    def doubts(self, score: EpisodeScore, probe: EpisodeScore, settings: EncoderSettings) -> bool:
+        """Whether the encode is worth making again without the plan.
+
+        Args:
+          score: of the last pass with the plan.
+          probe: of the probe encode.
+          settings: of the encode.
+        """
+        ...
+
+    def gained(self, ours: EpisodeScore, theirs: EpisodeScore) -> float:
+        """Octaves of rate that an encode saves against another one of the clip."""
+        ...

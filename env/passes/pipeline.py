@@ -12,17 +12,17 @@ from fractions import Fraction
 from pathlib import Path
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike, LibvpxBackend
-from muzero_rc.env.control.plan import Plans
+from muzero_rc.env.control.plan import DoubtsPlans, Plans
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.control.work_budget import WorkSpent, check_time, plan_work
 from muzero_rc.env.control.work_model import shipped_work_model
 from muzero_rc.env.passes.one_pass import Rollout, encode_once
-from muzero_rc.env.passes.probe import run_probes
+from muzero_rc.env.passes.probe import probe_score, run_probes
 from muzero_rc.errors import InputError
 from muzero_rc.output_files import take_place
-from muzero_rc.types import EncodeLog, FrameResult, Policy, needs_blocks
+from muzero_rc.types import EncodeLog, EpisodeScore, FrameResult, Policy, needs_blocks
 
 __all__ = ["Pass", "Rollout", "pipeline", "rollout"]
 
@@ -33,12 +33,14 @@ class Pass(enum.Enum):
     FIRST_PASS = "first pass"  # libvpx's statistics of every frame
     PROBE = "probe"  # quick encodes that tell what frames cost, see `env.passes.probe`
     FINAL = "final"
+    UNPLANNED = "unplanned"  # the final pass without its plan, if the policy doubts that
     RETRY = "retry"  # the final pass again by what frames cost, if it ended off its target
 
 
 def pipeline(
     settings: EncoderSettings,
     *,
+    doubts_plans: bool = False,
     retry_off_target: bool = False,
     recipe: Recipe = DEFAULT_RECIPE,
 ) -> tuple[Pass, ...]:
@@ -46,13 +48,16 @@ def pipeline(
 
     Args:
       settings: of the encode.
+      doubts_plans: the policy plans, and may have its last pass made again; not with a budget
+        of time.
       retry_off_target: make it again while it ends off its target.
       recipe: the constants of control.
     """
     if not settings.needs_probe:
         return Pass.FIRST_PASS, Pass.FINAL
     retries = (Pass.RETRY,) * (recipe.retry.max_encodes if retry_off_target else 0)
-    return Pass.FIRST_PASS, Pass.PROBE, Pass.FINAL, *retries
+    unplanned = (Pass.UNPLANNED,) if doubts_plans and settings.time is None else ()
+    return Pass.FIRST_PASS, Pass.PROBE, Pass.FINAL, *unplanned, *retries
 
 
 def rollout(
@@ -100,7 +105,12 @@ def rollout(
       InputError: settings, or what the policy answered, cannot be used.
     """
     backend = backend or LibvpxBackend()
-    passes = pipeline(settings, retry_off_target=retry_off_target, recipe=recipe)
+    passes = pipeline(
+        settings,
+        doubts_plans=isinstance(policy, DoubtsPlans),
+        retry_off_target=retry_off_target,
+        recipe=recipe,
+    )
     if first_pass is None:
         first_pass = backend.first_pass(clip, settings, blocks=needs_blocks(policy))
     start = time.perf_counter()
@@ -116,6 +126,7 @@ def rollout(
             timeout_s=timeout_s, backend=backend, recipe=recipe,
         )  # fmt: skip
         probe = ProbeRecord.of(log)
+    unplanned = probe
     if probe is not None and probe.log is not None and isinstance(policy, Plans):
         probe = probe.with_plan(policy.plan(clip, settings, probe.log))
     work: WorkSpent | None = None
@@ -129,6 +140,19 @@ def rollout(
     done = final_pass(probe=probe, output=output)
     work = _and_encode(work, done)
     decision_seconds = done.decision_seconds
+    if (
+        Pass.UNPLANNED in passes
+        and isinstance(policy, DoubtsPlans)
+        and unplanned is not probe
+        and unplanned is not None
+        and unplanned.log is not None
+        and policy.doubts(done.score, probe_score(clip, settings, unplanned.log), settings)
+    ):
+        with _beside(output) as path:
+            again = final_pass(probe=unplanned, output=path)
+            decision_seconds += again.decision_seconds
+            if _is_better(again.score, done.score, policy, recipe):
+                done = _in_place(again, path, output)
     for _ in range(passes.count(Pass.RETRY)):
         if done.refined is None:
             break
@@ -138,11 +162,7 @@ def rollout(
             work = _and_encode(work, again)
             if abs(again.score.overshoot) >= abs(done.score.overshoot):
                 break
-            if path is not None and output is not None:
-                take_place(path, output)
-                stream = dataclasses.replace(again.stream, path=output)
-                again = dataclasses.replace(again, stream=stream)
-        done = again
+            done = _in_place(again, path, output)
     return dataclasses.replace(
         done,
         seconds=time.perf_counter() - start,
@@ -178,6 +198,22 @@ def _and_encode(work: WorkSpent | None, done: Rollout) -> WorkSpent | None:
         return None
     more = shipped_work_model().work_of(done.log.results)
     return dataclasses.replace(work, seconds=work.seconds + more)
+
+
+def _is_better(
+    score: EpisodeScore, other: EpisodeScore, policy: DoubtsPlans, recipe: Recipe
+) -> bool:
+    """Whether an encode is to stand in another one's place: by its target, then by its gain."""
+    over, other_over = (s.overshoot > recipe.retry.over for s in (score, other))
+    return other_over if over != other_over else policy.gained(score, other) > 0.0
+
+
+def _in_place(done: Rollout, path: Path | None, output: Path | None) -> Rollout:
+    """The encode, its stream moved to where the output is to be."""
+    if path is None or output is None:
+        return done
+    take_place(path, output)
+    return dataclasses.replace(done, stream=dataclasses.replace(done.stream, path=output))
 
 
 @contextlib.contextmanager

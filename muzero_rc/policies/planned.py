@@ -20,7 +20,7 @@ from muzero_rc.env.control.plan import PlannedFrame
 from muzero_rc.env.control.qp_offsets import QpOffsetPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
-from muzero_rc.types import EncodeLog, Observation, QindexPolicy
+from muzero_rc.types import EncodeLog, EpisodeScore, Observation, QindexPolicy
 
 __all__ = ["PlannedPolicy"]
 
@@ -83,6 +83,14 @@ class PlannedPolicy(QindexPolicy):
             int(index): PlannedFrame(int(step), float(expected))
             for index, step, expected in zip(frames.coding_index, steps, bits, strict=True)
         }
+
+    def doubts(self, score: EpisodeScore, probe: EpisodeScore, settings: EncoderSettings) -> bool:
+        """Whether the encode gained too little over the probe encode, see `LeastGain`."""
+        return self.model.doubts(score, probe, settings.speed)
+
+    def gained(self, ours: EpisodeScore, theirs: EpisodeScore) -> float:
+        """Octaves of rate that an encode saves against another one of the clip."""
+        return self.model.gained(ours, theirs)
 
     def _plan_of(self, frames: EncodeFrames, speed: int) -> ClipPlan:
         if not self._simulations:

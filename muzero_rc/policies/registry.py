@@ -22,7 +22,7 @@ from muzero_rc.env.codec.backend import ClipLike, ClipShape, FirstPassLike
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES, block_grid
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES, SpeedProfile
-from muzero_rc.env.control.plan import PlannedFrame, Plans
+from muzero_rc.env.control.plan import DoubtsPlans, PlannedFrame, Plans
 from muzero_rc.env.control.qp_offsets import QpOffsetPolicy
 from muzero_rc.env.control.settings import EncoderSettings, modern_settings
 from muzero_rc.env.observation.builder import (
@@ -40,6 +40,7 @@ from muzero_rc.policies.planned import PlannedPolicy
 from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.types import (
     EncodeLog,
+    EpisodeScore,
     FrameDecision,
     KnownBlocks,
     Observation,
@@ -149,6 +150,16 @@ class WithSpeedProfile(QindexPolicy):
     ) -> Mapping[int, PlannedFrame]:
         """The policy's plan; none if it makes none."""
         return self.policy.plan(clip, settings, probe) if isinstance(self.policy, Plans) else {}
+
+    def doubts(self, score: EpisodeScore, probe: EpisodeScore, settings: EncoderSettings) -> bool:
+        """Whether the policy, if it plans, doubts the plan of an encode."""
+        policy = self.policy
+        return isinstance(policy, DoubtsPlans) and policy.doubts(score, probe, settings)
+
+    def gained(self, ours: EpisodeScore, theirs: EpisodeScore) -> float:
+        """Octaves of rate that an encode saves against another, by a policy that doubts plans."""
+        policy = self.policy
+        return policy.gained(ours, theirs) if isinstance(policy, DoubtsPlans) else 0.0
 
     def decide(
         self, observations: Sequence[Observation], base: Sequence[FrameDecision]

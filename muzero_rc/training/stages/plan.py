@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from muzero_rc.agents.world_model.constant import MeanSteps, PlannedSteps
 from muzero_rc.agents.world_model.features import matched_features
 from muzero_rc.agents.world_model.frames import EncodeFrames
 from muzero_rc.agents.world_model.gain import FrameChanges, Objective
+from muzero_rc.agents.world_model.least_gain import LeastGain, octaves_gained
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
@@ -249,4 +250,21 @@ def plan_model_of(
     for found in studies:
         made = plan(models[found.study.source], found.probe, slope, settings)
         examples.append(PlannedSteps(found.probe, made.steps, found.speed))
-    return PlanModel(total, ridge, MeanSteps.fit(examples), settings, slope)
+    least = LeastGain.fit(
+        (found.speed, octaves_gained(*_unplanned(found.view), slope, settings.average_share))
+        for found in studies
+    )
+    return PlanModel(total, ridge, MeanSteps.fit(examples), settings, slope, least=least)
+
+
+class _Score(NamedTuple):
+    psnr_avg: float
+    psnr_overall: float
+    actual_kbps: float
+
+
+def _unplanned(view: StudyView) -> tuple[_Score, _Score]:
+    """Scores of a study's last pass without a plan, and of its probe encode."""
+    encodes = [*view.named("landed"), view.encode("base")][0], view.encode("probe")
+    first, second = (_Score(e.psnr_avg, e.psnr_overall, e.kbps) for e in encodes)
+    return first, second
