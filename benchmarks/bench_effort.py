@@ -5,7 +5,7 @@ layer below, deeper ones, leaf frames. Every clip is encoded with libvpx's propo
 rates of five constant qindexes, once with each mix, and by VBR at each of --vbr. BD-rate is
 against VBR at --speed, time the second pass's CPU time over that VBR's at the same targets,
 both the mean over clips: what is worth its time lies below the line from VBR to VBR. The
-tables of the recipe (`env/control/recipe.py`) were chosen with it.
+tables of the recipe (`env/control/recipe/`) were chosen with it.
 
     .venv/bin/python benchmarks/bench_effort.py [CLIP ...] [--speed 5] [--mixes 4,1,1,1,2,3 ...]
 """

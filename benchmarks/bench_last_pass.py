@@ -3,7 +3,7 @@
 Each clip is encoded at the rates of three constant qindexes: once by the probe, and from
 there by the policy `landed` with every variant of the last pass's search; variants that probes
 are concerned by have probes of their own. A variant names what differs from the recipe
-(`env/control/recipe.py`), joined by ":":
+(`env/control/recipe/`), joined by ":":
 
     near=C,F       blocks at most C levels larger and F smaller than the probe's; 3,3 is all
     features=N     of leaf frames: 0 nothing, 1 all modes, 2 all transforms, 3 both

@@ -31,7 +31,8 @@ from muzero_rc.env.rewards import RewardConfig, make_reward
 from muzero_rc.training.actors import Actors
 from muzero_rc.training.config import PRESETS
 from muzero_rc.training.scorer import Scorer
-from muzero_rc.training.stages.collect import CollectConfig, Draw, Study, run_study
+from muzero_rc.training.stages.collect import CollectConfig, Draw, run_study
+from muzero_rc.training.study import Study
 from muzero_rc.training.tasks import Task, TaskClips
 
 WANTED = 0.7

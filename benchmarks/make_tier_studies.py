@@ -23,7 +23,8 @@ from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.identity import build_identity
 from muzero_rc.policies.registry import make_policy
-from muzero_rc.training.stages.collect import CollectConfig, Study, load_part, tier_encodes
+from muzero_rc.training.stages.collect import CollectConfig, load_part, tier_encodes
+from muzero_rc.training.study import Study
 
 
 def chosen(path: Path, speeds: list[int], psnr: tuple[float, float]) -> list[StudyView]:

@@ -29,7 +29,8 @@ import numpy.typing as npt
 
 from muzero_rc.agents.world_model.features import features_of
 from muzero_rc.agents.world_model.frames import NO_REFERENCE, EncodeFrames
-from muzero_rc.agents.world_model.gain import DB_PER_OCTAVE, Objective
+from muzero_rc.agents.world_model.gain import Objective
+from muzero_rc.agents.world_model.gain_arrays import FAR_OCTAVES, GainArrays, padded
 from muzero_rc.agents.world_model.linear import Response, octaves_of_steps
 from muzero_rc.agents.world_model.plan_model import ClipPlan, PlanModel, in_stretches
 from muzero_rc.agents.world_model.planner import PlanSettings
@@ -52,7 +53,6 @@ KINDS = 3
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
 _MULTIPLE = 64  # frames are padded to, so that few shapes are compiled
-_FAR_OCTAVES = 8.0  # of a frame; no encode is further off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +90,7 @@ class _Clip(NamedTuple):
       own: [4, N] a, a2, e, e2 of every frame.
       errors: [N, N] E by the frames' own errors.
       passed: [N, N] B by E.
-      shares: [N] of the base's bits; 0 in padding, as those that follow.
-      shows: [N] share of shown frames.
-      error: [N] share of the summed error.
-      passing: [N] as of `EncodeFrames.passing`.
-      overhead: share of the bits that showing buffers costs.
-      quality: [2] octaves of rate that an octave of error is worth, avg and overall.
+      gain: what gains are computed from.
       strength: octaves that a square octave of a frame's step costs.
       centre: [N] changes of log2 step that plans shrink to.
       start: [N] changes of log2 step that the search starts from.
@@ -108,12 +103,7 @@ class _Clip(NamedTuple):
     own: jax.Array
     errors: jax.Array
     passed: jax.Array
-    shares: jax.Array
-    shows: jax.Array
-    error: jax.Array
-    passing: jax.Array
-    overhead: jax.Array
-    quality: jax.Array
+    gain: GainArrays
     strength: jax.Array
     centre: jax.Array
     start: jax.Array
@@ -250,12 +240,6 @@ def _steps_of(base: EncodeFrames, steps: npt.ArrayLike | None) -> _Floats:
     return found
 
 
-def _padded(values: _Floats, size: int, fill: float = 0.0) -> npt.NDArray[np.float32]:
-    """The last axis filled up."""
-    widths = [(0, 0)] * (values.ndim - 1) + [(0, size - values.shape[-1])]
-    return np.pad(values, widths, constant_values=fill).astype(np.float32)
-
-
 def _clip_of(
     response: Response,
     slope: float,
@@ -267,7 +251,6 @@ def _clip_of(
     base = response.base
     count = len(base)
     size = -(-count // _MULTIPLE) * _MULTIPLE
-    objective = Objective(base, slope, settings.average_share)
     _, errors = response.propagation()
     passed = np.zeros((count, count))
     for place in range(base.references.shape[1]):
@@ -276,25 +259,18 @@ def _clip_of(
     square = np.zeros((2, size, size), np.float32)
     square[:, :count, :count] = errors, passed
     own = np.stack([response.bits[:, 0], response.bits[:, 1], *response.sse[:, :2].T])
-    error = base.weight * base.shown_sse
-    shares = np.array([settings.average_share, 1.0 - settings.average_share])
-    flat = functools.partial(_padded, size=size)
+    flat = functools.partial(padded, size=size)
     moved = [np.clip(start + level, -settings.limit, settings.limit) for level in levels]
     return _Clip(
         own=jnp.asarray(flat(own)),
         errors=jnp.asarray(square[0]),
         passed=jnp.asarray(square[1]),
-        shares=jnp.asarray(flat(objective.shares)),
-        shows=jnp.asarray(flat(base.weight / base.weight.sum())),
-        error=jnp.asarray(flat(error / error.sum())),
-        passing=jnp.asarray(flat(base.passing)),
-        overhead=jnp.asarray(base.overhead_bits / base.total_bits, jnp.float32),
-        quality=jnp.asarray(shares * DB_PER_OCTAVE / slope, jnp.float32),
+        gain=jax.tree.map(jnp.asarray, GainArrays.of(base, slope, settings.average_share, size)),
         strength=jnp.asarray(settings.step_strength / count, jnp.float32),
         centre=jnp.asarray(flat(octaves_of_steps(base, centre))),
         start=jnp.asarray(flat(octaves_of_steps(base, start))),
         moved=jnp.asarray(flat(np.stack([octaves_of_steps(base, steps) for steps in moved]))),
-        group=jnp.asarray(_padded(groups_of(base).astype(np.float64), size, -1.0), jnp.int32),
+        group=jnp.asarray(padded(groups_of(base).astype(np.float64), size, -1.0), jnp.int32),
         kind=jnp.asarray(flat(kinds_of(base).astype(np.float64)), jnp.int32),
         groups=jnp.asarray(int(groups_of(base)[-1]) + 1, jnp.int32),
     )
@@ -303,14 +279,14 @@ def _clip_of(
 def _changes(clip: _Clip, octaves: jax.Array) -> tuple[jax.Array, jax.Array]:
     """B and E. [N] -> [N], [N]."""
     a, a2, e, e2 = clip.own
-    errors = jnp.clip(clip.errors @ (e * octaves + e2 * octaves**2), -_FAR_OCTAVES, _FAR_OCTAVES)
+    errors = jnp.clip(clip.errors @ (e * octaves + e2 * octaves**2), -FAR_OCTAVES, FAR_OCTAVES)
     bits = a * octaves + a2 * octaves**2 + clip.passed @ errors
-    return jnp.clip(bits, -_FAR_OCTAVES, _FAR_OCTAVES), errors
+    return jnp.clip(bits, -FAR_OCTAVES, FAR_OCTAVES), errors
 
 
 def _rate(clip: _Clip, octaves: jax.Array) -> jax.Array:
     bits, _ = _changes(clip, octaves)
-    return jnp.log2(clip.overhead + clip.shares @ jnp.exp2(bits))
+    return clip.gain.rate(bits)
 
 
 def _worth(clip: _Clip, octaves: jax.Array) -> jax.Array:
@@ -321,13 +297,8 @@ def _worth(clip: _Clip, octaves: jax.Array) -> jax.Array:
     common = jnp.where(slope < -0.05, -rate / jnp.minimum(slope, -0.05), 0.0)
     landed = octaves + jnp.clip(common, -1.0, 1.0) * everywhere
     bits, errors = _changes(clip, landed)
-    shown = jnp.log2(jnp.maximum(1.0 + clip.passing * (jnp.exp2(errors) - 1.0), 1e-9))
-    average = -(clip.shows @ shown)
-    overall = -jnp.log2(clip.error @ jnp.exp2(shown))
-    rate = jnp.log2(clip.overhead + clip.shares @ jnp.exp2(bits))
     away = octaves - clip.centre
-    gain = clip.quality[0] * average + clip.quality[1] * overall - rate
-    return gain - clip.strength * (away @ away)
+    return clip.gain.gain(bits, errors) - clip.strength * (away @ away)
 
 
 def _after(clip: _Clip, levels: int, action: jax.Array, state: _State) -> _State:

@@ -28,7 +28,7 @@ from muzero_rc.env.testing.encoder_model.formulas import (
 )
 from muzero_rc.errors import InputError, MuzeroRcError
 from muzero_rc.output_files import write_text
-from muzero_rc.training.stages.collect import Study
+from muzero_rc.training.study import Study
 
 __all__ = ["fit", "main"]
 

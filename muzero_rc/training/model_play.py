@@ -19,6 +19,7 @@ from muzero_rc.agents.muzero.learner import Learner
 from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.agents.policy import AgentPolicy
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.env.rewards import GreedyOpponentReward, Reward
@@ -32,6 +33,13 @@ from muzero_rc.env.testing.encoder_model import (
 from muzero_rc.types import EpisodeScore
 
 __all__ = ["ModelTask", "ModelTraining"]
+
+# The model's proposal meets the target by itself. Rate control is made for real clips: it would
+# move the base of the later frames up to 28 qindexes away from it, with nothing to correct.
+_WITHOUT_RATE_OFFSETS = dataclasses.replace(
+    DEFAULT_RECIPE,
+    two_pass=dataclasses.replace(DEFAULT_RECIPE.two_pass, max_offset=0, max_finer=0.0),
+)
 
 
 @dataclass(frozen=True)
@@ -168,7 +176,11 @@ class ModelTraining:
         for task in tasks:
             settings = EncoderSettings(target_kbps=task.target_kbps)
             stats = self._backend.first_pass(task.clip, settings)
-            episodes.append(Stepper.open(self._backend, task.clip, settings, stats))
+            episodes.append(
+                Stepper.open(
+                    self._backend, task.clip, settings, stats, recipe=_WITHOUT_RATE_OFFSETS
+                )
+            )
             recorders.append(TrajectoryRecorder(self._config.network.action_frame))
         live = list(range(len(tasks)))
         while live:

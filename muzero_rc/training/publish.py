@@ -9,8 +9,8 @@ from pathlib import Path
 from muzero_rc.dataset import FRAME_COLUMNS, DatasetWriter, EncodeRow, StudyRow
 from muzero_rc.errors import InputError
 from muzero_rc.log_columns import BytesPool, columns_of_frames
-from muzero_rc.training.stages.collect import Encode, Study
 from muzero_rc.training.studies import study_files
+from muzero_rc.training.study import Encode, Study
 
 __all__ = ["Published", "publish"]
 

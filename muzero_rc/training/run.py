@@ -47,7 +47,6 @@ from muzero_rc.training.checkpoints import write_json
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger, StageMeter, gpus_in_use
 from muzero_rc.training.log import RunLog
-from muzero_rc.training.stages.collect import Study
 from muzero_rc.training.stages.evaluate import evaluate_run, result_rows
 from muzero_rc.training.stages.imitate import (
     Imitated,
@@ -60,6 +59,7 @@ from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update
 from muzero_rc.training.stages.start import start_params
 from muzero_rc.training.stages.teacher import make_teacher
 from muzero_rc.training.studies import Studies, load_studies
+from muzero_rc.training.study import Study
 from muzero_rc.training.tasks import Task, TaskClips
 
 __all__ = ["TrainingRun"]

@@ -23,7 +23,8 @@ from muzero_rc.policies.registry import make_policy
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import StageMeter
 from muzero_rc.training.log import RunLog
-from muzero_rc.training.stages.collect import CollectConfig, Draw, Study, run_study
+from muzero_rc.training.stages.collect import CollectConfig, Draw, run_study
+from muzero_rc.training.study import Study
 from muzero_rc.types import Policy
 
 __all__ = ["Draws", "Studies", "load_studies", "study_files"]

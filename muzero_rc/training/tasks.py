@@ -9,7 +9,8 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.errors import EncoderError
-from muzero_rc.training.stages.collect import Encode, Study, load_part
+from muzero_rc.training.stages.collect import load_part
+from muzero_rc.training.study import Encode, Study
 from muzero_rc.types import EpisodeScore
 
 __all__ = ["Task", "TaskClips"]

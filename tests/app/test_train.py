@@ -29,7 +29,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training.config import PRESETS, TrainConfig, configure
 from muzero_rc.training.costs import CostLedger, StageCost
-from muzero_rc.training.stages.collect import AT_TARGET, Draw, Study, run_study
+from muzero_rc.training.stages.collect import Draw, run_study
 from muzero_rc.training.stages.imitate import (
     demonstrations_of,
     explained_by,
@@ -38,6 +38,7 @@ from muzero_rc.training.stages.imitate import (
     study_of_view,
 )
 from muzero_rc.training.studies import load_studies
+from muzero_rc.training.study import AT_TARGET, Study
 from muzero_rc.types import Observation, QindexPolicy
 
 

@@ -1,9 +1,9 @@
 """From nothing to the optimum: the agent learns on the encoder model, for each reward.
 
 It starts at the best constant qindex, with noise. Asked for is 90% of the way from there to
-the optimum in PSNR avg, at the target, playing greedily, in less than five minutes on two
-cores. The negative controls break one thing each, play as many episodes as the intact agent
-needs to pass their bound, and must stay below it.
+the optimum in PSNR avg, at the target, playing greedily, in less than 400 seconds of CPU
+time. The negative controls break one thing each, play as many episodes as the intact agent
+needs to pass their bound, and must never be above it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _reached(training: ModelTraining) -> float:
 
 def _fresh(reward: Reward, **loss: float) -> ModelTraining:
     training = ModelTraining(_config(**loss), reward, _tasks())
-    assert _reached(training) < 0.1, "it must not know the answer beforehand"
+    assert abs(_reached(training)) < 0.01, "it must start at the best constant qindex"
     return training
 
 
@@ -102,12 +102,23 @@ def test_the_optimum_is_learned(kind: str, record_property: Callable[[str, objec
 
 
 def _controlled(reward: Reward, **loss: float) -> float:
-    """The share reached after `CONTROL_EPISODES`."""
-    training = _fresh(reward, **loss)
-    training.run(math.inf, lambda: training.episodes >= CONTROL_EPISODES)
-    share = _reached(training)
-    print(f"\n{share:.0%} of the way after {training.episodes} episodes")
-    return share
+    """The largest share at a look within `CONTROL_EPISODES`.
+
+    The last one alone is half as large when one clip of the two is just over its target.
+    """
+    training, shares = _fresh(reward, **loss), [0.0]
+    begun = time.process_time()
+
+    def enough() -> bool:
+        shares.append(_reached(training))
+        return training.episodes >= CONTROL_EPISODES
+
+    training.run(math.inf, enough)
+    print(
+        f"\n{max(shares):.0%} of the way at most, {shares[-1]:.0%} after {training.episodes} "
+        f"episodes, {time.process_time() - begun:.0f} s"
+    )
+    return max(shares)
 
 
 def _reward() -> Reward:

@@ -41,10 +41,11 @@ from muzero_rc.training.log import RunLog
 from muzero_rc.training.player import Finished
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.scorer import Scorer
-from muzero_rc.training.stages.collect import CollectConfig, Draw, Study, run_study
+from muzero_rc.training.stages.collect import CollectConfig, Draw, run_study
 from muzero_rc.training.stages.imitate import demonstrations_of
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update, is_one_sided
 from muzero_rc.training.studies import Studies
+from muzero_rc.training.study import Study
 from muzero_rc.training.tasks import Task
 
 AGENT = PRESETS["tiny"].agent

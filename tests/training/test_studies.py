@@ -18,8 +18,9 @@ from muzero_rc.identity import build_identity
 from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
-from muzero_rc.training.stages.collect import CollectConfig, Draw, Study
+from muzero_rc.training.stages.collect import CollectConfig, Draw
 from muzero_rc.training.studies import Draws, Studies
+from muzero_rc.training.study import Study
 
 
 def _clips(sources: int, each: int = 1) -> list[CorpusClip]:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from muzero_rc.agents.world_model.features import NUM_KINDS
 from muzero_rc.agents.world_model.frames import NO_REFERENCE
-from muzero_rc.agents.world_model.gain import DB_PER_OCTAVE, Objective
+from muzero_rc.agents.world_model.gain import Objective
+from muzero_rc.agents.world_model.gain_arrays import GainArrays
 from muzero_rc.agents.world_model.linear import LinearModel
 from muzero_rc.agents.world_model.normal_equations import worth_of_errors
 from muzero_rc.agents.world_model.study import Study
@@ -44,13 +45,8 @@ class StudyArrays(NamedTuple):
 
     Attributes:
       clip: what is known beforehand.
-      shares: [B, N] of the base's bits.
-      overhead: [B] share of the bits that showing buffers costs.
-      shows: [B, N] share of shown frames.
-      error: [B, N] share of the clip's summed error.
-      passing: [B, N] as of `EncodeFrames.passing`.
+      gains: what the clips' gains are computed from.
       worth: [B, N] weight of an error, with the sum 1.
-      quality: [B] octaves of rate that 3 dB are worth.
       octaves: [B, K, N] g of each encode.
       bits: [B, K, N] B.
       sse: [B, K, N] E.
@@ -60,13 +56,8 @@ class StudyArrays(NamedTuple):
     """
 
     clip: ClipArrays
-    shares: _Array
-    overhead: _Array
-    shows: _Array
-    error: _Array
-    passing: _Array
+    gains: GainArrays
     worth: _Array
-    quality: _Array
     octaves: _Array
     bits: _Array
     sse: _Array
@@ -113,8 +104,9 @@ def study_arrays(
         for study, model in zip(studies, models, strict=True)
     ]
     clips = ClipArrays(*(np.stack(parts) for parts in zip(*(r.clip for r in rows), strict=True)))
-    rest = [np.stack(parts) for parts in zip(*(row[1:] for row in rows), strict=True)]
-    return StudyArrays(clips, *rest)
+    gains = GainArrays(*(np.stack(parts) for parts in zip(*(r.gains for r in rows), strict=True)))
+    rest = [np.stack(parts) for parts in zip(*(row[2:] for row in rows), strict=True)]
+    return StudyArrays(clips, gains, *rest)
 
 
 def _one(
@@ -126,7 +118,6 @@ def _one(
     real = base.references != NO_REFERENCE
     objective = Objective(base, study.slope, average_share)
     worth = worth_of_errors(base)
-    error = base.weight * base.shown_sse
 
     def pad(values: npt.NDArray[np.generic], axis: int = 0) -> _Array:
         width = [(0, 0)] * values.ndim
@@ -150,13 +141,8 @@ def _one(
     )
     return StudyArrays(
         clip=clip,
-        shares=pad(objective.shares),
-        overhead=np.array(base.overhead_bits / base.total_bits, np.float32),
-        shows=pad(base.weight / base.weight.sum()),
-        error=pad(error / error.sum()),
-        passing=pad(base.passing),
+        gains=GainArrays.of(base, study.slope, average_share, frames),
         worth=pad(worth / worth.sum()),
-        quality=np.array(DB_PER_OCTAVE / study.slope, np.float32),
         octaves=pads([change.octaves for change in changes]),
         bits=pads([change.bits for change in changes]),
         sse=pads([change.sse for change in changes]),

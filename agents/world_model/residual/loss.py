@@ -7,13 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from muzero_rc.agents.world_model.gain_arrays import FAR_OCTAVES, GainArrays
 from muzero_rc.agents.world_model.residual.arrays import StudyArrays
 
 __all__ = ["LossWeights", "losses", "predicted"]
-
-
-_LEAST_SHOWN = 1e-9  # an error that no encode reaches: the logarithm stays finite
-_FAR_OCTAVES = 8.0  # of a frame; no encode is further off, and a bad start may be
 
 
 class LossWeights(NamedTuple):
@@ -37,8 +34,7 @@ _FRAME_SCALE, _GAIN_SCALE = 0.5, 0.1
 def predicted(coefficients: jax.Array, studies: StudyArrays) -> tuple[jax.Array, ...]:
     """B [B, K, N], E [B, K, N] and the gains [B, K] of every encode, errors passed on.
 
-    The recursion of `linear.Response` as one triangular system, and `gain.Objective` with half
-    of each quality.
+    The recursion of `linear.Response` as one triangular system, and `GainArrays.gain`.
 
     Args:
       coefficients: [B, NUM_OUTPUTS, N, NUM_TERMS].
@@ -56,19 +52,13 @@ def predicted(coefficients: jax.Array, studies: StudyArrays) -> tuple[jax.Array,
     errors = jax.scipy.linalg.solve_triangular(
         chain, jnp.swapaxes(own, 1, 2), lower=True, unit_diagonal=True
     )
-    errors = jnp.clip(jnp.swapaxes(errors, 1, 2), -_FAR_OCTAVES, _FAR_OCTAVES)
+    errors = jnp.clip(jnp.swapaxes(errors, 1, 2), -FAR_OCTAVES, FAR_OCTAVES)
     takes = jnp.einsum("bnr,bnrm->bnm", bits[..., 2:] * clip.real, hot)
     change = bits[:, None, :, 0] * g + bits[:, None, :, 1] * g**2
     change += jnp.einsum("bnm,bkm->bkn", takes, errors)
-    change = jnp.clip(change, -_FAR_OCTAVES, _FAR_OCTAVES)
-    shown = jnp.log2(1.0 + studies.passing[:, None] * (jnp.exp2(errors) - 1.0) + _LEAST_SHOWN)
-    rate = jnp.log2(
-        studies.overhead[:, None] + (studies.shares[:, None] * jnp.exp2(change)).sum(-1)
-    )
-    average = -(studies.shows[:, None] * shown).sum(-1)
-    overall = -jnp.log2((studies.error[:, None] * jnp.exp2(shown)).sum(-1))
-    gain = 0.5 * studies.quality[:, None] * (average + overall) - rate
-    return change, errors, gain
+    change = jnp.clip(change, -FAR_OCTAVES, FAR_OCTAVES)
+    gains: GainArrays = jax.tree.map(lambda x: x[:, None], studies.gains)  # for every encode
+    return change, errors, gains.gain(change, errors)
 
 
 def losses(coefficients: jax.Array, studies: StudyArrays, weights: LossWeights) -> jax.Array:
@@ -87,7 +77,9 @@ def losses(coefficients: jax.Array, studies: StudyArrays, weights: LossWeights) 
         """x^2 near zero, 2 scale |x| far from it (pseudo-Huber)."""
         return scale**2 * (jnp.sqrt(1.0 + (x / scale) ** 2) - 1.0) * 2.0
 
-    frames = (studies.shares[:, None] * kept * robust(bits - studies.bits, _FRAME_SCALE)).sum(-1)
+    frames = (studies.gains.shares[:, None] * kept * robust(bits - studies.bits, _FRAME_SCALE)).sum(
+        -1
+    )
     frames += (studies.worth[:, None] * kept * robust(sse - studies.sse, _FRAME_SCALE)).sum(-1)
     off = (gain - studies.gain) * encodes
     mean = off.sum(-1, keepdims=True) / jnp.maximum(encodes.sum(-1, keepdims=True), 1.0)

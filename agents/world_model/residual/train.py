@@ -96,7 +96,7 @@ def train_residual(studies: StudyArrays, settings: TrainSettings, seed: int) -> 
     order = np.zeros(0, np.int64)
     for _ in range(settings.steps):
         if len(order) < settings.batch:
-            order = np.concatenate([order, random.permutation(len(studies.overhead))])
+            order = np.concatenate([order, random.permutation(len(studies.encodes))])
         rows, order = order[: settings.batch], order[settings.batch :]
         key, own = jax.random.split(key)
         params, state = update(params, state, _taken(studies, rows), own)

@@ -26,7 +26,7 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.observation.builder import FRAME_COLUMNS, ObservationBuilder
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.log_columns import BytesPool, log_of_columns
-from muzero_rc.training.stages.collect import AT_TARGET, Encode, Study
+from muzero_rc.training.study import AT_TARGET, Encode, Study
 from muzero_rc.types import FrameInfo, FrameResult, Observation, QindexPolicy, UpdateType
 
 __all__ = [

@@ -64,13 +64,14 @@ def test_untrained_it_leaves_the_linear_model_as_it_is(studies: Any, law: Any) -
     np.testing.assert_array_equal(corrected.sse, known.sse)
 
 
-def test_errors_pass_on_in_jax_as_in_numpy(studies: Any, law: Any) -> None:
+@pytest.mark.parametrize("average_share", [0.5, 0.2])
+def test_errors_pass_on_in_jax_as_in_numpy(studies: Any, law: Any, average_share: float) -> None:
     """Bits, errors and gains of every encode, against the recursion and the objective."""
     linear = LinearModel(law.coefficients)
-    arrays = study_arrays(studies[:3], [linear] * 3, Scale.of(studies), 0.5)
+    arrays = study_arrays(studies[:3], [linear] * 3, Scale.of(studies), average_share)
     bits, sse, gains = jax.jit(predicted)(arrays.clip.linear, arrays)
     for place, study in enumerate(studies[:3]):
-        objective = Objective(study.base, study.slope)
+        objective = Objective(study.base, study.slope, average_share)
         response = linear.response(study.base)
         for row, changes in enumerate(study.changes()):
             wanted_bits, wanted_sse = response.changes(changes.octaves)

@@ -19,7 +19,8 @@ from muzero_rc.env.control.gop import probe_plan_of
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import ProbeRateController, ProbeShift, off_target
 from muzero_rc.env.control.rate.two_pass import TwoPassRateController, empty_frame, reach
-from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe, markdown
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
+from muzero_rc.env.control.recipe.table import markdown
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import Pass, pipeline, rollout
 from muzero_rc.env.passes.probe import run_probes
@@ -103,7 +104,7 @@ def test_the_page_has_the_table() -> None:
     text = PAGE.read_text()
     table = text.partition("<!-- table:recipe -->\n")[2].partition("<!-- /table -->")[0]
     assert table == markdown(), (
-        "run: python -m muzero_rc.env.control.recipe docs/reference/recipe.md"
+        "run: python -m muzero_rc.env.control.recipe.table docs/reference/recipe.md"
     )
 
 
