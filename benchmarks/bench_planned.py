@@ -180,6 +180,12 @@ def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespac
             for strength in args.strengths:
                 corrected = dataclasses.replace(models[f"planned:{strength:g}"], residual=residual)
                 models[f"network:{strength:g}"] = corrected
+        if args.undoubted:
+            models |= {
+                f"{name} not doubted": dataclasses.replace(own, least=None)
+                for name, own in models.items()
+                if name != "const"
+            }
         models = {name: own for name, own in models.items() if name in (args.only or models)}
         for source in fold:
             found, view = first[source], first[source].view
@@ -270,6 +276,7 @@ def parser_of(text: str) -> argparse.ArgumentParser:
     parser.add_argument("--simulations", type=int, default=0, help="of macro-actions, beside plans")
     parser.add_argument("--steps", type=int, default=400, help="of a network's training")
     parser.add_argument("--keep", type=Path, help="folder for trained networks, used again")
+    parser.add_argument("--undoubted", action="store_true", help="beside plans, never doubted")
     parser.add_argument("--only", nargs="+", help="variants that are encoded beside landed")
     return parser
 

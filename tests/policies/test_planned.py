@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from muzero_rc.agents.world_model.constant import MeanSteps
 from muzero_rc.agents.world_model.features import NUM_FEATURES
 from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.least_gain import LeastGain
 from muzero_rc.agents.world_model.linear import NUM_OUTPUTS, NUM_TERMS
 from muzero_rc.agents.world_model.macro_search import MacroSettings, search_plan
 from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
@@ -20,9 +22,9 @@ from muzero_rc.cli.methods import methods_of
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.control.plan import Plans
+from muzero_rc.env.control.plan import DoubtsPlans, Plans
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.env.passes.pipeline import Pass, pipeline, rollout
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import InputError
 from muzero_rc.policies.identity import program_identity
@@ -85,6 +87,50 @@ def test_mean_steps_reach_the_encoder(carphone: Clip, model: PlanModel) -> None:
             moved[info.role is FrameRole.LEAF].append(result.qindex - before.qindex)
     assert np.mean(moved[True]) - np.mean(moved[False]) == pytest.approx(LEAF_STEP, abs=1.5)
     assert abs(ours.score.overshoot) < 0.02
+
+
+def test_a_plan_that_harms_is_not_kept(carphone: Clip, model: PlanModel, tmp_path: Path) -> None:
+    settings = EncoderSettings(target_kbps=60, speed=SPEED)
+    stats = first_pass(carphone, settings)
+    landed = make_policy("landed")
+    settings = prepare(landed, carphone, settings, stats)
+    steps = np.zeros_like(model.means.steps)
+    steps[:, FrameRole.KEY] = -40.0  # one frame takes the bits of all others
+    harmful = dataclasses.replace(model, means=dataclasses.replace(model.means, steps=steps))
+    streams = {}
+    for name, least in (("never", -10.0), ("always", 10.0)):
+        found = LeastGain(np.array([SPEED]), np.array([least]))
+        path = tmp_path / f"{name}.npz"
+        dataclasses.replace(harmful, least=found).save(path)
+        policy = PlannedPolicy(PlanModel.load(path), constant=True)
+        assert isinstance(policy, DoubtsPlans)
+        out = tmp_path / f"{name}.ivf"
+        done = rollout(carphone, settings, policy, first_pass=stats, output=out)
+        assert done.stream.path == out and not list(tmp_path.glob("*.again"))
+        assert hashlib.sha256(out.read_bytes()).hexdigest() == done.stream.sha256
+        streams[name] = done.stream.sha256
+    unplanned = rollout(carphone, settings, landed, first_pass=stats).stream.sha256
+    assert streams["always"] == unplanned != streams["never"]
+
+
+def test_a_plan_that_helps_is_kept_though_it_is_doubted(carphone: Clip, model: PlanModel) -> None:
+    settings = EncoderSettings(target_kbps=60, speed=SPEED)
+    stats = first_pass(carphone, settings)
+    settings = prepare(make_policy("landed"), carphone, settings, stats)
+    scores = []
+    for least in (None, LeastGain(np.array([SPEED]), np.array([10.0]))):
+        policy = PlannedPolicy(dataclasses.replace(model, least=least))
+        policy.gained = lambda ours, theirs: -1.0  # type: ignore[method-assign]
+        scores.append(rollout(carphone, settings, policy, first_pass=stats).stream.sha256)
+    assert scores[0] == scores[1]
+
+
+def test_no_pass_is_made_again_in_a_budget_of_time() -> None:
+    settings = EncoderSettings(target_kbps=60, speed=SPEED, passes=3)
+    passes = pipeline(settings, doubts_plans=True)
+    assert passes == (Pass.FIRST_PASS, Pass.PROBE, Pass.FINAL, Pass.UNPLANNED)
+    assert Pass.UNPLANNED not in pipeline(settings.replace(time=2.0), doubts_plans=True)
+    assert Pass.UNPLANNED not in pipeline(settings.replace(passes=2), doubts_plans=True)
 
 
 def test_a_model_file_is_a_policy(carphone: Clip, model: PlanModel, tmp_path: Path) -> None:
