@@ -99,11 +99,22 @@ class Table:
         """Whether a run is there."""
         return any(row.key == key for row in self.rows)
 
+    def asked(self, film: str, encoder: str, kbps: int) -> int:
+        """What an encoder's last level had to be asked for; levels miss their target alike."""
+        found = [
+            round(row.asked_kbps * kbps / row.actual_kbps)
+            for row in self.rows
+            if (row.film, row.encoder, row.target_kbps) == (film, encoder, kbps)
+        ]
+        return found[-1] if found and encoder != "muzero-rc" else kbps
+
 
 def ours(level: str, film: Path, out: Path, kbps: int, threads: int) -> list[list[str]]:
-    """The program as it is installed."""
+    """The program as it is installed; a level is a speed, with a policy after a colon or none."""
     program = str(Path(sys.executable).with_name("muzero-rc"))
-    words = [program, "encode", str(film), "-o", str(out), "-b", f"{kbps}k", "--speed", level]
+    speed, _, policy = level.partition(":")
+    words = [program, "encode", str(film), "-o", str(out), "-b", f"{kbps}k", "--speed", speed]
+    words += ["--policy", policy] if policy else []
     return [[*words, "--threads", str(threads), "--no-verify", "-q"]]
 
 
@@ -194,9 +205,10 @@ def run_tree(commands: Sequence[Sequence[str]], cache: Path) -> tuple[float, flo
     return cpu, time.perf_counter() - start, peak
 
 
-def run(encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool) -> Row:
-    """Encodes a film at a bitrate, and measures what came out."""
-    asked = kbps
+def run(
+    encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool, asked: int
+) -> Row:
+    """Encodes a film at a bitrate, asking for another one at first, and measures the result."""
     for _ in range(1 if encoder == "muzero-rc" else MOST_RUNS):
         with tempfile.TemporaryDirectory() as name:
             out = Path(name, "out.webm" if encoder in ("muzero-rc", "libvpx-vp9") else "out.mkv")
@@ -273,7 +285,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--kbps", type=int, nargs="+", default=[600])
-    parser.add_argument("--speeds", nargs="*", default=["1", "2", "4"])
+    parser.add_argument("--speeds", nargs="*", default=["1", "2", "4"], metavar="N[:POLICY]")
     parser.add_argument("--cpu-used", nargs="*", default=["0", "1", "2", "3", "4", "5"])
     parser.add_argument("--svt-av1", nargs="*", default=["4", "6", "8", "10"])
     parser.add_argument("--x265", nargs="*", default=["medium", "slow"])
@@ -299,7 +311,8 @@ def main() -> None:
                 for level in each:
                     if table.has((film.stem, encoder, level, kbps)):
                         continue
-                    row = run(encoder, level, film, kbps, args.threads, vmaf)
+                    asked = table.asked(film.stem, encoder, kbps)
+                    row = run(encoder, level, film, kbps, args.threads, vmaf, asked)
                     table.add(row)
                     print(row, file=sys.stderr, flush=True)
     show([row for row in table.rows if row.film in args.films])
