@@ -285,7 +285,7 @@ def encode(
         what = "key frames at given times need" if key_times else "a largest bitrate needs"
         raise InputError(
             f"{what} a policy that encodes in chunks, {policy.name} does not; "
-            "give muzero or landed in three passes, or --crf"
+            "give planned, muzero or landed in three passes, or --crf"
         )
     if bucket and picture.times_ms is not None:
         raise InputError("a buffer is kept at a constant rate alone; give one with --fps")
