@@ -303,7 +303,9 @@ def encode(
         for line in told:
             lose(line)
         size = shape.coded_size(height)
+        trial = time.perf_counter()
         try_mux(info, plan, place, size, shape.fps)
+        tell.expect("mux", time.perf_counter() - trial)
         compiling = _start_warm_up(policy, size)
         tell("decode", 0, shape.expected_frames)
         clip = Clip.load(
@@ -349,11 +351,16 @@ def encode(
         def finished(done: Encoded) -> list[str]:
             tell("mux")
             shown = done.score.shown_frames
+
+            def checked(count: int) -> None:
+                tell.is_over("mux")
+                tell("check", count, shown)
+
             return finish(
                 place, info, plan, given, shown,
                 duration_s=clip.duration_s if picture.cut or max_frames is not None else None,
                 decode=verify,
-                on_check=lambda count: tell("check", count, shown),
+                on_check=checked,
                 max_bytes=None if aim is None else aim.max_bytes,
             )  # fmt: skip
 
