@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=2, default=(64, 48))
     parser.add_argument("--kbps", type=int, default=40)
     parser.add_argument("--speed", type=int, default=5)
+    parser.add_argument("--policy", default="planned")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -58,7 +59,7 @@ def main() -> int:
         for folder in folders:
             folder.mkdir()
             words = [program, "encode", str(source), "-o", str(folder / "out.webm"), "-q"]
-            words += ["-b", f"{args.kbps}k", "--speed", str(args.speed)]
+            words += ["-b", f"{args.kbps}k", "--speed", str(args.speed), "-p", args.policy]
             commands.append([*words, "--threads", str(args.threads)])
         start = time.perf_counter()
         subprocess.run(commands[0], check=True, stdout=subprocess.DEVNULL)
