@@ -36,6 +36,7 @@ class Account:
 
     def __init__(self) -> None:
         self.phases: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0])
+        self.lengths: dict[str, list[float]] = collections.defaultdict(list)
         self.encodes: dict[str, list[float]] = collections.defaultdict(lambda: [0.0, 0.0, 0.0])
         self._phase = "start"
         self._before = (0.0, 0.0)
@@ -51,9 +52,10 @@ class Account:
 
     def encode(self, kind: str, done: Any) -> None:
         """An encode of a chunk was made."""
+        self.lengths[kind].append(sum(frame.cpu_seconds for frame in done.log.results))
         found = self.encodes[kind]
         found[0] += 1
-        found[1] += sum(frame.cpu_seconds for frame in done.log.results)
+        found[1] += self.lengths[kind][-1]
         found[2] += done.decision_seconds
 
 

@@ -31,7 +31,7 @@ def finished(folder: Path) -> set[str]:
     return {
         path.name
         for path in folder.glob(".out.webm.*.muzero-rc/*")
-        if path.suffix in (".npz", ".ivf") and not path.name.startswith(".")
+        if path.suffix in (".npz", ".ivf") and path.name[0].isdigit()
     }
 
 
@@ -67,7 +67,9 @@ def main() -> int:
         right = (folders[0] / "out.webm").read_bytes()
         out = folders[1] / "out.webm"
         before: set[str] = set()
-        while sum(when.values()) < args.kills or not ended:
+        under_way = True
+        while sum(when.values()) < args.kills or under_way:
+            under_way = True
             child = subprocess.Popen(commands[1], stdout=subprocess.DEVNULL)
             try:
                 enough = sum(when.values()) >= args.kills
@@ -78,7 +80,7 @@ def main() -> int:
                 found = finished(folders[1])
                 if gone := before - found:
                     faults.append(f"gone: {', '.join(sorted(gone))}")
-                when[phase_of(found, before)] += 1
+                when[phase_of(found)] += 1
                 before = found
                 print(f"{sum(when.values())} killed, {len(found)} files", file=sys.stderr)
                 continue
@@ -88,6 +90,7 @@ def main() -> int:
             if left:
                 faults.append(f"left: {', '.join(left)}")
             ended += 1
+            under_way = False
             out.unlink()
             before = set()
     rows = [[kind, str(count)] for kind, count in sorted(when.items())]
@@ -96,13 +99,13 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def phase_of(found: set[str], before: set[str]) -> str:
+def phase_of(found: set[str]) -> str:
     """What a killed start was at, by the files that it left."""
     if not found:
         return "start, decode, first pass"
     if any(".ivf" in name for name in found):
         return "last passes, join, mux, check"
-    return "probes" if found - before else "start, or the first probe after it"
+    return "probes"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 A film is put together from clips of a corpus, at one size and 25 frames a second. Each encoder
 is a command, run as anybody runs it. Other encoders' bitrates are corrected until they take
-what was asked for, within 1% if three runs are enough; the last run counts.
+what was asked for, within 1% if three runs are enough; the nearest run counts.
 
 Of each run a row goes into a CSV file: bits, PSNR avg and overall, SSIM, VMAF, 5th percentile of
 frames' PSNR, CPU seconds of all processes, wall time, peak memory of the largest process. Rows
@@ -208,30 +208,53 @@ def run_tree(commands: Sequence[Sequence[str]], cache: Path) -> tuple[float, flo
 def run(
     encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool, asked: int
 ) -> Row:
-    """Encodes a film at a bitrate, asking for another one at first, and measures the result."""
+    """Encodes a film at a bitrate, asking for another one at first; the nearest run counts."""
+    made: list[Row] = []
     for _ in range(1 if encoder == "muzero-rc" else MOST_RUNS):
-        with tempfile.TemporaryDirectory() as name:
-            out = Path(name, "out.webm" if encoder in ("muzero-rc", "libvpx-vp9") else "out.mkv")
-            commands = ENCODERS[encoder](level, film, out, asked, threads)
-            cpu, wall, peak = run_tree(commands, Path(name))
-            packets = video.packets(out)
-            actual = 8 * sum(packets.sizes) / (packets.frames / 25) / 1000.0
-            metrics = ("ssim", "vmaf") if vmaf else ("ssim",)
-            found = video.measure(out, film, metrics)
-        used = asked
-        if abs(actual / kbps - 1.0) <= EQUAL:
+        made.append(run_once(encoder, level, film, kbps, threads, vmaf, asked))
+        if abs(made[-1].actual_kbps / kbps - 1.0) <= EQUAL:
             break
-        asked = max(1, round(asked * kbps / actual))
+        asked = next_asked(made)
+        if asked in [row.asked_kbps for row in made]:
+            break
+    return min(made, key=lambda row: abs(math.log(row.actual_kbps / kbps)))
+
+
+def next_asked(made: Sequence[Row]) -> int:
+    """What to ask for by what runs took, on the line through the last two in octaves."""
+    octaves = [(math.log2(row.asked_kbps), math.log2(row.actual_kbps)) for row in made[-2:]]
+    slope = 1.0
+    if len(octaves) == 2 and octaves[0][0] != octaves[1][0]:
+        slope = (octaves[1][1] - octaves[0][1]) / (octaves[1][0] - octaves[0][0])
+    missing = math.log2(made[-1].target_kbps) - octaves[-1][1]
+    # A line that is flat or falls was drawn by chance.
+    return max(1, round(2.0 ** (octaves[-1][0] + missing / (slope if slope > 0.5 else 1.0))))
+
+
+def run_once(
+    encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool, asked: int
+) -> Row:
+    """Encodes a film once, and measures what came out."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name, "out.webm" if encoder in ("muzero-rc", "libvpx-vp9") else "out.mkv")
+        commands = ENCODERS[encoder](level, film, out, asked, threads)
+        cpu, wall, peak = run_tree(commands, Path(name))
+        packets = video.packets(out)
+        actual = 8 * sum(packets.sizes) / (packets.frames / 25) / 1000.0
+        metrics = ("ssim", "vmaf") if vmaf else ("ssim",)
+        found = video.measure(out, film, metrics)
     psnr = found["psnr"]
     overall = -10.0 * math.log10(sum(10 ** (-db / 10) for db in psnr) / len(psnr))
-    return Row(
-        film=film.stem, encoder=encoder, level=level, target_kbps=kbps, asked_kbps=used,
+    row = Row(
+        film=film.stem, encoder=encoder, level=level, target_kbps=kbps, asked_kbps=asked,
         actual_kbps=round(actual, 3), psnr_avg=round(float(np.mean(psnr)), 3),
         psnr_overall=round(overall, 3), psnr_p5=round(float(np.percentile(psnr, 5)), 3),
         ssim=round(float(np.mean(found["ssim"])), 5),
         vmaf=round(float(np.mean(found["vmaf"])), 3) if vmaf else math.nan,
         cpu_s=round(cpu, 2), wall_s=round(wall, 2), peak_mb=round(peak, 1), frames=len(psnr),
     )  # fmt: skip
+    print(row, file=sys.stderr, flush=True)
+    return row
 
 
 def at_cpu(rival: Sequence[Row], cpu_s: float, metric: str) -> tuple[float, bool]:
@@ -314,7 +337,6 @@ def main() -> None:
                     asked = table.asked(film.stem, encoder, kbps)
                     row = run(encoder, level, film, kbps, args.threads, vmaf, asked)
                     table.add(row)
-                    print(row, file=sys.stderr, flush=True)
     show([row for row in table.rows if row.film in args.films])
 
 
