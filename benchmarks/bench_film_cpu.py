@@ -107,7 +107,7 @@ def main() -> None:
             workers=1, on_progress=lambda step: account.phase(step.phase),
         )  # fmt: skip
         account.phase("end")
-    del account.phases["film"]
+    account.phases.pop("film", None)
     whole = sum(map(sum, account.phases.values()))
     rows = [
         [name, f"{own:.1f}", f"{others:.1f}", f"{(own + others) / whole:.1%}"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -94,19 +93,21 @@ def test_frames_are_those_of_the_source_in_their_order(
     assert info.has_audio and info.duration_s == pytest.approx(FRAMES / 25, abs=0.06)
 
 
+@pytest.mark.parametrize(("phase", "frames", "chunks"), [("second pass", 50, 2), ("mux", 0, 3)])
 def test_ctrl_c_keeps_chunks_and_says_how_to_go_on(
-    source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path
-) -> None:
+    source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path,
+    phase: str, frames: int, chunks: int,
+) -> None:  # fmt: skip
     out = tmp_path / "out.webm"
 
     def stop(step: Progress) -> None:
-        if step.phase == "second pass" and step.done >= 50:
+        if step.phase == phase and step.done >= frames:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as stopped:
         run(source, out, on_progress=stop, workers=1)
     (note,) = stopped.value.__notes__
-    assert re.fullmatch(r"2 finished chunks are kept; the same command goes on", note)
+    assert note == f"{chunks} finished chunks are kept; the same command goes on"
     (folder,) = os.listdir(tmp_path)
     assert folder.startswith(".out.webm.") and folder.endswith(".muzero-rc")
     kept = []
