@@ -85,8 +85,9 @@ class Table:
                 for line in csv.DictReader(file):
                     self.rows.append(Row(**{name: kinds[name](line[name]) for name in kinds}))
 
-    def add(self, row: Row) -> None:
-        """Appends a row, at once on the disk."""
+    def add(self, row: Row, psnr: Sequence[float]) -> None:
+        """Appends a row, at once on the disk, and PSNR of its frames in a file of their own."""
+        np.save(self.frames_file(row), np.array(psnr))
         new = not self._path.exists()
         with self._path.open("a", newline="") as file:
             writer = csv.DictWriter(file, [f.name for f in fields(Row)])
@@ -94,6 +95,11 @@ class Table:
                 writer.writeheader()
             writer.writerow(asdict(row))
         self.rows.append(row)
+
+    def frames_file(self, row: Row) -> Path:
+        """Where the PSNR of a run's frames is, dB."""
+        words = "-".join(str(word) for word in row.key).replace(":", "-")
+        return self._path.with_name(f"{words}.npy")
 
     def has(self, key: tuple[str, str, str, int]) -> bool:
         """Whether a run is there."""
@@ -207,17 +213,25 @@ def run_tree(commands: Sequence[Sequence[str]], cache: Path) -> tuple[float, flo
 
 def run(
     encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool, asked: int
-) -> Row:
-    """Encodes a film at a bitrate, asking for another one at first; the nearest run counts."""
+) -> tuple[Row, list[float]]:
+    """Encodes a film at a bitrate, asking for another one at first; the nearest run counts.
+
+    Returns:
+      The run, and PSNR of its frames in dB.
+    """
     made: list[Row] = []
+    frames: list[list[float]] = []
     for _ in range(1 if encoder == "muzero-rc" else MOST_RUNS):
-        made.append(run_once(encoder, level, film, kbps, threads, vmaf, asked))
+        row, psnr = run_once(encoder, level, film, kbps, threads, vmaf, asked)
+        made.append(row)
+        frames.append(psnr)
         if abs(made[-1].actual_kbps / kbps - 1.0) <= EQUAL:
             break
         asked = next_asked(made)
         if asked in [row.asked_kbps for row in made]:
             break
-    return min(made, key=lambda row: abs(math.log(row.actual_kbps / kbps)))
+    best = min(range(len(made)), key=lambda n: abs(math.log(made[n].actual_kbps / kbps)))
+    return made[best], frames[best]
 
 
 def next_asked(made: Sequence[Row]) -> int:
@@ -233,8 +247,8 @@ def next_asked(made: Sequence[Row]) -> int:
 
 def run_once(
     encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool, asked: int
-) -> Row:
-    """Encodes a film once, and measures what came out."""
+) -> tuple[Row, list[float]]:
+    """Encodes a film once, and measures what came out: the run, and PSNR of its frames."""
     with tempfile.TemporaryDirectory() as name:
         out = Path(name, "out.webm" if encoder in ("muzero-rc", "libvpx-vp9") else "out.mkv")
         commands = ENCODERS[encoder](level, film, out, asked, threads)
@@ -254,7 +268,7 @@ def run_once(
         cpu_s=round(cpu, 2), wall_s=round(wall, 2), peak_mb=round(peak, 1), frames=len(psnr),
     )  # fmt: skip
     print(row, file=sys.stderr, flush=True)
-    return row
+    return row, list(psnr)
 
 
 def at_cpu(rival: Sequence[Row], cpu_s: float, metric: str) -> tuple[float, bool]:
@@ -299,6 +313,25 @@ def show(rows: Sequence[Row]) -> None:
     )  # fmt: skip
 
 
+def show_scenes(table: Table, rows: Sequence[Row]) -> None:
+    """Prints PSNR avg of each scene: a scene that stands still may have a hundred dB."""
+    found = []
+    for row in rows:
+        if table.frames_file(row).exists():
+            psnr = np.load(table.frames_file(row))
+            scenes = [psnr[start : start + FRAMES].mean() for start in range(0, len(psnr), FRAMES)]
+            name = [row.film, row.encoder, row.level, str(row.target_kbps)]
+            found.append([*name, *(f"{scene:.1f}" for scene in scenes), f"{np.median(psnr):.2f}"])
+    if found:
+        most = max(len(line) for line in found) - 5
+        numbers = [str(number + 1) for number in range(most)]
+        print_table(
+            "PSNR avg of scenes, and the median of all frames, dB",
+            ["film", "encoder", "level", "kbit/s", *numbers, "median"],
+            [line for line in found if len(line) == most + 5],
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
@@ -335,9 +368,10 @@ def main() -> None:
                     if table.has((film.stem, encoder, level, kbps)):
                         continue
                     asked = table.asked(film.stem, encoder, kbps)
-                    row = run(encoder, level, film, kbps, args.threads, vmaf, asked)
-                    table.add(row)
-    show([row for row in table.rows if row.film in args.films])
+                    table.add(*run(encoder, level, film, kbps, args.threads, vmaf, asked))
+    rows = [row for row in table.rows if row.film in args.films]
+    show(rows)
+    show_scenes(table, rows)
 
 
 if __name__ == "__main__":
