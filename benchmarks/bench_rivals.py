@@ -2,7 +2,7 @@
 
 A film is put together from clips of a corpus, at one size and 25 frames a second. Each encoder
 is a command, run as anybody runs it. Other encoders' bitrates are corrected until they take
-what was asked for, within 1% if three runs are enough; the last run counts.
+what was asked for, within 1% if three runs are enough; the nearest run counts.
 
 Of each run a row goes into a CSV file: bits, PSNR avg and overall, SSIM, VMAF, 5th percentile of
 frames' PSNR, CPU seconds of all processes, wall time, peak memory of the largest process. Rows
@@ -85,8 +85,9 @@ class Table:
                 for line in csv.DictReader(file):
                     self.rows.append(Row(**{name: kinds[name](line[name]) for name in kinds}))
 
-    def add(self, row: Row) -> None:
-        """Appends a row, at once on the disk."""
+    def add(self, row: Row, psnr: Sequence[float]) -> None:
+        """Appends a row, at once on the disk, and PSNR of its frames in a file of their own."""
+        np.save(self.frames_file(row), np.array(psnr))
         new = not self._path.exists()
         with self._path.open("a", newline="") as file:
             writer = csv.DictWriter(file, [f.name for f in fields(Row)])
@@ -95,15 +96,31 @@ class Table:
             writer.writerow(asdict(row))
         self.rows.append(row)
 
+    def frames_file(self, row: Row) -> Path:
+        """Where the PSNR of a run's frames is, dB."""
+        words = "-".join(str(word) for word in row.key).replace(":", "-")
+        return self._path.with_name(f"{words}.npy")
+
     def has(self, key: tuple[str, str, str, int]) -> bool:
         """Whether a run is there."""
         return any(row.key == key for row in self.rows)
 
+    def asked(self, film: str, encoder: str, kbps: int) -> int:
+        """What an encoder's last level had to be asked for; levels miss their target alike."""
+        found = [
+            round(row.asked_kbps * kbps / row.actual_kbps)
+            for row in self.rows
+            if (row.film, row.encoder, row.target_kbps) == (film, encoder, kbps)
+        ]
+        return found[-1] if found and encoder != "muzero-rc" else kbps
+
 
 def ours(level: str, film: Path, out: Path, kbps: int, threads: int) -> list[list[str]]:
-    """The program as it is installed."""
+    """The program as it is installed; a level is a speed, with a policy after a colon or none."""
     program = str(Path(sys.executable).with_name("muzero-rc"))
-    words = [program, "encode", str(film), "-o", str(out), "-b", f"{kbps}k", "--speed", level]
+    speed, _, policy = level.partition(":")
+    words = [program, "encode", str(film), "-o", str(out), "-b", f"{kbps}k", "--speed", speed]
+    words += ["--policy", policy] if policy else []
     return [[*words, "--threads", str(threads), "--no-verify", "-q"]]
 
 
@@ -194,32 +211,64 @@ def run_tree(commands: Sequence[Sequence[str]], cache: Path) -> tuple[float, flo
     return cpu, time.perf_counter() - start, peak
 
 
-def run(encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool) -> Row:
-    """Encodes a film at a bitrate, and measures what came out."""
-    asked = kbps
+def run(
+    encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool, asked: int
+) -> tuple[Row, list[float]]:
+    """Encodes a film at a bitrate, asking for another one at first; the nearest run counts.
+
+    Returns:
+      The run, and PSNR of its frames in dB.
+    """
+    made: list[Row] = []
+    frames: list[list[float]] = []
     for _ in range(1 if encoder == "muzero-rc" else MOST_RUNS):
-        with tempfile.TemporaryDirectory() as name:
-            out = Path(name, "out.webm" if encoder in ("muzero-rc", "libvpx-vp9") else "out.mkv")
-            commands = ENCODERS[encoder](level, film, out, asked, threads)
-            cpu, wall, peak = run_tree(commands, Path(name))
-            packets = video.packets(out)
-            actual = 8 * sum(packets.sizes) / (packets.frames / 25) / 1000.0
-            metrics = ("ssim", "vmaf") if vmaf else ("ssim",)
-            found = video.measure(out, film, metrics)
-        used = asked
-        if abs(actual / kbps - 1.0) <= EQUAL:
+        row, psnr = run_once(encoder, level, film, kbps, threads, vmaf, asked)
+        made.append(row)
+        frames.append(psnr)
+        if abs(made[-1].actual_kbps / kbps - 1.0) <= EQUAL:
             break
-        asked = max(1, round(asked * kbps / actual))
+        asked = next_asked(made)
+        if asked in [row.asked_kbps for row in made]:
+            break
+    best = min(range(len(made)), key=lambda n: abs(math.log(made[n].actual_kbps / kbps)))
+    return made[best], frames[best]
+
+
+def next_asked(made: Sequence[Row]) -> int:
+    """What to ask for by what runs took, on the line through the last two in octaves."""
+    octaves = [(math.log2(row.asked_kbps), math.log2(row.actual_kbps)) for row in made[-2:]]
+    slope = 1.0
+    if len(octaves) == 2 and octaves[0][0] != octaves[1][0]:
+        slope = (octaves[1][1] - octaves[0][1]) / (octaves[1][0] - octaves[0][0])
+    missing = math.log2(made[-1].target_kbps) - octaves[-1][1]
+    # A line that is flat or falls was drawn by chance.
+    return max(1, round(2.0 ** (octaves[-1][0] + missing / (slope if slope > 0.5 else 1.0))))
+
+
+def run_once(
+    encoder: str, level: str, film: Path, kbps: int, threads: int, vmaf: bool, asked: int
+) -> tuple[Row, list[float]]:
+    """Encodes a film once, and measures what came out: the run, and PSNR of its frames."""
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name, "out.webm" if encoder in ("muzero-rc", "libvpx-vp9") else "out.mkv")
+        commands = ENCODERS[encoder](level, film, out, asked, threads)
+        cpu, wall, peak = run_tree(commands, Path(name))
+        packets = video.packets(out)
+        actual = 8 * sum(packets.sizes) / (packets.frames / 25) / 1000.0
+        metrics = ("ssim", "vmaf") if vmaf else ("ssim",)
+        found = video.measure(out, film, metrics)
     psnr = found["psnr"]
     overall = -10.0 * math.log10(sum(10 ** (-db / 10) for db in psnr) / len(psnr))
-    return Row(
-        film=film.stem, encoder=encoder, level=level, target_kbps=kbps, asked_kbps=used,
+    row = Row(
+        film=film.stem, encoder=encoder, level=level, target_kbps=kbps, asked_kbps=asked,
         actual_kbps=round(actual, 3), psnr_avg=round(float(np.mean(psnr)), 3),
         psnr_overall=round(overall, 3), psnr_p5=round(float(np.percentile(psnr, 5)), 3),
         ssim=round(float(np.mean(found["ssim"])), 5),
         vmaf=round(float(np.mean(found["vmaf"])), 3) if vmaf else math.nan,
         cpu_s=round(cpu, 2), wall_s=round(wall, 2), peak_mb=round(peak, 1), frames=len(psnr),
     )  # fmt: skip
+    print(row, file=sys.stderr, flush=True)
+    return row, list(psnr)
 
 
 def at_cpu(rival: Sequence[Row], cpu_s: float, metric: str) -> tuple[float, bool]:
@@ -264,6 +313,25 @@ def show(rows: Sequence[Row]) -> None:
     )  # fmt: skip
 
 
+def show_scenes(table: Table, rows: Sequence[Row]) -> None:
+    """Prints PSNR avg of each scene: a scene that stands still may have a hundred dB."""
+    found = []
+    for row in rows:
+        if table.frames_file(row).exists():
+            psnr = np.load(table.frames_file(row))
+            scenes = [psnr[start : start + FRAMES].mean() for start in range(0, len(psnr), FRAMES)]
+            name = [row.film, row.encoder, row.level, str(row.target_kbps)]
+            found.append([*name, *(f"{scene:.1f}" for scene in scenes), f"{np.median(psnr):.2f}"])
+    if found:
+        most = max(len(line) for line in found) - 5
+        numbers = [str(number + 1) for number in range(most)]
+        print_table(
+            "PSNR avg of scenes, and the median of all frames, dB",
+            ["film", "encoder", "level", "kbit/s", *numbers, "median"],
+            [line for line in found if len(line) == most + 5],
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
@@ -273,7 +341,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--kbps", type=int, nargs="+", default=[600])
-    parser.add_argument("--speeds", nargs="*", default=["1", "2", "4"])
+    parser.add_argument("--speeds", nargs="*", default=["1", "2", "4"], metavar="N[:POLICY]")
     parser.add_argument("--cpu-used", nargs="*", default=["0", "1", "2", "3", "4", "5"])
     parser.add_argument("--svt-av1", nargs="*", default=["4", "6", "8", "10"])
     parser.add_argument("--x265", nargs="*", default=["medium", "slow"])
@@ -299,10 +367,11 @@ def main() -> None:
                 for level in each:
                     if table.has((film.stem, encoder, level, kbps)):
                         continue
-                    row = run(encoder, level, film, kbps, args.threads, vmaf)
-                    table.add(row)
-                    print(row, file=sys.stderr, flush=True)
-    show([row for row in table.rows if row.film in args.films])
+                    asked = table.asked(film.stem, encoder, kbps)
+                    table.add(*run(encoder, level, film, kbps, args.threads, vmaf, asked))
+    rows = [row for row in table.rows if row.film in args.films]
+    show(rows)
+    show_scenes(table, rows)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,15 @@ from muzero_rc.env.codec.first_pass import FirstPass, native_settings
 from muzero_rc.env.codec.first_pass import first_pass as run_first_pass
 from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.errors import EncoderTimeoutError, InputError, OutputError
-from muzero_rc.types import FrameDecision, FrameInfo, FrameResult, GopLimits, UpdateType, Work
+from muzero_rc.types import (
+    FrameDecision,
+    FrameInfo,
+    FrameResult,
+    GopLimits,
+    ShowExisting,
+    UpdateType,
+    Work,
+)
 
 __all__ = ["EncodedStream", "EncoderSession", "encode_plain", "wait_any"]
 
@@ -116,6 +124,8 @@ class EncoderSession:
                 f"for a clip of {clip.num_frames}"
             )
         self.results: list[FrameResult] = []
+        self._waiting: UpdateType | None = None
+        self._only_key = False  # no frame has been coded since the last key frame
         self._output = None if output is None else Path(output)
         self._resources = contextlib.ExitStack()
         native = native_settings(clip, settings)
@@ -144,7 +154,9 @@ class EncoderSession:
         """
         given: Any = self._native.next()
         self._collect_uncoded()
-        return None if given is None else _frame_info(given)
+        info = None if given is None else _frame_info(given)
+        self._waiting = None if info is None else info.update_type
+        return info
 
     def submit(self, decision: FrameDecision | int) -> None:
         """Answers the waiting frame without waiting for its result.
@@ -158,6 +170,11 @@ class EncoderSession:
         if not isinstance(decision, FrameDecision):
             decision = FrameDecision(operator.index(decision))
         account, hint = decision.rate_account, decision.partition
+        show_existing = decision.show_existing
+        if self._only_key and not self.settings.frame_parallel:
+            # The frame after adapts its entropy coding as one after a key frame does, in a
+            # decoder. In libvpx's encoder it would not, and all that follows would be garbage.
+            show_existing = ShowExisting.NEVER
         told: dict[str, Any] = {}
         if account is not None:
             told = {
@@ -172,7 +189,7 @@ class EncoderSession:
                 decision.qindex,
                 speed=decision.speed,
                 features=int(decision.features),
-                show_existing=int(decision.show_existing),
+                show_existing=int(show_existing),
                 show_existing_price=decision.show_existing_price,
                 show_existing_change=decision.show_existing_change,
                 next_gop_frames=decision.next_gop.frames,
@@ -185,6 +202,10 @@ class EncoderSession:
         """The result of the frame last submitted. Waits for the encoder."""
         given = _frame_result(self._native.result())
         self.results.append(given)
+        if self._waiting is UpdateType.KEY:
+            self._only_key = True
+        elif not given.shows_existing:
+            self._only_key = False
         return given
 
     def encode(self, decision: FrameDecision | int) -> FrameResult:

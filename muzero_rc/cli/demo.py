@@ -14,6 +14,7 @@ import tyro
 from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate
 from muzero_rc.cli.display import make_display
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.policies.shipped import DEFAULT_POLICY
 
 if TYPE_CHECKING:
     from muzero_rc.encode.film import EncodeReport
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["DemoArgs", "run", "sample_clip", "table"]
 
 _CLIP = "bikes.mp4"
-_POLICIES = ("muzero", "vbr", "proposal")
+_POLICIES = (DEFAULT_POLICY, "vbr", "proposal")
 _MOST_TRIES = 5  # encodes of a policy
 _SAME_SIZE = 0.01  # of the first one's bitrate
 
 
 @dataclass(frozen=True)
 class DemoArgs:
-    """Encode a sample clip with the shipped policy; libvpx's VBR and the control at its size."""
+    """Encode a sample clip with the default policy; libvpx's VBR and the control at its size."""
 
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("demo")
     """Folder for the WebM files and the picture; made if missing."""

@@ -24,6 +24,7 @@ from muzero_rc.cli.jobs import PIPE, Job, as_files, jobs_of
 from muzero_rc.cli.methods import split_spec
 from muzero_rc.cli.picture import PictureArgs, picture_for
 from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError
+from muzero_rc.policies.shipped import DEFAULT_POLICY
 
 if TYPE_CHECKING:
     from muzero_rc.encode.film import EncodeReport
@@ -66,14 +67,15 @@ class EncodeArgs:
     buffer: Annotated[str | None, tyro.conf.arg(metavar="2s|BITS")] = None
     """Of --max-bitrate: seconds at that rate, or bits such as 800k; 1s if not given."""
 
-    policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = "muzero"
-    """muzero (shipped), vbr, proposal, cq[:LEVEL], constant[:Q], hindsight[:BUDGET], or a file."""
+    policy: Annotated[str, tyro.conf.arg(aliases=["-p"], metavar="NAME|FILE")] = DEFAULT_POLICY
+    """planned, muzero (the network), vbr, proposal, cq[:LEVEL], constant[:Q], hindsight[:BUDGET],
+    or a file."""
 
     simulations: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     """Simulations of a learned policy's search before each decision; 0 for no search."""
 
     effort: Annotated[str, tyro.conf.arg(metavar="normal|search")] = "normal"
-    """search encodes many times, from the policy's own encode on, and keeps the best."""
+    """search encodes many times, from the policy's own encode or plans, and keeps the best."""
 
     budget: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Encodes of a search; 30 if not given. Ctrl-C ends it with the best so far."""
@@ -88,7 +90,7 @@ class EncodeArgs:
 
     passes: Annotated[int, tyro.conf.arg(metavar="2|3")] = 0
     """3 makes a quick probe encode first, to meet the bitrate, at speeds 0 and 1 several, to
-    choose the groups of pictures; 2 is faster. Left out, the policy says: muzero wants 3."""
+    choose the groups of pictures; 2 is faster. Left out, the policy says: planned wants 3."""
 
     scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = None
     """Scale down to this height, keeping the aspect."""

@@ -23,7 +23,8 @@ _SHIPPED_RESULTS = (
     "The worst clip loses 3.9%. "
     "[The note](../../docs/notes/2026-11-29-linear-response-model.md) has the commands. "
     "On the set `dev`, which nothing was chosen by, it saves nothing that can be measured: "
-    "[docs/results.md](../../docs/results.md)."
+    "[docs/results.md](../../docs/results.md). So it is no longer what `encode` takes by default: "
+    "that is `planned`, the planner itself."
 )
 
 

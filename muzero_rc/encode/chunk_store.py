@@ -212,8 +212,15 @@ class ChunkStore:
             path.unlink(missing_ok=True)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Gives the folder back; it goes if nobody is to find it, or nothing is in it."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Gives the folder back; it goes if nobody is to find it, or nothing is in it.
+
+        Whatever ended the encode, during the mux too, gets a note of what is kept.
+        """
+        if error is not None and self.kept and (finished := self.files.finished()):
+            error.add_note(f"{finished} finished chunks are kept; the same command goes on")
         if not self.kept or not os.listdir(self.folder):
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:

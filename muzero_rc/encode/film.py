@@ -156,7 +156,7 @@ def encode(
         what = "key frames at given times need" if key_times else "a largest bitrate needs"
         raise InputError(
             f"{what} a policy that encodes in chunks, {policy.name} does not; "
-            "give muzero or landed in three passes, or --crf"
+            "give planned, muzero or landed in three passes, or --crf"
         )
     if bucket and picture.times_ms is not None:
         raise InputError("a buffer is kept at a constant rate alone; give one with --fps")
@@ -174,7 +174,9 @@ def encode(
         for line in told:
             lose(line)
         size = shape.coded_size(height)
+        trial = time.perf_counter()
         try_mux(info, plan, place, size, shape.fps)
+        tell.expect("mux", time.perf_counter() - trial)
         compiling = _start_warm_up(policy, size)
         tell("decode", 0, shape.expected_frames)
         clip = Clip.load(
@@ -220,11 +222,16 @@ def encode(
         def finished(done: Encoded) -> list[str]:
             tell("mux")
             shown = done.score.shown_frames
+
+            def checked(count: int) -> None:
+                tell.is_over("mux")
+                tell("check", count, shown)
+
             return finish(
                 place, info, plan, given, shown,
                 duration_s=clip.duration_s if picture.cut or max_frames is not None else None,
                 decode=verify,
-                on_check=lambda count: tell("check", count, shown),
+                on_check=checked,
                 max_bytes=None if aim is None else aim.max_bytes,
             )  # fmt: skip
 

@@ -1,7 +1,9 @@
 """How far an encode is: one measure over all phases, and the time left.
 
 A phase counts by what its frames cost. Before it has begun that is known from its cost beside
-the other phases' (`_MS_PER_FRAME`), and from then on it is measured.
+the other phases' (`_MS_PER_FRAME`), and from then on it is measured, from its first frame on:
+what a process takes to start says nothing of its speed. A phase without frames takes the seconds
+that a trial of it took.
 """
 
 from __future__ import annotations
@@ -56,8 +58,10 @@ class _Phase:
       done: of them.
       kept: of those, frames that an earlier start had done.
       before: frames of runs of it that were begun anew since, of those done.
-      start: when the first one was worked on.
+      start: when the first ones were done here.
+      lead: how many they were.
       seconds: since then, at the latest frame.
+      fixed: seconds of the whole phase, of one without frames.
     """
 
     cost: float
@@ -66,13 +70,15 @@ class _Phase:
     kept: int = 0
     before: int = 0
     start: float | None = None
+    lead: int = 0
     seconds: float = 0.0
+    fixed: float | None = None
 
     @property
     def measured(self) -> float | None:
         """Seconds of a frame, once they are known."""
-        worked = self.done - self.kept
-        if worked <= max(_SURE_SHARE * self.total, 1):
+        worked = self.done - self.kept - self.lead
+        if self.fixed is not None or worked <= max(_SURE_SHARE * self.total, 1):
             return None
         return self.seconds / worked
 
@@ -99,10 +105,15 @@ class JobProgress:
         """Those that count."""
         return frozenset(self._phases)
 
+    def expect(self, phase: str, seconds: float) -> None:
+        """A phase without frames, which will take so many seconds."""
+        self._phases[phase] = _Phase(0.0, 1, fixed=seconds)
+
     def set_frames(self, frames: int) -> None:
         """The film has so many frames, now that it is known."""
         for phase in self._phases.values():
-            phase.total = max(frames, phase.done)
+            if phase.fixed is None:
+                phase.total = max(frames, phase.done)
 
     def reach(self, phase: str, done: int, total: int | None) -> None:
         """A phase begins, or has so many frames done of those that it has.
@@ -119,14 +130,14 @@ class JobProgress:
     def add(self, phase: str, frames: int, *, kept: bool = False) -> None:
         """So many frames more of a phase are done, now or by an earlier start."""
         found = self._phases[phase]
-        if found.start is None:
-            found.start = self._clock()
         found.done += frames
         found.total = max(found.total, found.done)
         if kept:
             found.kept += frames
-        else:
+        elif found.start is not None:
             found.seconds = self._clock() - found.start
+        elif frames:
+            found.start, found.lead = self._clock(), frames
 
     def done(self, phase: str) -> tuple[int, int]:
         """(frames done, frames of the phase)."""
@@ -151,7 +162,7 @@ class JobProgress:
         expected = sum(p.cost * p.done for n, p in self._phases.items() if measured[n] is not None)
         pace = paid / expected if expected > 0 else 1.0
         return {
-            name: pace * phase.cost if (found := measured[name]) is None else found
+            name: pace * phase.cost if (found := measured[name] or phase.fixed) is None else found
             for name, phase in self._phases.items()
         }
 

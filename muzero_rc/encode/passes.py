@@ -187,7 +187,7 @@ class Whole:
 
 
 class InChunks:
-    """Encodes a film in chunks; a failure says how many of them are kept."""
+    """Encodes a film in chunks."""
 
     def __init__(
         self,
@@ -224,7 +224,6 @@ class InChunks:
         self._policy = policy
         self._statistics = statistics
         self._files = store.files
-        self._kept = store.kept
         self._ivf = ivf
         self._workers = workers
         self._forced = forced
@@ -243,18 +242,12 @@ class InChunks:
         probe = self.settings.needs_probe
         self._tell.know(self._clip.num_frames, self.settings.speed, self._workers, probe=probe)
         start = as_settings if self._aim is None else self._aim.start_kbps
-        try:
-            return encode_chunks(
-                self._clip, self.settings.replace(budget_kbps=kbps), self._policy,
-                self._statistics, self._files, self._ivf, workers=self._workers,
-                memory_bytes=default_memory_limit(), on_frames=self._tell.add,
-                first_turn=self._turn, start_kbps=start, forced=self._forced, bucket=self._bucket,
-            )  # fmt: skip
-        except BaseException as error:
-            finished = self._files.finished()
-            if self._kept and finished:
-                error.add_note(f"{finished} finished chunks are kept; the same command goes on")
-            raise
+        return encode_chunks(
+            self._clip, self.settings.replace(budget_kbps=kbps), self._policy,
+            self._statistics, self._files, self._ivf, workers=self._workers,
+            memory_bytes=default_memory_limit(), on_frames=self._tell.add,
+            first_turn=self._turn, start_kbps=start, forced=self._forced, bucket=self._bucket,
+        )  # fmt: skip
 
     def note(self, tries: list[Try]) -> None:
         """Writes tries down, the last of which was not good."""

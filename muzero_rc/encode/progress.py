@@ -41,6 +41,7 @@ class Teller:
     ) -> None:
         self._on_progress = on_progress
         self.job = job
+        self._expected: dict[str, float] = {}
 
     def __call__(
         self,
@@ -57,6 +58,17 @@ class Teller:
             state = None if job is None else job.read()
             self._on_progress(Progress(phase, done, total, search, state))
 
+    def expect(self, phase: str, seconds: float) -> None:
+        """A phase without frames will take so many seconds."""
+        self._expected[phase] = seconds
+        if self.job is not None:
+            self.job.expect(phase, seconds)
+
+    def is_over(self, phase: str) -> None:
+        """A phase without frames is done."""
+        if self.job is not None and phase in self.job.phases:
+            self.job.reach(phase, 1, 1)
+
     def know(self, frames: int, speed: int, workers: int, *, probe: bool = True) -> None:
         """The first pass is done; the encode has so many frames.
 
@@ -68,6 +80,8 @@ class Teller:
         """
         if self.job is None:  # its file did not say how long it is
             self.job = JobProgress(phase_costs(speed, workers, probe=probe), frames)
+            for phase, seconds in self._expected.items():
+                self.job.expect(phase, seconds)
         self.job.set_frames(frames)
         # A first pass from the cache took no time, which says nothing of the speed.
         self.job.add("first pass", frames - self.job.done("first pass")[0], kept=True)

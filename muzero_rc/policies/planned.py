@@ -26,7 +26,13 @@ __all__ = ["PlannedPolicy"]
 
 
 class PlannedPolicy(QindexPolicy):
-    """The steps of `landed`, and those of a plan."""
+    """The steps of `landed`, and those of a plan.
+
+    Attributes:
+      name: "planned", or "const".
+      model: of the plan.
+      constant: its mean steps alone.
+    """
 
     def __init__(
         self,
@@ -47,7 +53,7 @@ class PlannedPolicy(QindexPolicy):
         """
         self.name = "const" if constant else "planned"
         self.model = model
-        self._constant = constant
+        self.constant = constant
         self._simulations, self._around = simulations, around
         self._base = QpOffsetPolicy()
 
@@ -60,7 +66,7 @@ class PlannedPolicy(QindexPolicy):
         Raises:
           InputError: mean steps alone are no plan.
         """
-        if self._constant:
+        if self.constant:
             raise InputError("mean steps are the same for every clip: there is nothing to search")
         return PlannedPolicy(self.model, simulations=simulations)
 
@@ -74,7 +80,7 @@ class PlannedPolicy(QindexPolicy):
     ) -> Mapping[int, PlannedFrame]:
         """The plan for the coded frames of a probe encode, by coding index."""
         frames = EncodeFrames.of_log(probe)
-        if self._constant:
+        if self.constant:
             steps, bits = self.model.constant(frames, settings.speed)
         else:
             found = self._plan_of(frames, settings.speed)

@@ -63,7 +63,8 @@ __all__ = [
 ]
 
 POLICY_NAMES: dict[str, str] = {
-    "muzero": "the policy shipped with this package",
+    "planned": "the default: landed with a plan of all steps, which a learned model makes",
+    "muzero": "the shipped network, which imitates that plan frame by frame",
     "vbr": "libvpx's own two-pass VBR",
     "proposal": "libvpx's proposal for each frame, verbatim: the control",
     "hierarchical": "the control with slower search where it pays",
@@ -72,7 +73,6 @@ POLICY_NAMES: dict[str, str] = {
     "constant": "one qindex for all frames, searched to meet the bitrate; constant:Q sets it",
     "hindsight": "the best of many encodes, found by search; hindsight:BUDGET sets how many",
     "const": "landed with the learned mean step of each kind of frames",
-    "planned": "landed with a plan of all steps, made from the probe by a learned model",
     "offsets": "leaf frames at a searched qindex, references finer by 60; offsets:N sets that",
 }
 """Names that `make_policy` knows, each with what it means."""
@@ -238,13 +238,14 @@ def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) ->
     """A search that starts from a policy's own trajectory, on all cores.
 
     Args:
-      policy: what to start from; its trajectory is one of the budget.
+      policy: what to start from; its trajectory is one of the budget. The search plans as
+        `planned` does, so for that one there is no trajectory to begin with.
       budget: encodes of the search.
       threads: of each encode.
 
     Raises:
-      InputError: the budget is out of range, or the policy changes settings or searches
-        by itself.
+      InputError: the budget is out of range, or the policy changes settings, takes mean steps or
+        searches by itself.
     """
     budget = DEFAULT_BUDGET if budget is None else budget
     jobs = search_jobs(threads)
@@ -252,10 +253,13 @@ def searching(policy: Policy, budget: int | None = None, *, threads: int = 1) ->
         return HindsightPolicy(budget, jobs=jobs)
     if isinstance(policy, WithSpeedProfile):
         policy = policy.policy
+    if isinstance(policy, PlannedPolicy) and not policy.constant:
+        # The search plans by the same model itself, from every encode anew.
+        return HindsightPolicy(budget, model=policy.model, jobs=jobs)
     if isinstance(policy, Prepared | Plans):
         raise InputError(
-            f"a search cannot start from the policy {policy.name}; give muzero, vbr, proposal, "
-            "constant:Q or a policy file"
+            f"a search cannot start from the policy {policy.name}; give planned, muzero, vbr, "
+            "proposal, constant:Q or a policy file"
         )
     # The families that every search starts from have these two.
     start = None if isinstance(policy, VbrPolicy | ProposalPolicy) else policy

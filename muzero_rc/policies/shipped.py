@@ -7,7 +7,10 @@ from pathlib import Path
 
 from muzero_rc.errors import CheckpointError
 
-__all__ = ["SHIPPED_FILES", "shipped_policy_path"]
+__all__ = ["DEFAULT_POLICY", "SHIPPED_FILES", "shipped_policy_path"]
+
+DEFAULT_POLICY = "planned"
+"""What encodes where nobody names a policy: better than `muzero` so far, and without JAX."""
 
 SHIPPED_FILES = {
     "muzero": "muzero.npz",

@@ -260,6 +260,21 @@ def test_help_needs_nothing_heavy(tmp_path: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=tmp_path)
 
 
+def test_an_encode_without_a_policy_is_planned_and_needs_no_jax(
+    clip_file: Path, tmp_path: Path
+) -> None:
+    script = (
+        "import sys\n"
+        "from muzero_rc.cli.main import main\n"
+        "status = main(['encode', *sys.argv[1:], '-b', '60k', '--speed', '8', '--json'])\n"
+        "heavy = {'jax', 'jaxlib', 'matplotlib'} & set(sys.modules)\n"
+        "assert not status and not heavy, heavy\n"
+    )
+    command = [sys.executable, "-c", script, str(clip_file), "-o", str(tmp_path / "o.webm")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout.splitlines()[-1])["policy"] == "planned"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert re.match(r"muzero-rc \S+ \(libvpx 1\.12\.0", capsys.readouterr().out)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -93,19 +93,21 @@ def test_frames_are_those_of_the_source_in_their_order(
     assert info.has_audio and info.duration_s == pytest.approx(FRAMES / 25, abs=0.06)
 
 
+@pytest.mark.parametrize(("phase", "frames", "chunks"), [("second pass", 50, 2), ("mux", 0, 3)])
 def test_ctrl_c_keeps_chunks_and_says_how_to_go_on(
-    source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path
-) -> None:
+    source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path,
+    phase: str, frames: int, chunks: int,
+) -> None:  # fmt: skip
     out = tmp_path / "out.webm"
 
     def stop(step: Progress) -> None:
-        if step.phase == "second pass" and step.done >= 50:
+        if step.phase == phase and step.done >= frames:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as stopped:
         run(source, out, on_progress=stop, workers=1)
     (note,) = stopped.value.__notes__
-    assert re.fullmatch(r"2 finished chunks are kept; the same command goes on", note)
+    assert note == f"{chunks} finished chunks are kept; the same command goes on"
     (folder,) = os.listdir(tmp_path)
     assert folder.startswith(".out.webm.") and folder.endswith(".muzero-rc")
     kept = []
@@ -213,3 +215,72 @@ def test_the_command_says_what_is_kept(
     assert cli.main([*words, "--no-resume"]) == 130
     assert "error: stopped\n" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def varying(make_video: MakeVideo) -> Path:
+    """48x32, 10 bits, in noise, with sound: 70 frames at 25 a second, then every third of 60."""
+    return make_video(
+        "varying.mp4", "-vf", "noise=alls=12:allf=t,select='lt(n,70)+not(mod(n,3))'",
+        "-fps_mode", "vfr", "-c:v", "libx264", "-preset", "ultrafast", "-qp", "4",
+        "-pix_fmt", "yuv420p10le", "-c:a", "aac", size="48x32", seconds=5.2, sound=True,
+    )  # fmt: skip
+
+
+def times_and_depth(path: Path) -> tuple[list[float], str]:
+    """Times of the frames and their pixel format, as ffprobe tells them."""
+    words = ["ffprobe", "-v", "error", "-select_streams", "v", "-of", "csv=p=0", "-show_entries"]
+    asked = [["packet=pts_time"], ["stream=pix_fmt"]]
+    told = [
+        subprocess.run([*words, *what, path], check=True, capture_output=True, text=True).stdout
+        for what in asked
+    ]
+    return sorted(float(line.strip(",")) for line in told[0].split()), told[1].strip()
+
+
+def first_picture(path: Path, start_s: float = 0.0) -> npt.NDArray[np.int16]:
+    """Luma of the first frame from a time on, 48x32 in 8 bits, by stock ffmpeg."""
+    words = ["ffmpeg", "-v", "error", "-ss", f"{start_s}", "-i", path, "-frames:v", "1"]
+    raw = subprocess.run(
+        [*words, "-f", "rawvideo", "-pix_fmt", "gray", "-"], check=True, capture_output=True
+    ).stdout
+    return np.frombuffer(raw, np.uint8).reshape(32, 48).astype(np.int16)
+
+
+@pytest.mark.slow
+def test_a_filtered_stretch_of_varying_rate_and_ten_bits_goes_on_after_kill_9(
+    varying: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of these is part of what a film is known by, and of how it is read a second time."""
+    script = (
+        "import sys\n"
+        "from muzero_rc.encode import cut\n"
+        "cut.WHOLE_FRAMES, cut.LEAST_FRAMES = 40, 20\n"
+        "from muzero_rc.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    outs = [tmp_path / name / "out.mkv" for name in ("killed", "undisturbed")]
+    words = ["-b", "60k", "--speed", "5", "--keyint", "22", "--start", "0.4", "--vf", "hflip"]
+    commands = []
+    for out in outs:
+        out.parent.mkdir()
+        commands.append(["encode", str(varying), "-o", str(out), *words])
+    killed = subprocess.Popen([sys.executable, "-c", script, *commands[0], "-q"])
+    while killed.poll() is None and not list(outs[0].parent.glob(".out.mkv.*/*.0.npz")):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL and not outs[0].exists()
+    capsys.readouterr()
+    assert cli.main([*commands[0], "--json"]) == 0
+    *steps, result = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert next(s["frames_done"] for s in steps if s["phase"] == "second pass") >= 20
+    assert result["chunks"] == 3
+    assert cli.main([*commands[1], "-q"]) == 0
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    assert [os.listdir(out.parent) for out in outs] == [["out.mkv"]] * 2
+    found, depth = times_and_depth(outs[0])
+    source = [t for t in times_and_depth(varying)[0] if t >= 0.4 - 1e-6]
+    assert depth == "yuv420p10le" and len(found) == len(source) == result["frames"]
+    assert np.diff(found) == pytest.approx(np.diff(source), abs=0.0011)
+    seen, right = first_picture(outs[0]), first_picture(varying, start_s=0.4)
+    assert np.abs(seen - right[:, ::-1]).mean() < 0.3 * np.abs(seen - right).mean()

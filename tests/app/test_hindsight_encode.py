@@ -61,6 +61,17 @@ def test_the_result_line_tells_the_gain(
     assert "3 encodes saved " in capsys.readouterr().out
 
 
+def test_the_default_policy_can_be_searched_from(
+    clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = words(clip_file, tmp_path / "o.webm", "--effort", "search", "--budget", "3", "--json")
+    place = given.index("-p")
+    del given[place : place + 2]
+    assert cli.main(given) == 0
+    result = lines_of(capsys.readouterr().out)[-1]
+    assert result["policy"] == "hindsight" and result["search"]["spent"] == 3
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

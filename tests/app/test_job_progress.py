@@ -24,17 +24,18 @@ def test_shares_go_by_costs_until_something_is_measured() -> None:
     clock = Clock()
     job = JobProgress(COSTS, 100, clock)
     assert job.read().share == 0 and job.read().eta_s is None
-    job.add("first", 0)
-    clock.now = 20
-    job.add("first", 50)
+    clock.now = 7  # what it takes to start
+    job.add("first", 10)
+    clock.now = 23
+    job.add("first", 40)
     # 0.4 s a frame, so 1.2 s for one of the second phase.
     assert job.read().share == pytest.approx(50 / 400)
     assert job.read().eta_s == pytest.approx(0.4 * 50 + 1.2 * 100)
     job.add("first", 50)
     clock.now = 30
-    job.add("second", 0)
-    clock.now = 230
-    job.add("second", 50)
+    job.add("second", 1)
+    clock.now = 226
+    job.add("second", 49)
     # Measured by now: 4 s a frame.
     assert job.read().eta_s == pytest.approx(200)
 
@@ -59,9 +60,29 @@ def test_what_an_earlier_start_has_done_tells_nothing_of_the_speed() -> None:
     job.add("first", 100, kept=True)
     job.add("second", 40, kept=True)
     assert job.read().share == pytest.approx((100 + 120) / 400) and job.read().eta_s is None
+    clock.now = 2
+    job.add("second", 1)
     clock.now = 20
-    job.add("second", 10)
+    job.add("second", 9)
     assert job.read().eta_s == pytest.approx(100)
+
+
+def test_a_phase_without_frames_takes_what_its_trial_took() -> None:
+    clock = Clock()
+    job = JobProgress(COSTS, 100, clock)
+    job.expect("mux", 5.0)
+    job.set_frames(110)
+    assert job.done("mux") == (0, 1)
+    job.add("first", 110, kept=True)
+    job.add("second", 10)
+    clock.now = 100
+    job.add("second", 50)
+    assert job.read().eta_s == pytest.approx(2.0 * 50 + 5.0)
+    job.add("second", 50)
+    clock.now = 200
+    assert job.read().eta_s == pytest.approx(5.0)
+    job.reach("mux", 1, 1)
+    assert job.read().eta_s == 0 and job.read().share == 1
 
 
 def test_frames_that_come_on_top_are_counted() -> None:
@@ -94,6 +115,7 @@ def test_a_phase_that_is_begun_anew_comes_on_top() -> None:
 
 def test_a_phase_is_measured_once_its_speed_is_known() -> None:
     job = JobProgress(COSTS, 100, Clock())
+    job.add("first", 1)
     job.add("first", 2)
     assert not job.read().is_measured("first")
     job.add("first", 1)
@@ -105,7 +127,7 @@ def test_a_long_job_is_estimated_once_a_phase(capsys: pytest.CaptureFixture[str]
     job = JobProgress(phase_costs(4, 1), 100_000, clock)
     display = make_display("film.webm")
     for phase, seconds in (("first pass", 0.002), ("probe", 0.02)):
-        job.add(phase, 0)
+        job.add(phase, 1)
         for _ in range(20):
             clock.now += seconds * 5000
             job.add(phase, 5000)
@@ -117,7 +139,7 @@ def test_a_long_job_is_estimated_once_a_phase(capsys: pytest.CaptureFixture[str]
     )
     assert len(said) == 2 and said[1].endswith("speed of the probe encodes")
     short = JobProgress(phase_costs(4, 1), 100, clock)
-    short.add("first pass", 0)
+    short.add("first pass", 1)
     clock.now += 1
     short.add("first pass", 50)
     make_display("clip.webm")(Progress("first pass", 50, 100, None, short.read()))

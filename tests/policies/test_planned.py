@@ -140,9 +140,12 @@ def test_a_model_file_is_a_policy(carphone: Clip, model: PlanModel, tmp_path: Pa
     assert policy.name == "planned"
     done = encode_clip(carphone, EncoderSettings(target_kbps=60, speed=SPEED), policy).rollout
     assert abs(done.score.overshoot) < 0.02
-    with pytest.raises(InputError, match="cannot start"):
-        searching(policy)
+    searched = searching(policy, 7)
+    assert (searched.budget, searched.start) == (7, None)
+    assert searched.model is not None and searched.model.means.steps[0, FrameRole.LEAF] == LEAF_STEP
     constant = make_policy(f"{path}:const")
+    with pytest.raises(InputError, match="cannot start"):
+        searching(constant)
     assert constant.name == "const" and isinstance(constant, Plans)
     *_, method, other = methods_of([str(path), f"{path}:const"])
     assert (method.name, other.name) == ("mine", "mine:const")

@@ -66,6 +66,7 @@ class HindsightPolicy(QindexPolicy):
       name: "hindsight".
       budget: encodes of a search.
       result: of the last search.
+      model: that steps are planned by.
       start: policy whose trajectory is the first to start from.
       needs_blocks: as that policy.
       on_progress: told how far a search is.
@@ -116,7 +117,7 @@ class HindsightPolicy(QindexPolicy):
             path = shipped_policy_path(self.name)
             model = PlanModel.load(path)
             check_identity(path, "plan", model.identity)
-        self._model = model
+        self.model = model
         self._jobs = jobs
         self._width = width
         self._speed_profile = speed_profile
@@ -169,7 +170,7 @@ class HindsightPolicy(QindexPolicy):
         self.result = search(
             runner,
             plans(policy=self.start is not None),
-            ResponseModel(self._model, seen),
+            ResponseModel(self.model, seen),
             width=self._width,
             probed=probe is not None,
             on_progress=self.on_progress,

