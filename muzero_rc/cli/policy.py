@@ -6,11 +6,14 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from muzero_rc.errors import InputError
+
+if TYPE_CHECKING:
+    from muzero_rc.agents.world_model.plan_model import PlanModel
 
 __all__ = ["PolicyArgs", "run"]
 
@@ -67,6 +70,19 @@ def run(args: PolicyArgs) -> int:
     return 0
 
 
+def _doubted(model: PlanModel) -> str:
+    if model.least is None:
+        return "plans are never doubted"
+    least = ", ".join(
+        f"{octaves:+.2f} at speed {speed}"
+        for speed, octaves in zip(model.least.speeds, model.least.octaves, strict=True)
+    )
+    return (
+        "an encode that gains less over its probe encode is made again without its plan; in "
+        f"octaves of rate: {least}"
+    )
+
+
 def _print_plan(path: Path, form: str) -> int:
     from muzero_rc.agents.world_model.plan_model import PlanModel
     from muzero_rc.types import FrameRole
@@ -89,6 +105,7 @@ def _print_plan(path: Path, form: str) -> int:
         f"within clips {held_out.get('within_clip', math.nan):.2f}",
         f"- plans: step strength {model.settings.step_strength:g}, at most "
         f"{model.settings.limit} qindexes, slope {model.slope:.2f} dB per octave",
+        f"- {_doubted(model)}",
         "- mean steps in qindexes, coded frames:",
         "",
         "| speed | " + " | ".join(role.name.lower().replace("_", " ") for role in FrameRole) + " |",
