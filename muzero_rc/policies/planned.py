@@ -91,8 +91,13 @@ class PlannedPolicy(QindexPolicy):
         }
 
     def doubts(self, score: EpisodeScore, probe: EpisodeScore, settings: EncoderSettings) -> bool:
-        """Whether the encode gained too little over the probe encode, see `LeastGain`."""
-        return self.model.doubts(score, probe, settings.speed)
+        """Whether the encode gained too little over the probe encode, see `LeastGain`.
+
+        What is too little was learned with the hierarchical speed profile. With a uniform one
+        every encode gains less over its probe: there nothing is doubted.
+        """
+        known = settings.speed_profile == "hierarchical"
+        return known and self.model.doubts(score, probe, settings.speed)
 
     def gained(self, ours: EpisodeScore, theirs: EpisodeScore) -> float:
         """Octaves of rate that an encode saves against another one of the clip."""

@@ -30,7 +30,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.policies.identity import program_identity
 from muzero_rc.policies.planned import PlannedPolicy
 from muzero_rc.policies.registry import make_policy, prepare, searching
-from muzero_rc.types import FrameRole
+from muzero_rc.types import EpisodeScore, FrameRole
 
 SPEED = 5
 LEAF_STEP = 8
@@ -111,6 +111,18 @@ def test_a_plan_that_harms_is_not_kept(carphone: Clip, model: PlanModel, tmp_pat
         streams[name] = done.stream.sha256
     unplanned = rollout(carphone, settings, landed, first_pass=stats).stream.sha256
     assert streams["always"] == unplanned != streams["never"]
+
+
+def test_with_a_uniform_speed_profile_nothing_is_doubted(model: PlanModel) -> None:
+    found = dataclasses.replace(model, least=LeastGain(np.array([SPEED]), np.array([10.0])))
+    settings = EncoderSettings(target_kbps=60, speed=SPEED, speed_profile="hierarchical")
+    score = EpisodeScore(
+        clip="a", target_kbps=60, actual_kbps=60.0, bits=60_000, psnr_avg=40.0,
+        psnr_overall=40.0, psnr_y=40.0, shown_frames=25, coded_frames=25,
+    )  # fmt: skip
+    policy = PlannedPolicy(found)
+    assert policy.doubts(score, score, settings)
+    assert not policy.doubts(score, score, settings.replace(speed_profile="uniform"))
 
 
 def test_a_plan_that_helps_is_kept_though_it_is_doubted(carphone: Clip, model: PlanModel) -> None:
