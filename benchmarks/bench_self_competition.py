@@ -116,7 +116,7 @@ def table(path: Path) -> list[list[str]]:
     speeds = sorted({row["speed"] for row in rows})
     found = []
     for name in (*seeds, "all"):
-        for speed in (*speeds, None):
+        for speed in (*speeds, None) if len(speeds) > 1 else speeds:
             chosen = [row for row in rows if speed in (None, row["speed"])]
             cells = [_change(chosen, seeds if name == "all" else [name], n) for n in (0, 1)]
             if any(np.isnan(mean) for mean, _ in cells):
