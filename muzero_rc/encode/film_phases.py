@@ -193,8 +193,9 @@ class FilmPhases:
         """
         first = self._first_turn
         found = Repairs(curves, self.bits, taken, turn=first, recipe=self._recipe)
-        for turn in range(first + 1, first + self._recipe.retry.max_encodes + 1):
-            asks = found.asks()
+        last = first + self._recipe.retry.max_encodes
+        for turn in range(first + 1, last + 1):
+            asks = found.asks(last=turn == last)
             if not asks:
                 break
             made = self._kept("second pass", asks, turn)

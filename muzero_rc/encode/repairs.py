@@ -6,6 +6,7 @@ encodes are kept in mind, each with the bits that were asked for and those that 
 - what to ask for lies between two encodes that took more and less than is wanted, or beyond
   all of them;
 - a chunk that took more where it was asked for less does not follow, and others pay for it;
+- in the last turn those chunks are asked that are known to take what they are asked for;
 - of each chunk that encode counts with which the film is nearest to its target.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from muzero_rc.encode.chunk_jobs import Taken
-from muzero_rc.encode.share import Curve, shares
+from muzero_rc.encode.share import Curve, is_far, shares
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 
 __all__ = ["Repairs"]
@@ -59,24 +60,33 @@ class Repairs:
         """What the film misses its target by with the encodes that count, a share, signed."""
         return self._off(self._turns)
 
-    def asks(self) -> dict[int, float]:
+    def asks(self, *, last: bool = False) -> dict[int, float]:
         """Chunks to be made again for the film's target, and what each is asked to take, bits.
 
         As few as can bring the film to its target without one of them missing its own fair
         share by more than an encode may (`Recipe.retry`); those furthest off theirs come
-        first. Where there are none, all that follow what they are asked for share what the
-        others leave. Where these cannot, those that do not follow are asked, too. Empty if the
-        film is near enough, or all chunks are at the end of the quantizer's range.
+        first. Where there are none, all share what the others leave. Chunks are taken from
+        those that follow what they are asked for; in the last turn, if they can do it, from
+        those that are expected to land by what they missed before. Empty if the film is near
+        enough, or all chunks are at the end of the quantizer's range.
+
+        Args:
+          last: no turn comes after this one.
         """
         off = self.off_target
         if abs(off) <= self._recipe.film_share.tolerance:
             return {}
         free = [i for i in range(len(self._curves)) if not self._is_stuck(i, off)]
         following = [i for i in free if self._follows(i)]
-        goals = self._nearly_fair(following, off)
-        if not goals:
-            able = following if self._can_pay(following) else free
-            goals = self._shared_anew(able)
+        groups = [self._certain(following), following] if last else [following]
+        for group in groups:
+            goals = self._nearly_fair(group, off)
+            if not goals and self._can_pay(group):
+                goals = self._shared_anew(group)
+            if goals:
+                break
+        else:
+            goals = self._shared_anew(free)
         return {index: self._ask(index, goal) for index, goal in sorted(goals.items())}
 
     def add(self, turn: int, made: Mapping[int, Taken]) -> None:
@@ -122,16 +132,36 @@ class Repairs:
         found = sorted(self._encodes[index].values(), key=lambda taken: taken.asked)
         return all(one.bits < more.bits for one, more in pairwise(found))
 
+    def _certain(self, able: Sequence[int]) -> list[int]:
+        """As many chunks as possible whose misses together are within the film's tolerance.
+
+        A chunk is expected to miss by the most that it ever missed what it was asked for, and
+        chunks miss independently of each other.
+        """
+        missed = {
+            i: max(abs(made.bits - made.asked) for made in self._encodes[i].values()) for i in able
+        }
+        certain: list[int] = []
+        for index in sorted(able, key=lambda i: missed[i]):
+            together = math.hypot(*(missed[i] for i in (*certain, index)))
+            if together > self._recipe.film_share.tolerance * self._bits:
+                break
+            certain.append(index)
+        return certain
+
     def _left(self, able: Sequence[int]) -> float:
         """Bits that the other chunks leave."""
         return self._bits - sum(self._counting(i).bits for i in self._turns if i not in able)
 
     def _can_pay(self, able: Sequence[int]) -> bool:
-        """Whether chunks can take what the others leave, by the quantizer's range."""
+        """Whether chunks can take what the others leave, in reach of their encodes and range."""
         curves = [self._curves[i] for i in able]
         least = sum(curve.fixed + curve.least for curve in curves)
         most = sum(curve.fixed + curve.most for curve in curves)
-        return bool(able) and least <= self._left(able) <= most
+        if not able or not least <= self._left(able) <= most:
+            return False
+        goals = self._shared_anew(able)
+        return not any(is_far(goal, self._counting(i).bits) for i, goal in goals.items())
 
     def _nearly_fair(self, able: Sequence[int], off: float) -> dict[int, float]:
         """What as few chunks as possible are to take, each near its fair share; or nothing."""
