@@ -16,9 +16,10 @@ from typing import Protocol
 from muzero_rc.code_digest import digest_of_code
 from muzero_rc.encode.aims import Aim, Try
 from muzero_rc.encode.chunk_store import IDENTITY_DIGITS, ChunkStore
-from muzero_rc.encode.chunked import TURNS, as_settings, encode_chunks, in_chunks
+from muzero_rc.encode.chunked import as_settings, encode_chunks, in_chunks
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.encode.encoded import Encoded
+from muzero_rc.encode.film_phases import TURNS
 from muzero_rc.encode.progress import Teller
 from muzero_rc.encode.share import MOST_PROBES, curve_of, is_far
 from muzero_rc.env.codec.clip import Clip, default_memory_limit

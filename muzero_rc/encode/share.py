@@ -237,38 +237,3 @@ class FilmBudget:
         least = sum(curve.fixed + curve.least for curve in ahead)
         left = max(self._bits - spent - expected, least, float(len(ahead)))
         return float(shares(ahead, left, recipe=self._recipe)[0]) / landing
-
-    def off_target(self, taken: Mapping[int, float]) -> float:
-        """What the film misses its target by, a share of it, signed."""
-        return sum(taken.values()) / self._bits - 1.0
-
-    def again(
-        self, asked: Mapping[int, float], taken: Mapping[int, float], stuck: set[int]
-    ) -> dict[int, float]:
-        """Chunks to be made again for the film's target, and what each is asked to take.
-
-        As few as can bring the film to its target without one of them missing its own fair
-        share by more than an encode may (`Recipe.retry`); those furthest off theirs come
-        first. Empty if the film is near enough, or nothing can be done.
-
-        Args:
-          asked: of all chunks.
-          taken: by all chunks.
-          stuck: chunks at the end of the quantizer's range, which cannot follow.
-        """
-        off = self.off_target(taken)
-        if abs(off) <= self._recipe.film_share.tolerance:
-            return {}
-        fair = shares(self._curves, self._bits, recipe=self._recipe)
-        able = [i for i in range(len(fair)) if i not in stuck]
-        able.sort(key=lambda i: (taken[i] - fair[i]) * math.copysign(1.0, -off))
-        missing = -off * self._bits
-        retry = self._recipe.retry
-        for count in range(1, len(able) + 1):
-            taking = able[:count]
-            fairly = sum(fair[i] for i in taking)
-            ratio = (sum(taken[i] for i in taking) + missing) / fairly
-            if 1.0 - retry.under <= ratio <= 1.0 + retry.over:
-                # Asked for what lands there, if a chunk misses as it did before.
-                return {i: float(fair[i]) * ratio * asked[i] / taken[i] for i in sorted(taking)}
-        return {}

@@ -12,10 +12,10 @@ import pytest
 
 from muzero_rc import video
 from muzero_rc.cli import main as cli
-from muzero_rc.encode import chunked, passes
 from muzero_rc.encode import cut as cut_module
+from muzero_rc.encode import passes
 from muzero_rc.encode.aims import Quality, QualityAim, SizeAim, Try
-from muzero_rc.encode.chunk_jobs import ProbeTask
+from muzero_rc.encode.chunk_jobs import Probe, ProbeTask
 from muzero_rc.encode.chunk_store import ChunkFiles
 from muzero_rc.encode.film import EncodeReport, Progress, encode
 from muzero_rc.encode.share import Curve, bits_for_psnr, mean_psnr
@@ -175,13 +175,13 @@ def test_a_film_meets_its_quality_and_goes_on_with_its_tries(
     assert undisturbed.chunks == 2 and undisturbed.encodes >= 2
     assert abs(psnr_of(tmp_path / "a.webm", source) - 35) <= 0.11
     probes: list[tuple[int, int]] = []
-    real_probe = chunked.Probe.__call__
+    real_probe = Probe.__call__
 
-    def count(self: chunked.Probe, task: ProbeTask) -> object:
+    def count(self: Probe, task: ProbeTask) -> object:
         probes.append((task.chunk.index, task.plan))
         return real_probe(self, task)
 
-    monkeypatch.setattr(chunked.Probe, "__call__", count)
+    monkeypatch.setattr(Probe, "__call__", count)
     passed = 0
 
     def stop(step: Progress) -> None:

@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from muzero_rc.compute import ThreadScheduler
-from muzero_rc.encode import chunked
 from muzero_rc.encode import cut as cut_module
+from muzero_rc.encode import film_phases
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkStore
 from muzero_rc.encode.chunked import encode_chunks, in_chunks, most_in_memory
 from muzero_rc.encode.encoded import Encoded
+from muzero_rc.encode.film_phases import FilmPhases
+from muzero_rc.encode.share import FilmBudget
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
@@ -160,19 +162,36 @@ def test_memory_bounds_the_workers() -> None:
 def test_a_film_off_its_target_has_chunks_made_again(
     film: Clip, statistics: FirstPass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    share = chunked.FilmBudget.share
+    share = FilmBudget.share
 
-    def wrong(self: chunked.FilmBudget, index: int, asked: Any, taken: Any) -> float:
+    def wrong(self: FilmBudget, index: int, asked: Any, taken: Any) -> float:
         return share(self, index, asked, taken) * (0.85 if index == CHUNKS - 1 else 1.0)
 
-    monkeypatch.setattr(chunked.FilmBudget, "share", wrong)
+    monkeypatch.setattr(FilmBudget, "share", wrong)
     done, ivf = run(film, statistics, tmp_path)
     assert 1 <= done.chunks_again < CHUNKS
     assert abs(done.score.overshoot) <= 0.005
     # What was made again is found again.
-    monkeypatch.setattr(chunked, "LastPass", None)
-    monkeypatch.setattr(chunked._Film, "_handle", lambda self: None)
+    monkeypatch.setattr(film_phases, "LastPass", None)
+    monkeypatch.setattr(FilmPhases, "_handle", lambda self: None)
     assert run(film, statistics, tmp_path)[1] == ivf
+
+
+def test_other_chunks_pay_for_one_that_takes_more_the_less_it_is_asked_for(
+    film: Clip, statistics: FirstPass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last_pass = FilmPhases._last_pass
+
+    def unruly(self: Any, chunk: Any, clip: Any, turn: int, bits: float) -> Any:
+        task = last_pass(self, chunk, clip, turn, bits)
+        if chunk.index != 1:
+            return task
+        kbps = task.settings.budget_kbps * (1.4 if turn else 1.15)
+        return dataclasses.replace(task, settings=task.settings.replace(budget_kbps=kbps))
+
+    monkeypatch.setattr(FilmPhases, "_last_pass", unruly)
+    done, _ = run(film, statistics, tmp_path)
+    assert abs(done.score.overshoot) <= 0.005
 
 
 class Failing(QindexPolicy):

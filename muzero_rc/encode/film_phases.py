@@ -1,0 +1,368 @@
+"""The phases of a film in chunks: probe encodes, last passes, repairs, and the joined stream.
+
+Each phase decodes the film once and hands its chunks to workers in their order. What is
+finished is kept (`encode.chunk_store`), and not made again by a later start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from muzero_rc.compute import Compute
+from muzero_rc.encode.chunk_jobs import (
+    LastPass,
+    LastPassTask,
+    Probe,
+    ProbeTask,
+    Taken,
+    taken_of,
+)
+from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
+from muzero_rc.encode.cut import Chunk
+from muzero_rc.encode.hold_back import HOLD_BACKS, raised
+from muzero_rc.encode.repairs import Repairs
+from muzero_rc.encode.share import (
+    MOST_PROBES,
+    Curve,
+    FilmBudget,
+    curve_of,
+    first_shares,
+    is_far,
+)
+from muzero_rc.env.codec.backend import LibvpxBackend
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.control.work_budget import FilmWork, film_work
+from muzero_rc.errors import AimMissedError, EncoderError
+from muzero_rc.leaky_bucket import Bucket, Excess
+from muzero_rc.types import EncodeLog, Policy
+from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
+
+__all__ = ["TURNS", "FilmPhases", "OnFrames"]
+
+_Task = TypeVar("_Task", ProbeTask, LastPassTask)
+TURNS = 1 + DEFAULT_RECIPE.retry.max_encodes + HOLD_BACKS
+"""How often a chunk is made at most for one bitrate of the film."""
+
+_KBPS = (1, 1_000_000)  # what libvpx takes for a target
+
+OnFrames = Callable[[str, int, bool], None]
+"""Told a phase, frames that are done in it, and whether an earlier start had done them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Size, rate and length of a chunk that is not in memory."""
+
+    width: int
+    height: int
+    fps: Any
+    num_frames: int
+
+
+class FilmPhases:
+    """The phases of one film at one bitrate, and the chunks that they leave."""
+
+    def __init__(
+        self,
+        clip: Clip,
+        settings: EncoderSettings,
+        policy: Policy,
+        statistics: FirstPass,
+        files: ChunkFiles,
+        chunks: Sequence[Chunk],
+        workers: int,
+        first_turn: int,
+        on_frames: OnFrames,
+        compute: Compute,
+        recipe: Recipe,
+    ) -> None:
+        self._clip = clip
+        self._settings = settings
+        self._policy = policy
+        self._statistics = statistics
+        self._files = files
+        self._chunks = chunks
+        self._workers = workers
+        self._first_turn = first_turn
+        self._on_frames = on_frames
+        self._compute = compute
+        self._recipe = recipe
+        self._work: FilmWork | None = None
+        self._backend = LibvpxBackend()
+        self._round = 0
+        self._plan(settings.target_kbps)
+
+    def _plan(self, kbps: int) -> None:
+        """libvpx's targets of all chunks, of a film at a bitrate in kbit/s."""
+        self._planned = kbps
+        self.spend(kbps)
+        starts = [chunk.start for chunk in self._chunks]
+        parts = first_shares(self._statistics.stats, starts)
+        self._plans = [
+            round(min(max(self._kbps(chunk, self.bits * part), _KBPS[0]), _KBPS[1]))
+            for chunk, part in zip(self._chunks, parts, strict=True)
+        ]
+
+    def plan_nearer(self, kbps: float) -> bool:
+        """Plans anew for a bitrate that is far from the plan's; False if that is near enough."""
+        if not is_far(kbps, self._planned) or self._round + 1 >= MOST_PROBES:
+            return False
+        self._round += 1
+        self._plan(max(1, round(kbps)))
+        return True
+
+    def spend(self, kbps: float | None) -> None:
+        """The film's bitrate from here on, kbit/s; None leaves it as it is."""
+        if kbps is not None:
+            self.kbps = kbps
+            self._frame_budget = kbps * 1000.0 / float(self._clip.fps)
+            self.bits = self._frame_budget * self._clip.num_frames
+
+    def probes(self) -> list[Curve]:
+        """What all chunks' bits buy; probes that are kept are not run again."""
+        curves: dict[int, Curve] = {}
+        for chunk in self._chunks:
+            log = self._files.probe(chunk.index, self._round)
+            if log is not None:
+                shape = _Shape(self._clip.width, self._clip.height, self._clip.fps, chunk.frames)
+                curves[chunk.index] = curve_of(log, shape, self._frame_budget, recipe=self._recipe)
+                self._on_frames("probe", chunk.frames, True)
+
+        def task(chunk: Chunk, clip: Clip) -> ProbeTask:
+            settings = self._settings_of(chunk)
+            return ProbeTask(chunk, clip, self._first_pass(chunk), settings, self._round)
+
+        handle = Probe(self._files, self._frame_budget, self._backend, self._recipe)
+        todo = [chunk for chunk in self._chunks if chunk.index not in curves]
+        self._run("probe", handle, todo, task, curves)
+        return [curves[chunk.index] for chunk in self._chunks]
+
+    def plan_work(self) -> FilmWork | None:
+        """Gives every chunk its share of the film's time, when all are probed; None without one.
+
+        Raises:
+          InputError: the time cannot be kept.
+        """
+        if self._settings.time is None:
+            return None
+
+        def probes() -> Iterator[EncodeLog]:
+            for chunk in self._chunks:
+                log = self._files.probe(chunk.index, self._round)
+                if log is None:
+                    raise EncoderError(f"a probe encode is gone from {self._files.folder}")
+                yield log
+
+        self._work = film_work(self._settings, probes(), self._plans, self._clip.fps)
+        return self._work
+
+    def last_passes(self, budget: FilmBudget | None) -> dict[int, Taken]:
+        """Encodes all chunks for good, each with its share; without a budget all alike."""
+        taken = self._kept("second pass", range(len(self._chunks)), self._first_turn)
+        asked = {index: found.asked for index, found in taken.items()}
+
+        def task(chunk: Chunk, clip: Clip) -> LastPassTask:
+            if budget is None:
+                return self._last_pass(chunk, clip, self._first_turn, 0.0)
+            bits = {index: float(found.bits) for index, found in taken.items()}
+            asked[chunk.index] = budget.share(chunk.index, asked, bits)
+            return self._last_pass(chunk, clip, self._first_turn, asked[chunk.index])
+
+        todo = [chunk for chunk in self._chunks if chunk.index not in taken]
+        before = () if budget is None else (budget.known_before,)
+        self._run("second pass", self._handle(), todo, task, taken, *before)
+        return taken
+
+    def repairs(self, curves: Sequence[Curve], taken: Mapping[int, Taken]) -> dict[int, int]:
+        """Makes chunks again until the film is near enough its target, or all turns are used.
+
+        Args:
+          curves: of all chunks.
+          taken: by all chunks.
+
+        Returns:
+          How often each chunk was made before the encode of it that counts.
+        """
+        first = self._first_turn
+        found = Repairs(curves, self.bits, taken, turn=first, recipe=self._recipe)
+        last = first + self._recipe.retry.max_encodes
+        for turn in range(first + 1, last + 1):
+            asks = found.asks(last=turn == last)
+            if not asks:
+                break
+            made = self._kept("second pass", asks, turn)
+
+            def task(
+                chunk: Chunk, clip: Clip, turn: int = turn, asks: Mapping[int, float] = asks
+            ) -> LastPassTask:
+                return self._last_pass(chunk, clip, turn, asks[chunk.index])
+
+            todo = [self._chunks[index] for index in asks if index not in made]
+            self._run("second pass", self._handle(), todo, task, made)
+            found.add(turn, made)
+        return found.turns
+
+    def work_of_last_passes(self) -> float:
+        """Seconds of work in all last passes, those that do not count included."""
+        # One record at a time: those of a long film would fill the memory.
+        made = (
+            self._files.record(chunk.index, turn)
+            for chunk in self._chunks
+            for turn in range(self._first_turn + TURNS)
+        )
+        return sum(record.work for record in made if record is not None)
+
+    def record(self, index: int, turn: int) -> ChunkRecord:
+        """Of a chunk that is finished.
+
+        Raises:
+          EncoderError: it is gone.
+        """
+        record = self._files.record(index, turn)
+        if record is None:
+            raise EncoderError(f"chunk {index} is gone from {self._files.folder}")
+        return record
+
+    def join(self, turns: Mapping[int, int], output: Path) -> int:
+        """Writes the film's stream; its bytes."""
+        streams = ((self._files.stream(c.index, turns[c.index]), c.frames) for c in self._chunks)
+        return join_ivf(streams, output)
+
+    def hold_back(self, bucket: Bucket, turns: dict[int, int], output: Path) -> int:
+        """Makes chunks again, coarser, until the bucket never underflows; the film's bytes.
+
+        Args:
+          bucket: that the film goes through.
+          turns: of the chunks that count; those that were made again change.
+          output: the film's stream, written anew each time.
+        """
+        size = sum(ivf_packet_bits(output)) // 8
+        floors: dict[int, tuple[int, ...]] = {}
+        first = self._first_turn + 1 + self._recipe.retry.max_encodes
+        for round_ in range(HOLD_BACKS + 1):
+            excesses = bucket.excesses(ivf_packet_bits(output), self._clip.fps)
+            if not excesses:
+                return size
+            if round_ == HOLD_BACKS:
+                break
+            concerned = {}
+            for chunk in self._chunks:
+                own = [
+                    Excess(e.first - chunk.start, e.last - chunk.start, e.share)
+                    for e in excesses
+                    if e.first < chunk.end and e.last >= chunk.start
+                ]
+                if own:
+                    record = self.record(chunk.index, turns[chunk.index])
+                    before = floors.get(chunk.index, ())
+                    floors[chunk.index] = raised(record.log, before, own, round_)
+                    concerned[chunk.index] = record.asked
+            turn = first + round_
+            made = self._kept("second pass", concerned, turn)
+
+            def task(
+                chunk: Chunk, clip: Clip, turn: int = turn,
+                asked: Mapping[int, float] = concerned,
+            ) -> LastPassTask:  # fmt: skip
+                found = self._last_pass(chunk, clip, turn, asked[chunk.index])
+                return dataclasses.replace(found, floors=floors[chunk.index])
+
+            todo = [self._chunks[index] for index in concerned if index not in made]
+            self._run("second pass", self._handle(), todo, task, made)
+            turns |= dict.fromkeys(concerned, turn)
+            size = self.join(turns, output)
+        worst = excesses[0]
+        raise AimMissedError(
+            f"--max-bitrate and --buffer cannot be kept: the frames from {worst.first} to "
+            f"{worst.last} take {1 / worst.share - 1:.1%} too much however coarse they are; "
+            "give more of one of them"
+        )
+
+    def _run(
+        self,
+        phase: str,
+        handle: Callable[[_Task], Any],
+        todo: Sequence[Chunk],
+        task_of: Callable[[Chunk, Clip], _Task],
+        answers: dict[int, Any],
+        known_before: Callable[[int], Sequence[int]] = lambda index: (),
+    ) -> None:
+        """Runs a task for each of some chunks, in their order, as the film is decoded once.
+
+        Args:
+          phase: that the tasks' frames count for.
+          handle: what is done.
+          todo: the chunks.
+          task_of: makes a task, when everything is there that it needs to know.
+          answers: gets the answers by chunk.
+          known_before: chunks whose answers must be there before a task is made.
+        """
+        if not todo:
+            return
+        wanted = {chunk.index for chunk in todo}
+        last = todo[-1].index
+
+        def collect(scheduler: Any) -> None:
+            for work in scheduler.wait():
+                answers[work.task.chunk.index] = work.result()
+
+        parts = self._clip.parts([chunk.frames for chunk in self._chunks])
+        with contextlib.closing(parts), self._compute(self._workers) as scheduler:
+            # The parts first: after the last one they look whether the film ends there.
+            for clip, chunk in zip(parts, self._chunks, strict=False):
+                if chunk.index not in wanted:
+                    continue
+                while not scheduler.room_for() or any(
+                    index not in answers for index in known_before(chunk.index)
+                ):
+                    collect(scheduler)
+                scheduler.submit(
+                    handle,
+                    task_of(chunk, clip),
+                    on_progress=lambda task, frames: self._on_frames(phase, frames, False),
+                )
+                if chunk.index == last < len(self._chunks) - 1:
+                    break
+            while scheduler.running:
+                collect(scheduler)
+
+    def _kept(self, phase: str, indexes: Any, turn: int) -> dict[int, Taken]:
+        """Chunks that an earlier start has finished."""
+        found = {}
+        for index in indexes:
+            record = self._files.record(index, turn)
+            if record is not None:
+                found[index] = taken_of(record)
+                self._on_frames(phase, self._chunks[index].frames, True)
+        return found
+
+    def _handle(self) -> LastPass:
+        return LastPass(self._policy, self._files, self._backend, self._recipe)
+
+    def _last_pass(self, chunk: Chunk, clip: Clip, turn: int, bits: float) -> LastPassTask:
+        settings = self._settings_of(chunk)
+        if bits > 0:
+            settings = settings.replace(budget_kbps=self._kbps(chunk, bits))
+        if self._work is not None:
+            settings = settings.replace(budget_work=self._work.budgets[chunk.index])
+        first_pass = self._first_pass(chunk)
+        return LastPassTask(chunk, clip, first_pass, settings, turn, bits, self._round)
+
+    def _first_pass(self, chunk: Chunk) -> FirstPass:
+        return self._statistics.part(chunk.start, chunk.end)
+
+    def _settings_of(self, chunk: Chunk) -> EncoderSettings:
+        """Of a chunk's encodes, whose plans must be alike; each has one thread."""
+        plan = self._plans[chunk.index]
+        return self._settings.replace(target_kbps=plan, budget_kbps=None, threads=1, row_mt=False)
+
+    def _kbps(self, chunk: Chunk, bits: float) -> float:
+        return bits * float(self._clip.fps) / chunk.frames / 1000.0
