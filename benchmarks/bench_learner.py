@@ -35,7 +35,7 @@ from muzero_rc.agents.muzero.trajectory import Trajectory, TrajectoryRecorder
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.stepper import Stepper
 from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
-from muzero_rc.training.config import PRESETS
+from muzero_rc.training.presets import PRESETS
 
 
 def _trajectory(seed: int, config: AgentConfig) -> Trajectory:

@@ -31,7 +31,7 @@ from muzero_rc.agents.muzero.search import make_search
 from muzero_rc.agents.muzero.support import expectation
 from muzero_rc.agents.policy import AgentPolicy
 from muzero_rc.agents.tokens import Tokenizer
-from muzero_rc.training.config import PRESETS
+from muzero_rc.training.presets import PRESETS
 
 WANTED = 0.9
 

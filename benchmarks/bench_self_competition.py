@@ -34,8 +34,8 @@ from muzero_rc.cli.main import main as muzero_rc
 from muzero_rc.cli.train import rewrite
 from muzero_rc.corpus import Corpus
 from muzero_rc.output_files import write_text
-from muzero_rc.training.config import configure
 from muzero_rc.training.log import RunLog
+from muzero_rc.training.presets import configure
 from muzero_rc.training.run import TrainingRun
 from muzero_rc.training.studies import load_studies
 

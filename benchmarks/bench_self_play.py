@@ -29,7 +29,7 @@ from muzero_rc.env.codec.session import encode_plain
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.rewards import RewardConfig, make_reward
 from muzero_rc.training.actors import Actors
-from muzero_rc.training.config import PRESETS
+from muzero_rc.training.presets import PRESETS
 from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import CollectConfig, Draw, run_study
 from muzero_rc.training.study import Study

@@ -102,9 +102,9 @@ def run(args: TrainArgs) -> int:
     from muzero_rc.evaluation.report.table import make_console
     from muzero_rc.model_card import read_card
     from muzero_rc.output_files import write_text
-    from muzero_rc.training.config import configure
     from muzero_rc.training.costs import COST_COLUMNS, cost_rows
     from muzero_rc.training.log import RunLog
+    from muzero_rc.training.presets import configure
     from muzero_rc.training.run import TrainingRun
     from muzero_rc.training.stages.evaluate import COLUMNS, results_page
 
@@ -158,7 +158,7 @@ def _fit(preset: str, config: TrainConfig) -> str:
     """What the preset is made for, and what there is."""
     import jax
 
-    from muzero_rc.training.config import PRESET_NEEDS
+    from muzero_rc.training.presets import PRESET_NEEDS
 
     there = jax.devices()
     sharing = config.agent.optimizer.devices or len(there)

@@ -26,8 +26,9 @@ from muzero_rc.evaluation.grid.encoder import Method
 from muzero_rc.evaluation.measure.statistics import Interval, bootstrap_runs
 from muzero_rc.evaluation.results import Results
 from muzero_rc.training.checkpoints import write_json
-from muzero_rc.training.config import TrainConfig, configure
+from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.log import RunLog
+from muzero_rc.training.presets import configure
 from muzero_rc.training.run import TrainingRun
 
 __all__ = ["AXES", "Ablation", "Curve", "VariantSummary", "summarise"]

@@ -6,7 +6,8 @@ import json
 import shlex
 from typing import Any
 
-from muzero_rc.training.config import PRESETS, TrainConfig, configure, setting, setting_names
+from muzero_rc.training.config import TrainConfig
+from muzero_rc.training.presets import PRESETS, configure, setting, setting_names
 
 __all__ = ["train_command"]
 

@@ -21,8 +21,8 @@ from muzero_rc.errors import InputError
 from muzero_rc.evaluation.grid.encoder import Method
 from muzero_rc.evaluation.results import Results
 from muzero_rc.policies.registry import make_policy
-from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
+from muzero_rc.training.presets import PRESETS
 from muzero_rc.training.stages.evaluate import COLUMNS, _methods, result_rows, results_page
 from muzero_rc.training.stages.plan import RIDGES, fit_plan_model
 

@@ -19,8 +19,8 @@ from muzero_rc.errors import CheckpointError
 from muzero_rc.model_card import read_card
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.policies.shipped import shipped_policy_path
-from muzero_rc.training.config import PRESETS, configure
 from muzero_rc.training.costs import StageCost
+from muzero_rc.training.presets import PRESETS, configure
 
 CARD = Path(__file__).resolve().parents[2] / "muzero_rc" / "policy_files" / "muzero.md"
 

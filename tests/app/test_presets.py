@@ -20,14 +20,9 @@ from muzero_rc.cli.main import _parse
 from muzero_rc.cli.train import TrainArgs, rewrite
 from muzero_rc.errors import InputError
 from muzero_rc.training.command import train_command
-from muzero_rc.training.config import (
-    PRESET_NEEDS,
-    PRESETS,
-    TrainConfig,
-    apply_settings,
-    configure,
-)
+from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger
+from muzero_rc.training.presets import PRESET_NEEDS, PRESETS, apply_settings, configure
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "guide" / "train.md"
 

@@ -24,10 +24,11 @@ from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError
 from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import make_player
-from muzero_rc.training.config import PRESETS, TrainConfig, apply_settings, configure
+from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.player import SelfPlay
+from muzero_rc.training.presets import PRESETS, apply_settings, configure
 from muzero_rc.training.run import TrainingRun
 from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import Draw, run_study

@@ -27,8 +27,9 @@ from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.errors import InputError
 from muzero_rc.policies.shipped import shipped_policy_path
-from muzero_rc.training.config import PRESETS, TrainConfig, configure
+from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger, StageCost
+from muzero_rc.training.presets import PRESETS, configure
 from muzero_rc.training.stages.collect import Draw, run_study
 from muzero_rc.training.stages.imitate import (
     demonstrations_of,

@@ -38,9 +38,9 @@ from muzero_rc.evaluation.results import Results
 from muzero_rc.policies.hindsight.player import PlanPlayer
 from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training.actors import Actors
-from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
+from muzero_rc.training.presets import PRESETS
 from muzero_rc.training.stages.collect import CollectConfig
 from muzero_rc.training.studies import Studies
 from muzero_rc.training.tasks import Task

@@ -25,7 +25,7 @@ from muzero_rc.policies.identity import PolicyKind, check_identity, program_iden
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.policies.shipped import SHIPPED_FILES, shipped_policy_path
 from muzero_rc.policy_identity import PolicyIdentity
-from muzero_rc.training.config import PRESETS
+from muzero_rc.training.presets import PRESETS
 
 Change = Callable[[PolicyIdentity], PolicyIdentity]
 

@@ -35,10 +35,10 @@ from muzero_rc.errors import CheckpointError, MuzeroRcError, OutputError
 from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training import checkpoints
 from muzero_rc.training.actors import Actors, Inline
-from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
 from muzero_rc.training.player import Finished
+from muzero_rc.training.presets import PRESETS
 from muzero_rc.training.progress import ProgressFile
 from muzero_rc.training.scorer import Scorer
 from muzero_rc.training.stages.collect import CollectConfig, Draw, run_study

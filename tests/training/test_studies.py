@@ -15,9 +15,9 @@ from muzero_rc.corpus import Corpus, CorpusClip
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import EncoderError, InputError
 from muzero_rc.identity import build_identity
-from muzero_rc.training.config import PRESETS
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.log import RunLog
+from muzero_rc.training.presets import PRESETS
 from muzero_rc.training.stages.collect import CollectConfig, Draw
 from muzero_rc.training.studies import Draws, Studies
 from muzero_rc.training.study import Study
