@@ -133,17 +133,16 @@ def learned_rows(results: Results, speed: int, clusters: Mapping[str, str]) -> l
     """
     rows = []
     for ours, theirs, name in _PAIRS:
-        cells = []
-        for metric in ("psnr_avg", "psnr_overall", "ssim", "vmaf"):
-            found = paired(results, ours, theirs, metric)
-            if found:
-                cells.append(_mean_and_error(found, clusters))
-            elif metric.startswith("psnr"):
-                break
-        else:
-            values = np.array(list(paired(results, ours, theirs, "psnr_avg").values()))
-            better = f"{(values < 0).sum()} of {len(values)}"
-            rows.append([name, str(speed), *cells, better, f"{values.max():+.1f}"])
+        by_metric = [
+            paired(results, ours, theirs, metric)
+            for metric in ("psnr_avg", "psnr_overall", *_QUALITIES)
+        ]
+        if not by_metric[0]:
+            continue
+        cells = [_mean_and_error(found, clusters) for found in by_metric if found]
+        values = np.array(list(by_metric[0].values()))
+        better = f"{(values < 0).sum()} of {len(values)}"
+        rows.append([name, str(speed), *cells, better, f"{values.max():+.1f}"])
     return rows
 
 

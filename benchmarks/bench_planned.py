@@ -31,6 +31,7 @@ import numpy as np
 from common import print_table
 
 from muzero_rc.agents.world_model.frames import EncodeFrames
+from muzero_rc.agents.world_model.least_gain import octaves_gained
 from muzero_rc.agents.world_model.normal_equations import Ridge
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings
@@ -132,11 +133,7 @@ def measure(task: Task) -> tuple[Task, dict[str, list[Gain]]]:
 
 def octaves_saved(ours: EpisodeScore, theirs: EpisodeScore, slope: float) -> tuple[float, float]:
     """Octaves of rate saved at equal PSNR avg, and at equal overall PSNR, by a clip's slope."""
-    rate = math.log2(ours.actual_kbps / theirs.actual_kbps)
-    return (
-        (ours.psnr_avg - theirs.psnr_avg) / slope - rate,
-        (ours.psnr_overall - theirs.psnr_overall) / slope - rate,
-    )
+    return octaves_gained(ours, theirs, slope, 1.0), octaves_gained(ours, theirs, slope, 0.0)
 
 
 def tasks_of(studies: Sequence[PlanStudy], corpus: Path, args: argparse.Namespace) -> list[Task]:

@@ -22,22 +22,10 @@ import numpy as np
 from common import print_table
 
 from muzero_rc.agents.world_model.least_gain import LeastGain, octaves_gained
-from muzero_rc.dataset import EncodeView, StudyView, load_dataset
+from muzero_rc.dataset import StudyView, load_dataset
+from muzero_rc.training.stages.plan import EncodeScore
 
 _HALF = 0.5  # of the quality by PSNR avg, the rest overall: as plans have it
-
-
-class Score(NamedTuple):
-    """Of an encode: dB, dB, kbit/s."""
-
-    psnr_avg: float
-    psnr_overall: float
-    actual_kbps: float
-
-    @classmethod
-    def of(cls, encode: EncodeView) -> Score:
-        """Of an encode of a data set."""
-        return cls(encode.psnr_avg, encode.psnr_overall, encode.kbps)
 
 
 class Realised(NamedTuple):
@@ -46,9 +34,9 @@ class Realised(NamedTuple):
     source: str
     speed: int
     slope: float
-    probe: Score | None
-    landed: Score
-    planned: Score
+    probe: EncodeScore | None
+    landed: EncodeScore
+    planned: EncodeScore
 
     def saved(self) -> tuple[float, float]:
         """Percent of the rate, at equal PSNR avg and at equal overall PSNR."""
@@ -65,9 +53,9 @@ def realised(studies: Sequence[StudyView]) -> list[Realised]:
             study.source,
             study.speed,
             study.slope,
-            next((Score.of(probe) for probe in study.named("probe")), None),
-            Score.of(landed),
-            Score.of(study.encode("base")),
+            next((EncodeScore.of(probe) for probe in study.named("probe")), None),
+            EncodeScore.of(landed),
+            EncodeScore.of(study.encode("base")),
         )
         for study in studies
         for landed in study.named("landed")

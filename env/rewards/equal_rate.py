@@ -14,22 +14,20 @@ place of one comparison with a mean is Ranked Reward's idea (Laterre et al. 2018
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from muzero_rc.env.rewards.base import BaseReward, Result, require
-from muzero_rc.env.rewards.outcome import DB_PER_DOUBLING, Reference
+from muzero_rc.env.rewards.base import Result
+from muzero_rc.env.rewards.outcome import DB_PER_DOUBLING
+from muzero_rc.env.rewards.recent import RecentReward
 from muzero_rc.types import EpisodeScore
 
 __all__ = ["EqualRateReward"]
 
 
 @dataclass(kw_only=True, eq=False)
-class EqualRateReward(BaseReward[tuple[Result, ...]]):
+class EqualRateReward(RecentReward):
     """Wins less losses among the last episodes of a clip and target, over their number.
-
-    The first entry of every memory is the reference.
 
     Attributes:
       size: K, episodes that are compared with.
@@ -37,29 +35,9 @@ class EqualRateReward(BaseReward[tuple[Result, ...]]):
 
     kind: ClassVar[str] = "equal_rate"
 
-    size: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.size >= 1, "size", "1 or more", self.size)
-
     def _result(self, score: EpisodeScore) -> Result:
         psnr, overshoot = super()._result(score)
         return psnr - DB_PER_DOUBLING * math.log2(1.0 + overshoot), overshoot
 
-    def _judge(
-        self, score: EpisodeScore, past: tuple[Result, ...] | None, reference: Reference
-    ) -> tuple[float, tuple[Result, ...]]:
-        past = past or (self._result(reference()),)
-        own = self._result(score)
-        outcomes = [self._outcome(own, other) for other in past]
-        return sum(outcomes) / len(outcomes), (*past, own)[-self.size :]
-
-    def _row(self, memory: tuple[Result, ...]) -> dict[str, Any]:
-        return {"episodes": [list(episode) for episode in memory]}
-
-    def _memory(self, row: Mapping[str, Any]) -> tuple[Result, ...]:
-        found = tuple((float(quality), float(over)) for quality, over in row["episodes"])
-        if not found or not all(math.isfinite(number) for pair in found for number in pair):
-            raise ValueError(f"episodes {found}")
-        return found[-self.size :]
+    def _against(self, own: Result, past: tuple[Result, ...]) -> float:
+        return sum(self._outcome(own, other) for other in past) / len(past)

@@ -11,19 +11,18 @@ ones cannot be compared; and a tie is 0 instead of a coin toss, so that it is re
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from muzero_rc.env.rewards.base import BaseReward, Result, require
-from muzero_rc.env.rewards.outcome import Reference
-from muzero_rc.types import EpisodeScore
+from muzero_rc.env.rewards.base import Result, require
+from muzero_rc.env.rewards.recent import RecentReward
 
 __all__ = ["RankedReward"]
 
 
 @dataclass(kw_only=True, eq=False)
-class RankedReward(BaseReward[tuple[Result, ...]]):
+class RankedReward(RecentReward):
     """+1 above the percentile of the last N episodes on a clip and target, -1 below.
 
     libvpx's two-pass VBR is the first entry of every buffer.
@@ -36,31 +35,16 @@ class RankedReward(BaseReward[tuple[Result, ...]]):
     kind: ClassVar[str] = "ranked"
 
     percentile: float = 0.75
-    size: int = 20
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0.0 < self.percentile < 1.0, "percentile", "between 0 and 1", self.percentile)
-        require(self.size >= 1, "size", "1 or more", self.size)
 
-    def _judge(
-        self, score: EpisodeScore, past: tuple[Result, ...] | None, reference: Reference
-    ) -> tuple[float, tuple[Result, ...]]:
-        past = past or (self._result(reference()),)
-        own = self._result(score)
-        return float(self._outcome(own, self._threshold(past))), (*past, own)[-self.size :]
+    def _against(self, own: Result, past: tuple[Result, ...]) -> float:
+        return float(self._outcome(own, self._threshold(past)))
 
     def _threshold(self, past: Sequence[Result]) -> Result:
         """The entry that the percentile falls on: as many beat it as the rest of it says."""
         beaten = [sum(self._outcome(a, b) > 0 for b in past) for a in past]
         order = sorted(range(len(past)), key=lambda n: beaten[n])
         return past[order[min(math.floor(self.percentile * len(past)), len(past) - 1)]]
-
-    def _row(self, memory: tuple[Result, ...]) -> dict[str, Any]:
-        return {"episodes": [list(episode) for episode in memory]}
-
-    def _memory(self, row: Mapping[str, Any]) -> tuple[Result, ...]:
-        found = tuple((float(psnr), float(over)) for psnr, over in row["episodes"])
-        if not found or not all(math.isfinite(number) for pair in found for number in pair):
-            raise ValueError(f"episodes {found}")
-        return found[-self.size :]

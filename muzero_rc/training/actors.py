@@ -89,7 +89,7 @@ class Inline:
         """Takes what `SelfPlay` does."""
         policy = make_player(config, params, sessions, seed)
         self._newest: tuple[Params, int] | None = None
-        play = SelfPlay(tasks, policy, sessions, seed, self._renew, True, repeats)
+        play = SelfPlay(tasks, policy, sessions, seed, self._renew, in_step=True, repeats=repeats)
         self._episodes: Iterator[Finished] = play.episodes(lambda: False)
 
     def _renew(self) -> tuple[Params, int] | None:

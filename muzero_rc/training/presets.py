@@ -46,6 +46,15 @@ __all__ = [
 ]
 
 
+# What the environment shows, read by networks of plain size.
+_NETWORK = NetworkConfig(
+    clip_features=CLIP_FEATURES,
+    history_features=HISTORY_FEATURES,
+    frame_features=FRAME_FEATURES,
+    global_features=GLOBAL_FEATURES,
+)
+
+
 def _agent(
     *,
     batch_size: int,
@@ -55,13 +64,7 @@ def _agent(
 ) -> AgentConfig:
     """The small agent."""
     return AgentConfig(
-        network=NetworkConfig(
-            clip_features=CLIP_FEATURES,
-            history_features=HISTORY_FEATURES,
-            frame_features=FRAME_FEATURES,
-            global_features=GLOBAL_FEATURES,
-            action_frame=action_frame,
-        ),
+        network=_NETWORK.replace(action_frame=action_frame),
         search=SearchConfig(simulations=simulations, max_considered=8, depth=4),
         loss=LossConfig(unroll_steps=3),
         optimizer=OptimizerConfig(learning_rate=learning_rate, weight_decay=1e-2),
@@ -71,11 +74,7 @@ def _agent(
 
 _WORKSTATION = TrainConfig(
     agent=AgentConfig(
-        network=NetworkConfig(
-            clip_features=CLIP_FEATURES,
-            history_features=HISTORY_FEATURES,
-            frame_features=FRAME_FEATURES,
-            global_features=GLOBAL_FEATURES,
+        network=_NETWORK.replace(
             window_back=16,
             window_ahead=48,
             segments=32,
@@ -109,7 +108,7 @@ _WORKSTATION = TrainConfig(
 )
 
 # Encodes to compare with, and none to plan from.
-_COMPARED = CollectConfig(probe_patterns=0, probe_common=0, pairs=0)
+_COMPARED = CollectConfig(heights=(144,), probe_patterns=0, probe_common=0, pairs=0)
 
 PRESETS: dict[str, TrainConfig] = {
     # Minutes: to see that everything works, and for tests.
@@ -140,7 +139,7 @@ PRESETS: dict[str, TrainConfig] = {
     # The shipped head against itself: eight encodes of each of 200 trials.
     "competition": TrainConfig(
         agent=_agent(batch_size=64, simulations=8, learning_rate=1e-4),  # they are trained
-        collect=dataclasses.replace(_COMPARED, heights=(144,), speeds=(2, 5)),
+        collect=dataclasses.replace(_COMPARED, speeds=(2, 5)),
         studies=200,
         imitate=ImitateConfig(teacher=NOBODY, start="muzero"),
         imitation_updates=0,
@@ -155,7 +154,7 @@ PRESETS: dict[str, TrainConfig] = {
     "paper": TrainConfig(
         agent=_agent(batch_size=256, simulations=16, action_frame="absolute"),
         collect=dataclasses.replace(
-            _COMPARED, heights=(144,), speeds=(5,), base="vbr", speed_profile="uniform", passes=2
+            _COMPARED, speeds=(5,), base="vbr", speed_profile="uniform", passes=2
         ),
         studies=400,
         imitate=ImitateConfig(teacher=NOBODY, head="mode"),

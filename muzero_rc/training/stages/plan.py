@@ -20,11 +20,19 @@ from muzero_rc.agents.world_model.normal_equations import NormalEquations, Ridge
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
 from muzero_rc.agents.world_model.study import Study, equations_by_source
-from muzero_rc.dataset import Dataset, StudyView
+from muzero_rc.dataset import Dataset, EncodeView, StudyView
 from muzero_rc.errors import InputError
 from muzero_rc.policies.identity import program_identity
 
-__all__ = ["PlanFit", "PlanStudy", "fit_dataset", "fit_plan_model", "plan_model_of", "studies_of"]
+__all__ = [
+    "EncodeScore",
+    "PlanFit",
+    "PlanStudy",
+    "fit_dataset",
+    "fit_plan_model",
+    "plan_model_of",
+    "studies_of",
+]
 
 RIDGES = tuple(
     Ridge(features=strength, kinds=strength / 100.0, clip_weight=weight)
@@ -257,14 +265,20 @@ def plan_model_of(
     return PlanModel(total, ridge, MeanSteps.fit(examples), settings, slope, least=least)
 
 
-class _Score(NamedTuple):
+class EncodeScore(NamedTuple):
+    """What `octaves_gained` compares, of an encode of a data set: dB, dB, kbit/s."""
+
     psnr_avg: float
     psnr_overall: float
     actual_kbps: float
 
+    @classmethod
+    def of(cls, encode: EncodeView) -> EncodeScore:
+        """Of an encode."""
+        return cls(encode.psnr_avg, encode.psnr_overall, encode.kbps)
 
-def _unplanned(view: StudyView) -> tuple[_Score, _Score]:
+
+def _unplanned(view: StudyView) -> tuple[EncodeScore, EncodeScore]:
     """Scores of a study's last pass without a plan, and of its probe encode."""
-    encodes = [*view.named("landed"), view.encode("base")][0], view.encode("probe")
-    first, second = (_Score(e.psnr_avg, e.psnr_overall, e.kbps) for e in encodes)
-    return first, second
+    last = next(iter(view.named("landed")), None) or view.encode("base")
+    return EncodeScore.of(last), EncodeScore.of(view.encode("probe"))
