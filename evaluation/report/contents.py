@@ -11,8 +11,9 @@ from typing import Any
 from muzero_rc.env.control.settings import EncoderSettings, modern_settings
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.measure.frame_trace import FrameTrace
-from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL
+from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL, time_ratio
 from muzero_rc.evaluation.media import MediaFolder
+from muzero_rc.evaluation.report.headlines import headlines
 from muzero_rc.evaluation.report.saving import saving
 from muzero_rc.evaluation.report.verdict import (
     OPPONENTS,
@@ -69,10 +70,9 @@ def gather(
 ) -> Contents:
     """Puts results together by clip.
 
-    `data` has `lead`, `anchor`, `control`, `methods`, `metrics`, `verdict`, `comparisons`,
-    `landing`, `time`, `clips` (each with its `bd`, `savings`, `targets`,
-    `structures`, `encodes`), `failures`,
-    `settings` and `lottery`.
+    `data` has `lead`, `anchor`, `control`, `methods`, `metrics`, `verdict`, `headlines`,
+    `comparisons`, `landing`, `time`, `clips` (each with its `bd`, `savings`, `targets`,
+    `structures`, `encodes`), `failures`, `settings` and `lottery`.
 
     Args:
       results: of an evaluation.
@@ -115,15 +115,23 @@ def gather(
             for metric in metrics
         ],
         "verdict": give_verdict(lead, first, landings).as_dict(),
+        "headlines": [_rounded(h.as_dict()) for h in headlines(results, lead, metrics[0])],
         "comparisons": [_without_clips(c) for c in comparisons],
         "landing": landings,
-        "time": {name: results.summary[name].get("time") for name in names},
+        "time": {name: _time(results, name) for name in names},
         "clips": clips,
         "failures": [asdict(failure) for failure in results.failures],
         "settings": results.settings,
         "lottery": lottery,
     }
     return Contents(data, files)
+
+
+def _time(results: Results, name: str) -> dict[str, Any] | None:
+    """As stored, but for the ratio: older results left a policy's preparation out of it."""
+    stored: dict[str, Any] | None = results.summary[name].get("time")
+    mine, anchor = ([e for e in results.encodes if e.method == m] for m in (name, ANCHOR))
+    return None if stored is None else {**stored, "of_anchor": time_ratio(mine, anchor)}
 
 
 def _order(names: list[str], lead: str) -> list[str]:
@@ -324,6 +332,8 @@ def _rounded(data: dict[str, Any]) -> dict[str, Any]:
             return float(f"{value:.6g}")
         if isinstance(value, dict):
             return {key: shorter(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [shorter(inner) for inner in value]
         return value
 
     return {key: shorter(value) for key, value in data.items()}

@@ -1,0 +1,278 @@
+"""The three headlines of an evaluation: what a gain is depends on what is held equal.
+
+(a) Qindexes alone, at equal passes: two passes, uniform speed, every frame coded.
+(b) Everything, against VBR's curve of rate over time.
+(c) Everything at the same speed setting, with its time.
+
+Beside them stands what is learned, against the same without it, and the figure with every
+frame coded. A headline whose encodes are not there has the command that makes them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from muzero_rc.errors import InputError
+from muzero_rc.evaluation.measure.paired import PairedGain, paired_gain, paired_percents
+from muzero_rc.evaluation.measure.rate_time import (
+    RateTimePoint,
+    below_the_curve,
+    rate_time,
+    without_speed,
+)
+from muzero_rc.evaluation.measure.summary import ANCHOR
+from muzero_rc.evaluation.report.methods import Control, Described, Methods
+from muzero_rc.evaluation.report.verdict import against
+from muzero_rc.evaluation.results import EncodeRecord, Results
+
+__all__ = ["Gain", "Headline", "Learned", "headlines"]
+
+_ALONE = Control("uniform", 2, show_existing=False)  # the paper's
+_PROBED = Control("uniform", 3, show_existing=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What is learned, against the same without it.
+
+    Attributes:
+      without: name of the method without it.
+      gain: of the one over the other, paired by clip; negative is better.
+      same: whether all their streams have the same bytes.
+    """
+
+    without: str
+    gain: PairedGain
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A gain, never without its time.
+
+    Attributes:
+      label: what it is, for a line.
+      method: name of the method.
+      value: mean over clips, negative is better: BD-rate in percent, or points of it from
+        VBR's curve; None if undefined on all.
+      low: lower end of its 95% interval; None if there is none.
+      high: upper end.
+      n: clips with a number.
+      undefined: clips without one.
+      time: over VBR's; None if unknown.
+      learned: None if nothing is learned in it, or the same without it was not measured.
+    """
+
+    label: str
+    method: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    undefined: int
+    time: float | None
+    learned: Learned | None
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One of the three.
+
+    Attributes:
+      key: `a`, `b` or `c`.
+      title: in a few words.
+      held: what is held equal, a sentence without its full stop.
+      unit: of the gain, `%` or `points`.
+      gain: None if it was not measured.
+      beside: what is to be told with it.
+      missing: what was not measured, or why there is nothing to measure; empty if all is there.
+      command: that measures it; empty if none does.
+    """
+
+    key: str
+    title: str
+    held: str
+    unit: str
+    gain: Gain | None
+    beside: tuple[Gain, ...]
+    missing: str
+    command: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def headlines(results: Results, lead: str, metric: str) -> tuple[Headline, Headline, Headline]:
+    """What an evaluation says of a method in each of the three ways.
+
+    Args:
+      results: of an evaluation.
+      lead: name of the method.
+      metric: of the quality.
+    """
+    found = _Headlines(results, lead, metric)
+    return found.alone(), found.over_time(), found.everything()
+
+
+class _Headlines:
+    def __init__(self, results: Results, lead: str, metric: str) -> None:
+        self._results = results
+        self._methods = Methods(results)
+        self._lead = self._methods[lead]
+        self._metric = metric
+
+    def alone(self) -> Headline:
+        """(a)."""
+        lead = self._lead
+        gain = self._variant("Qindexes alone", _ALONE)
+        probed = self._variant("With a probe encode", _PROBED)
+        missing = command = ""
+        if gain is None and lead.is_external:
+            missing = "Another encoder has no qindexes to be taken alone."
+        elif gain is None:
+            missing = "Not measured."
+            command = self._methods.command(lead, [lead.word(**_ALONE._asdict())])
+        return Headline(
+            key="a",
+            title="Qindexes alone, equal passes",
+            held=f"Two passes, uniform speed, every frame coded, {self._against()}",
+            unit="%",
+            gain=gain,
+            beside=(probed,) if probed else (),
+            missing=missing,
+            command=command,
+        )
+
+    def over_time(self) -> Headline:
+        """(b)."""
+        anchors = self._methods.anchors()
+        gain, missing, command = None, "", ""
+        if len(anchors) > 1:
+            gain = self._below([anchor.name for anchor in anchors])
+            missing = "" if gain else "VBR's speeds make no curve here, or nothing lies beside it."
+        else:
+            missing = "Not measured."
+            speed = anchors[0].speed if anchors else None
+            command = self._methods.command(self._lead, speeds=_other_speeds(speed))
+        return Headline(
+            key="b",
+            title="Everything, equal time",
+            held="At its own time, against VBR's curve of rate over time",
+            unit="points",
+            gain=gain,
+            beside=(),
+            missing=missing,
+            command=command,
+        )
+
+    def everything(self) -> Headline:
+        """(c)."""
+        lead, methods = self._lead, self._methods
+        beside: list[Gain] = []
+        absent: dict[str, str] = {}
+        if lead.is_learned and methods.without_learning(lead) is None:
+            absent["what is learned"] = lead.word_without_learning()
+        if lead.control is not None and lead.control.show_existing:
+            coded = lead.control._replace(show_existing=False)
+            if (found := self._variant("Every frame coded", coded)) is not None:
+                beside.append(found)
+            else:
+                absent["every frame coded"] = lead.word(show_existing=False)
+        gain = self._gain("Everything", lead)
+        if gain is None:
+            absent = {f"VBR at speed {lead.speed}": f"{ANCHOR}@speed={lead.speed}"} | absent
+        return Headline(
+            key="c",
+            title="Everything, same speed setting",
+            held=f"As evaluated, {self._against()}",
+            unit="%",
+            gain=gain,
+            beside=tuple(beside),
+            missing=f"Not measured: {' and '.join(absent)}." if absent else "",
+            command=methods.command(lead, absent.values()) if absent else "",
+        )
+
+    def _against(self) -> str:
+        speed = self._lead.speed
+        return "against two-pass VBR" if speed is None else f"against VBR at speed {speed}"
+
+    def _variant(self, label: str, control: Control) -> Gain | None:
+        found = self._methods.variant(self._lead, control)
+        return self._gain(label, found) if found else None
+
+    def _gain(self, label: str, method: Described) -> Gain | None:
+        """Against VBR at the method's speed; None if that was not measured."""
+        anchor = self._methods.anchor_of(method)
+        if anchor is None:
+            return None
+        found = against(self._results, method.name, anchor.name, self._metric)
+        return Gain(
+            label=label,
+            method=method.name,
+            value=found.mean,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            undefined=len(found.percents) - found.n,
+            time=found.time,
+            learned=self._learned(method),
+        )
+
+    def _learned(self, method: Described) -> Learned | None:
+        without = self._methods.without_learning(method)
+        if without is None:
+            return None
+        percents = paired_percents(self._results, method.name, without.name, self._metric)
+        gain = paired_gain(percents, self._results.sources())
+        mine, theirs = self._streams(method.name), self._streams(without.name)
+        return Learned(without.name, gain, same=mine == theirs) if gain else None
+
+    def _streams(self, method: str) -> dict[tuple[str, int], str]:
+        return {
+            (e.clip, e.target_kbps): e.sha256 for e in self._results.encodes if e.method == method
+        }
+
+    def _below(self, anchors: Sequence[str]) -> Gain | None:
+        """From VBR's curve, on the clips where all that takes part has a BD-rate."""
+        names = {*anchors, self._lead.name}
+        encodes = [e for e in self._results.encodes if e.method in names]
+        clips = list(dict.fromkeys(e.clip for e in encodes))
+        shared = {c for c in clips if len(self._points(e for e in encodes if e.clip == c)) == len(names)}
+        points = self._points(e for e in encodes if e.clip in shared)
+        mine = next((e for e in encodes if e.method == self._lead.name), None)
+        if not points or mine is None:
+            return None
+        point = next(p for p in points if (p.method, p.speed) == without_speed(mine))
+        below = below_the_curve(points, point)
+        if below is None:
+            return None
+        return Gain(
+            label="Equal time",
+            method=self._lead.name,
+            value=-below,
+            low=None,
+            high=None,
+            n=len(shared),
+            undefined=len(clips) - len(shared),
+            time=point.of_anchor,
+            learned=None,
+        )
+
+    def _points(self, encodes: Iterable[EncodeRecord]) -> list[RateTimePoint]:
+        """Those that have a BD-rate; none where the anchor, or the metric, is missing."""
+        part = dataclasses.replace(self._results, encodes=list(encodes))
+        try:
+            return [p for p in rate_time([part], self._metric) if p.percent is not None]
+        except InputError:
+            return []
+
+
+def _other_speeds(speed: int | None) -> Sequence[int]:
+    """Slower ones than VBR's: a method that takes longer is to be compared with them."""
+    if speed is None:
+        return range(1, 6)
+    return range(1, speed) if speed > 1 else (1 - speed,)
