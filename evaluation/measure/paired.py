@@ -53,8 +53,7 @@ def paired_percents(results: Results, ours: str, theirs: str, metric: str) -> di
     """
     by_method: dict[str, dict[str, float]] = {ours: {}, theirs: {}}
     for entry in results.bd_rate:
-        known = entry.percent is not None and entry.metric == metric
-        if known and entry.method in by_method:
+        if entry.percent is not None and entry.metric == metric and entry.method in by_method:
             by_method[entry.method][entry.clip] = entry.percent
     own, other = by_method[ours], by_method[theirs]
     return {

@@ -155,4 +155,3 @@ def without_speed(record: EncodeRecord) -> tuple[str, int | None]:
 
 def _of(group: dict[tuple[str, int], EncodeRecord], clip: str) -> list[EncodeRecord]:
     return [record for (of, _), record in group.items() if of == clip]
-

@@ -11,7 +11,7 @@ frame coded. A headline whose encodes are not there has the command that makes t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -127,15 +127,20 @@ class _Headlines:
 
     def alone(self) -> Headline:
         """(a)."""
-        lead = self._lead
         gain = self._variant("Qindexes alone", _ALONE)
         probed = self._variant("With a probe encode", _PROBED)
-        missing = command = ""
-        if gain is None and lead.is_external:
-            missing = "Another encoder has no qindexes to be taken alone."
-        elif gain is None:
-            missing = "Not measured."
-            command = self._methods.command(lead, [lead.word(**_ALONE._asdict())])
+        absent = self._absent_anchor()
+        if gain is None:
+            absent["this setting"] = self._lead.word(**_ALONE._asdict())
+        absent |= self._absent_learned("what is learned", _ALONE)
+        if self._lead.control is not None and self._lead.control.passes == 3:
+            # A plan takes a probe encode: without one there may be nothing learned to measure.
+            if probed is None:
+                absent["a probe encode"] = self._lead.word(**_PROBED._asdict())
+            absent |= self._absent_learned("what is learned with it", _PROBED)
+        missing, command = self._missing(gain, absent)
+        if self._lead.is_external:
+            missing, command = "Another encoder has no qindexes to be taken alone.", ""
         return Headline(
             key="a",
             title="Qindexes alone, equal passes",
@@ -150,18 +155,19 @@ class _Headlines:
     def over_time(self) -> Headline:
         """(b)."""
         anchors = self._methods.anchors()
+        speed = anchors[0].speed if anchors else None
         gain, missing, command = None, "", ""
         if len(anchors) > 1:
             gain = self._below([anchor.name for anchor in anchors])
-            missing = "" if gain else "VBR's speeds make no curve here, or nothing lies beside it."
+            if gain is None:
+                missing = "No clip has all BD-rates, or no slower speed of VBR needs less."
         else:
             missing = "Not measured."
-            speed = anchors[0].speed if anchors else None
             command = self._methods.command(self._lead, speeds=_other_speeds(speed))
         return Headline(
             key="b",
             title="Everything, equal time",
-            held="At its own time, against VBR's curve of rate over time",
+            held=f"Against VBR's curve of rate over time; VBR's time is that at speed {speed}",
             unit="points",
             gain=gain,
             beside=(),
@@ -171,20 +177,17 @@ class _Headlines:
 
     def everything(self) -> Headline:
         """(c)."""
-        lead, methods = self._lead, self._methods
+        lead = self._lead
+        gain = self._gain("Everything", lead)
         beside: list[Gain] = []
-        absent: dict[str, str] = {}
-        if lead.is_learned and methods.without_learning(lead) is None:
-            absent["what is learned"] = lead.word_without_learning()
+        absent = self._absent_anchor() | self._absent_learned("what is learned", lead.control)
         if lead.control is not None and lead.control.show_existing:
             coded = lead.control._replace(show_existing=False)
             if (found := self._variant("Every frame coded", coded)) is not None:
                 beside.append(found)
             else:
                 absent["every frame coded"] = lead.word(show_existing=False)
-        gain = self._gain("Everything", lead)
-        if gain is None:
-            absent = {f"VBR at speed {lead.speed}": f"{ANCHOR}@speed={lead.speed}"} | absent
+        missing, command = self._missing(gain, absent)
         return Headline(
             key="c",
             title="Everything, same speed setting",
@@ -192,9 +195,31 @@ class _Headlines:
             unit="%",
             gain=gain,
             beside=tuple(beside),
-            missing=f"Not measured: {' and '.join(absent)}." if absent else "",
-            command=methods.command(lead, absent.values()) if absent else "",
+            missing=missing,
+            command=command,
         )
+
+    def _absent_anchor(self) -> dict[str, str]:
+        """VBR at the method's speed, if it is not there: what is absent, and its policy."""
+        if self._methods.anchor_of(self._lead) is not None:
+            return {}
+        speed = self._lead.speed
+        return {f"VBR at speed {speed}": f"{ANCHOR}@speed={speed}"}
+
+    def _absent_learned(self, what: str, control: Control | None) -> dict[str, str]:
+        """The method under a control without what is learned, if it should be there and is not."""
+        method = dataclasses.replace(self._lead, control=control)
+        there = self._methods.without_learning(method) is not None
+        if control is None or there or not method.is_learned:
+            return {}
+        return {what: method.word_without_learning()}
+
+    def _missing(self, gain: Gain | None, absent: Mapping[str, str]) -> tuple[str, str]:
+        """A line on what is absent, with its policies, and the command that measures it."""
+        if not absent:
+            return "", ""
+        line = f"Not measured: {', '.join(absent)}." if gain else "Not measured."
+        return line, self._methods.command(self._lead, absent.values())
 
     def _against(self) -> str:
         speed = self._lead.speed
@@ -241,7 +266,12 @@ class _Headlines:
         names = {*anchors, self._lead.name}
         encodes = [e for e in self._results.encodes if e.method in names]
         clips = list(dict.fromkeys(e.clip for e in encodes))
-        shared = {c for c in clips if len(self._points(e for e in encodes if e.clip == c)) == len(names)}
+        # A mean over other clips than the curve's would lie off it for that alone.
+        shared = {
+            clip
+            for clip in clips
+            if len(self._points(e for e in encodes if e.clip == clip)) == len(names)
+        }
         points = self._points(e for e in encodes if e.clip in shared)
         mine = next((e for e in encodes if e.method == self._lead.name), None)
         if not points or mine is None:

@@ -102,7 +102,8 @@ class Methods:
         described = {
             entry["name"]: entry
             for entry in (listed if isinstance(listed, list) else [])
-            if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)
+            if isinstance(entry, Mapping)
+            and isinstance(entry.get("name"), str)
             # An A/A run has other targets.
             and not entry.get("jitter")
         }
