@@ -32,6 +32,7 @@ __all__ = ["Gain", "Headline", "Learned", "headlines"]
 
 _ALONE = Control("uniform", 2, show_existing=False)  # the paper's
 _PROBED = Control("uniform", 3, show_existing=False)
+_NOT_ONE_RUN = "VBR's slowest speed took less time than its fastest: not timed in one run."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,13 @@ class Learned:
 
     Attributes:
       without: name of the method without it.
+      policy: of that method.
       gain: of the one over the other, paired by clip; negative is better.
       same: whether all their streams have the same bytes.
     """
 
     without: str
+    policy: str
     gain: PairedGain
     same: bool
 
@@ -114,18 +117,31 @@ def headlines(results: Results, lead: str, metric: str) -> tuple[Headline, Headl
       lead: name of the method.
       metric: of the quality.
     """
-    found = _Headlines(results, lead, metric)
-    return found.alone(), found.over_time(), found.everything()
+    methods = Methods(results)
+    found = _Headlines(results, methods, methods[lead], metric)
+    three = (found.alone(), found.over_time(), found.everything())
+    # One command for all of them: only times of one run can stand side by side.
+    policies = dict.fromkeys(policy for _, absent in three for policy in absent)
+    command = methods.command(methods[lead], policies)
+    first, second, third = (
+        dataclasses.replace(headline, command=command if absent else "")
+        for headline, absent in three
+    )
+    return first, second, third
+
+
+_Found = tuple[Headline, Sequence[str]]
+"""A headline without its command, and the policies that are not there."""
 
 
 class _Headlines:
-    def __init__(self, results: Results, lead: str, metric: str) -> None:
+    def __init__(self, results: Results, methods: Methods, lead: Described, metric: str) -> None:
         self._results = results
-        self._methods = Methods(results)
-        self._lead = self._methods[lead]
+        self._methods = methods
+        self._lead = lead
         self._metric = metric
 
-    def alone(self) -> Headline:
+    def alone(self) -> _Found:
         """(a)."""
         gain = self._variant("Qindexes alone", _ALONE)
         probed = self._variant("With a probe encode", _PROBED)
@@ -138,10 +154,10 @@ class _Headlines:
             if probed is None:
                 absent["a probe encode"] = self._lead.word(**_PROBED._asdict())
             absent |= self._absent_learned("what is learned with it", _PROBED)
-        missing, command = self._missing(gain, absent)
+        missing = _not_measured(gain, absent)
         if self._lead.is_external:
-            missing, command = "Another encoder has no qindexes to be taken alone.", ""
-        return Headline(
+            missing, absent = "Another encoder has no qindexes to be taken alone.", {}
+        headline = Headline(
             key="a",
             title="Qindexes alone, equal passes",
             held=f"Two passes, uniform speed, every frame coded, {self._against()}",
@@ -149,22 +165,19 @@ class _Headlines:
             gain=gain,
             beside=(probed,) if probed else (),
             missing=missing,
-            command=command,
+            command="",
         )
+        return headline, list(absent.values())
 
-    def over_time(self) -> Headline:
+    def over_time(self) -> _Found:
         """(b)."""
         anchors = self._methods.anchors()
         speed = anchors[0].speed if anchors else None
-        gain, missing, command = None, "", ""
+        gain, missing, absent = None, "Not measured.", _at_speeds(speed)
         if len(anchors) > 1:
-            gain = self._below([anchor.name for anchor in anchors])
-            if gain is None:
-                missing = "No clip has all BD-rates, or no slower speed of VBR needs less."
-        else:
-            missing = "Not measured."
-            command = self._methods.command(self._lead, speeds=_other_speeds(speed))
-        return Headline(
+            gain, missing = self._below(anchors)
+            absent = [anchor.word() for anchor in anchors[1:]] if missing == _NOT_ONE_RUN else []
+        headline = Headline(
             key="b",
             title="Everything, equal time",
             held=f"Against VBR's curve of rate over time; VBR's time is that at speed {speed}",
@@ -172,10 +185,11 @@ class _Headlines:
             gain=gain,
             beside=(),
             missing=missing,
-            command=command,
+            command="",
         )
+        return headline, absent
 
-    def everything(self) -> Headline:
+    def everything(self) -> _Found:
         """(c)."""
         lead = self._lead
         gain = self._gain("Everything", lead)
@@ -187,17 +201,17 @@ class _Headlines:
                 beside.append(found)
             else:
                 absent["every frame coded"] = lead.word(show_existing=False)
-        missing, command = self._missing(gain, absent)
-        return Headline(
+        headline = Headline(
             key="c",
             title="Everything, same speed setting",
             held=f"As evaluated, {self._against()}",
             unit="%",
             gain=gain,
             beside=tuple(beside),
-            missing=missing,
-            command=command,
+            missing=_not_measured(gain, absent),
+            command="",
         )
+        return headline, list(absent.values())
 
     def _absent_anchor(self) -> dict[str, str]:
         """VBR at the method's speed, if it is not there: what is absent, and its policy."""
@@ -213,13 +227,6 @@ class _Headlines:
         if control is None or there or not method.is_learned:
             return {}
         return {what: method.word_without_learning()}
-
-    def _missing(self, gain: Gain | None, absent: Mapping[str, str]) -> tuple[str, str]:
-        """A line on what is absent, with its policies, and the command that measures it."""
-        if not absent:
-            return "", ""
-        line = f"Not measured: {', '.join(absent)}." if gain else "Not measured."
-        return line, self._methods.command(self._lead, absent.values())
 
     def _against(self) -> str:
         speed = self._lead.speed
@@ -254,16 +261,16 @@ class _Headlines:
         percents = paired_percents(self._results, method.name, without.name, self._metric)
         gain = paired_gain(percents, self._results.sources())
         mine, theirs = self._streams(method.name), self._streams(without.name)
-        return Learned(without.name, gain, same=mine == theirs) if gain else None
+        return Learned(without.name, without.spec, gain, same=mine == theirs) if gain else None
 
     def _streams(self, method: str) -> dict[tuple[str, int], str]:
         return {
             (e.clip, e.target_kbps): e.sha256 for e in self._results.encodes if e.method == method
         }
 
-    def _below(self, anchors: Sequence[str]) -> Gain | None:
-        """From VBR's curve, on the clips where all that takes part has a BD-rate."""
-        names = {*anchors, self._lead.name}
+    def _below(self, anchors: Sequence[Described]) -> tuple[Gain | None, str]:
+        """From VBR's curve, on the clips where all that takes part has a BD-rate; else why not."""
+        names = {self._lead.name, *(anchor.name for anchor in anchors)}
         encodes = [e for e in self._results.encodes if e.method in names]
         clips = list(dict.fromkeys(e.clip for e in encodes))
         # A mean over other clips than the curve's would lie off it for that alone.
@@ -275,12 +282,15 @@ class _Headlines:
         points = self._points(e for e in encodes if e.clip in shared)
         mine = next((e for e in encodes if e.method == self._lead.name), None)
         if not points or mine is None:
-            return None
+            return None, "No clip has the BD-rates of all that takes part."
+        curve = sorted((p.speed, p.of_anchor) for p in points if p.method == ANCHOR)
+        if curve[0][1] <= curve[-1][1]:
+            return None, _NOT_ONE_RUN
         point = next(p for p in points if (p.method, p.speed) == without_speed(mine))
         below = below_the_curve(points, point)
         if below is None:
-            return None
-        return Gain(
+            return None, "No slower speed of VBR needs less bitrate here."
+        gain = Gain(
             label="Equal time",
             method=self._lead.name,
             value=-below,
@@ -291,6 +301,7 @@ class _Headlines:
             time=point.of_anchor,
             learned=None,
         )
+        return gain, ""
 
     def _points(self, encodes: Iterable[EncodeRecord]) -> list[RateTimePoint]:
         """Those that have a BD-rate; none where the anchor, or the metric, is missing."""
@@ -301,8 +312,19 @@ class _Headlines:
             return []
 
 
-def _other_speeds(speed: int | None) -> Sequence[int]:
-    """Slower ones than VBR's: a method that takes longer is to be compared with them."""
+def _not_measured(gain: Gain | None, absent: Mapping[str, str]) -> str:
+    """A line on what is absent; `absent` has its policies by what they are."""
+    if gain is None:
+        return "Not measured."
+    return f"Not measured: {', '.join(absent)}." if absent else ""
+
+
+def _at_speeds(speed: int | None) -> list[str]:
+    """VBR at slower speeds: a method that takes longer is to be compared with them.
+
+    Only VBR's, which make the curve: `evaluate --speeds` would encode all methods at each.
+    """
     if speed is None:
-        return range(1, 6)
-    return range(1, speed) if speed > 1 else (1 - speed,)
+        return [f"{ANCHOR}@speed={other}" for other in range(1, 6)]
+    slower = range(1, speed) if speed > 1 else (1 - speed,)
+    return [f"{ANCHOR}@speed={other}" for other in slower]

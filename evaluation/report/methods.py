@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -173,27 +173,26 @@ class Methods:
         )
         return next(found, None)
 
-    def command(
-        self, lead: Described, policies: Iterable[str] = (), speeds: Sequence[int] = ()
-    ) -> str:
-        """The evaluation's own command with more methods: finished encodes are taken as they are.
+    def command(self, lead: Described, policies: Iterable[str]) -> str:
+        """The evaluation's own command with more methods, all of them timed anew in one run.
+
+        Times of encodes that were made at another time, under another load, are no measure: it
+        has a folder of its own, and takes nothing from the cache.
 
         Args:
           lead: a method that it has; named where the results do not tell their command.
           policies: words for `--policy`.
-          speeds: for `--speeds`, in the place of those that were given.
         """
         words = _split(self._settings.get("command"))
-        policies = list(policies)
-        if words[:2] != ["muzero-rc", "evaluate"]:
+        if words[:2] != ["muzero-rc", "evaluate"] or words.count("--out") != 1:
             words = ["muzero-rc", "evaluate", "CLIPS", "--out", "DIR", "--policy", lead.word()]
-        elif policies and not {"--policy", "-p"} & set(words):
+        elif "--policy" not in words:
             words += ["--policy", "muzero"]  # which it was without one
-        if speeds:
-            words = [*_without_option(words, "--speeds"), "--speeds", *map(str, speeds)]
+        place = words.index("--out") + 1
+        words[place] = f"{words[place].rstrip('/')}-headlines"
         for policy in policies:
             words += ["--policy", policy]
-        return shlex.join(words)
+        return shlex.join([*words, *(() if "--no-cache" in words else ("--no-cache",))])
 
 
 def _word(policy: str, simulations: int, changes: Mapping[str, Any]) -> str:
@@ -216,14 +215,3 @@ def _split(command: object) -> list[str]:
         return shlex.split(command) if isinstance(command, str) else []
     except ValueError:
         return []
-
-
-def _without_option(words: Sequence[str], option: str) -> list[str]:
-    """Words without an option and the numbers after it."""
-    kept: list[str] = []
-    inside = False
-    for text in words:
-        inside = text == option or (inside and text.isdigit())
-        if not inside:
-            kept.append(text)
-    return kept

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
+from muzero_rc.cli.evaluate import EvaluateArgs
+from muzero_rc.cli.methods import methods_of
 from muzero_rc.evaluation.report.headlines import Headline, headlines
 from muzero_rc.evaluation.results import Results
 
@@ -58,9 +63,7 @@ def test_qindexes_alone_are_found_by_their_settings(whole) -> None:
     assert (probed.value, probed.time) == (pytest.approx(-4.0), pytest.approx(1.5))
     assert probed.learned is None
     assert found.missing == "Not measured: what is learned with it."
-    assert found.command == (
-        f"{COMMAND} --policy landed@speed_profile=uniform,show_existing=off"
-    )
+    assert "--policy landed@speed_profile=uniform,show_existing=off " in found.command
 
 
 def test_everything_has_its_time_what_is_learned_and_the_figure_without_repeats(whole) -> None:
@@ -101,37 +104,89 @@ def test_the_same_bytes_are_told(whole) -> None:
     assert not three(same)["c"].gain.learned.same
 
 
-def test_what_is_not_there_has_the_command_that_measures_it(make_results) -> None:
+def test_what_is_not_there_has_one_command_that_measures_it_all(make_results) -> None:
+    """In one run, in a folder of its own: times of two runs are not to be compared."""
     results = make_results(
         {"one": {"proposal": 0.02, "planned": 0.2}}, wished={"planned": OWN}, command=COMMAND
     )
     found = three(results)
     alone, over_time, everything = found["a"], found["b"], found["c"]
     assert alone.gain is None and alone.missing == "Not measured."
-    assert alone.command == (
-        f"{COMMAND} --policy planned@speed_profile=uniform,passes=2,show_existing=off"
+    assert over_time.gain is None and over_time.missing == "Not measured."
+    assert everything.gain is not None and everything.gain.value == pytest.approx(-20.0)
+    assert everything.missing == "Not measured: what is learned, every frame coded."
+    assert {h.command for h in found.values()} == {
+        "muzero-rc evaluate 'a b.mp4' --out out-headlines --policy planned --speed 5"
+        " --policy planned@speed_profile=uniform,passes=2,show_existing=off"
         " --policy landed@speed_profile=uniform,passes=2,show_existing=off"
         " --policy planned@speed_profile=uniform,passes=3,show_existing=off"
         " --policy landed@speed_profile=uniform,show_existing=off"
+        " --policy vbr@speed=1 --policy vbr@speed=2 --policy vbr@speed=3 --policy vbr@speed=4"
+        " --policy landed --policy planned@show_existing=off --no-cache"
+    }
+
+
+def test_the_command_names_what_evaluate_knows(make_results) -> None:
+    """Its policies are those that the results would be searched for."""
+    results = make_results({"one": {"planned": 0.2}}, wished={"planned": OWN}, command=COMMAND)
+    words = shlex.split(three(results)["a"].command)
+    args = tyro.cli(EvaluateArgs, args=words[2:])
+    assert (args.out, args.no_cache, args.speed) == (Path("out-headlines"), True, 5)
+    methods = methods_of(args.policy)
+    wished = {m.name: OWN for m in methods if m.spec in ("planned", "landed")}
+    savings = {m.name: 0.1 * (m.spec != "vbr" or m.changes != {}) for m in methods}
+    times = {m.name: 10.0 - m.changes.get("speed", 5) for m in methods}
+    again = make_results(
+        {"one": savings},
+        specs={m.name: m.spec for m in methods},
+        changes={m.name: m.changes for m in methods},
+        wished=wished,
+        seconds=times,
     )
-    assert over_time.gain is None and over_time.missing == "Not measured."
-    assert over_time.command == f"{COMMAND} --speeds 1 2 3 4"
-    assert everything.gain is not None and everything.gain.value == pytest.approx(-20.0)
-    assert everything.missing == "Not measured: what is learned, every frame coded."
-    assert everything.command == f"{COMMAND} --policy landed --policy planned@show_existing=off"
+    found = three(again)
+    assert [h.missing for h in found.values()] == ["", "", ""]
+    assert [h.command for h in found.values()] == ["", "", ""]
+    assert found["a"].gain.learned and found["a"].beside[0].learned
+    assert found["c"].gain.learned and found["c"].beside
+
+
+@pytest.mark.parametrize(
+    ("speed", "others"), [(5, (1, 2, 3, 4)), (2, (1,)), (1, (0,)), (0, (1,)), (None, range(1, 6))]
+)
+def test_the_curve_takes_slower_speeds(make_results, speed, others) -> None:
+    results = make_results({"one": {"planned": 0.2}}, command=COMMAND)
+    results.settings["encoder"]["speed"] = speed
+    words = shlex.split(three(results)["b"].command)
+    assert [w for w in words if w.startswith("vbr")] == [f"vbr@speed={n}" for n in others]
+
+
+def test_times_of_two_runs_make_no_curve(make_results) -> None:
+    clips = {"one": {"vbr@speed=3": 0.10, "vbr@speed=1": 0.20, "planned": 0.18}}
+    results = at_speeds(make_results, clips)
+    encodes = [
+        dataclasses.replace(e, seconds=0.5) if e.method == "vbr@speed=1" else e
+        for e in results.encodes
+    ]
+    found = three(dataclasses.replace(results, encodes=encodes))["b"]
+    assert found.gain is None
+    assert found.missing.endswith("not timed in one run.")
+    assert "--policy vbr@speed=3 --policy vbr@speed=1 " in found.command
 
 
 @pytest.mark.parametrize(
     ("command", "begins"),
     [
-        ("muzero-rc evaluate c --out o", "muzero-rc evaluate c --out o --policy muzero --policy "),
-        (None, "muzero-rc evaluate CLIPS --out DIR --policy planned --policy "),
-        ("broken 'quote", "muzero-rc evaluate CLIPS --out DIR --policy planned --policy "),
+        ("muzero-rc evaluate c --out o/", "muzero-rc evaluate c --out o-headlines --policy muzero"),
+        ("muzero-rc evaluate c --out o --no-cache", "muzero-rc evaluate c --out o-headlines --no-"),
+        (None, "muzero-rc evaluate CLIPS --out DIR-headlines --policy planned --policy "),
+        ("broken 'quote", "muzero-rc evaluate CLIPS --out DIR-headlines --policy planned --policy"),
     ],
 )
 def test_commands_keep_what_was_evaluated(make_results, command, begins) -> None:
     results = make_results({"one": {"planned": 0.2}}, wished={"planned": OWN}, command=command)
-    assert three(results)["c"].command.startswith(begins)
+    found = three(results)["c"].command
+    assert found.startswith(begins)
+    assert found.count("--no-cache") == 1
 
 
 def at_speeds(make_results, savings: dict[str, dict[str, float]], **more: Any) -> Results:
@@ -180,7 +235,7 @@ def test_slower_speeds_that_gain_nothing_are_no_curve(make_results) -> None:
     clips = {"one": {"vbr@speed=3": -0.1, "vbr@speed=1": -0.2, "planned": 0.2}}
     found = three(at_speeds(make_results, clips))["b"]
     assert found.gain is None and found.command == ""
-    assert "no slower speed of VBR needs less" in found.missing
+    assert found.missing == "No slower speed of VBR needs less bitrate here."
 
 
 def test_a_method_of_another_speed_is_against_vbr_at_that_speed(make_results) -> None:
