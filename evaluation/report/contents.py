@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ _METRIC_LABELS = {
     "vmaf": "VMAF",
     "vmaf_neg": "VMAF NEG",
 }
+_LONGEST_LABEL = 26  # signs; a longer one would take the room of the picture
 _STRUCTURE = ("show_index", "update_type", "shown", "layer")
 # SSIM as -10 log10(1 - value), see `EncodeRecord.level`.
 _IN_DECIBEL = ("psnr", "ssim", "ms_ssim")
@@ -105,7 +107,10 @@ def gather(
         "lead": lead,
         "anchor": ANCHOR,
         "control": CONTROL,
-        "methods": [{"name": name, "role": _role(name, lead)} for name in _order(names, lead)],
+        "methods": [
+            {"name": name, "role": _role(name, lead), "label": label}
+            for name, label in _labels(_order(names, lead)).items()
+        ],
         "metrics": [
             {
                 "name": metric,
@@ -138,6 +143,19 @@ def _order(names: list[str], lead: str) -> list[str]:
     """The lead first, then its opponents, then the others: colours go by this order."""
     front = [name for name in (lead, ANCHOR, CONTROL) if name in names]
     return list(dict.fromkeys([*front, *names]))
+
+
+def _labels(names: list[str]) -> dict[str, str]:
+    """Names for pictures: a long one without the names of its settings, if it stays the only one.
+
+    `planned@speed_profile=uniform,passes=2` is `planned@uniform,2` there.
+    """
+    short = {
+        name: re.sub(r"(?<=[@,])[\w-]+=", "", name) if len(name) > _LONGEST_LABEL else name
+        for name in names
+    }
+    every = list(short.values())
+    return {name: label if every.count(label) == 1 else name for name, label in short.items()}
 
 
 def _role(name: str, lead: str) -> str:

@@ -180,7 +180,10 @@ class _Headlines:
         headline = Headline(
             key="b",
             title="Everything, equal time",
-            held=f"Against VBR's curve of rate over time; VBR's time is that at speed {speed}",
+            held=(
+                "From VBR's curve of rate over time, below zero is better;"
+                f" VBR's time is that at speed {speed}"
+            ),
             unit="points",
             gain=gain,
             beside=(),

@@ -136,6 +136,18 @@ def test_three_headlines_stand_side_by_side(make_results, tmp_path) -> None:
     assert data[2]["gain"]["time"] == 2.5 and data[2]["beside"][0]["value"] == pytest.approx(-22.0)
 
 
+def test_pictures_have_short_names_that_stay_apart(make_results, tmp_path) -> None:
+    long = "mine@speed_profile=uniform,passes=2,show_existing=off"
+    alike = ("mine@show_existing=off,frame_parallel=off", "mine@frame_parallel=off,tpl=off,x=1",
+             "mine@row_mt_and_more=off,aq_mode_=off")  # fmt: skip
+    results = make_results({"one": dict.fromkeys(("mine@speed=3", long, *alike), 0.1)})
+    methods = gather(results, tmp_path).data["methods"]
+    assert {m["name"]: m["label"] for m in methods if m["name"] != "vbr"} == {
+        "mine@speed=3": "mine@speed=3", long: "mine@uniform,2,off",
+        alike[0]: alike[0], alike[1]: "mine@off,off,1", alike[2]: alike[2],
+    }  # fmt: skip
+
+
 def test_time_holds_what_a_policy_prepares(three, tmp_path) -> None:
     """Also in results of before, whose ratio left it out."""
     searched = [
