@@ -21,17 +21,15 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from muzero_rc.cli.main import main as muzero_rc
-from muzero_rc.evaluation.measure.rate_time import RateTimePoint, rate_time
+from muzero_rc.evaluation.measure.paired import paired_gain, paired_percents
+from muzero_rc.evaluation.measure.rate_time import below_the_curve, rate_time
 from muzero_rc.evaluation.results import Results
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -134,46 +132,23 @@ def learned_rows(results: Results, speed: int, clusters: Mapping[str, str]) -> l
     rows = []
     for ours, theirs, name in _PAIRS:
         by_metric = [
-            paired(results, ours, theirs, metric)
+            paired_percents(results, ours, theirs, metric)
             for metric in ("psnr_avg", "psnr_overall", *_QUALITIES)
         ]
-        if not by_metric[0]:
-            continue
         cells = [_mean_and_error(found, clusters) for found in by_metric if found]
-        values = np.array(list(by_metric[0].values()))
-        better = f"{(values < 0).sum()} of {len(values)}"
-        rows.append([name, str(speed), *cells, better, f"{values.max():+.1f}"])
+        main = paired_gain(by_metric[0], clusters)
+        if main is not None:
+            better = f"{main.better} of {main.n}"
+            rows.append([name, str(speed), *cells, better, f"{main.worst:+.1f}"])
     return rows
-
-
-def paired(results: Results, ours: str, theirs: str, metric: str) -> dict[str, float]:
-    """By clip, the rate of a method against another's at equal quality, both by VBR's, %."""
-    by_method: dict[str, dict[str, float]] = {ours: {}, theirs: {}}
-    for entry in results.bd_rate:
-        known = entry.percent is not None and entry.metric == metric
-        if known and entry.method in by_method:
-            by_method[entry.method][entry.clip] = entry.percent
-    own, other = by_method[ours], by_method[theirs]
-    return {
-        clip: 100.0 * ((100.0 + own[clip]) / (100.0 + other[clip]) - 1.0)
-        for clip in own
-        if clip in other
-    }
 
 
 def _mean_and_error(found: Mapping[str, float], clusters: Mapping[str, str]) -> str:
     """Mean over clips, and its standard error with clips of one cluster counted together."""
-    values = np.array(list(found.values()))
-    sums: dict[str, float] = {}
-    for clip, value in found.items():
-        cluster = clusters.get(clip, clip)
-        sums[cluster] = sums.get(cluster, 0.0) + value - values.mean()
-    count = len(sums)
-    if count < 2:
-        return f"{values.mean():+.2f} (-)"
-    squares = sum(value**2 for value in sums.values())
-    error = math.sqrt(squares * count / (count - 1)) / len(values)
-    return f"{values.mean():+.2f} ({error:.2f})"
+    gain = paired_gain(found, clusters)
+    if gain is None:
+        return "-"
+    return f"{gain.mean:+.2f} ({'-' if gain.error is None else f'{gain.error:.2f}'})"
 
 
 def content_rows(results: Results, speed: int, contents: Mapping[str, str]) -> list[list[str]]:
@@ -181,8 +156,8 @@ def content_rows(results: Results, speed: int, contents: Mapping[str, str]) -> l
     pairs = [pair for pair in _PAIRS if pair[0].startswith("planned") and "const" not in pair]
     rows = []
     for ours, theirs, name in pairs:
-        found = paired(results, ours, theirs, "psnr_avg")
-        overall = paired(results, ours, theirs, "psnr_overall")
+        found = paired_percents(results, ours, theirs, "psnr_avg")
+        overall = paired_percents(results, ours, theirs, "psnr_overall")
         for kind in sorted(set(contents.values())):
             cells = [
                 _mean_and_error({c: v for c, v in gains.items() if contents.get(c) == kind}, {})
@@ -193,28 +168,6 @@ def content_rows(results: Results, speed: int, contents: Mapping[str, str]) -> l
             if count and len(cells) == 2:
                 rows.append([name, str(speed), kind, str(count), *cells])
     return rows
-
-
-def below_the_curve(points: list[RateTimePoint], point: RateTimePoint) -> float | None:
-    """Points of BD-rate below VBR's curve of rate over log time, at a point's own time."""
-    curve = sorted(
-        (p.of_anchor, p.percent) for p in points if p.method == "vbr" and p.percent is not None
-    )
-    # Where a slower speed is worse, the better one takes its place.
-    best: list[tuple[float, float]] = []
-    for time, percent in curve:
-        if not best or percent < best[-1][1]:
-            best.append((time, percent))
-    if point.percent is None or len(best) < 2:
-        return None
-    where = math.log(point.of_anchor)
-    if where >= math.log(best[-1][0]):
-        return best[-1][1] - point.percent
-    for (t0, p0), (t1, p1) in zip(best, best[1:], strict=False):
-        if where <= math.log(t1):
-            share = (where - math.log(t0)) / (math.log(t1) - math.log(t0))
-            return p0 + max(share, 0.0) * (p1 - p0) - point.percent
-    return None
 
 
 def curve_rows(results: Results) -> list[list[str]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from muzero_rc.errors import InputError
-from muzero_rc.evaluation.measure.summary import ANCHOR, NOISE, bd_entry
+from muzero_rc.evaluation.measure.summary import ANCHOR, NOISE, bd_entry, encoding_seconds
 from muzero_rc.evaluation.results import FRAME_METRICS, EncodeRecord, Results, metrics_of
 
-__all__ = ["RateTimePoint", "rate_time"]
+__all__ = ["RateTimePoint", "below_the_curve", "rate_time", "without_speed"]
 
 _SPEED = re.compile(r"(?<=[@,])speed=\d+,?")
 
@@ -72,11 +75,11 @@ def rate_time(evaluations: Sequence[Results], metric: str = "psnr_avg") -> list[
         if record.method == NOISE:
             continue
         pair = (record.clip_sha256, record.target_kbps)
-        groups.setdefault(_label(record), {}).setdefault(pair, record)
+        groups.setdefault(without_speed(record), {}).setdefault(pair, record)
     first = next((e for e in every if e.method == ANCHOR), None)
     if first is None:
         raise InputError(f"these results have no encode by {ANCHOR}")
-    base = _label(first)
+    base = without_speed(first)
     anchor = groups[base]
     order = list(dict.fromkeys(method for method, _ in groups))
     points = []
@@ -101,16 +104,50 @@ def rate_time(evaluations: Sequence[Results], metric: str = "psnr_avg") -> list[
                 percent=0.0 if is_anchor else sum(percents) / len(percents) if percents else None,
                 n=len(clips) if is_anchor else len(percents),
                 n_undefined=0 if is_anchor else len(clips) - len(percents),
-                seconds=_time(mine[pair] for pair in mine) / len(mine),
-                of_anchor=_time(mine[p] for p in shared) / _time(anchor[p] for p in shared),
+                seconds=encoding_seconds(mine.values()) / len(mine),
+                of_anchor=encoding_seconds(mine[p] for p in shared)
+                / encoding_seconds(anchor[p] for p in shared),
                 is_anchor=is_anchor,
             )
         )
     return sorted(points, key=lambda p: (order.index(p.method), p.speed or 0))
 
 
-def _label(record: EncodeRecord) -> tuple[str, int | None]:
-    """Method without its speed, and the speed."""
+def below_the_curve(points: Sequence[RateTimePoint], point: RateTimePoint) -> float | None:
+    """How far a point lies below the anchor's curve of BD-rate over log time, at its own time.
+
+    The curve is straight between the anchor's speeds. Where a slower speed is no better than a
+    faster one, the faster one takes its place: nobody would wait for less. A point that takes
+    longer than the slowest of them is compared with it, one that takes less time than the
+    fastest with that.
+
+    Args:
+      points: of `rate_time`; those of the anchor at its speeds make the curve.
+      point: one of them.
+
+    Returns:
+      Points of BD-rate, positive where fewer bits are needed than the anchor needs in the same
+      time. None where the point has no BD-rate, or fewer than two speeds make the curve.
+    """
+    curve = sorted(
+        (p.of_anchor, p.percent) for p in points if p.method == ANCHOR and p.percent is not None
+    )
+    best: list[tuple[float, float]] = []
+    for time, percent in curve:
+        if not best or percent < best[-1][1]:
+            best.append((time, percent))
+    if point.percent is None or len(best) < 2:
+        return None
+    times = [math.log(time) for time, _ in best]
+    rate = np.interp(math.log(point.of_anchor), times, [percent for _, percent in best])
+    return float(rate) - point.percent
+
+
+def without_speed(record: EncodeRecord) -> tuple[str, int | None]:
+    """A method's name without its speed, and the speed; None where an encoder has none.
+
+    So the points of `rate_time` are named.
+    """
     name = _SPEED.sub("", record.method).rstrip("@,")
     speed = record.settings.get("speed")
     return name, speed if isinstance(speed, int) else None
@@ -118,7 +155,3 @@ def _label(record: EncodeRecord) -> tuple[str, int | None]:
 
 def _of(group: dict[tuple[str, int], EncodeRecord], clip: str) -> list[EncodeRecord]:
     return [record for (of, _), record in group.items() if of == clip]
-
-
-def _time(records: Iterable[EncodeRecord]) -> float:
-    return sum(e.seconds + e.preparation_seconds for e in records)

@@ -36,9 +36,11 @@ __all__ = [
     "NOISE",
     "bd_entry",
     "compare",
+    "encoding_seconds",
     "log_ratio",
     "mark_targets",
     "summarize",
+    "time_ratio",
 ]
 
 ANCHOR = "vbr"
@@ -166,8 +168,7 @@ def summarize(
       sources: source of each clip; a clip that is not in it is its own.
     """
     reachable = {(t.clip, t.target_kbps) for t in targets if t.reachable}
-    time_of_anchor = sum(e.seconds for e in encodes if e.method == ANCHOR)
-    count_of_anchor = sum(e.method == ANCHOR for e in encodes)
+    anchor = [e for e in encodes if e.method == ANCHOR]
     metrics = tuple(dict.fromkeys(b.metric for b in bd)) or metrics_of(encodes)
     of_clip = {b.clip: b.clip for b in bd} | dict(sources or {})
     summary: dict[str, Any] = {}
@@ -188,7 +189,7 @@ def summarize(
         entry["at_target"] = _at_target(encodes, mine, metrics)
         entry["buffer"] = buffer_summary([e.buffer for e in mine])
         entry["repeated_share"] = _repeated_share(mine)
-        entry["time"] = _time(mine, time_of_anchor, count_of_anchor)
+        entry["time"] = _time(mine, anchor)
         summary[method] = entry
     _add_tests(summary, bd, of_clip)
     return summary
@@ -249,18 +250,31 @@ def _repeated_share(mine: Sequence[EncodeRecord]) -> float | None:
     return sum(trace.shows_existing for _, trace in traced) / frames if frames else None
 
 
-def _time(
-    mine: Sequence[EncodeRecord], time_of_anchor: float, count_of_anchor: int
-) -> dict[str, Any]:
+def encoding_seconds(records: Iterable[EncodeRecord]) -> float:
+    """What encodes took, a policy's preparation included, the first pass not; seconds."""
+    return sum(e.seconds + e.preparation_seconds for e in records)
+
+
+def time_ratio(mine: Sequence[EncodeRecord], theirs: Sequence[EncodeRecord]) -> float | None:
+    """Time of a method's encodes over another's, preparation included.
+
+    None if not both have the same clips at the same targets, as where an encode failed: the
+    rest would be other work.
+    """
+    pairs = [{(e.clip, e.target_kbps) for e in encodes} for encodes in (mine, theirs)]
+    seconds = encoding_seconds(theirs)
+    return encoding_seconds(mine) / seconds if pairs[0] == pairs[1] and seconds > 0 else None
+
+
+def _time(mine: Sequence[EncodeRecord], anchor: Sequence[EncodeRecord]) -> dict[str, Any]:
     seconds = sum(e.seconds for e in mine)
     decision = sum(e.decision_seconds for e in mine)
-    complete = len(mine) == count_of_anchor and time_of_anchor > 0
     return {
         "seconds": seconds,
         "decision_seconds": decision,
         "preparation_seconds": sum(e.preparation_seconds for e in mine),
         "decision_share": decision / seconds if seconds > 0 else None,
-        "of_anchor": seconds / time_of_anchor if complete else None,
+        "of_anchor": time_ratio(mine, anchor),
     }
 
 

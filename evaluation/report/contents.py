@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,8 +12,9 @@ from typing import Any
 from muzero_rc.env.control.settings import EncoderSettings, modern_settings
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.measure.frame_trace import FrameTrace
-from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL
+from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL, time_ratio
 from muzero_rc.evaluation.media import MediaFolder
+from muzero_rc.evaluation.report.headlines import headlines
 from muzero_rc.evaluation.report.saving import saving
 from muzero_rc.evaluation.report.verdict import (
     OPPONENTS,
@@ -36,6 +38,7 @@ _METRIC_LABELS = {
     "vmaf": "VMAF",
     "vmaf_neg": "VMAF NEG",
 }
+_LONGEST_LABEL = 26  # signs; a longer one would take the room of the picture
 _STRUCTURE = ("show_index", "update_type", "shown", "layer")
 # SSIM as -10 log10(1 - value), see `EncodeRecord.level`.
 _IN_DECIBEL = ("psnr", "ssim", "ms_ssim")
@@ -69,10 +72,9 @@ def gather(
 ) -> Contents:
     """Puts results together by clip.
 
-    `data` has `lead`, `anchor`, `control`, `methods`, `metrics`, `verdict`, `comparisons`,
-    `landing`, `time`, `clips` (each with its `bd`, `savings`, `targets`,
-    `structures`, `encodes`), `failures`,
-    `settings` and `lottery`.
+    `data` has `lead`, `anchor`, `control`, `methods`, `metrics`, `verdict`, `headlines`,
+    `comparisons`, `landing`, `time`, `clips` (each with its `bd`, `savings`, `targets`,
+    `structures`, `encodes`), `failures`, `settings` and `lottery`.
 
     Args:
       results: of an evaluation.
@@ -105,7 +107,10 @@ def gather(
         "lead": lead,
         "anchor": ANCHOR,
         "control": CONTROL,
-        "methods": [{"name": name, "role": _role(name, lead)} for name in _order(names, lead)],
+        "methods": [
+            {"name": name, "role": _role(name, lead), "label": label}
+            for name, label in _labels(_order(names, lead)).items()
+        ],
         "metrics": [
             {
                 "name": metric,
@@ -115,9 +120,10 @@ def gather(
             for metric in metrics
         ],
         "verdict": give_verdict(lead, first, landings).as_dict(),
+        "headlines": [_rounded(h.as_dict()) for h in headlines(results, lead, metrics[0])],
         "comparisons": [_without_clips(c) for c in comparisons],
         "landing": landings,
-        "time": {name: results.summary[name].get("time") for name in names},
+        "time": {name: _time(results, name) for name in names},
         "clips": clips,
         "failures": [asdict(failure) for failure in results.failures],
         "settings": results.settings,
@@ -126,10 +132,30 @@ def gather(
     return Contents(data, files)
 
 
+def _time(results: Results, name: str) -> dict[str, Any] | None:
+    """As stored, but for the ratio: older results left a policy's preparation out of it."""
+    stored: dict[str, Any] | None = results.summary[name].get("time")
+    mine, anchor = ([e for e in results.encodes if e.method == m] for m in (name, ANCHOR))
+    return None if stored is None else {**stored, "of_anchor": time_ratio(mine, anchor)}
+
+
 def _order(names: list[str], lead: str) -> list[str]:
     """The lead first, then its opponents, then the others: colours go by this order."""
     front = [name for name in (lead, ANCHOR, CONTROL) if name in names]
     return list(dict.fromkeys([*front, *names]))
+
+
+def _labels(names: list[str]) -> dict[str, str]:
+    """Names for pictures: a long one without the names of its settings, if it stays the only one.
+
+    `planned@speed_profile=uniform,passes=2` is `planned@uniform,2` there.
+    """
+    short = {
+        name: re.sub(r"(?<=[@,])[\w-]+=", "", name) if len(name) > _LONGEST_LABEL else name
+        for name in names
+    }
+    every = list(short.values())
+    return {name: label if every.count(label) == 1 else name for name, label in short.items()}
 
 
 def _role(name: str, lead: str) -> str:
@@ -324,6 +350,8 @@ def _rounded(data: dict[str, Any]) -> dict[str, Any]:
             return float(f"{value:.6g}")
         if isinstance(value, dict):
             return {key: shorter(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [shorter(inner) for inner in value]
         return value
 
     return {key: shorter(value) for key, value in data.items()}

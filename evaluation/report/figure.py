@@ -96,7 +96,7 @@ def _draw(axes: Any, clip: dict[str, Any], data: dict[str, Any], metric: str) ->
             [rate for rate, _ in points], [quality for _, quality in points],
             color=_COLOURS[number % len(_COLOURS)], marker=_MARKERS[number % len(_MARKERS)],
             markersize=4 if lead else 3.2, linewidth=1.8 if lead else 1.2,
-            zorder=3 if lead else 2, label=method["name"],
+            zorder=3 if lead else 2, label=method["label"],
         )  # fmt: skip
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

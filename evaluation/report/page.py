@@ -18,6 +18,7 @@ from typing import Any
 from muzero_rc import __version__
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.report.contents import Contents
+from muzero_rc.evaluation.report.verdict import times
 
 __all__ = ["GENERATOR", "render", "write_report"]
 
@@ -129,7 +130,10 @@ def render(contents: Contents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"signed": _signed, "percent": _percent, "json": _embedded}
+    environment.filters |= {
+        "signed": _signed, "percent": _percent, "json": _embedded, "times": times,
+        "in_unit": _in_unit,
+    }  # fmt: skip
     data = contents.data
     return environment.get_template("report.html.j2").render(
         data,
@@ -203,6 +207,12 @@ def _signed(value: float | None, digits: int = 1) -> str:
     if value is None:
         return "n/a"
     return f"{value:+z.{digits}f}%".replace("-", "\N{MINUS SIGN}")
+
+
+def _in_unit(value: float, unit: str, digits: int = 1) -> str:
+    """A gain in percent or points, with its sign."""
+    text = _signed(value, digits)
+    return text if unit == "%" else f"{text.removesuffix('%')} {unit}"
 
 
 def _percent(share: float | None, digits: int = 0) -> str:

@@ -115,6 +115,9 @@ def _bd_sheet(results: Results, metrics: Sequence[str], name: str, title: str) -
     statistics = [results.summary[method].get(metric, {}) for method, metric in cells]
 
     rows.append(("mean", [_signed(s.get("mean")) for s in statistics]))
+    # A gain is never told without its time.
+    times = [(results.summary[method].get("time") or {}).get("of_anchor") for method, _ in cells]
+    rows.append(("time, of VBR", [_number(time, 2) for time in times]))
     rows.append(("median", [_signed(s.get("median")) for s in statistics]))
     for label, key in (("95% interval", "interval"), ("within sources", "interval_within")):
         if any(s.get(key) for s in statistics):

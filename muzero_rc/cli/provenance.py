@@ -6,10 +6,12 @@ import importlib.metadata
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterable
+import typing
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
+
+import tyro
 
 __all__ = ["command_line", "environment"]
 
@@ -25,6 +27,7 @@ def command_line(command: str, arguments: Any) -> str:
       arguments: the dataclass it was parsed into.
     """
     words = ["muzero-rc", command]
+    hints = typing.get_type_hints(type(arguments), include_extras=True)
     for entry in fields(arguments):
         value = getattr(arguments, entry.name)
         default = entry.default_factory() if entry.default_factory is not MISSING else entry.default
@@ -35,9 +38,13 @@ def command_line(command: str, arguments: Any) -> str:
             words += map(str, value)  # positional
         elif value is True:
             words.append(option)
+        elif not isinstance(value, tuple):
+            words += [option, str(value)]
+        elif tyro.conf.UseAppendAction in getattr(hints[entry.name], "__metadata__", ()):
+            words += [word for one in value for word in (option, str(one))]
         else:
-            every: Iterable[Any] = value if isinstance(value, tuple) else (value,)
-            words += [word for one in every for word in (option, str(one))]
+            # Given again, such an option would forget what it had.
+            words += [option, *map(str, value)]
     return shlex.join(words)
 
 

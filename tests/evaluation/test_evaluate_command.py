@@ -121,9 +121,14 @@ def test_constant_without_a_value_keeps_to_the_target(clip_path, tmp_path, capfd
         clip_path, "--policy", "constant", "--targets", "150", "--scale", 64, "--frames", 8,
         "--speed", 5, "--jobs", 1, "--out", out, "--quiet",
     ) == 0  # fmt: skip
-    (record,) = (e for e in Results.load(out).encodes if e.method == "constant")
+    found = Results.load(out)
+    (record,) = (e for e in found.encodes if e.method == "constant")
     assert record.actual_kbps <= 150
     assert record.preparation_seconds > record.seconds
+    # The search is part of the time, else a gain would look free of it.
+    (vbr,) = (e for e in found.encodes if e.method == "vbr")
+    ours, theirs = (e.seconds + e.preparation_seconds for e in (record, vbr))
+    assert found.summary["constant"]["time"]["of_anchor"] == pytest.approx(ours / theirs)
     assert len(set(record.qindex)) == 1
 
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,12 +125,15 @@ def test_an_output_is_the_old_or_the_new(tmp_path) -> None:
 def test_command_line_is_the_one_that_gives_these_arguments() -> None:
     args = EvaluateArgs(
         clips=(Path("a clip.mp4"), Path("dir")), out=Path("out"), policy=("cq:20", "mine.npz"),
-        scale=None, no_tpl=True, quiet=True, speed=5,
+        scale=None, no_tpl=True, quiet=True, speed=5, speeds=(1, 3),
     )  # fmt: skip
-    assert command_line("evaluate", args) == (
+    command = command_line("evaluate", args)
+    assert command == (
         "muzero-rc evaluate 'a clip.mp4' dir --out out --policy cq:20 --policy mine.npz"
-        " --scale None --speed 5 --no-tpl"
+        " --speeds 1 3 --scale None --speed 5 --no-tpl"
     )
+    read = tyro.cli(EvaluateArgs, args=shlex.split(command)[2:])
+    assert read == dataclasses.replace(args, quiet=False)
 
 
 def test_environment_names_versions() -> None:

@@ -46,7 +46,11 @@ def trace(qindex: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def make_results() -> MakeResults:
-    """make_results({clip: {method: saving}}, over={method: share}, frames=True)."""
+    """make_results({clip: {method: saving}}, over={method: share}, frames=True).
+
+    By method: `specs`, the `changes` it was asked for, the settings that its policy `wished` for,
+    and the `seconds` of an encode.
+    """
 
     def make(
         clips: Mapping[str, Mapping[str, float]],
@@ -55,8 +59,13 @@ def make_results() -> MakeResults:
         frames: bool = True,
         failures: list[Failure] | None = None,
         specs: Mapping[str, str] | None = None,
+        changes: Mapping[str, Mapping[str, Any]] | None = None,
+        wished: Mapping[str, Mapping[str, Any]] | None = None,
+        seconds: Mapping[str, float] | None = None,
+        command: str = "muzero-rc evaluate clips",
     ) -> Results:
-        over = over or {}
+        over, specs, changes = over or {}, specs or {}, changes or {}
+        wished, seconds = wished or {}, seconds or {}
         encodes = []
         for clip, savings in clips.items():
             for target in TARGETS:
@@ -64,17 +73,21 @@ def make_results() -> MakeResults:
                     kbps = target * (1.0 + over.get(method, 0.0))
                     db = law_db(kbps, saving)
                     text = f"{clip} {method} {target}"
+                    used = EncoderSettings(target_kbps=target, speed=5).replace(
+                        **{**wished.get(method, {}), **changes.get(method, {})}
+                    )
                     encodes.append(
                         EncodeRecord(
                             clip=clip, method=method, target_kbps=target, actual_kbps=kbps,
                             bytes=round(kbps * 60), psnr_avg=db, psnr_overall=db - 0.5,
                             psnr_y=db - 1.0, psnr_worst=db - 3.0, psnr_p5=db - 2.0,
-                            psnr_deviation=1.0, psnr_last_second=db, seconds=1.0,
-                            decision_seconds=0.05, preparation_seconds=0.0, frames=FRAMES,
-                            coded_frames=FRAMES, qindex=[100] * FRAMES,
+                            psnr_deviation=1.0, psnr_last_second=db,
+                            seconds=seconds.get(method, 1.0), decision_seconds=0.05,
+                            preparation_seconds=0.0, frames=FRAMES, coded_frames=FRAMES,
+                            qindex=[100] * FRAMES,
                             sha256=hashlib.sha256(text.encode()).hexdigest(),
                             clip_sha256=hashlib.sha256(clip.encode()).hexdigest(),
-                            settings=EncoderSettings(target_kbps=target, speed=5).as_dict(),
+                            settings=used.as_dict(),
                             key=hashlib.sha256(text.encode()).hexdigest()[:40],
                             trace=trace(60 + target // 20) if frames else None,
                         )
@@ -95,9 +108,13 @@ def make_results() -> MakeResults:
                 "encoder": EncoderSettings(target_kbps=1, speed=5).as_dict(),
                 "build": "libvpx of a test", "targets": list(TARGETS), "clips": described,
                 "methods": [
-                    {"name": m, "spec": (specs or {}).get(m, m), "fingerprint": m} for m in methods
+                    {
+                        "name": m, "spec": specs.get(m, m), "fingerprint": m,
+                        "changes": dict(changes.get(m, {})),
+                    }
+                    for m in methods
                 ],
-                "scale": 48, "max_frames": FRAMES, "jobs": 1, "command": "muzero-rc evaluate clips",
+                "scale": 48, "max_frames": FRAMES, "jobs": 1, "command": command,
                 "environment": {"python": "3.11"},
             },
             encodes=encodes,

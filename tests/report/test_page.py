@@ -76,7 +76,9 @@ def test_page_says_the_verdict_without_a_script(three, tmp_path) -> None:
     text = render(gather(three, tmp_path))
     page = Page(text)
     assert page.stack == []
-    verdict = "mine needs 10.0% less bitrate than two-pass VBR for the same PSNR"
+    verdict = (
+        "mine needs 10.0% less bitrate than two-pass VBR for the same PSNR, in 1.0 times its time"
+    )
     assert page.text("h1") == f"{verdict}."
     assert page.text("title") == "mine against two-pass VBR: 3 clips"
     meta = {m["name"]: m["content"] for m in page.named("meta") if "name" in m}
@@ -87,6 +89,75 @@ def test_page_says_the_verdict_without_a_script(three, tmp_path) -> None:
     cells = page.text("td")
     assert "−10.00%" in cells and "+2.0%" in cells
     assert "muzero-rc evaluate clips" in page.text("code")
+
+
+def card(text: str, key: str) -> str:
+    """A headline's card, without its marks."""
+    found = re.search(rf'<article [^>]*data-headline="{key}">(.*?)</article>', text, re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", found[1])).split())
+
+
+def test_three_headlines_stand_side_by_side(make_results, tmp_path) -> None:
+    clips = {
+        "one": {"planned": 0.20, "landed": 0.20, "coded": 0.18},
+        "two": {"planned": 0.30, "landed": 0.25, "coded": 0.28},
+        "three": {"planned": 0.25, "landed": 0.20, "coded": 0.20},
+    }
+    own = {"speed_profile": "hierarchical", "passes": 3}
+    results = make_results(
+        clips,
+        specs={"coded": "planned"},
+        changes={"coded": {"show_existing": False}},
+        wished=dict.fromkeys(("planned", "landed", "coded"), own),
+        seconds={"planned": 2.5, "landed": 2.0, "coded": 2.6},
+        command="muzero-rc evaluate 'a <b>.mp4' --out out --policy planned",
+    )
+    text = render(gather(results, tmp_path))
+    # All in one row, before any picture and any other card.
+    row = text[text.index("<section") : text.index("</section>")]
+    assert re.findall(r'class="card fact( absent)?" data-headline="(.)"', row) == [
+        (" absent", "a"), (" absent", "b"), ("", "c"),
+    ]  # fmt: skip
+    line = "Not measured. This measures all three in one run:"
+    command = "muzero-rc evaluate 'a <b>.mp4' --out out-headlines --policy planned --policy "
+    for key, title in (("a", "Qindexes alone, equal passes"), ("b", "Everything, equal time")):
+        assert card(text, key).startswith(f"({key}) {title} {line} {command}")
+        found = card(text, key)
+        assert " --policy planned@speed_profile=uniform,passes=2,show_existing=off " in found
+        assert " --policy vbr@speed=1 " in found
+    assert card(text, "c") == (
+        "(c) Everything, same speed setting −25.0% in 2.5 times VBR's time As evaluated, against"
+        " VBR at speed 5; 3 clips 95% interval −30.0% to −20.0%: below zero Learned part: −4.3%"
+        " (s.e. 2.2) against the same without it (landed), better on 2 of 3, worst +0.0%"
+        " Every frame coded: −22.0% in 2.6 times VBR's time (−28.0% to −18.0%)"
+    )
+    data = data_of(text)["headlines"]
+    assert [h["key"] for h in data] == ["a", "b", "c"]
+    assert data[2]["gain"]["time"] == 2.5 and data[2]["beside"][0]["value"] == pytest.approx(-22.0)
+
+
+def test_pictures_have_short_names_that_stay_apart(make_results, tmp_path) -> None:
+    long = "mine@speed_profile=uniform,passes=2,show_existing=off"
+    alike = ("mine@show_existing=off,frame_parallel=off", "mine@frame_parallel=off,tpl=off,x=1",
+             "mine@row_mt_and_more=off,aq_mode_=off")  # fmt: skip
+    results = make_results({"one": dict.fromkeys(("mine@speed=3", long, *alike), 0.1)})
+    methods = gather(results, tmp_path).data["methods"]
+    assert {m["name"]: m["label"] for m in methods if m["name"] != "vbr"} == {
+        "mine@speed=3": "mine@speed=3", long: "mine@uniform,2,off",
+        alike[0]: alike[0], alike[1]: "mine@off,off,1", alike[2]: alike[2],
+    }  # fmt: skip
+
+
+def test_time_holds_what_a_policy_prepares(three, tmp_path) -> None:
+    """Also in results of before, whose ratio left it out."""
+    searched = [
+        dataclasses.replace(e, preparation_seconds=9.0 if e.method == "mine" else 0.0)
+        for e in three.encodes
+    ]
+    data = gather(dataclasses.replace(three, encodes=searched), tmp_path).data
+    assert three.summary["mine"]["time"]["of_anchor"] == 1.0
+    assert data["time"]["mine"]["of_anchor"] == 10.0
+    assert data["verdict"]["headline"].endswith("in 10.0 times its time")
 
 
 def test_everything_one_operates_has_a_name(three, media) -> None:

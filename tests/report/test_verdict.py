@@ -6,14 +6,20 @@ import pytest
 
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.report.saving import saving
-from muzero_rc.evaluation.report.verdict import Comparison, against, find_lead, give_verdict
+from muzero_rc.evaluation.report.verdict import (
+    Comparison,
+    against,
+    find_lead,
+    give_verdict,
+    times,
+)
 
 
-def comparison(mean, low=None, high=None, n=5, opponent="vbr", **changes) -> Comparison:
+def comparison(mean, low=None, high=None, n=5, opponent="vbr", time=2.14) -> Comparison:
     percents = {f"clip {i}": mean for i in range(n)}
     return Comparison(
         method="mine", opponent=opponent, metric="psnr_avg", percents=percents, mean=mean,
-        median=mean, low=low, high=high, n=n, **changes,
+        median=mean, low=low, high=high, n=n, time=time,
     )  # fmt: skip
 
 
@@ -40,11 +46,21 @@ def verdict(first, second=None, landings=None):
 def test_sentences(numbers, headline, interval) -> None:
     found = verdict(comparison(*numbers))
     assert f"mine {headline}" in found.headline
+    assert found.headline.endswith(" for the same PSNR, in 2.1 times its time")
     mean, low, high = numbers
     unclear = low is not None and low <= 0 <= high and abs(mean) >= 0.05
     assert found.headline.startswith("No clear difference: mine" if unclear else "mine")
     assert interval in found.interval
     assert found.control == found.landing == ""
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(2.14, "in 2.1 times its time"), (0.762, "in 0.76 times its time"),
+     (120.0, "in 120.0 times its time"), (None, "in an unknown multiple of its time")],
+)  # fmt: skip
+def test_a_time_has_words(ratio, text) -> None:
+    assert times(ratio, "its") == text
 
 
 def test_clips_without_a_number_are_told() -> None:

@@ -53,7 +53,7 @@
   };
 
   const rateAxis = { type: "log", title: { text: "bitrate, kbit/s" }, dtick: "D2", tickformat: "~g" };
-  const legendOf = (number) => plain(data.methods[number].name);
+  const legendOf = (number) => plain(data.methods[number].label);
 
   const rdTrace = (clip, method, number, prominent) => {
     const points = curve(clip, method.name);
@@ -155,7 +155,8 @@
     const box = report.draw("plot-landing", traces, {
       xaxis: { title: { text: "off target, percent" }, ticksuffix: "%", zeroline: true, zerolinewidth: 2 },
       yaxis: {
-        tickvals: rows.map((_, i) => i), ticktext: rows.map(plain), range: [-0.6, rows.length - 0.4],
+        tickvals: rows.map((_, i) => i), ticktext: data.methods.map((m) => plain(m.label)).reverse(),
+        range: [-0.6, rows.length - 0.4],
         showgrid: false, zeroline: false,
       },
     });
@@ -168,7 +169,7 @@
       const mine = report.encodes(report.clip(), m.name);
       return {
         x: mine.map((e) => String(targets.indexOf(e.target))), y: mine.map(report.deviation),
-        type: "bar", name: plain(m.name), marker: { color: colour(m.name) },
+        type: "bar", name: plain(m.label), marker: { color: colour(m.name) },
         text: mine.map((e) => `${e.kbps.toFixed(1)} kbit/s for ${e.target}`),
         textposition: "none",
         hovertemplate: "%{y:+.1f}%<br>%{text}<extra></extra>",
@@ -198,7 +199,7 @@
       .sort((a, b) => (percent(b.clip, data.lead) ?? 1e9) - (percent(a.clip, data.lead) ?? 1e9));
     const traces = judged.map((m) => ({
       x: sorted.map(({ clip }) => percent(clip, m.name)), y: sorted.map((_, row) => row),
-      mode: "markers", name: plain(m.name),
+      mode: "markers", name: plain(m.label),
       marker: {
         size: m.role === "lead" ? 12 : 9, color: colour(m.name),
         symbol: sorted.map(({ clip }) => {
