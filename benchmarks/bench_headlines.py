@@ -241,6 +241,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--load", default="", help="said of the machine, as ' that also ran tests'")
     parser.add_argument("--write", action="store_true", help="into README.md and docs/results.md")
+    parser.add_argument("--name", help="before the tables' names there; 'test-' of the set test")
     args = parser.parse_args()
     common = ["--scale", str(args.height), "--frames", str(args.frames), "--jobs", str(args.jobs)]
     index = index_of(args.corpus, args.set)
@@ -296,7 +297,7 @@ def main() -> int:
     )
     print("\n\n".join(tables.values()))
     if args.write:
-        prefix = "test-" if args.set == "test" else ""
+        prefix = args.name if args.name is not None else "test-" * (args.set == "test")
         for page in _PAGES:
             for name, table in tables.items():
                 _fill(_ROOT / page, prefix + name, f"{told}\n\n{table}")
