@@ -19,6 +19,7 @@ void Adler32::add_blocks(const uint8_t* data, size_t blocks) {
   uint32_t before[kLanes] = {};  // sums of a lane before each block, together
   const size_t size = blocks * kLanes;
   for (const uint8_t* end = data + size; data != end; data += kLanes) {
+#pragma GCC unroll 1  // of a loop that it unrolls first, gcc at -O3 makes no vectors
     for (size_t lane = 0; lane < kLanes; ++lane) {
       before[lane] += sums[lane];
       sums[lane] += data[lane];
