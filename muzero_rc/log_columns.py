@@ -45,7 +45,7 @@ _RESULT = {
     "bits": np.int64, "intra_blocks": np.int32, "inter_blocks": np.int32,
     "skip_blocks": np.int32, "cpu_seconds": np.float64,
 }  # fmt: skip
-_NONE = -1  # in the place of an update type or of a place in the pool
+_NONE = -1  # in the place of an update type, of a place in the pool, or of a checksum
 
 
 class BytesPool:
@@ -131,7 +131,8 @@ def columns_of_frames(frames: Sequence[FrameRecord], pool: BytesPool) -> _Column
     Returns:
       [N] or [N, k] arrays by name. `update_type` is -1 for a frame without a description,
       whose other columns of it are 0, `decided` says whether there was a decision, and
-      `partition` and `decided_partition` are places in the pool or -1.
+      `partition` and `decided_partition` are places in the pool or -1. There is a `checksum`, -1
+      for none, where any frame has one.
 
     Raises:
       InputError: a description and its result do not belong together.
@@ -179,16 +180,21 @@ def _result_columns(results: Sequence[FrameResult]) -> _Columns:
     columns["sse"] = _wide([result.sse for result in results], 3)
     columns["samples"] = _wide([result.samples for result in results], 3)
     columns["work"] = _wide([result.work for result in results], len(Work._fields))
+    sums = [_NONE if result.checksum is None else result.checksum for result in results]
+    if any(checksum != _NONE for checksum in sums):
+        columns["checksum"] = np.array(sums, np.int64)
     return columns
 
 
 def _result(row: Mapping[str, Any], partition: bytes) -> FrameResult:
+    checksum = row.get("checksum", _NONE)
     return FrameResult(
         **{name: row[name] for name in _RESULT},
         sse=_three(row["sse"]),
         samples=_three(row["samples"]),
         partition=partition,
         work=Work(*row["work"]),
+        checksum=None if checksum == _NONE else checksum,
     )
 
 

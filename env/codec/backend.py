@@ -119,6 +119,7 @@ class Backend(Protocol):
         *,
         gops: Sequence[GopLimits] = (),
         keep_partitions: bool = False,
+        checksums: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
@@ -130,6 +131,7 @@ class Backend(Protocol):
           first_pass: of this clip.
           gops: limits of groups of pictures.
           keep_partitions: results have how superblocks were split.
+          checksums: results have a checksum of the picture that is shown.
           output: file for the encoded stream; None keeps it in memory.
           timeout_s: longest wait for a frame, seconds.
         """
@@ -160,6 +162,7 @@ class LibvpxBackend:
         *,
         gops: Sequence[GopLimits] = (),
         keep_partitions: bool = False,
+        checksums: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> Session:
@@ -172,6 +175,7 @@ class LibvpxBackend:
             first_pass=cast(Any, first_pass),
             gops=gops,
             keep_partitions=keep_partitions,
+            checksums=checksums,
             output=output,
             timeout_s=timeout_s,
         )

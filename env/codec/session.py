@@ -93,6 +93,7 @@ class EncoderSession:
       first_pass: its statistics; run (or taken from the cache) if not given.
       gops: limits of groups of pictures, in ascending order.
       keep_partitions: results have how superblocks were split.
+      checksums: results have a checksum of the picture that is shown.
       output: write the IVF file there while encoding, instead of keeping it in memory.
       timeout_s: watchdog: longest time for one frame.
 
@@ -112,6 +113,7 @@ class EncoderSession:
         first_pass: FirstPass | None = None,
         gops: Sequence[GopLimits] = (),
         keep_partitions: bool = False,
+        checksums: bool = False,
         output: str | os.PathLike[str] | None = None,
         timeout_s: float = 120.0,
     ) -> None:
@@ -138,6 +140,7 @@ class EncoderSession:
                 b"" if self._output is None else os.fsencode(self._output),
                 timeout_s,
                 keep_partitions=keep_partitions,
+                checksums=checksums,
                 gops=list(gops),
             )
             self._resources.callback(self._native.close)
@@ -275,5 +278,6 @@ def _frame_info(given: tuple[Any, ...]) -> FrameInfo:
 
 
 def _frame_result(given: tuple[Any, ...]) -> FrameResult:
-    fields: tuple[Any, ...] = (*given[:-1], Work(*given[-1]))
+    *plain, work, checksum = given
+    fields: tuple[Any, ...] = (*plain, Work(*work), checksum)
     return FrameResult(*fields)

@@ -78,6 +78,7 @@ def encode_once(
     *,
     probe: ProbeRecord | None = None,
     gops: Sequence[GopLimits] = (),
+    checksums: bool = False,
     output: Path | None = None,
     on_frame: Callable[[FrameResult], None] | None,
     timeout_s: float,
@@ -93,6 +94,7 @@ def encode_once(
       first_pass: of this clip.
       probe: of this clip and settings, in the last of three passes.
       gops: limits of groups of pictures; with a probe they are its own.
+      checksums: results have a checksum of the picture that is shown.
       output: file for the encoded stream as it is made; None keeps it in memory.
       on_frame: called with each frame's result.
       timeout_s: longest wait for the encoder, seconds.
@@ -109,7 +111,8 @@ def encode_once(
     controlled = True
     with Stepper.open(
         backend, clip, settings, first_pass,
-        probe=probe, gops=gops, output=output, timeout_s=timeout_s, recipe=recipe,
+        probe=probe, gops=gops, checksums=checksums, output=output, timeout_s=timeout_s,
+        recipe=recipe,
     ) as stepper:  # fmt: skip
         while stepper.info is not None:
             asked = time.perf_counter()

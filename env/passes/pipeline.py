@@ -89,7 +89,8 @@ def rollout(
       probe: of this clip and settings, for three passes; None runs it.
       first_probe: the first one that is run, where `env.passes.probe.first_probe` has made it
         already.
-      output: file for the encoded stream as it is made; None keeps it in memory.
+      output: file for the encoded stream as it is made; None keeps it in memory. With a file,
+        results have checksums of what is shown, to be compared with what is decoded of it.
       retry_off_target: encode again, knowing what frames cost, if three passes end off
         their target.
       jobs: probes that are run at a time, where there are several.
@@ -135,6 +136,7 @@ def rollout(
     probe_seconds = time.perf_counter() - start
     final_pass = functools.partial(
         encode_once, clip, settings, policy, first_pass,
+        checksums=output is not None,
         on_frame=on_frame, timeout_s=timeout_s, backend=backend, recipe=recipe,
     )  # fmt: skip
     done = final_pass(probe=probe, output=output)

@@ -131,6 +131,7 @@ class Stepper:
         *,
         probe: ProbeRecord | None = None,
         gops: Sequence[GopLimits] = (),
+        checksums: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
         recipe: Recipe = DEFAULT_RECIPE,
@@ -144,6 +145,7 @@ class Stepper:
           first_pass: of this clip.
           probe: what the probe encode told, in the final one of three passes.
           gops: limits of groups of pictures; with a probe they are its own.
+          checksums: results have a checksum of the picture that is shown.
           output: file for the encoded stream as it is made; None keeps it in memory.
           timeout_s: longest wait for the encoder, seconds.
           recipe: the constants of control.
@@ -159,6 +161,7 @@ class Stepper:
             first_pass,
             gops=gops,
             keep_partitions=settings.speed_profile == "probe",
+            checksums=checksums,
             output=output,
             timeout_s=timeout_s,
         )

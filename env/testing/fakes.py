@@ -242,6 +242,7 @@ class FakeBackend:
         *,
         gops: Sequence[GopLimits] = (),
         keep_partitions: bool = False,
+        checksums: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> FakeSession:

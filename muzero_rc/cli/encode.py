@@ -136,7 +136,7 @@ class EncodeArgs:
     """Print JSON lines on stdout instead of the result line."""
 
     no_verify: bool = False
-    """Do not decode the output to check it."""
+    """Do not decode the output to check its pictures."""
 
     quiet: Annotated[bool, tyro.conf.arg(aliases=["-q"])] = False
     """Show no progress."""

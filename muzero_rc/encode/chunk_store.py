@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -91,13 +92,13 @@ class ChunkFiles:
         return self.folder / f"{index:05}.{turn}.ivf"
 
     def record(self, index: int, turn: int) -> ChunkRecord | None:
-        """A finished chunk; None if it is not there or not whole."""
+        """A finished chunk; None if it is not there, not whole, or not what was written."""
         found = self._read(f"{index:05}.{turn}.npz")
         if found is None:
             return None
         log, head = found
         with contextlib.suppress(OSError, KeyError):
-            if self.stream(index, turn).stat().st_size == head["file_bytes"]:
+            if _sha256(self.stream(index, turn)) == head["sha256"]:
                 return ChunkRecord(
                     log, head["asked"], head["decision_seconds"], head["controlled"], head["work"]
                 )
@@ -144,7 +145,7 @@ class ChunkFiles:
             "decision_seconds": record.decision_seconds,
             "controlled": record.controlled,
             "work": record.work,
-            "file_bytes": self.stream(index, turn).stat().st_size,
+            "sha256": _sha256(self.stream(index, turn)),
         }
         log = dataclasses.replace(record.log, frames=bare)
         self._write(f"{index:05}.{turn}.npz", log, head)
@@ -249,6 +250,11 @@ class ChunkStore:
 
 def _probe_name(index: int, plan: int) -> str:
     return f"{index:05}.probe{plan or ''}.npz"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muzero_rc.env.control.work_budget import WorkSpent
+from muzero_rc.errors import EncoderError
 from muzero_rc.types import EpisodeScore, FrameResult
 
 __all__ = ["Encoded"]
@@ -41,3 +43,17 @@ class Encoded:
     chunks: int = 1
     chunks_again: int = 0
     work: WorkSpent | None = None
+
+    def pictures(self) -> Sequence[int]:
+        """Checksum of each picture that is shown, in display order.
+
+        Raises:
+          EncoderError: one is not known, so that nothing can be compared with it.
+        """
+        sums = array("I")
+        for result in self.results:  # VP9 shows frames in the order of their coding
+            if result.shown and result.checksum is None:
+                raise EncoderError(f"frame {len(sums)} was encoded without a checksum")
+            if result.shown and result.checksum is not None:
+                sums.append(result.checksum)
+        return sums

@@ -110,7 +110,8 @@ def encode(
       policy: chooses the qindexes.
       height: scale down to this height.
       max_frames: encode only the beginning.
-      verify: decode the output and count its frames; its packets are counted in any case.
+      verify: decode the output, count its frames, and compare each with what the encoder made;
+        its packets are counted in any case.
       workers: chunks of a film that are encoded at a time; all cores if not given.
       policy_key: what tells the policy from all others. With it a film that was stopped goes on
         where it was; without it the finished chunks are thrown away.
@@ -128,7 +129,8 @@ def encode(
 
     Raises:
       InputError: the source cannot be used.
-      OutputError: the output cannot be written, is too large, or does not decode.
+      OutputError: the output cannot be written, is too large, does not decode, or decodes to
+        other pictures than the encoder made.
       EncoderError: libvpx failed.
       ToolMissingError: ffmpeg or ffprobe is not installed.
     """
@@ -232,6 +234,7 @@ def encode(
                 duration_s=clip.duration_s if picture.cut or max_frames is not None else None,
                 decode=verify,
                 on_check=checked,
+                pictures=done.pictures() if verify else None,
                 max_bytes=None if aim is None else aim.max_bytes,
             )  # fmt: skip
 
@@ -276,6 +279,7 @@ def encode(
         probe_seconds=done.probe_seconds,
         decision_seconds=done.decision_seconds,
         encode_fps=shown / seconds,
+        pictures_compared=shown if verify else 0,
         qindexes=done.qindexes,
         sha256=done.sha256,
         chunks=done.chunks,

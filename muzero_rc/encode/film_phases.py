@@ -224,11 +224,13 @@ class FilmPhases:
         """Of a chunk that is finished.
 
         Raises:
-          EncoderError: it is gone.
+          EncoderError: it is gone, or its stream is not what was written.
         """
         record = self._files.record(index, turn)
         if record is None:
-            raise EncoderError(f"chunk {index} is gone from {self._files.folder}")
+            raise EncoderError(
+                f"chunk {index} in {self._files.folder} is gone or damaged; start again"
+            )
         return record
 
     def join(self, turns: Mapping[int, int], output: Path) -> int:

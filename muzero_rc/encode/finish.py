@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from muzero_rc import video
@@ -39,6 +39,7 @@ def finish(
     duration_s: float | None,
     decode: bool,
     on_check: Callable[[int], None],
+    pictures: Sequence[int] | None = None,
     max_bytes: int | None = None,
 ) -> list[str]:
     """Makes the file of the encoded stream, and checks it as a player reads it.
@@ -52,6 +53,7 @@ def finish(
       duration_s: of what was encoded, if it is not all.
       decode: decode the file, too, and do not only count its packets.
       on_check: called with the number of frames checked.
+      pictures: checksums of the shown frames, that those of decoded ones are compared with.
       max_bytes: of the file.
 
     Returns:
@@ -70,7 +72,9 @@ def finish(
         size = place.file.stat().st_size
         if max_bytes is not None and size > max_bytes:
             raise TooLargeError(size, place.ivf.stat().st_size)
-        promise = video.promise_of(info, plan, frames, cut=duration_s is not None)
+        promise = video.promise_of(
+            info, plan, frames, cut=duration_s is not None, pictures=pictures
+        )
         lines += _missing(info, plan, promise, frames)
         on_check(0)
         video.verify(place.file, promise, decode=decode, on_progress=on_check)

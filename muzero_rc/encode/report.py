@@ -81,6 +81,7 @@ class EncodeReport:
       probe_seconds: wall time of the probe, 0 without one.
       decision_seconds: wall time of observing and deciding.
       encode_fps: frames over `seconds`.
+      pictures_compared: pictures of the file, decoded, that were compared with the encoder's.
       qindexes: qindex of each coded frame, in coding order.
       sha256: of the coded frames.
       chunks: that the film was encoded in; 1 for one that was not cut.
@@ -117,6 +118,7 @@ class EncodeReport:
     probe_seconds: float
     decision_seconds: float
     encode_fps: float
+    pictures_compared: int
     qindexes: list[int]
     sha256: str
     chunks: int

@@ -198,6 +198,8 @@ class FrameResult:
         decision, or for a core, takes none; other threads of libvpx are not in it.
       partition: how its superblocks were split, packed; empty but for a probe's frames.
       work: what was done in that time, counted, in all threads of libvpx.
+      checksum: of the picture that is shown, as `ffmpeg -f framecrc` tells it of a decoder's;
+        None for hidden frames, and where the session was not asked for it.
     """
 
     coding_index: int
@@ -213,6 +215,7 @@ class FrameResult:
     cpu_seconds: float
     partition: bytes = b""
     work: Work = Work()
+    checksum: int | None = None
 
     @property
     def shows_existing(self) -> bool:

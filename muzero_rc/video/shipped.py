@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from muzero_rc.errors import InputError, OutputError
@@ -29,14 +31,24 @@ class Promise:
       source_frames: packets of the source's video, None if they were not counted.
       tracks: kind of each other stream, in order, with what it must have at least: seconds
         of audio, cues of text; None where nothing is known.
+      pictures: checksum of each frame as the encoder has it, by `ffmpeg -f framecrc`; None where
+        nothing is known.
     """
 
     frames: int
     source_frames: int | None = None
     tracks: tuple[tuple[str, float | int | None], ...] = ()
+    pictures: Sequence[int] | None = None
 
 
-def promise_of(info: VideoInfo, plan: MuxPlan, frames: int, *, cut: bool) -> Promise:
+def promise_of(
+    info: VideoInfo,
+    plan: MuxPlan,
+    frames: int,
+    *,
+    cut: bool,
+    pictures: Sequence[int] | None = None,
+) -> Promise:
     """What a source promises of the file that is made of it.
 
     Reads the packets of the source once, if all of it was encoded.
@@ -46,6 +58,7 @@ def promise_of(info: VideoInfo, plan: MuxPlan, frames: int, *, cut: bool) -> Pro
       plan: what of it is kept.
       frames: that were encoded.
       cut: part of the source was encoded, so that lengths are not known.
+      pictures: checksums of the frames, if they are known.
 
     Raises:
       InputError: the source cannot be read.
@@ -62,7 +75,7 @@ def promise_of(info: VideoInfo, plan: MuxPlan, frames: int, *, cut: bool) -> Pro
             told.append(("subtitle", None if cut else cues.get(track.index)))
         else:
             told.append((track.kind, None))
-    return Promise(frames, packets, tuple(told))
+    return Promise(frames, packets, tuple(told), pictures)
 
 
 def _lengths(info: VideoInfo) -> tuple[Mapping[int, float], int]:
@@ -87,7 +100,7 @@ def verify(
     decode: bool = True,
     on_progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Decodes a whole file, all its streams at once, and counts what is in it.
+    """Decodes a whole file, all its streams at once; counts what is in it, compares pictures.
 
     Args:
       path: the file to check.
@@ -96,39 +109,91 @@ def verify(
       on_progress: called with the number of frames decoded so far.
 
     Raises:
-      OutputError: it does not decode without an error, or something is missing.
+      OutputError: it does not decode without an error, something is missing, or a picture is
+        another than was promised.
       ToolMissingError: ffmpeg is not installed.
     """
     if isinstance(promise, int):
         promise = Promise(promise)
     if decode:
-        frames = _decoded_frames(path, on_progress)
+        shown = _decoded(path, on_progress)
+        frames = len(shown.checksums)
         if frames != promise.frames:
             raise OutputError(f"the encoded video has {frames} frames instead of {promise.frames}")
+        if promise.pictures is not None:
+            _compare(shown, promise.pictures)
     _check_packets(path, promise)
 
 
-def _decoded_frames(path: Path, on_progress: Callable[[int], None] | None) -> int:
-    # A player reads all streams, and some damage ends the file only for those who do.
-    command = [*ffmpeg_command("-xerror", "-progress", "pipe:1"), "-err_detect", "explode"]
+class _Shown:
+    """What a decoder shows of a file.
+
+    Attributes:
+      checksums: of each picture.
+      times: of each picture, in ticks.
+      tick: seconds.
+    """
+
+    def __init__(self) -> None:
+        self.checksums = array("I")
+        self.times = array("q")
+        self.tick = Fraction(1)
+
+    def add(self, line: str) -> bool:
+        """Takes a line of ffmpeg's muxer framecrc; whether it told of a picture."""
+        if line.startswith("#tb 0:"):
+            self.tick = Fraction(line.partition(":")[2].strip())
+        if line.startswith("#") or not line:
+            return False
+        # Number of the stream, time to decode, to show, duration, bytes, checksum.
+        _, _, time, _, _, checksum, *_ = line.split(",")
+        self.times.append(int(time))
+        self.checksums.append(int(checksum, 16))
+        return True
+
+    def clock(self, picture: int) -> str:
+        """Time of a picture, h:mm:ss with milliseconds, hours only where there are any."""
+        milliseconds = round(self.times[picture] * self.tick * 1000)
+        seconds, milliseconds = divmod(milliseconds, 1000)
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        start = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+        return f"{start}:{seconds:02}.{milliseconds:03}"
+
+
+def _decoded(path: Path, on_progress: Callable[[int], None] | None) -> _Shown:
+    # A player reads all streams, and some damage ends the file only for those who do. They go
+    # into one output, the checksums into another: in one, pictures would wait for cues. Pictures
+    # are decoded once, and stay as they are coded, whatever the file says of turning them.
+    command = [*ffmpeg_command("-xerror"), "-err_detect", "explode", "-noautorotate"]
     command += ["-i", literal(file_url(path)), "-map", "0:v", "-map", "0:a?", "-map", "0:s?"]
     command += ["-fps_mode", "passthrough", "-c:s", "copy", "-f", "null", "-"]
-    frames = 0
+    command += ["-map", "0:v:0", "-fps_mode", "passthrough", "-flush_packets", "1"]
+    command += ["-f", "framecrc", "pipe:1"]
+    shown = _Shown()
 
     def read(line: str) -> None:
-        nonlocal frames
-        key, _, value = line.partition("=")
-        if key == "frame" and value.strip().isdigit():
-            frames = int(value)
-            if on_progress is not None:
-                on_progress(frames)
+        if shown.add(line) and on_progress is not None:
+            on_progress(len(shown.checksums))
 
     with Child(command) as child:
         status = child.run(read)
         detail = child.error_line()
     if status != 0:
         raise OutputError(f"the encoded video does not decode: {detail or f'status {status}'}")
-    return frames
+    return shown
+
+
+def _compare(shown: _Shown, pictures: Sequence[int]) -> None:
+    pairs = enumerate(zip(shown.checksums, pictures, strict=True))
+    wrong = [number for number, (seen, made) in pairs if seen != made]
+    if wrong:
+        first = wrong[0]
+        raise OutputError(
+            f"picture {first} ({shown.clock(first)}) of the finished file is not what the encoder "
+            f"made: decoded {shown.checksums[first]:08x} instead of {pictures[first]:08x}; "
+            f"{len(wrong)} of {len(pictures)} pictures differ"
+        )
 
 
 def _check_packets(path: Path, promise: Promise) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from muzero_rc.cli import main as cli
 from muzero_rc.encode import cut as cut_module
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.encode.film import EncodeReport, Progress, encode
+from muzero_rc.encode.film_phases import FilmPhases
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import InputError
+from muzero_rc.errors import EncoderError, InputError, OutputError
 from muzero_rc.policies.registry import make_policy
 
 MakeVideo = Callable[..., Path]
@@ -66,7 +67,7 @@ def undisturbed(
     assert report.chunks == 3 and report.frames == FRAMES == len(
         [r for r in report.results if r.shown]
     )
-    assert abs(report.deviation) <= 0.005
+    assert abs(report.deviation) <= 0.005 and report.pictures_compared == FRAMES
     assert report.actual_kbps == pytest.approx(8 * report.video_bytes / 1000 / (FRAMES / 25))
     shares = [step.job.share for step in seen if step.job is not None]
     assert len(shares) == len(seen) and shares == sorted(shares) and shares[-1] == 1.0
@@ -163,6 +164,66 @@ def test_kill_9_loses_the_chunks_in_work_alone(
 
     run(source, out, on_progress=note_kept)
     assert kept[0] >= 20
+    assert out.read_bytes() == undisturbed[0].read_bytes()
+
+
+def damage(stream: Path) -> None:
+    """Changes one byte in the middle of a stream, as a disk might."""
+    data = bytearray(stream.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    stream.write_bytes(data)
+
+
+def test_a_chunk_that_is_not_what_was_written_is_made_again(
+    source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path
+) -> None:
+    def stop(step: Progress) -> None:
+        if step.phase == "mux":
+            raise KeyboardInterrupt
+
+    out = tmp_path / "out.webm"
+    with pytest.raises(KeyboardInterrupt):
+        run(source, out, on_progress=stop)
+    (stream,) = tmp_path.glob(".out.webm.*/00001.0.ivf")
+    damage(stream)
+    kept: list[int] = []
+
+    def note_kept(step: Progress) -> None:
+        if step.phase == "second pass":
+            kept.append(step.done)
+
+    run(source, out, on_progress=note_kept)
+    assert 40 <= max(count for count in kept if count < FRAMES) < FRAMES
+    assert out.read_bytes() == undisturbed[0].read_bytes()
+
+
+@pytest.mark.parametrize("what", ["chunk", "joined stream"])
+def test_what_is_damaged_later_is_found(
+    source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path, what: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    join = FilmPhases.join
+
+    def joined(self: FilmPhases, turns: Mapping[int, int], output: Path) -> int:
+        if what == "chunk":
+            damage(self._files.stream(1, turns[1]))
+        size = join(self, turns, output)
+        if what == "joined stream":
+            damage(output)
+        return size
+
+    out = tmp_path / "out.webm"
+    with monkeypatch.context() as patch:
+        patch.setattr(FilmPhases, "join", joined)
+        if what == "chunk":
+            with pytest.raises(EncoderError, match=r"chunk 1 in .* is gone or damaged"):
+                run(source, out)
+        else:
+            with pytest.raises(OutputError, match=r"picture \d+ .* is not what the encoder made"):
+                run(source, out)
+            (tmp_path / "out.ivf").unlink()
+    run(source, out)
+    assert os.listdir(tmp_path) == ["out.webm"]
     assert out.read_bytes() == undisturbed[0].read_bytes()
 
 

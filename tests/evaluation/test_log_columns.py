@@ -74,6 +74,7 @@ def _records(draw: st.DrawFn) -> FrameRecord:
         cpu_seconds=draw(st.floats(0, 1e3)),
         partition=draw(st.just(b"") | _bytes),
         work=Work(*draw(st.tuples(*[_large] * len(Work._fields)))),
+        checksum=draw(st.none() | st.integers(0, 2**32 - 1)),
     )
     if draw(st.booleans()):
         return FrameRecord(None, None, result)

@@ -91,6 +91,12 @@ bool Encoder::encode(const uint8_t* frame, int64_t index) {
   return any;
 }
 
+const vpx_image_t& Encoder::shown() {
+  const vpx_image_t* image = vpx_codec_get_preview_frame(&codec_);
+  if (!image) throw CodecError("libvpx has no picture of a frame that is shown", 0, "");
+  return *image;
+}
+
 std::vector<Packet> Encoder::take_packets() {
   std::vector<Packet> taken;
   taken.swap(packets_);

@@ -67,6 +67,9 @@ class Encoder {
   // Codes frame number `index`; nullptr flushes. True if libvpx gave any packet.
   bool encode(const uint8_t* frame, int64_t index);
 
+  // What a decoder will show for the frame that was just coded; for callbacks of rate control.
+  const vpx_image_t& shown();
+
   // Since the last call: frame packets, and first-pass statistics appended to `stats`.
   std::vector<Packet> take_packets();
   const std::string& stats() const { return stats_out_; }

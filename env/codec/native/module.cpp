@@ -115,7 +115,7 @@ nb::tuple result_tuple(const Result& r) {
       r.coding_index < 0 ? -1 : v.actual_encoding_qindex, v.bit_count,
       nb::make_tuple(v.sse_yuv[0], v.sse_yuv[1], v.sse_yuv[2]),
       nb::make_tuple(v.samples_yuv[0], v.samples_yuv[1], v.samples_yuv[2]), v.intra_blocks,
-      v.inter_blocks, v.skip_blocks, r.cpu_s, to_bytes(r.partition), work_tuple(v));
+      v.inter_blocks, v.skip_blocks, r.cpu_s, to_bytes(r.partition), work_tuple(v), r.checksum);
 }
 
 }  // namespace
@@ -286,17 +286,18 @@ NB_MODULE(_native, m) {
       .def("__init__",
            [](Session* self, const Settings& settings, std::shared_ptr<FrameReader> reader,
               nb::bytes stats, nb::bytes output, double timeout_s,
-              bool keep_partitions, const std::vector<std::tuple<int, int, int>>& gops) {
+              bool keep_partitions, bool checksums,
+              const std::vector<std::tuple<int, int, int>>& gops) {
              std::vector<GopLimits> limits;
              for (const auto& [from, frames, layers] : gops)
                limits.push_back({from, frames, layers});
              new (self) Session(settings, std::move(reader),
                                 std::string(stats.c_str(), stats.size()),
                                 std::string(output.c_str(), output.size()), timeout_s,
-                                keep_partitions, std::move(limits));
+                                keep_partitions, checksums, std::move(limits));
            },
            "settings"_a, "reader"_a, "stats"_a, "output"_a = nb::bytes("", 0), "timeout_s"_a = 120.0,
-           "keep_partitions"_a = false,
+           "keep_partitions"_a = false, "checksums"_a = false,
            "gops"_a = std::vector<std::tuple<int, int, int>>())
       .def("next",
            [](Session& self) -> nb::object {

@@ -9,6 +9,7 @@
 #include <new>
 #include <string_view>
 
+#include "checksum.hpp"
 #include "errors.hpp"
 
 namespace muzero_rc {
@@ -90,6 +91,7 @@ struct Session::State {
   std::shared_ptr<Stream> stream;
   double timeout_s = 0;
   bool keep_partitions = false;
+  bool checksums = false;
   std::vector<GopLimits> gops;
 
   mutable std::mutex mutex;
@@ -113,6 +115,7 @@ struct Session::State {
   // Touched by the encoder thread alone.
   int coding_index = -1;
   double result_cpu_s = 0;  // when it gave its last result
+  Encoder* encoder = nullptr;
 
   size_t superblocks() const {
     return static_cast<size_t>((settings.width + 63) / 64) * ((settings.height + 63) / 64);
@@ -178,10 +181,14 @@ struct Session::State {
 
   vpx_rc_status_t receive(const vpx_rc_encodeframe_result_t* values) {
     try {
+      std::optional<uint32_t> checksum;
+      if (checksums && (values->show_frame || values->show_existing))
+        checksum = checksum_of(encoder->shown());
       std::lock_guard<std::mutex> lock(mutex);
       if (cancelled) return VPX_RC_ERROR;
       cpu_s = thread_cpu_s();
-      Result given{*values, values->show_existing ? -1 : coding_index, cpu_s - result_cpu_s, ""};
+      Result given{*values, values->show_existing ? -1 : coding_index, cpu_s - result_cpu_s, "",
+                   checksum};
       result_cpu_s = cpu_s;
       if (keep_partitions && values->partition != nullptr)
         given.partition = pack_partition(values->partition, superblocks());
@@ -228,20 +235,21 @@ struct Session::State {
       };
       funcs.delete_model = [](vpx_rc_model_t) { return VPX_RC_OK; };
       funcs.priv = this;
-      Encoder encoder(settings, Pass::kSecond, &stats);
-      encoder.set_rate_control(&funcs);
+      Encoder coder(settings, Pass::kSecond, &stats);
+      encoder = &coder;
+      coder.set_rate_control(&funcs);
       const Heartbeat heartbeat = [this] { check_cancelled(); };
       int64_t index = 0;
       while (const uint8_t* frame = reader->next(heartbeat)) {
         check_cancelled();
-        encoder.encode(frame, index++);
-        for (const Packet& packet : encoder.take_packets()) stream->add(packet);
+        coder.encode(frame, index++);
+        for (const Packet& packet : coder.take_packets()) stream->add(packet);
       }
       bool more = true;
       while (more) {
         check_cancelled();
-        more = encoder.encode(nullptr, -1);
-        for (const Packet& packet : encoder.take_packets()) stream->add(packet);
+        more = coder.encode(nullptr, -1);
+        for (const Packet& packet : coder.take_packets()) stream->add(packet);
       }
       stream->finish();
     } catch (const Cancelled&) {
@@ -262,7 +270,7 @@ struct Session::State {
 
 Session::Session(const Settings& settings, std::shared_ptr<FrameReader> reader,
                  std::string stats, const std::string& output, double timeout_s,
-                 bool keep_partitions, std::vector<GopLimits> gops)
+                 bool keep_partitions, bool checksums, std::vector<GopLimits> gops)
     : state_(std::make_shared<State>()) {
   state_->settings = settings;
   state_->reader = std::move(reader);
@@ -270,6 +278,7 @@ Session::Session(const Settings& settings, std::shared_ptr<FrameReader> reader,
   state_->stream = std::make_shared<Stream>(settings, output);
   state_->timeout_s = timeout_s;
   state_->keep_partitions = keep_partitions;
+  state_->checksums = checksums;
   state_->gops = std::move(gops);
   thread_ = std::make_unique<std::thread>([state = state_] { state->run(); });
 }

@@ -24,6 +24,7 @@ struct Result {
   int coding_index;       // -1: no frame was coded, a buffer was shown
   double cpu_s;           // CPU time of the encoder thread since the result before
   std::string partition;  // packed; empty unless it was asked for
+  std::optional<uint32_t> checksum;  // of what is shown, if anything is and it was asked for
 };
 
 // vpx_rc_encodeframe_decision_t, as its owner; what is not said changes nothing.
@@ -59,7 +60,7 @@ class Session {
  public:
   // `gops` in ascending order.
   Session(const Settings& settings, std::shared_ptr<FrameReader> reader, std::string stats,
-          const std::string& output, double timeout_s, bool keep_partitions,
+          const std::string& output, double timeout_s, bool keep_partitions, bool checksums,
           std::vector<GopLimits> gops);
   ~Session() { close(); }
   Session(const Session&) = delete;

@@ -197,6 +197,7 @@ class ModelBackend:
         *,
         gops: Sequence[GopLimits] = (),
         keep_partitions: bool = False,
+        checksums: bool = False,
         output: Path | None = None,
         timeout_s: float = 120.0,
     ) -> ModelSession:

@@ -1,0 +1,27 @@
+// A number for what a picture looks like, to tell whether a decoder shows the same one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "vpx/vpx_image.h"
+
+namespace muzero_rc {
+
+// Adler-32 as ffmpeg's muxer framecrc has it: both sums start at 0, and not one of them at 1.
+class Adler32 {
+ public:
+  void add(const uint8_t* data, size_t size);
+  uint32_t value() const { return high_ << 16 | low_; }
+
+ private:
+  void add_blocks(const uint8_t* data, size_t blocks);
+
+  uint32_t low_ = 0;   // of all bytes
+  uint32_t high_ = 0;  // of `low_` after each byte
+};
+
+// Of the visible part of an image: Y, U and V, row after row, without what lies between rows.
+uint32_t checksum_of(const vpx_image_t& image);
+
+}  // namespace muzero_rc
