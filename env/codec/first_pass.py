@@ -33,11 +33,15 @@ __all__ = [
     "cache_folder",
     "first_pass",
     "native_settings",
+    "useful_threads",
 ]
 
 CACHE_LIMIT_BYTES = 256 * 2**20
 """Size of the cache on disk above which the entries used longest ago go; the newest stays."""
 
+_LINES_OF_THREAD = 64  # rows wait for the row above: more threads than that stand still
+_MOST_THREADS = 64  # as libvpx
+_SPEED_WITH_THREADS = 4
 _RC_MODES = {"vbr": 0, "cq": 2, "q": 3}  # vpx_rc_mode
 
 
@@ -142,6 +146,7 @@ def first_pass(
     *,
     blocks: bool = False,
     cache: bool = True,
+    threads: int = 1,
     on_frames: Callable[[int], None] | None = None,
 ) -> FirstPass:
     """Runs the first pass, or takes it from the cache.
@@ -152,6 +157,7 @@ def first_pass(
       blocks: if the pass must be run, keep its `blocks` at once, for somebody who is known
         to read them.
       cache: look into the cache on disk and add to it.
+      threads: that it may take where no blocks are kept; the statistics are the same bytes.
       on_frames: told now and then how many frames are done.
 
     Raises:
@@ -165,10 +171,9 @@ def first_pass(
         if blocks:
             packed, features = _run_with_blocks(clip, settings, path, on_frames)
         else:
+            native = _on_threads(native_settings(clip, settings), threads)
             with clip.reader() as reader:
-                packed = _native.first_pass(
-                    native_settings(clip, settings), reader, on_frames=on_frames
-                )
+                packed = _native.first_pass(native, reader, on_frames=on_frames)
         found = FirstPass.unpack(packed)
         if path is not None:
             _write(path, hashlib.sha256(packed).digest() + packed)
@@ -177,6 +182,21 @@ def first_pass(
 
     finder = _BlockFinder(clip, settings, path, len(found.stats), features)
     return dataclasses.replace(found, find_blocks=finder)
+
+
+def useful_threads(height: int, threads: int) -> int:
+    """How many of some threads a first pass over pictures of so many lines would start."""
+    return max(min(threads, height // _LINES_OF_THREAD, _MOST_THREADS), 1)
+
+
+def _on_threads(native: Any, threads: int) -> Any:
+    """The settings with threads over rows of blocks."""
+    threads = useful_threads(native.height, threads)
+    if threads > native.threads:
+        native.threads, native.row_mt = threads, 1
+        # libvpx has them up to this speed. Of the speed the statistics know nothing.
+        native.speed = min(native.speed, _SPEED_WITH_THREADS)
+    return native
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,10 @@ def encode(
         planned = None if aim is None else aim.plan_kbps(clip.width * clip.height, float(clip.fps))
         if planned is not None:
             settings = settings.replace(target_kbps=planned)
-        statistics = _first_pass(clip, settings, needs_blocks(policy), shape.expected_frames, tell)
+        statistics = _first_pass(
+            clip, settings, needs_blocks(policy), shape.expected_frames, tell,
+            threads=(workers or usable_cores()) if film else 1,
+        )  # fmt: skip
         compiling.join()
         if bucket is not None and aim is None and settings.rc_mode != "q":
             check_fits(bucket, settings.target_kbps, clip.duration_s)
@@ -371,6 +374,8 @@ def _first_pass(
     blocks: bool,
     expected_frames: int | None,
     tell: Teller,
+    *,
+    threads: int,
 ) -> FirstPass:
     # A clip that is streamed knows its length only after the first pass.
     expected = clip.num_frames if clip.in_memory else expected_frames
@@ -379,6 +384,7 @@ def _first_pass(
         clip,
         settings,
         blocks=blocks,
+        threads=threads,
         on_frames=lambda count: tell("first pass", count, expected),
     )
 

@@ -353,3 +353,33 @@ def test_the_newest_stays_however_large(
     assert not runs(carphone, blocks=True)
     assert runs(carphone, SETTINGS.replace(speed=1), blocks=True)
     assert runs(carphone, blocks=True)
+
+
+@pytest.mark.parametrize(("width", "height", "depth"), [(96, 200, 8), (131, 391, 8), (90, 258, 10)])
+def test_threads_change_no_byte(width: int, height: int, depth: int) -> None:
+    rng = np.random.default_rng(width)
+    samples = width * height + 2 * ((width + 1) // 2) * ((height + 1) // 2)
+    start = rng.integers(0, 1 << depth, samples)
+    kind = np.uint8 if depth == 8 else np.uint16
+    frames = np.stack([np.roll(start, 3 * shift) for shift in range(9)]).astype(kind)
+    frames[5:] = rng.integers(0, 1 << depth, samples)  # another scene
+    clip = Clip.from_frames(frames, width, height, 25, bit_depth=depth)
+    alone = first_pass(clip, SETTINGS, cache=False)
+    for threads in (2, 3, 16):
+        assert first_pass(clip, SETTINGS, cache=False, threads=threads).packed == alone.packed
+
+
+def test_threads_are_started_where_rows_have_work_for_them() -> None:
+    def started(height: int, threads: int) -> int:
+        counts = [len(os.listdir("/proc/self/task"))]
+        frames = np.zeros((40, 96 * height + 2 * 48 * (height // 2)), np.uint8)
+        clip = Clip.from_frames(frames, 96, height, 25)
+        first_pass(
+            clip, SETTINGS, cache=False, threads=threads,
+            on_frames=lambda _: counts.append(len(os.listdir("/proc/self/task"))),
+        )  # fmt: skip
+        assert len(counts) > 1
+        return max(counts) - counts[0]
+
+    assert started(256, 3) - started(256, 1) == 2
+    assert started(120, 3) == started(120, 1)
