@@ -197,10 +197,10 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _fill(page: Path, name: str, table: str) -> None:
-    marker = re.compile(rf"(<!-- table:{name} -->\n).*?(\n<!-- /table -->)", re.DOTALL)
+    marker = re.compile(rf"(<!-- table:{name} -->\n).*?(<!-- /table -->)", re.DOTALL)
     text = page.read_text()
     if marker.search(text):
-        page.write_text(marker.sub(lambda m: m.group(1) + table + m.group(2), text))
+        page.write_text(marker.sub(lambda m: f"{m[1]}{table}\n{m[2]}", text))
 
 
 def content_of(row: Mapping[str, str]) -> str:
