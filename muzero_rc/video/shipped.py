@@ -12,7 +12,14 @@ from pathlib import Path
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.video.mux import MuxPlan
 from muzero_rc.video.probe import VideoInfo
-from muzero_rc.video.tools import Child, each_packet, ffmpeg_command, file_url, literal
+from muzero_rc.video.tools import (
+    Child,
+    each_packet,
+    ffmpeg_command,
+    ffprobe,
+    file_url,
+    literal,
+)
 
 __all__ = ["Promise", "promise_of", "verify"]
 
@@ -162,14 +169,16 @@ class _Shown:
 
 
 def _decoded(path: Path, on_progress: Callable[[int], None] | None) -> _Shown:
-    # A player reads all streams, and some damage ends the file only for those who do. They go
-    # into one output, the checksums into another: in one, pictures would wait for cues. Pictures
-    # are decoded once, and stay as they are coded, whatever the file says of turning them.
+    # A player reads all streams, and some damage ends the file only for those who do. Each has
+    # an output of its own: in one, pictures wait as raw frames for sound that starts late, and
+    # ffmpeg gives up when sound of an hour has waited. Pictures stay as they are coded, whatever
+    # the file says of turning them.
     command = [*ffmpeg_command("-xerror"), "-err_detect", "explode", "-noautorotate"]
-    command += ["-i", literal(file_url(path)), "-map", "0:v", "-map", "0:a?", "-map", "0:s?"]
-    command += ["-fps_mode", "passthrough", "-c:s", "copy", "-f", "null", "-"]
-    command += ["-map", "0:v:0", "-fps_mode", "passthrough", "-flush_packets", "1"]
-    command += ["-f", "framecrc", "pipe:1"]
+    command += ["-i", literal(file_url(path)), "-map", "0:v:0", "-fps_mode", "passthrough"]
+    command += ["-flush_packets", "1", "-f", "framecrc", "pipe:1"]
+    for number in _read_beside(path):
+        command += ["-map", f"0:{number}", "-fps_mode", "passthrough", "-c:s", "copy"]
+        command += ["-f", "null", "-"]
     shown = _Shown()
 
     def read(line: str) -> None:
@@ -182,6 +191,18 @@ def _decoded(path: Path, on_progress: Callable[[int], None] | None) -> _Shown:
     if status != 0:
         raise OutputError(f"the encoded video does not decode: {detail or f'status {status}'}")
     return shown
+
+
+def _read_beside(path: Path) -> list[int]:
+    """Indexes of the streams that a player reads beside the first video."""
+    try:
+        streams = ffprobe(path, "-show_entries", "stream=index,codec_type").get("streams", [])
+    except InputError as error:
+        raise OutputError(f"the encoded video does not decode: {error}") from None
+    kinds = {int(s["index"]): s.get("codec_type") for s in streams}
+    video = next((number for number, kind in kinds.items() if kind == "video"), None)
+    played = ("video", "audio", "subtitle")
+    return [number for number, kind in kinds.items() if kind in played and number != video]
 
 
 def _compare(shown: _Shown, pictures: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -155,6 +156,25 @@ def test_the_check_reads_what_a_player_reads(rich_file: Path, tmp_path: Path) ->
     assert packets(bad)["vp9"] < 15
     with pytest.raises(OutputError):
         video.verify(bad, 15)
+
+
+def test_sound_that_starts_late_keeps_no_picture_waiting(tmp_path: Path) -> None:
+    # Held back as raw pictures and samples, these would be 200 MB and 70 MB.
+    late, tone = tmp_path / "late.webm", "sine=r=48000:d="
+    ffmpeg("-f", "lavfi", "-i", "color=gray:s=640x360:r=6:d=100", "-f", "lavfi", "-i", f"{tone}100",
+           "-itsoffset", "95", "-f", "lavfi", "-i", f"{tone}5", "-map", "0", "-map", "1",
+           "-map", "2", "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8",
+           "-b:v", "10k", "-g", "600", "-c:a", "libopus", "-ac", "8", late)  # fmt: skip
+    check = (
+        "import pathlib, resource, sys; from muzero_rc import video\n"
+        "video.verify(pathlib.Path(sys.argv[1]), 600)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check, late], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 150_000  # kB
 
 
 def test_the_check_misses_no_stream_sound_or_cue(rich_file: Path, tmp_path: Path) -> None:
