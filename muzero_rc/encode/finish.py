@@ -77,7 +77,12 @@ def finish(
         )
         lines += _missing(info, plan, promise, frames)
         on_check(0)
-        video.verify(place.file, promise, decode=decode, on_progress=on_check)
+        lacking = video.verify(place.file, promise, decode=decode, on_progress=on_check)
+        lines += [
+            f"a track of kind {kind} that has nothing in it is left out: "
+            f"{plan.container.name} keeps no empty ones"
+            for kind in lacking
+        ]
     except TooLargeError:
         raise
     except (InputError, OutputError) as error:

@@ -40,12 +40,14 @@ class Promise:
         of audio, cues of text; None where nothing is known.
       pictures: checksum of each frame as the encoder has it, by `ffmpeg -f framecrc`; None where
         nothing is known.
+      may_lack: tracks of which nothing is known may be missing, as the format has no empty ones.
     """
 
     frames: int
     source_frames: int | None = None
     tracks: tuple[tuple[str, float | int | None], ...] = ()
     pictures: Sequence[int] | None = None
+    may_lack: bool = False
 
 
 def promise_of(
@@ -82,7 +84,8 @@ def promise_of(
             told.append(("subtitle", None if cut else cues.get(track.index)))
         else:
             told.append((track.kind, None))
-    return Promise(frames, packets, tuple(told), pictures)
+    lacks = not plan.container.empty_tracks
+    return Promise(frames, packets, tuple(told), pictures, lacks)
 
 
 def _lengths(info: VideoInfo) -> tuple[Mapping[int, float], int]:
@@ -106,7 +109,7 @@ def verify(
     *,
     decode: bool = True,
     on_progress: Callable[[int], None] | None = None,
-) -> None:
+) -> Sequence[str]:
     """Decodes a whole file, all its streams at once; counts what is in it, compares pictures.
 
     Args:
@@ -114,6 +117,9 @@ def verify(
       promise: what it must hold; a number is one of frames.
       decode: False reads its packets alone, which a damaged picture does not fail.
       on_progress: called with the number of frames decoded so far.
+
+    Returns:
+      Kinds of the tracks that are not in it, where they may be missing.
 
     Raises:
       OutputError: it does not decode without an error, something is missing, or a picture is
@@ -129,7 +135,7 @@ def verify(
             raise OutputError(f"the encoded video has {frames} frames instead of {promise.frames}")
         if promise.pictures is not None:
             _compare(shown, promise.pictures)
-    _check_packets(path, promise)
+    return _check_packets(path, promise)
 
 
 class _Shown:
@@ -217,7 +223,7 @@ def _compare(shown: _Shown, pictures: Sequence[int]) -> None:
         )
 
 
-def _check_packets(path: Path, promise: Promise) -> None:
+def _check_packets(path: Path, promise: Promise) -> Sequence[str]:
     kinds: list[str] = []
     counts: dict[int, int] = collections.defaultdict(int)
     seconds: dict[int, float] = collections.defaultdict(float)
@@ -237,13 +243,14 @@ def _check_packets(path: Path, promise: Promise) -> None:
     if kinds[:1] != ["video"] or counts[0] != promise.frames:
         raise OutputError(f"the encoded file has {counts[0]} frames instead of {promise.frames}")
     if not promise.tracks:
-        return
-    if kinds[1:] != [kind for kind, _ in promise.tracks]:
+        return ()
+    tracks, lacking = _there(promise, kinds[1:])
+    if kinds[1:] != [kind for kind, _ in tracks]:
         raise OutputError(
             f"the encoded file has {', '.join(kinds[1:]) or 'nothing'} beside the video instead "
             f"of {', '.join(kind for kind, _ in promise.tracks)}"
         )
-    for number, (kind, least) in enumerate(promise.tracks, 1):
+    for number, (kind, least) in enumerate(tracks, 1):
         if kind == "audio" and least is not None and seconds[number] < least - _AUDIO_SLACK_S:
             raise OutputError(
                 f"audio stream {number} of the encoded file has {seconds[number]:.2f} s instead "
@@ -255,3 +262,20 @@ def _check_packets(path: Path, promise: Promise) -> None:
                 f"subtitle stream {number} of the encoded file has {counts[number]} cues "
                 f"instead of {least}"
             )
+    return lacking
+
+
+def _there(
+    promise: Promise, kinds: Sequence[str]
+) -> tuple[list[tuple[str, float | int | None]], list[str]]:
+    """The promised tracks without those that may be missing and are, and the kinds of these."""
+    tracks, lacking = list(promise.tracks), []
+    if promise.may_lack:
+        told = collections.Counter(kinds)
+        for track in promise.tracks:
+            kind, least = track
+            more = sum(other == kind for other, _ in tracks) > told[kind]
+            if least is None and more:
+                tracks.remove(track)
+                lacking.append(kind)
+    return tracks, lacking

@@ -193,6 +193,27 @@ def test_the_check_misses_no_stream_sound_or_cue(rich_file: Path, tmp_path: Path
         video.verify(out, 16, decode=False)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_sound_that_is_not_there_from_the_start(tmp_path: Path, suffix: str) -> None:
+    # MP4 has no track without a packet: neither what is tried first, nor a stretch in silence.
+    source, out = tmp_path / "in.mkv", tmp_path / f"out.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=5:d=3", *TONE, "-itsoffset", "2", *TONE,
+           "-map", "0", "-map", "1", "-map", "2", *X264, "-c:a", "libopus", source)  # fmt: skip
+    report = run(source, out)
+    assert report.losses == []
+    names = [s["codec_name"] for s in ask(out, "-show_streams")["streams"]]
+    assert names == ["vp9", "opus", "opus"]
+    report = run(source, out, max_frames=8)
+    lost = [line for line in report.losses if line.startswith("a track of kind audio")]
+    assert len(lost) == (suffix == "mp4")
+    # What is known to have sound must be there.
+    silent = tmp_path / f"silent.{suffix}"
+    ffmpeg("-i", out, "-map", "0:v", "-c", "copy", silent)
+    told = video.Promise(8, None, (("audio", 0.6),), may_lack=suffix == "mp4")
+    with pytest.raises(OutputError, match="nothing beside the video instead of audio"):
+        video.verify(silent, told, decode=False)
+
+
 def test_what_cannot_be_muxed_is_told_before_the_encode(
     rich_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
