@@ -11,9 +11,19 @@ from pathlib import Path
 
 from muzero_rc.errors import OutputError
 
-__all__ = ["create_like", "output", "replacing", "take_place", "write_text"]
+__all__ = ["as_word", "create_like", "output", "replacing", "take_place", "write_text"]
 
 _MOST_OF_NAME = 200  # bytes; file systems end at 255
+
+
+def as_word(path: Path | str) -> str:
+    """A path as a word of a command, which no program takes for an option or a URL.
+
+    A lone `-`, stdin or stdout, stays.
+    """
+    text = os.fspath(path)
+    odd = text.startswith("-") or ":" in text.partition("/")[0]
+    return f"./{text}" if odd and text != "-" else text
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from muzero_rc.evaluation.report.verdict import (
     give_verdict,
 )
 from muzero_rc.evaluation.results import EncodeRecord, Results
+from muzero_rc.output_files import as_word
 
 __all__ = ["Contents", "gather", "metric_label"]
 
@@ -319,7 +320,7 @@ def _command(
     # Constrained and constant quality set these by themselves.
     if spec is None or "path" not in described or changed - {"rc_mode", "cq_level"}:
         return ""
-    words = ["muzero-rc", "encode", str(described["path"]), "-o", "out.webm"]
+    words = ["muzero-rc", "encode", as_word(str(described["path"])), "-o", "out.webm"]
     words += ["--bitrate", f"{record.target_kbps}k", "--policy", spec]
     words += ["--speed", str(used["speed"])]
     if settings.get("scale") is not None:

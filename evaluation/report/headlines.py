@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from muzero_rc.errors import InputError
+from muzero_rc.evaluation.measure.bd_rate import MIN_POINTS
 from muzero_rc.evaluation.measure.paired import PairedGain, paired_gain, paired_percents
 from muzero_rc.evaluation.measure.rate_time import (
     RateTimePoint,
@@ -123,6 +124,14 @@ def headlines(results: Results, lead: str, metric: str) -> tuple[Headline, Headl
     # One command for all of them: only times of one run can stand side by side.
     policies = dict.fromkeys(policy for _, absent in three for policy in absent)
     command = methods.command(methods[lead], policies)
+    targets = methods.most_targets()
+    if targets < MIN_POINTS:
+        why = f"A BD-rate takes {MIN_POINTS} targets and there are {targets}."
+        first, second, third = (
+            dataclasses.replace(headline, gain=None, beside=(), missing=why, command=command)
+            for headline, _ in three
+        )
+        return first, second, third
     first, second, third = (
         dataclasses.replace(headline, command=command if absent else "")
         for headline, absent in three

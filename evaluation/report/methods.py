@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from muzero_rc.env.control.settings import modern_settings
+from muzero_rc.evaluation.measure.bd_rate import MIN_POINTS
 from muzero_rc.evaluation.measure.summary import ANCHOR
 from muzero_rc.evaluation.results import Results
 from muzero_rc.policies.registry import POLICY_NAMES
@@ -108,7 +109,9 @@ class Methods:
             and not entry.get("jitter")
         }
         used: dict[str, set[Control]] = {}
+        self._targets: dict[str, set[int]] = {}
         for record in results.encodes:
+            self._targets.setdefault(record.clip, set()).add(record.target_kbps)
             if "speed_profile" in (settings := modern_settings(record.settings)):
                 used.setdefault(record.method, set()).add(_control(settings))
         self._by_name: dict[str, Described] = {}
@@ -124,6 +127,10 @@ class Methods:
                 rest={k: v for k, v in {**encoder, **changes}.items() if k not in _KNOBS},
                 control=next(iter(controls)) if len(controls) == 1 else None,
             )
+
+    def most_targets(self) -> int:
+        """Different targets of the clip that has most of them."""
+        return max(map(len, self._targets.values()), default=0)
 
     def __getitem__(self, name: str) -> Described:
         return self._by_name[name]
@@ -188,6 +195,10 @@ class Methods:
             words = ["muzero-rc", "evaluate", "CLIPS", "--out", "DIR", "--policy", lead.word()]
         elif "--policy" not in words:
             words += ["--policy", "muzero"]  # which it was without one
+        if self.most_targets() < MIN_POINTS and words.count("--targets") == 1:
+            # Those would leave all headlines without a number again.
+            asked = words.index("--targets")
+            del words[asked : asked + 2]
         place = words.index("--out") + 1
         words[place] = f"{words[place].rstrip('/')}-headlines"
         for policy in policies:

@@ -13,6 +13,8 @@ from typing import Any
 
 import tyro
 
+from muzero_rc.output_files import as_word
+
 __all__ = ["command_line", "environment"]
 
 _PACKAGES = ("numpy", "jax", "jaxlib", "dm-haiku")
@@ -35,17 +37,21 @@ def command_line(command: str, arguments: Any) -> str:
             continue
         option = f"--{entry.name.replace('_', '-')}"
         if entry.default is MISSING and isinstance(value, tuple):
-            words += map(str, value)  # positional
+            words += map(_word, value)  # positional
         elif value is True:
             words.append(option)
         elif not isinstance(value, tuple):
-            words += [option, str(value)]
+            words += [option, _word(value)]
         elif tyro.conf.UseAppendAction in getattr(hints[entry.name], "__metadata__", ()):
-            words += [word for one in value for word in (option, str(one))]
+            words += [word for one in value for word in (option, _word(one))]
         else:
             # Given again, such an option would forget what it had.
-            words += [option, *map(str, value)]
+            words += [option, *map(_word, value)]
     return shlex.join(words)
+
+
+def _word(value: object) -> str:
+    return as_word(value) if isinstance(value, Path) else str(value)
 
 
 def environment() -> dict[str, str]:

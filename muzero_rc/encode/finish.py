@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from muzero_rc import video
 from muzero_rc.encode.workplace import Workplace, keep_stream
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.output_files import as_word
 
 __all__ = ["TooLargeError", "finish", "kept_stream"]
 
@@ -77,7 +77,12 @@ def finish(
         )
         lines += _missing(info, plan, promise, frames)
         on_check(0)
-        video.verify(place.file, promise, decode=decode, on_progress=on_check)
+        lacking = video.verify(place.file, promise, decode=decode, on_progress=on_check)
+        lines += [
+            f"a track of kind {kind} that has nothing in it is left out: "
+            f"{plan.container.name} keeps no empty ones"
+            for kind in lacking
+        ]
     except TooLargeError:
         raise
     except (InputError, OutputError) as error:
@@ -107,8 +112,8 @@ def kept_stream(place: Workplace, source: Path, out: Path) -> str:
 
 def _command(ivf: Path, source: Path, out: Path) -> str:
     """A command that makes a file of the stream and of the source's audio."""
-    words = ["ffmpeg", "-i", str(ivf), "-i", str(source), "-map", "0:v", "-map", "1:a?"]
-    words += ["-c:v", "copy", os.fspath(out)]
+    words = ["ffmpeg", "-i", as_word(ivf), "-i", as_word(source), "-map", "0:v", "-map", "1:a?"]
+    words += ["-c:v", "copy", as_word(out)]
     return shlex.join(words)
 
 

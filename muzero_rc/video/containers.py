@@ -31,6 +31,7 @@ class Container:
       pictures: codecs of picture subtitles that it takes.
       attachments: it takes fonts and other files.
       tracks: it takes more than the video.
+      empty_tracks: a track without a packet stays in it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Container:
     pictures: frozenset[str] = frozenset()
     attachments: bool = False
     tracks: bool = True
+    empty_tracks: bool = True
 
     def keeps(self, track: Track) -> bool:
         """Whether a track that is not the video goes in, as it is or made another codec."""
@@ -88,7 +90,7 @@ _MKV = Container(
 _MP4 = Container(
     "MP4", ".mp4", "mp4",
     frozenset({"aac", "ac3", "eac3", "alac", "flac", "mp3", "opus"}),
-    frozenset({"mov_text"}), "mov_text", frozenset({"dvd_subtitle"}),
+    frozenset({"mov_text"}), "mov_text", frozenset({"dvd_subtitle"}), empty_tracks=False,
 )  # fmt: skip
 _IVF = Container("IVF", ".ivf", "ivf", tracks=False)
 

@@ -12,7 +12,14 @@ from pathlib import Path
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.video.mux import MuxPlan
 from muzero_rc.video.probe import VideoInfo
-from muzero_rc.video.tools import Child, each_packet, ffmpeg_command, file_url, literal
+from muzero_rc.video.tools import (
+    Child,
+    each_packet,
+    ffmpeg_command,
+    ffprobe,
+    file_url,
+    literal,
+)
 
 __all__ = ["Promise", "promise_of", "verify"]
 
@@ -33,12 +40,14 @@ class Promise:
         of audio, cues of text; None where nothing is known.
       pictures: checksum of each frame as the encoder has it, by `ffmpeg -f framecrc`; None where
         nothing is known.
+      may_lack: tracks of which nothing is known may be missing, as the format has no empty ones.
     """
 
     frames: int
     source_frames: int | None = None
     tracks: tuple[tuple[str, float | int | None], ...] = ()
     pictures: Sequence[int] | None = None
+    may_lack: bool = False
 
 
 def promise_of(
@@ -75,7 +84,8 @@ def promise_of(
             told.append(("subtitle", None if cut else cues.get(track.index)))
         else:
             told.append((track.kind, None))
-    return Promise(frames, packets, tuple(told), pictures)
+    lacks = not plan.container.empty_tracks
+    return Promise(frames, packets, tuple(told), pictures, lacks)
 
 
 def _lengths(info: VideoInfo) -> tuple[Mapping[int, float], int]:
@@ -99,7 +109,7 @@ def verify(
     *,
     decode: bool = True,
     on_progress: Callable[[int], None] | None = None,
-) -> None:
+) -> Sequence[str]:
     """Decodes a whole file, all its streams at once; counts what is in it, compares pictures.
 
     Args:
@@ -107,6 +117,9 @@ def verify(
       promise: what it must hold; a number is one of frames.
       decode: False reads its packets alone, which a damaged picture does not fail.
       on_progress: called with the number of frames decoded so far.
+
+    Returns:
+      Kinds of the tracks that are not in it, where they may be missing.
 
     Raises:
       OutputError: it does not decode without an error, something is missing, or a picture is
@@ -122,7 +135,7 @@ def verify(
             raise OutputError(f"the encoded video has {frames} frames instead of {promise.frames}")
         if promise.pictures is not None:
             _compare(shown, promise.pictures)
-    _check_packets(path, promise)
+    return _check_packets(path, promise)
 
 
 class _Shown:
@@ -162,14 +175,16 @@ class _Shown:
 
 
 def _decoded(path: Path, on_progress: Callable[[int], None] | None) -> _Shown:
-    # A player reads all streams, and some damage ends the file only for those who do. They go
-    # into one output, the checksums into another: in one, pictures would wait for cues. Pictures
-    # are decoded once, and stay as they are coded, whatever the file says of turning them.
+    # A player reads all streams, and some damage ends the file only for those who do. Each has
+    # an output of its own: in one, pictures wait as raw frames for sound that starts late, and
+    # ffmpeg gives up when sound of an hour has waited. Pictures stay as they are coded, whatever
+    # the file says of turning them.
     command = [*ffmpeg_command("-xerror"), "-err_detect", "explode", "-noautorotate"]
-    command += ["-i", literal(file_url(path)), "-map", "0:v", "-map", "0:a?", "-map", "0:s?"]
-    command += ["-fps_mode", "passthrough", "-c:s", "copy", "-f", "null", "-"]
-    command += ["-map", "0:v:0", "-fps_mode", "passthrough", "-flush_packets", "1"]
-    command += ["-f", "framecrc", "pipe:1"]
+    command += ["-i", literal(file_url(path)), "-map", "0:v:0", "-fps_mode", "passthrough"]
+    command += ["-flush_packets", "1", "-f", "framecrc", "pipe:1"]
+    for number in _read_beside(path):
+        command += ["-map", f"0:{number}", "-fps_mode", "passthrough", "-c:s", "copy"]
+        command += ["-f", "null", "-"]
     shown = _Shown()
 
     def read(line: str) -> None:
@@ -184,6 +199,18 @@ def _decoded(path: Path, on_progress: Callable[[int], None] | None) -> _Shown:
     return shown
 
 
+def _read_beside(path: Path) -> list[int]:
+    """Indexes of the streams that a player reads beside the first video."""
+    try:
+        streams = ffprobe(path, "-show_entries", "stream=index,codec_type").get("streams", [])
+    except InputError as error:
+        raise OutputError(f"the encoded video does not decode: {error}") from None
+    kinds = {int(s["index"]): s.get("codec_type") for s in streams}
+    video = next((number for number, kind in kinds.items() if kind == "video"), None)
+    played = ("video", "audio", "subtitle")
+    return [number for number, kind in kinds.items() if kind in played and number != video]
+
+
 def _compare(shown: _Shown, pictures: Sequence[int]) -> None:
     pairs = enumerate(zip(shown.checksums, pictures, strict=True))
     wrong = [number for number, (seen, made) in pairs if seen != made]
@@ -196,7 +223,7 @@ def _compare(shown: _Shown, pictures: Sequence[int]) -> None:
         )
 
 
-def _check_packets(path: Path, promise: Promise) -> None:
+def _check_packets(path: Path, promise: Promise) -> Sequence[str]:
     kinds: list[str] = []
     counts: dict[int, int] = collections.defaultdict(int)
     seconds: dict[int, float] = collections.defaultdict(float)
@@ -216,13 +243,14 @@ def _check_packets(path: Path, promise: Promise) -> None:
     if kinds[:1] != ["video"] or counts[0] != promise.frames:
         raise OutputError(f"the encoded file has {counts[0]} frames instead of {promise.frames}")
     if not promise.tracks:
-        return
-    if kinds[1:] != [kind for kind, _ in promise.tracks]:
+        return ()
+    tracks, lacking = _there(promise, kinds[1:])
+    if kinds[1:] != [kind for kind, _ in tracks]:
         raise OutputError(
             f"the encoded file has {', '.join(kinds[1:]) or 'nothing'} beside the video instead "
             f"of {', '.join(kind for kind, _ in promise.tracks)}"
         )
-    for number, (kind, least) in enumerate(promise.tracks, 1):
+    for number, (kind, least) in enumerate(tracks, 1):
         if kind == "audio" and least is not None and seconds[number] < least - _AUDIO_SLACK_S:
             raise OutputError(
                 f"audio stream {number} of the encoded file has {seconds[number]:.2f} s instead "
@@ -234,3 +262,20 @@ def _check_packets(path: Path, promise: Promise) -> None:
                 f"subtitle stream {number} of the encoded file has {counts[number]} cues "
                 f"instead of {least}"
             )
+    return lacking
+
+
+def _there(
+    promise: Promise, kinds: Sequence[str]
+) -> tuple[list[tuple[str, float | int | None]], list[str]]:
+    """The promised tracks without those that may be missing and are, and the kinds of these."""
+    tracks, lacking = list(promise.tracks), []
+    if promise.may_lack:
+        told = collections.Counter(kinds)
+        for track in promise.tracks:
+            kind, least = track
+            more = sum(other == kind for other, _ in tracks) > told[kind]
+            if least is None and more:
+                tracks.remove(track)
+                lacking.append(kind)
+    return tracks, lacking

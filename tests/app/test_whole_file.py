@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -33,7 +34,7 @@ TONE = ("-f", "lavfi", "-i", "sine=d=0.6")
 FAST = EncoderSettings(target_kbps=100, speed=8, passes=2)
 
 
-def run(source: Path, out: Path, **options: Any) -> EncodeReport:
+def run(source: Path, out: Path | str, **options: Any) -> EncodeReport:
     return encode(source, out, FAST, ProposalPolicy(), **options)
 
 
@@ -157,6 +158,25 @@ def test_the_check_reads_what_a_player_reads(rich_file: Path, tmp_path: Path) ->
         video.verify(bad, 15)
 
 
+def test_sound_that_starts_late_keeps_no_picture_waiting(tmp_path: Path) -> None:
+    # Held back as raw pictures and samples, these would be 200 MB and 70 MB.
+    late, tone = tmp_path / "late.webm", "sine=r=48000:d="
+    ffmpeg("-f", "lavfi", "-i", "color=gray:s=640x360:r=6:d=100", "-f", "lavfi", "-i", f"{tone}100",
+           "-itsoffset", "95", "-f", "lavfi", "-i", f"{tone}5", "-map", "0", "-map", "1",
+           "-map", "2", "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8",
+           "-b:v", "10k", "-g", "600", "-c:a", "libopus", "-ac", "8", late)  # fmt: skip
+    check = (
+        "import pathlib, resource, sys; from muzero_rc import video\n"
+        "video.verify(pathlib.Path(sys.argv[1]), 600)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check, late], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 150_000  # kB
+
+
 def test_the_check_misses_no_stream_sound_or_cue(rich_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.webm"
     run(rich_file, out)
@@ -173,6 +193,27 @@ def test_the_check_misses_no_stream_sound_or_cue(rich_file: Path, tmp_path: Path
         video.verify(out, 16, decode=False)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_sound_that_is_not_there_from_the_start(tmp_path: Path, suffix: str) -> None:
+    # MP4 has no track without a packet: neither what is tried first, nor a stretch in silence.
+    source, out = tmp_path / "in.mkv", tmp_path / f"out.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=5:d=3", *TONE, "-itsoffset", "2", *TONE,
+           "-map", "0", "-map", "1", "-map", "2", *X264, "-c:a", "libopus", source)  # fmt: skip
+    report = run(source, out)
+    assert report.losses == []
+    names = [s["codec_name"] for s in ask(out, "-show_streams")["streams"]]
+    assert names == ["vp9", "opus", "opus"]
+    report = run(source, out, max_frames=8)
+    lost = [line for line in report.losses if line.startswith("a track of kind audio")]
+    assert len(lost) == (suffix == "mp4")
+    # What is known to have sound must be there.
+    silent = tmp_path / f"silent.{suffix}"
+    ffmpeg("-i", out, "-map", "0:v", "-c", "copy", silent)
+    told = video.Promise(8, None, (("audio", 0.6),), may_lack=suffix == "mp4")
+    with pytest.raises(OutputError, match="nothing beside the video instead of audio"):
+        video.verify(silent, told, decode=False)
+
+
 def test_what_cannot_be_muxed_is_told_before_the_encode(
     rich_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +228,8 @@ def test_what_cannot_be_muxed_is_told_before_the_encode(
 def test_a_failure_after_the_encode_keeps_the_stream(
     rich_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    (tmp_path / "out.ivf").write_text("of somebody else")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:b.ivf").write_text("of somebody else")
     real = getattr(video, step)
 
     def fails(*words: Any, **options: Any) -> Any:
@@ -203,12 +245,12 @@ def test_a_failure_after_the_encode_keeps_the_stream(
             monkeypatch_ready.append(True)
 
     with pytest.raises(OutputError, match="no space left; the encoded video is kept as") as caught:
-        run(rich_file, tmp_path / "out.webm", on_progress=late)
-    assert sorted(os.listdir(tmp_path)) == ["out-2.ivf", "out.ivf"]
-    assert (tmp_path / "out.ivf").read_text() == "of somebody else"
+        run(rich_file, "a:b.webm", on_progress=late)
+    assert sorted(os.listdir(tmp_path)) == ["a:b-2.ivf", "a:b.ivf"]
+    assert (tmp_path / "a:b.ivf").read_text() == "of somebody else"
     command = str(caught.value).partition("go on with: ")[2]
     subprocess.run(f"{command} -v error", shell=True, check=True, stdin=subprocess.DEVNULL)
-    assert packets(tmp_path / "out.webm")["vp9"] == 15
+    assert packets(tmp_path / "a:b.webm")["vp9"] == 15
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,12 @@ def test_command_line_is_the_one_that_gives_these_arguments() -> None:
     assert read == dataclasses.replace(args, quiet=False)
 
 
+def test_command_line_takes_names_for_what_they_are() -> None:
+    args = EvaluateArgs(clips=(Path("--dash; ls.mkv"), Path("Part: 2.mkv")), out=Path("-o"))
+    read = tyro.cli(EvaluateArgs, args=shlex.split(command_line("evaluate", args))[2:])
+    assert read == args
+
+
 def test_environment_names_versions() -> None:
     found = environment()
     assert found["ffmpeg"][0].isdigit() or found["ffmpeg"].startswith("n")

@@ -189,6 +189,19 @@ def test_commands_keep_what_was_evaluated(make_results, command, begins) -> None
     assert found.count("--no-cache") == 1
 
 
+def test_few_targets_are_no_curve_again(make_results) -> None:
+    """Of three targets nothing can be told, and the command asks for as many as it takes."""
+    results = make_results(
+        {"one": {"planned": 0.2}}, command=f"{COMMAND} --targets 100,200,400 --frames 8"
+    )
+    few = [e for e in results.encodes if e.target_kbps <= 400]
+    for found in three(dataclasses.replace(results, encodes=few)).values():
+        assert found.gain is None and found.beside == ()
+        assert found.missing == "A BD-rate takes 4 targets and there are 3."
+        assert "--targets" not in found.command and " --speed 5 --frames 8 " in found.command
+    assert "--targets 100,200,400 --frames 8" in three(results)["b"].command
+
+
 def at_speeds(make_results, savings: dict[str, dict[str, float]], **more: Any) -> Results:
     """VBR and the method at speeds 5, 3 and 1, in 1, 2 and 8 times the time, and 4 times."""
     names = {"vbr@speed=3": 3, "vbr@speed=1": 1}
