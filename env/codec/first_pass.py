@@ -39,9 +39,12 @@ __all__ = [
 CACHE_LIMIT_BYTES = 256 * 2**20
 """Size of the cache on disk above which the entries used longest ago go; the newest stays."""
 
-_LINES_OF_THREAD = 64  # rows wait for the row above: more threads than that stand still
-_MOST_THREADS = 64  # as libvpx
-_SPEED_WITH_THREADS = 4
+# Rows of blocks wait for the row above, so that a thread for each row would stand still. One for
+# four rows is a guess: benchmarks/bench_film_cores.py has measured two threads. No byte depends
+# on it.
+_LINES_OF_THREAD = 4 * 16
+_MOST_THREADS = 64  # libvpx refuses more
+_SPEED_WITH_THREADS = 4  # libvpx's `vp9_set_row_mt` has rows in threads below speed 5
 _RC_MODES = {"vbr": 0, "cq": 2, "q": 3}  # vpx_rc_mode
 
 
@@ -194,7 +197,7 @@ def _on_threads(native: Any, threads: int) -> Any:
     threads = useful_threads(native.height, threads)
     if threads > native.threads:
         native.threads, native.row_mt = threads, 1
-        # libvpx has them up to this speed. Of the speed the statistics know nothing.
+        # Of the speed the statistics know nothing.
         native.speed = min(native.speed, _SPEED_WITH_THREADS)
     return native
 
