@@ -90,6 +90,8 @@ class SelfPlayConfig:
         and its values only, and the policy is free to leave the plans.
       checkpoint_every: most episodes between checkpoints.
       checkpoint_minutes: most minutes between checkpoints.
+      policy_every: episodes between policies that are kept for a learning curve; 0 keeps the
+        last alone.
     """
 
     episodes: int = 600
@@ -104,6 +106,7 @@ class SelfPlayConfig:
     teacher_weight: float = 1.0
     checkpoint_every: int = 25
     checkpoint_minutes: float = 5.0
+    policy_every: int = 0
 
     def __post_init__(self) -> None:
         """Checks every value.
@@ -117,6 +120,7 @@ class SelfPlayConfig:
             ("minutes", 0, math.inf),
             ("lessons_share", 0, 1),
             ("teacher_weight", 0, 1e3), ("checkpoint_every", 1, math.inf),
+            ("policy_every", 0, math.inf),
             ("checkpoint_minutes", 0, math.inf),
         ):  # fmt: skip
             value = getattr(self, name)

@@ -10,8 +10,9 @@ A data set stands in for corpus and studies; such a run ends with imitation.
 
 The folder holds `config.json`, `studies/`, `dataset.npz` made of them, `plan.npz` (the plan
 model, a policy by itself), `learner.npz` (networks and optimizer of imitation), `checkpoint/`
-of self-play, `policy.npz`, exported after imitation and again after self-play, `progress.csv`
-with a row per episode of self-play, `costs.json`, `events/` for TensorBoard, and `evaluation/`.
+of self-play, `policy.npz`, exported after imitation and again after self-play, `policies/`
+of moments of self-play if they are asked for, `progress.csv` with a row per episode of it,
+`costs.json`, `events/` for TensorBoard, and `evaluation/`.
 Every file is complete whenever it is there: a run that was killed at any moment goes on from the
 last one.
 """
@@ -43,7 +44,7 @@ from muzero_rc.env.gym.registration import ENV_ID
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError, InputError, OutputError
 from muzero_rc.policies.identity import program_identity
-from muzero_rc.training.checkpoints import write_json
+from muzero_rc.training.checkpoints import Counters, write_json
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger, StageMeter, gpus_in_use
 from muzero_rc.training.log import RunLog
@@ -321,8 +322,21 @@ class TrainingRun:
         tasks = [Task(n, study, paths[study.clip]) for n, study in enumerate(known)]
         if not tasks:
             raise InputError("the corpus has none of the clips that the studies were made of")
-        stage = SelfPlayStage(self.folder, self.config, tasks, trajectories, self._log, meter)
+        stage = SelfPlayStage(
+            self.folder, self.config, tasks, trajectories, self._log, meter, self.keep
+        )
         learner, counters = stage.run(learner)
+        self._record_play(learner, counters)
+        return learner
+
+    def keep(self, learner: Learner, counters: Counters) -> None:
+        """Keeps the policy of a moment of self-play, by its number of episodes."""
+        self._record_play(learner, counters)
+        folder = self.folder / "policies"
+        folder.mkdir(exist_ok=True)
+        self._export(learner, "self-play", folder / f"{counters.episodes:06d}.npz")
+
+    def _record_play(self, learner: Learner, counters: Counters) -> None:
         self._record |= {
             "self_play_episodes": counters.episodes,
             "self_play_frames": counters.frames,
@@ -330,9 +344,8 @@ class TrainingRun:
             "actor_crashes": counters.crashes,
             "updates": learner.steps,
         }
-        return learner
 
-    def _export(self, learner: Learner, stage: str) -> None:
+    def _export(self, learner: Learner, stage: str, path: Path | None = None) -> None:
         training = self._record | {
             "stage": stage,
             "libvpx": build_id(),
@@ -340,7 +353,7 @@ class TrainingRun:
             "config": self.config.as_dict(),
         }
         save_policy(
-            self.folder / "policy.npz",
+            path or self.folder / "policy.npz",
             learner.params,
             self.config.agent.network,
             observation_version=OBSERVATION_VERSION,

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from muzero_rc.cli.main import main
 from muzero_rc.cli.train import rewrite
 from muzero_rc.corpus import Corpus
 from muzero_rc.env.control.baselines import ProposalPolicy
+from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.env.rewards import GreedyOpponentReward, RewardConfig, make_reward
 from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError
 from muzero_rc.policies.shipped import shipped_policy_path
@@ -63,11 +65,16 @@ def task(corpus: Path) -> Task:
     raise AssertionError("no study of the clip")
 
 
-def _run(folder: Path, config: TrainConfig, task: Task) -> tuple[Learner, checkpoints.Counters]:
+def _run(
+    folder: Path,
+    config: TrainConfig,
+    task: Task,
+    keep: Callable[[Learner, checkpoints.Counters], None] = lambda learner, counters: None,
+) -> tuple[Learner, checkpoints.Counters]:
     trajectories = Replay(config.agent.network, config.agent.replay, config.agent.loss)
     log = RunLog(folder / "events", quiet=True)
     with CostLedger(folder / "costs.json").stage("self-play") as meter:
-        stage = SelfPlayStage(folder, config, [task], trajectories, log, meter)
+        stage = SelfPlayStage(folder, config, [task], trajectories, log, meter, keep)
         return stage.run(Learner(config.agent))
 
 
@@ -141,6 +148,31 @@ def test_a_task_is_played_so_often_in_a_row(
     played = [drawn._start().task for _ in range(30)]
     rows = [played[place : place + 3] for place in range(0, 30, 3)]
     assert all(len(set(row)) == 1 for row in rows) and len(set(played)) > 5
+
+
+def test_policies_of_moments_are_kept_and_play(
+    task: Task, config: TrainConfig, corpus: Path, tmp_path: Path
+) -> None:
+    play = dataclasses.replace(config.self_play, policy_every=2)
+    run = TrainingRun(
+        tmp_path, dataclasses.replace(config, self_play=play), (), RunLog(tmp_path, quiet=True)
+    )
+    kept = []
+
+    def keep(learner: Learner, counters: checkpoints.Counters) -> None:
+        run.keep(learner, counters)
+        kept.append((counters.episodes, learner.steps))
+
+    _run(tmp_path, run.config, task, keep)
+    files = sorted((tmp_path / "policies").glob("*.npz"))
+    assert [int(path.stem) for path in files] == [episodes for episodes, _ in kept]
+    assert 1 <= len(kept) <= 2 and kept[-1][0] <= 4
+    # A run that goes on keeps none twice.
+    _run(tmp_path, run.config, task, keep)
+    assert sorted((tmp_path / "policies").glob("*.npz")) == files
+    for path, (episodes, updates) in zip(files, kept, strict=True):
+        meta = load_policy(path, observation_version=OBSERVATION_VERSION).meta["training"]
+        assert (meta["self_play_episodes"], meta["updates"]) == (episodes, updates)
 
 
 def test_self_play_ends_when_its_time_is_over(

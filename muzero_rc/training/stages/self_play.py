@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,14 +67,26 @@ class SelfPlayStage:
         trajectories: Replay,
         log: RunLog,
         meter: StageMeter,
+        keep: Callable[[Learner, checkpoints.Counters], None] = lambda learner, counters: None,
     ) -> None:
-        """Takes what the earlier stages have made, and what counts this one's costs."""
+        """Takes what the earlier stages have made, and what counts this one's costs.
+
+        Args:
+          folder: of the run.
+          config: of the run.
+          tasks: clips and targets that are played.
+          trajectories: of the plans, or of the base where nobody plans.
+          log: where progress goes.
+          meter: of this stage's costs.
+          keep: called every `policy_every` episodes, to keep the policy of that moment.
+        """
         self._folder = folder
         self._config = config
         self._tasks = list(tasks)
         self._trajectories = trajectories
         self._log = log
         self._meter = meter
+        self._keep = keep
 
     def run(self, learner: Learner) -> tuple[Learner, checkpoints.Counters]:
         """Plays and learns; the learner and the counters at the end.
@@ -93,6 +105,7 @@ class SelfPlayStage:
         self._log.stage("self-play", play.episodes, counters.episodes)
         started = time.monotonic() - counters.seconds
         saved_at, saved_episodes = time.monotonic(), counters.episodes
+        kept = counters.episodes - counters.episodes % max(play.policy_every, 1)
         crashes_before = counters.crashes
 
         def done() -> bool:
@@ -136,6 +149,9 @@ class SelfPlayStage:
                             f"nearly all of {_WINDOW} episodes had the same reward: there is "
                             "next to nothing to learn from it (another --reward.kind?)"
                         )
+                if play.policy_every and counters.episodes - kept >= play.policy_every:
+                    kept = counters.episodes - counters.episodes % play.policy_every
+                    self._keep(learner, counters)
                 late = time.monotonic() - saved_at > 60 * play.checkpoint_minutes
                 if counters.episodes - saved_episodes >= play.checkpoint_every or late:
                     self._meter.save()
