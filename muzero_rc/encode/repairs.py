@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from muzero_rc.encode.chunk_jobs import Taken
-from muzero_rc.encode.share import Curve, is_far, shares
+from muzero_rc.encode.share import Curve, is_far, shares, whole_of
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 
 __all__ = ["Repairs"]
@@ -47,6 +47,7 @@ class Repairs:
         self._curves = curves
         self._bits = bits
         self._recipe = recipe
+        self._whole = whole_of(curves, bits, recipe=recipe)
         self._encodes = {index: {turn: found} for index, found in taken.items()}
         self._turns = dict.fromkeys(taken, turn)
 
@@ -186,7 +187,7 @@ class Repairs:
         # They cannot pay back more than there is above their headers.
         least = sum(curve.fixed + curve.least for curve in curves)
         left = max(self._left(able), least, float(len(able)))
-        found = shares(curves, left, recipe=self._recipe)
+        found = shares(curves, left, whole=self._whole, recipe=self._recipe)
         return dict(zip(able, found.tolist(), strict=True))
 
     def _ask(self, index: int, goal: float) -> float:

@@ -1,16 +1,19 @@
 """How the chunks of a film share its bits: by equal slope, and anew as chunks are finished.
 
 A probe encode tells of chunk c its headers H_c, which no quantizer can save, the bits V0_c
-above them, and the error of its frames, E_c = sum of MSE^p. Quality grows by s dB with every
+above them, and the error of its n_c frames, D0_c = sum of MSE. Quality grows by s dB with every
 octave of bits (`Recipe.db_per_octave`), so that with V bits
 
-    E_c(V) = E_c (V / V0_c)^-a,    a = p s / (10 log10 2)
+    D_c(V) = D0_c (V / V0_c)^-a,    a = s / (10 log10 2)
 
-The sum over the film is least where one more bit gains the same in every chunk:
+Both means that encoders are compared by are made best together, with equal weight: PSNR avg, the
+mean of frames' PSNR, and PSNR overall, that of the mean error. One more bit gains, up to a
+constant, in chunk c
 
-    dE_c / dV = lambda   for all c,    sum(H_c + V_c) = target
+    (n_c / N + D_c / D) / V_c = lambda   for all c,    sum(H_c + V_c) = target
 
-With p near 0 that is the best mean PSNR, with p = 1 the best PSNR of the summed error.
+with N frames in the film and D = sum(D_c). The first term is PSNR avg's, by which every frame
+counts alike, the second PSNR overall's, by which the worst count most. Ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -35,12 +38,14 @@ __all__ = [
     "MOST_PROBES",
     "Curve",
     "FilmBudget",
+    "Whole",
     "bits_for_psnr",
     "curve_of",
     "first_shares",
     "is_far",
     "mean_psnr",
     "shares",
+    "whole_of",
 ]
 
 MOST_PROBES = 3
@@ -50,7 +55,9 @@ MOST_PROBES = 3
 # one; as far as the plan itself is often off. Set by hand.
 _FAR_OCTAVES = 1.0
 _PEAK = 255.0
-_HALVINGS = 80  # of an interval in log lambda, far below a bit
+_HALVINGS = 60  # of an interval in log lambda, far below a bit
+_MOST_ROUNDS = 60  # each halves what is left to go
+_NEAR = 1e-9  # of a chunk's bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ class Curve:
     Attributes:
       fixed: bits of headers.
       bits: above those, in the probe encode.
-      error: sum over shown frames of MSE to the recipe's power, there.
+      error: sum over shown frames of the mean squared error, there.
       least: fewest bits above headers that the quantizer's range allows.
       most: most of them.
       frames: shown ones.
@@ -92,10 +99,8 @@ def curve_of(
     results = log.results
     fixed = log.superframe_index_bits + sum(min(float(r.bits), floor) for r in results)
     most_psnr = recipe.gop.max_psnr
-    power = recipe.film_share.error_power
-    squared = _PEAK**2
     error = sum(
-        (squared * 10.0 ** (-min(r.psnr, most_psnr) / 10.0)) ** power for r in results if r.shown
+        _PEAK**2 * 10.0 ** (-min(r.psnr, most_psnr) / 10.0) for r in results if r.shown
     )
     rate = ProbeRateController(
         frame_budget, ProbeRecord.of(log), clip.num_frames, pixels, recipe=recipe
@@ -110,8 +115,44 @@ def curve_of(
     )  # fmt: skip
 
 
-def shares(
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What a chunk's frames and error are a part of.
+
+    Attributes:
+      frames: of the film.
+      error: sum over its shown frames of the mean squared error.
+    """
+
+    frames: int
+    error: float
+
+
+def whole_of(
     curves: Sequence[Curve], bits: float, *, recipe: Recipe = DEFAULT_RECIPE
+) -> Whole:
+    """The film with so many bits, shared by equal slope.
+
+    Args:
+      curves: of all its chunks.
+      bits: of them all, above 0.
+      recipe: the constants.
+    """
+    found = shares(curves, bits, recipe=recipe)
+    steepness = _steepness(recipe)
+    error = sum(
+        curve.error * (max(share - curve.fixed, 1.0) / curve.bits) ** -steepness
+        for curve, share in zip(curves, found.tolist(), strict=True)
+    )
+    return Whole(sum(curve.frames for curve in curves), error)
+
+
+def shares(
+    curves: Sequence[Curve],
+    bits: float,
+    *,
+    whole: Whole | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> npt.NDArray[np.float64]:
     """Bits of each chunk by equal slope. [chunks].
 
@@ -120,26 +161,51 @@ def shares(
     Args:
       curves: of the chunks.
       bits: of them all, above 0.
+      whole: the film that they are a part of; None if they are all of it.
       recipe: the constants.
     """
-    fixed, probed, error, least, most = (
-        np.array([getattr(curve, name) for curve in curves])
-        for name in ("fixed", "bits", "error", "least", "most")
+    fixed, probed, error, least, most, frames = (
+        np.array([float(getattr(curve, name)) for curve in curves])
+        for name in ("fixed", "bits", "error", "least", "most", "frames")
     )
-    steepness = recipe.film_share.error_power * recipe.db_per_octave / (10.0 * math.log10(2.0))
-    # log of V at lambda = 1: E a V0^a V^-(a + 1) = lambda.
-    level = np.log(error) + steepness * np.log(probed)
+    evenly = frames / (frames.sum() if whole is None else whole.frames)
+    steepness = _steepness(recipe)
+    level = np.log(error) + steepness * np.log(probed)  # log of D_c at V = 1
+    free = np.clip(evenly * bits, np.maximum(least, 1.0), most)
+    for _ in range(_MOST_ROUNDS):
+        each = level - steepness * np.log(free)
+        together = np.logaddexp.reduce(each) if whole is None else math.log(whole.error)
+        worth = evenly + np.exp(each - together)
+        found = _spent(worth, bits - float(fixed.sum()), least, most)
+        # Half way, in octaves: the whole way would swing about what is sought.
+        halfway = np.sqrt(free * np.maximum(found, 1.0))
+        moved = float(np.abs(np.log(halfway / free)).max())
+        free = halfway
+        if moved < _NEAR:
+            break
+    total = fixed + found
+    return np.asarray(total * (bits / total.sum()))
 
-    def at(log_lambda: float) -> npt.NDArray[np.float64]:
-        free = np.exp((level - log_lambda) / (steepness + 1.0))
-        return np.asarray(fixed + np.clip(free, least, most))
 
-    low, high = level.min() - 100.0, level.max() + 100.0
+def _spent(
+    worth: npt.NDArray[np.float64],
+    bits: float,
+    least: npt.NDArray[np.float64],
+    most: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Bits in proportion to what they are worth, each in its range, in all as near as can be."""
+    low = math.log(worth.min() / most.max()) - 1.0
+    high = math.log(worth.max() / max(least.min(), 1e-3)) + 1.0
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if at(middle).sum() > bits else (low, middle)
-    found = at(0.5 * (low + high))
-    return np.asarray(found * (bits / found.sum()))
+        much = float(np.clip(worth * math.exp(-middle), least, most).sum()) > bits
+        low, high = (middle, high) if much else (low, middle)
+    return np.asarray(np.clip(worth * math.exp(-0.5 * (low + high)), least, most))
+
+
+def _steepness(recipe: Recipe) -> float:
+    """a: how fast the error falls with bits."""
+    return recipe.db_per_octave / (10.0 * math.log10(2.0))
 
 
 def is_far(kbps: float, planned_kbps: float) -> bool:
@@ -214,6 +280,7 @@ class FilmBudget:
         self._curves = curves
         self._bits = bits
         self._recipe = recipe
+        self._whole = whole_of(curves, bits, recipe=recipe)
         self._lag = (len(curves) + 1) // 2
 
     def known_before(self, index: int) -> range:
@@ -236,4 +303,4 @@ class FilmBudget:
         # The last chunks cannot pay back more than there is above their headers.
         least = sum(curve.fixed + curve.least for curve in ahead)
         left = max(self._bits - spent - expected, least, float(len(ahead)))
-        return float(shares(ahead, left, recipe=self._recipe)[0]) / landing
+        return float(shares(ahead, left, whole=self._whole, recipe=self._recipe)[0]) / landing

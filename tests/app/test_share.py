@@ -2,62 +2,78 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muzero_rc.encode.share import Curve, FilmBudget, first_shares, shares
+from muzero_rc.encode.share import (
+    Curve,
+    FilmBudget,
+    Whole,
+    first_shares,
+    shares,
+    whole_of,
+)
 from muzero_rc.env.codec.statistics import FIRST_PASS_FIELDS
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 
-POWER = DEFAULT_RECIPE.film_share.error_power
+STEEPNESS = DEFAULT_RECIPE.db_per_octave / (10 * np.log10(2))
 FREE = {"least": 0.0, "most": 1e12}
 
 
-def steepness(power: float = POWER) -> float:
-    return power * DEFAULT_RECIPE.db_per_octave / (10 * np.log10(2))
+def curve(fixed: float, bits: float, error: float, frames: int = 1) -> Curve:
+    return Curve(fixed, bits, error, **FREE, frames=frames)
 
 
-def slope(curve: Curve, bits: float) -> float:
-    """dE / dV, by differences."""
-    free = bits - curve.fixed
-
-    def error(v: float) -> float:
-        return float(curve.error * (v / curve.bits) ** -steepness())
-
-    return (error(free * 1.001) - error(free * 0.999)) / (0.002 * free)
-
-
-def curve(fixed: float, bits: float, error: float) -> Curve:
-    return Curve(fixed, bits, error, **FREE)
+def quality(curves: list[Curve], found: list[float]) -> float:
+    """PSNR avg and PSNR overall together, by the curves' model, up to a constant, dB."""
+    octaves = [math.log2((bits - c.fixed) / c.bits) for c, bits in zip(curves, found, strict=True)]
+    frames = sum(c.frames for c in curves)
+    gained = [c.frames * o for c, o in zip(curves, octaves, strict=True)]
+    average = DEFAULT_RECIPE.db_per_octave * sum(gained) / frames
+    error = sum(c.error * 2 ** (-STEEPNESS * o) for c, o in zip(curves, octaves, strict=True))
+    return average - 10 * math.log10(error / frames)
 
 
 some = st.builds(
-    curve, st.floats(0, 5000), st.floats(1000, 1e6), st.floats(1, 1e4)
-)  # fmt: skip
+    curve, st.floats(0, 5000), st.floats(1000, 1e6), st.floats(1, 1e7), st.integers(30, 300)
+)
 
 
-@given(st.lists(some, min_size=1, max_size=6), st.floats(2e5, 2e6))
-def test_a_bit_more_gains_the_same_everywhere(curves: list[Curve], bits: float) -> None:
+@given(st.lists(some, min_size=1, max_size=6), st.floats(2e5, 2e6), st.integers(0, 2**32))
+def test_no_bit_is_worth_more_elsewhere(curves: list[Curve], bits: float, seed: int) -> None:
     found = shares(curves, bits)
     assert found.sum() == pytest.approx(bits)
-    slopes = [slope(c, b) for c, b in zip(curves, found, strict=True)]
-    assert slopes == pytest.approx([slopes[0]] * len(slopes), rel=1e-3)
+    best = quality(curves, found.tolist())
+    free = found - [c.fixed for c in curves]
+    for part in np.random.default_rng(seed).uniform(-0.05, 0.05, (8, len(curves))):
+        moved = part * free
+        moved -= free * moved.sum() / free.sum()
+        assert quality(curves, (found + moved).tolist()) <= best + 1e-7
 
 
 def test_shares_by_hand() -> None:
-    # Near PSNR avg every chunk has as many bits above its headers as frames; with MSE^1 a chunk
-    # of four times the error at the same bits has 4^(1 / (1 + a)) as many.
-    curves = [curve(100, 1000, 10), curve(300, 1000, 40)]
-    recipe = DEFAULT_RECIPE.replace({"film_share.error_power": 1.0})
-    one, two = shares(curves, 5400.0, recipe=recipe)
-    assert (two - 300) / (one - 100) == pytest.approx(4 ** (1 / (1 + steepness(1.0))))
-    even = DEFAULT_RECIPE.replace({"film_share.error_power": 1e-9})
-    flat = [dataclasses.replace(c, error=10.0) for c in curves]
-    assert shares(flat, 5400.0, recipe=even).tolist() == pytest.approx([2600.0, 2800.0])
+    # Where all frames have the same error, bits above headers go by the number of frames.
+    curves = [curve(100, 1000, 10, frames=1), curve(300, 3000, 30, frames=3)]
+    assert shares(curves, 4400.0).tolist() == pytest.approx([1100.0, 3300.0])
+    # Two chunks of as many frames, of which one has next to all of the error: it is worth
+    # 1/2 + 1 against 1/2, three times as much.
+    curves = [curve(0, 1000, 1e-9), curve(0, 1000, 1e9)]
+    assert shares(curves, 4000.0).tolist() == pytest.approx([1000.0, 3000.0], rel=1e-6)
+    # The same where that error is elsewhere in the film: both are worth what their frames are.
+    elsewhere = Whole(frames=100, error=1e30)
+    assert shares(curves, 4000.0, whole=elsewhere).tolist() == pytest.approx([2000.0, 2000.0])
+
+
+def test_a_part_of_the_film_shares_its_bits_as_it_would_in_the_whole() -> None:
+    curves = [curve(100, 1000 * (1 + i % 3), 10.0**i, frames=20 + i) for i in range(5)]
+    fair = shares(curves, 30_000.0)
+    whole = whole_of(curves, 30_000.0)
+    part = shares(curves[2:], float(fair[2:].sum()), whole=whole)
+    assert part.tolist() == pytest.approx(fair[2:].tolist(), rel=1e-6)
 
 
 def test_shares_stay_in_the_range_of_the_quantizer_and_add_up_outside_of_it() -> None:

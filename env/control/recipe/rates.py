@@ -286,14 +286,6 @@ class RetryOffTarget:
 class FilmShare:
     """How the chunks of a film share its bits."""
 
-    error_power: float = constant(
-        0.5,
-        "power",
-        "of a frame's mean squared error, whose sum over the film is made least: towards 0 that "
-        "is the best PSNR avg, 1 is the best PSNR overall",
-        "half way between both; benchmarks/bench_films.py --powers, "
-        "docs/notes/2026-11-29-films-in-chunks.md",
-    )
     tolerance: float = constant(
         0.005,
         "share of the target",
