@@ -1,33 +1,35 @@
-"""Films in chunks beside the same films encoded whole: BD-rate, time, cores.
+"""Films in chunks, as `muzero-rc encode` makes them: quality, targets, time, cores.
 
-A film is put together from clips, a part of each, at one size and rate, with ffmpeg. It is
-encoded at several targets in one piece and in chunks, as `muzero-rc encode` does both.
+A film is put together from clips of a corpus, a part of each, at one size and rate. It is
+encoded at several targets.
 
-- BD-rate of chunks over whole, PSNR avg and overall, with a 95% interval over films where there
-  are several; how far films end off their target; chunks made again; CPU seconds.
-- With `--powers` the same for other powers of the error (`Recipe.film_share.error_power`).
+- PSNR avg and overall, how far it ends off its target, chunks made again, CPU seconds.
+- With `--whole` beside the same film in one piece: BD-rate of chunks over whole with a 95%
+  interval over films.
+- With `--against FILE` beside the same films in another version of the program, whose run had
+  `--out FILE`: difference in dB, with its standard error over films.
 - With `--workers` chunks' wall time of probes and last passes with so many workers, over that
-  of one.
-- Beside each: CPU seconds a frame of first pass, probe and last pass, which progress goes by.
+  of one, and CPU seconds a frame of first pass, probe and last pass.
 
-    .venv/bin/python benchmarks/bench_films.py CLIPS [--films 2] [--speed 5] [--workers 1 2]
+    .venv/bin/python benchmarks/bench_films.py CORPUS [--films 2] [--speed 5] [--workers 1 2]
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import csv
+import math
 import resource
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from common import print_table
+from films import KINDS, draw, make_film
 
 from muzero_rc.encode.chunk_store import ChunkStore
 from muzero_rc.encode.chunked import encode_chunks
@@ -35,12 +37,10 @@ from muzero_rc.encode.clip import encode_clip
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
-from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.evaluation.measure.bd_rate import bd_rate
 from muzero_rc.policies.registry import make_policy, prepare
 from muzero_rc.types import EpisodeScore
-from muzero_rc.video import find_tool
 
 MEMORY_BYTES = 500_000_000  # for frames; the issue's limit at 480 lines
 
@@ -53,25 +53,6 @@ class Outcome:
     again: int
     cpu_s: float
     wall_s: float
-
-
-def make_film(clips: Sequence[Path], frames: int, width: int, height: int, path: Path) -> None:
-    """Writes a film of so many frames of each clip, 25 a second, without loss."""
-    inputs: list[str] = []
-    graph = ""
-    for number, clip in enumerate(clips):
-        inputs += ["-i", str(clip)]
-        graph += (
-            f"[{number}:v]scale={width}:{height}:force_original_aspect_ratio=increase,"
-            f"crop={width}:{height},setsar=1,fps=25,trim=end_frame={frames},"
-            f"setpts=N/25/TB[v{number}];"
-        )
-    graph += "".join(f"[v{number}]" for number in range(len(clips)))
-    graph += f"concat=n={len(clips)}:v=1:a=0[o]"
-    lossless = ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-qp", "0"]
-    quiet = ["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
-    words = [*quiet, *inputs, "-filter_complex", graph, "-map", "[o]", *lossless, str(path)]
-    subprocess.run([find_tool("ffmpeg"), *words], check=True)
 
 
 def cpu_s() -> float:
@@ -103,13 +84,8 @@ class Film:
         done = encode_clip(self.clip, settings, self._policy, first_pass=self.first_pass)
         return Outcome(done.rollout.score, 0, cpu_s() - cpu, time.perf_counter() - wall)
 
-    def chunks(
-        self, kbps: int, *, workers: int = 1, power: float | None = None
-    ) -> tuple[Outcome, Encoded]:
+    def chunks(self, kbps: int, *, workers: int = 1) -> tuple[Outcome, Encoded]:
         """Encodes it in chunks."""
-        recipe = DEFAULT_RECIPE
-        if power is not None:
-            recipe = recipe.replace({"film_share.error_power": power})
         settings = self._settings.replace(target_kbps=kbps)
         settings = prepare(self._policy, self.clip, settings, self.first_pass)
         cpu, wall = cpu_s(), time.perf_counter()
@@ -120,17 +96,9 @@ class Film:
             done = encode_chunks(
                 self.clip, settings, self._policy, self.first_pass, store.files,
                 Path(folder, "out.ivf"), workers=workers, memory_bytes=MEMORY_BYTES,
-                recipe=recipe,
             )  # fmt: skip
         outcome = Outcome(done.score, done.chunks_again, cpu_s() - cpu, time.perf_counter() - wall)
         return outcome, done
-
-
-def bd(whole: Sequence[Outcome], chunks: Sequence[Outcome], metric: str) -> float | None:
-    """BD-rate in percent of chunks over whole; None where the curves do not allow it."""
-    rates = [[o.score.actual_kbps for o in side] for side in (whole, chunks)]
-    quality = [[float(getattr(o.score, metric)) for o in side] for side in (whole, chunks)]
-    return bd_rate(rates[0], quality[0], rates[1], quality[1]).percent
 
 
 def interval(values: Sequence[float]) -> str:
@@ -144,73 +112,137 @@ def interval(values: Sequence[float]) -> str:
     return f"{mean} ({low:+.1f} to {high:+.1f})"
 
 
+def differences(rows: Sequence[Mapping[str, str]], before: Path) -> None:
+    """Prints what this version has over another one, by kind of film and in all."""
+    with before.open(newline="") as file:
+        there = {(row["film"], row["kbps"]): row for row in csv.DictReader(file)}
+    both = [(row, there[row["film"], row["kbps"]]) for row in rows if key_of(row) in there]
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for row, other in both:
+        for kind in (row["kind"], "all"):
+            for name in ("psnr_avg", "psnr_overall", "off"):
+                by_film = found.setdefault(kind, {}).setdefault(name, {})
+                by_film.setdefault(row["film"], []).append(float(row[name]) - float(other[name]))
+    table = []
+    for kind, names in found.items():
+        line = [kind, str(len(names["off"]))]
+        for name, by_film in names.items():
+            means = [float(np.mean(values)) for values in by_film.values()]
+            error = np.std(means, ddof=1) / len(means) ** 0.5 if len(means) > 1 else math.nan
+            line.append(f"{np.mean(means):+.3f} ({error:.3f})" if name != "off" else
+                        f"{np.mean(means):+.2%}")  # fmt: skip
+        table.append(line)
+    columns = ["films", "count", "PSNR avg, dB (s.e.)", "overall, dB (s.e.)", "bits"]
+    print_table(f"over {before.name}", columns, table)
+
+
+def key_of(row: Mapping[str, str]) -> tuple[str, str]:
+    """Film and target of a row."""
+    return row["film"], row["kbps"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("source", type=Path, nargs="+", help="a folder, or clips in their order")
-    parser.add_argument("--films", type=int, default=2)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--set", default="train")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["mixed"])
+    parser.add_argument("--films", type=int, default=2, help="of each kind")
     parser.add_argument("--clips", type=int, default=8, help="of each film")
     parser.add_argument("--frames", type=int, default=90, help="of each clip")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 144))
     parser.add_argument("--speed", type=int, default=5)
-    parser.add_argument("--policy", default="landed")
+    parser.add_argument("--policy", default="planned")
     parser.add_argument("--targets", type=int, nargs="+", default=[50, 80, 130, 200])
-    parser.add_argument("--powers", type=float, nargs="*", default=[])
+    parser.add_argument("--whole", action="store_true", help="in one piece, too")
     parser.add_argument("--workers", type=int, nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="CSV file of what is found")
+    parser.add_argument("--against", type=Path, help="CSV file of another version")
     args = parser.parse_args()
-    clips = args.source
-    if clips[0].is_dir():
-        clips = sorted(p for p in clips[0].iterdir() if p.suffix in (".mp4", ".webm", ".mkv"))
-        random.Random(args.seed).shuffle(clips)
-    powers: list[float | None] = [None, *args.powers]
-    gains: dict[tuple[float | None, str], list[float]] = {}
-    rows: list[list[str]] = []
+    gains: dict[str, list[float]] = {}
+    rows: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(args.films):
-            path = Path(folder, f"film{number}.mkv")
-            taken = clips[number * args.clips : (number + 1) * args.clips]
-            make_film(taken, args.frames, *args.size, path)
-            film = Film(path, args.speed, args.policy)
-            frames = film.clip.num_frames
-            whole = [film.whole(kbps) for kbps in args.targets]
-            for power in powers:
-                found = [film.chunks(kbps, power=power)[0] for kbps in args.targets]
-                for kbps, a, b in zip(args.targets, whole, found, strict=True):
-                    row = [film.name, str(kbps), "" if power is None else f"{power:g}"]
-                    for outcome in (a, b):
-                        row += [
-                            f"{outcome.score.psnr_avg:.2f}",
-                            f"{outcome.score.psnr_overall:.2f}",
-                            f"{outcome.score.overshoot:+.2%}",
-                            f"{outcome.cpu_s:.0f}",
-                        ]
-                    rows.append([*row, str(b.again)])
-                    print(", ".join(rows[-1]), file=sys.stderr, flush=True)
-                for metric in ("psnr_avg", "psnr_overall"):
-                    gain = bd(whole, found, metric)
-                    if gain is not None:
-                        gains.setdefault((power, metric), []).append(gain)
-                        print(f"{film.name}: {metric} {gain:+.1f}%", file=sys.stderr, flush=True)
-            print(f"first pass: {1000 * film.first_pass_s / frames:.1f} ms a frame")
-            times = {}
-            for workers in args.workers:
-                outcome, done = film.chunks(args.targets[0], workers=workers)
-                times[workers] = outcome.wall_s
-                last = done.seconds - done.probe_seconds
-                print(
-                    f"{film.name}, {workers} workers: {outcome.wall_s:.1f} s, "
-                    f"{times[args.workers[0]] / outcome.wall_s:.2f} times as fast; probes "
-                    f"{1000 * done.probe_seconds / frames:.0f} ms a frame, last passes "
-                    f"{1000 * last / frames:.0f} ms a frame, {outcome.cpu_s:.1f} s of CPU",
-                    flush=True,
-                )
-    columns = ["film", "kbit/s", "power"]
-    for side in ("whole", "chunks"):
-        columns += [f"{side} {name}" for name in ("avg", "overall", "off", "CPU s")]
-    print_table(f"films, speed {args.speed}", [*columns, "again"], rows)
-    for (power, metric), values in gains.items():
-        name = "" if power is None else f", power {power:g}"
-        print(f"BD-rate of chunks over whole, {metric}{name}: {interval(values)}%")
+        for kind in args.kinds:
+            for number in range(args.films):
+                path = Path(folder, f"{kind}{number}.mkv")
+                clips = draw(
+                    args.corpus, args.set, kind, args.clips,
+                    frames=args.frames, height=args.size[1], seed=args.seed + number,
+                )  # fmt: skip
+                make_film(clips, args.frames, args.size[0], args.size[1], path)
+                film = Film(path, args.speed, args.policy)
+                for kbps in args.targets:
+                    outcome = film.chunks(kbps)[0]
+                    row = {"film": film.name, "kind": kind, "kbps": str(kbps)} | told(outcome)
+                    print(", ".join(row.values()), file=sys.stderr, flush=True)
+                    rows.append(row)
+                    if args.out:
+                        write_csv(args.out, rows)
+                if args.whole:
+                    beside(film, args.targets, rows, gains)
+                for workers in args.workers:
+                    with_workers(film, args.targets[0], workers)
+    columns = ["film", "kind", "kbit/s", "PSNR avg", "overall", "off", "again", "CPU s"]
+    if args.whole:
+        columns += ["whole: avg", "overall", "off", "CPU s"]
+    print_table(f"films, speed {args.speed}", columns, [list(row.values()) for row in rows])
+    for metric, values in gains.items():
+        print(f"BD-rate of chunks over whole, {metric}: {interval(values)}%")
+    if args.against:
+        differences(rows, args.against)
+
+
+def told(outcome: Outcome) -> dict[str, str]:
+    """An outcome in words of a table."""
+    score = outcome.score
+    return {
+        "psnr_avg": f"{score.psnr_avg:.3f}", "psnr_overall": f"{score.psnr_overall:.3f}",
+        "off": f"{score.overshoot:.5f}", "again": str(outcome.again),
+        "cpu_s": f"{outcome.cpu_s:.1f}",
+    }  # fmt: skip
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Writes all rows so far."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def beside(
+    film: Film,
+    targets: Sequence[int],
+    rows: list[dict[str, str]],
+    gains: dict[str, list[float]],
+) -> None:
+    """Encodes a film in one piece, and adds that to its rows and the gains."""
+    mine = [row for row in rows if row["film"] == film.name]
+    whole = [film.whole(kbps) for kbps in targets]
+    for row, outcome in zip(mine, whole, strict=True):
+        row |= {f"whole_{name}": word for name, word in told(outcome).items() if name != "again"}
+    for metric in ("psnr_avg", "psnr_overall"):
+        rates = [[float(k) * (1 + float(r[off])) for k, r in zip(targets, mine, strict=True)]
+                 for off in ("whole_off", "off")]  # fmt: skip
+        quality = [[float(row[name]) for row in mine] for name in (f"whole_{metric}", metric)]
+        gain = bd_rate(rates[0], quality[0], rates[1], quality[1]).percent
+        if gain is not None:
+            gains.setdefault(metric, []).append(gain)
+            print(f"{film.name}: {metric} {gain:+.1f}%", file=sys.stderr, flush=True)
+
+
+def with_workers(film: Film, kbps: int, workers: int) -> None:
+    """Encodes a film with so many workers, and prints what it took."""
+    outcome, done = film.chunks(kbps, workers=workers)
+    frames = film.clip.num_frames
+    print(
+        f"{film.name}, {workers} workers: {outcome.wall_s:.1f} s, first pass "
+        f"{1000 * film.first_pass_s / frames:.1f} ms a frame, probes "
+        f"{1000 * done.probe_seconds / frames:.0f} ms a frame, last passes "
+        f"{1000 * (done.seconds - done.probe_seconds) / frames:.0f} ms a frame, "
+        f"{outcome.cpu_s:.1f} s of CPU",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

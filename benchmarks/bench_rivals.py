@@ -21,7 +21,6 @@ import argparse
 import csv
 import math
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -31,15 +30,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from bench_films import make_film
 from common import print_table
+from films import KINDS, draw, make_film
 
 from muzero_rc import video
 from muzero_rc.errors import MuzeroRcError
 
-KINDS = ("natural", "animated", "screen", "mixed")
-ANIMATED = {"animation", "anime", "cartoon", "graphics", "render"}
-SCREEN = {"screen", "slides", "game"}
 FRAMES = 90  # of a clip
 EQUAL = 0.01  # bits that count as equal
 MOST_RUNS = 3
@@ -160,33 +156,17 @@ ENCODERS = {
 }  # fmt: skip
 
 
-def kind_of(content: str) -> str:
-    """natural, animated or screen, by what an index says of a clip."""
-    words = set(content.lower().split())
-    if words & SCREEN:
-        return "screen"
-    return "animated" if words & ANIMATED else "natural"
-
-
 def make_films(args: argparse.Namespace) -> Iterator[Path]:
     """Puts the films together, or takes those that are there."""
-    with (args.corpus / "index.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["set"] == args.set]
-    rows = [r for r in rows if float(r["frames"]) >= FRAMES and float(r["height"]) >= args.height]
     count = max(1, round(args.seconds * 25 / FRAMES))
     for kind in args.films:
         path = args.out / f"{kind}.mkv"
         if not path.exists():
-            fitting = [r["file"] for r in rows if kind in ("mixed", kind_of(r["content"]))]
-            random.Random(f"{args.seed} {kind}").shuffle(fitting)
-            if len(fitting) < count:
-                print(f"{kind}: {len(fitting)} clips for {count}", file=sys.stderr)
-            where = {path.name: path for path in args.corpus.rglob("*.*")}
-            clips = [where[name] for name in fitting[:count]]
-            width = 2 * round(args.height * 16 / 9 / 2)
-            new = path.with_suffix(".new.mkv")
-            make_film(clips, FRAMES, width, args.height, new)
-            os.replace(new, path)
+            clips = draw(
+                args.corpus, args.set, kind, count,
+                frames=FRAMES, height=args.height, seed=args.seed,
+            )  # fmt: skip
+            make_film(clips, FRAMES, 2 * round(args.height * 16 / 9 / 2), args.height, path)
         yield path
 
 

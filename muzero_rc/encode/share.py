@@ -99,9 +99,7 @@ def curve_of(
     results = log.results
     fixed = log.superframe_index_bits + sum(min(float(r.bits), floor) for r in results)
     most_psnr = recipe.gop.max_psnr
-    error = sum(
-        _PEAK**2 * 10.0 ** (-min(r.psnr, most_psnr) / 10.0) for r in results if r.shown
-    )
+    error = sum(_PEAK**2 * 10.0 ** (-min(r.psnr, most_psnr) / 10.0) for r in results if r.shown)
     rate = ProbeRateController(
         frame_budget, ProbeRecord.of(log), clip.num_frames, pixels, recipe=recipe
     )
@@ -128,9 +126,7 @@ class Whole:
     error: float
 
 
-def whole_of(
-    curves: Sequence[Curve], bits: float, *, recipe: Recipe = DEFAULT_RECIPE
-) -> Whole:
+def whole_of(curves: Sequence[Curve], bits: float, *, recipe: Recipe = DEFAULT_RECIPE) -> Whole:
     """The film with so many bits, shared by equal slope.
 
     Args:
