@@ -112,11 +112,12 @@ class Table:
 
 
 def ours(level: str, film: Path, out: Path, kbps: int, threads: int) -> list[list[str]]:
-    """The program as it is installed; a level is a speed, with a policy after a colon or none."""
+    """The program as it is installed; a level is a speed, a policy and a speed profile."""
     program = str(Path(sys.executable).with_name("muzero-rc"))
-    speed, _, policy = level.partition(":")
+    speed, policy, profile, *_ = [*level.split(":"), "", ""]
     words = [program, "encode", str(film), "-o", str(out), "-b", f"{kbps}k", "--speed", speed]
     words += ["--policy", policy] if policy else []
+    words += ["--speed-profile", profile] if profile else []
     return [[*words, "--threads", str(threads), "--no-verify", "-q"]]
 
 
@@ -321,7 +322,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--kbps", type=int, nargs="+", default=[600])
-    parser.add_argument("--speeds", nargs="*", default=["1", "2", "4"], metavar="N[:POLICY]")
+    parser.add_argument(
+        "--speeds", nargs="*", default=["1", "2", "4"], metavar="N[:POLICY[:PROFILE]]"
+    )
     parser.add_argument("--cpu-used", nargs="*", default=["0", "1", "2", "3", "4", "5"])
     parser.add_argument("--svt-av1", nargs="*", default=["4", "6", "8", "10"])
     parser.add_argument("--x265", nargs="*", default=["medium", "slow"])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
+from muzero_rc.errors import InputError
+
 __all__ = ["FolderLock"]
 
 
@@ -38,6 +40,21 @@ class FolderLock:
         except OSError:
             return cls(descriptor, exclusive=False)
         return cls(descriptor, exclusive=True)
+
+    @classmethod
+    def own(cls, folder: str | os.PathLike[str]) -> FolderLock:
+        """The lock of a folder that nobody else may work in.
+
+        Raises:
+          InputError: another process works in it.
+          OSError: there is no such folder, or no permission.
+        """
+        lock = cls.take(folder)
+        if lock is None:
+            raise InputError(
+                f"{os.fspath(folder)} is in use by another process; wait for it, or stop it first"
+            )
+        return lock
 
     def release(self) -> None:
         """Gives it back; again does nothing."""

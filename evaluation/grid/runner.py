@@ -20,6 +20,7 @@ from muzero_rc.evaluation.measure.summary import ANCHOR, CONTROL, compare, mark_
 from muzero_rc.evaluation.measure.targets import AUTO_COUNT
 from muzero_rc.evaluation.media import MediaFolder
 from muzero_rc.evaluation.results import EncodeRecord, Failure, Results
+from muzero_rc.folder_lock import FolderLock
 from muzero_rc.output_files import write_text
 
 __all__ = ["EvaluationPlan", "Progress", "run_evaluation"]
@@ -121,12 +122,13 @@ def run_evaluation(
       compute: where the encodes run; its workers must reach the clips and `out`.
 
     Raises:
-      InputError: none of the clips can be used.
+      InputError: none of the clips can be used, or another evaluation runs in `out`.
       OutputError: `out` cannot be written.
     """
     made = _make_folder(out)
     try:
-        return _Run(plan, encoder, out, on_progress, shared).finish(compute, jobs)
+        with FolderLock.own(out):
+            return _Run(plan, encoder, out, on_progress, shared).finish(compute, jobs)
     except BaseException:
         # Leave no empty folder behind where nothing was finished.
         for folder in (out / "encodes", *made):

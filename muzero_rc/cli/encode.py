@@ -28,6 +28,7 @@ from muzero_rc.policies.shipped import DEFAULT_POLICY
 
 if TYPE_CHECKING:
     from muzero_rc.encode.film import EncodeReport
+    from muzero_rc.env.control.frame_speed import SpeedProfile
     from muzero_rc.env.control.settings import EncoderSettings
     from muzero_rc.leaky_bucket import Bucket
     from muzero_rc.video import AudioMode
@@ -92,6 +93,10 @@ class EncodeArgs:
     """3 makes a quick probe encode first, to meet the bitrate, at speeds 0 and 1 several, to
     choose the groups of pictures; 2 is faster. Left out, the policy says: planned wants 3."""
 
+    speed_profile: Annotated[str, tyro.conf.arg(metavar="auto|uniform|hierarchical")] = "auto"
+    """uniform codes every frame at the stream's speed, which is quicker; hierarchical searches
+    longest where most frames are predicted from, as planned does with auto."""
+
     scale: Annotated[int | None, tyro.conf.arg(metavar="H")] = None
     """Scale down to this height, keeping the aspect."""
 
@@ -154,6 +159,7 @@ def encoder_settings(
     passes: int = 0,
     show_existing: bool = True,
     time: float | None = None,
+    speed_profile: SpeedProfile = "auto",
 ) -> EncoderSettings:
     """Settings from the command line's options; threads bring row-based threading.
 
@@ -172,6 +178,7 @@ def encoder_settings(
         passes=cast(Literal[0, 2, 3], passes),
         show_existing=show_existing,
         time=time,
+        speed_profile=speed_profile,
     )
 
 
@@ -194,6 +201,7 @@ def run(args: EncodeArgs) -> int:
         passes=args.passes,
         show_existing=not args.no_show_existing,
         time=args.time,
+        speed_profile=_speed_profile(args),
     )
     settings = settings.replace(
         kf_max_dist=args.keyint,
@@ -318,6 +326,22 @@ def _check_time(settings: EncoderSettings) -> None:
         from muzero_rc.env.control.work_budget import check_speed
 
         check_speed(settings)
+
+
+def _speed_profile(args: EncodeArgs) -> SpeedProfile:
+    """How speeds differ between frames.
+
+    Raises:
+      InputError: an unknown name, or `--time` decides that itself.
+    """
+    from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES
+
+    if args.speed_profile not in ("auto", *POLICY_SPEED_PROFILES):
+        known = ", ".join(("auto", *POLICY_SPEED_PROFILES))
+        raise InputError(f"--speed-profile must be one of {known}, not {args.speed_profile!r}")
+    if args.time is not None and args.speed_profile != "auto":
+        raise InputError("--time chooses the speed of every frame; leave --speed-profile out")
+    return cast("SpeedProfile", args.speed_profile)
 
 
 def _crf(args: EncodeArgs) -> int:

@@ -43,6 +43,7 @@ from muzero_rc.env.codec._native import build_id
 from muzero_rc.env.gym.registration import ENV_ID
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.errors import CheckpointError, InputError, OutputError
+from muzero_rc.folder_lock import FolderLock
 from muzero_rc.policies.identity import program_identity
 from muzero_rc.training.checkpoints import Counters, write_json
 from muzero_rc.training.config import TrainConfig
@@ -179,14 +180,14 @@ class TrainingRun:
         """Does what is left of the stage collect alone; the folder of studies.
 
         Raises:
-          InputError: the run is one of a data set.
+          InputError: the run is one of a data set, or another process works at it.
           MuzeroRcError: it cannot go on; what it has done is kept.
         """
         if self._dataset is not None:
             raise InputError(f"{self.folder} is a run of a data set: its studies are made")
         started = time.monotonic()
         folder = self.folder / "studies"
-        with self.costs.stage("collect") as meter:
+        with FolderLock.own(self.folder), self.costs.stage("collect") as meter:
             Studies(folder, self.config, self._clips, self._log, meter).make()
         self._log.say(f"finished after {(time.monotonic() - started) / 60:.0f} min")
         return folder
@@ -195,8 +196,13 @@ class TrainingRun:
         """Does what is left of all stages; the policy file.
 
         Raises:
+          InputError: another process works at the run.
           MuzeroRcError: a stage cannot go on; what it has done is kept.
         """
+        with FolderLock.own(self.folder):
+            return self._run()
+
+    def _run(self) -> Path:
         started = time.monotonic()
         with contextlib.suppress(OutputError):  # compiled anew then: seconds, not an error
             keep_compiled(compiled_folder())
@@ -234,7 +240,7 @@ class TrainingRun:
         """
         if self._corpus is None:
             raise InputError(f"{self.folder} is a run of a data set: it has no clips to evaluate")
-        with self.costs.stage("evaluate"):
+        with FolderLock.own(self.folder), self.costs.stage("evaluate"):
             found = evaluate_run(self.folder, self.config, self._corpus, self._log)
         return result_rows(found)
 

@@ -23,6 +23,7 @@ from muzero_rc import video
 from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.policy import save_policy
+from muzero_rc.cli.main import main as cli
 from muzero_rc.encode import film as encode_module
 from muzero_rc.encode.film import EncodeReport, Progress, check_output, encode
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES
@@ -214,6 +215,24 @@ def test_max_frames_cuts_the_sound_too(clip_file: Path, tmp_path: Path) -> None:
     assert report.frames == 10
     duration = video.probe(tmp_path / "out.webm").duration_s
     assert duration == pytest.approx(0.4, abs=0.05)
+
+
+def test_the_speed_profile_is_the_one_asked_for(
+    clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {}
+    words = ["encode", str(clip_file), "-b", "100k", "-p", "landed", "--speed", "4", "-q"]
+    for profile in ("auto", "uniform", "hierarchical"):
+        out = tmp_path / f"{profile}.ivf"
+        assert cli([*words, "-o", str(out), "--speed-profile", profile]) == 0
+        sizes[profile] = video.packets(out).sizes
+        settings = EncoderSettings(target_kbps=100, speed=4, speed_profile=profile)
+        stream = rollout(Clip.load(clip_file), settings, make_policy("landed")).stream
+        assert sum(sizes[profile]) == stream.size_bytes
+    assert sizes["auto"] == sizes["hierarchical"] != sizes["uniform"]
+    capsys.readouterr()
+    assert cli([*words, "-o", str(tmp_path / "x.ivf"), "--speed-profile", "probe"]) == 2
+    assert "must be one of auto, uniform, hierarchical" in capsys.readouterr().err
 
 
 def test_scale(clip_file: Path, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_another_time_does_not_go_on_from_these_chunks(source: Path, tmp_path: P
         (["--speed", "5", "--passes", "2"], "a probe encode"),
         (["--speed", "5", "--policy", "vbr"], "a probe encode"),
         (["--speed", "5", "--effort", "search"], "leave out --effort search"),
+        (["--speed", "5", "--speed-profile", "uniform"], "leave --speed-profile out"),
         (["--speed", "5", "--time", "0"], "time must be a number above 0"),
     ],
 )

@@ -26,10 +26,12 @@ from muzero_rc.env.control.qp_offsets import QpOffsetPolicy
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
 from muzero_rc.env.rewards import lexicographic_outcome
 from muzero_rc.errors import InputError
+from muzero_rc.folder_lock import FolderLock
 from muzero_rc.policies.shipped import shipped_policy_path
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.costs import CostLedger, StageCost
 from muzero_rc.training.presets import PRESETS, configure
+from muzero_rc.training.run import TrainingRun
 from muzero_rc.training.stages.collect import Draw, run_study
 from muzero_rc.training.stages.imitate import (
     demonstrations_of,
@@ -247,6 +249,23 @@ def test_bad_input_is_one_line_and_status_2(
     error = capsys.readouterr().err.strip()
     assert says in error
     assert "\n" not in error
+
+
+def test_a_run_that_another_process_works_at_is_refused(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    TrainingRun.create(out, PRESETS["tiny"], corpus, ())
+    (out / "progress.csv").write_text("episodes\n1\n")
+    lock = FolderLock.take(out)
+    assert lock is not None
+    with lock:
+        for more in ([], ["--until", "collect"]):
+            assert main(["train", "--out", str(out), "--resume", "--quiet", *more]) == 2
+            told = capsys.readouterr().err
+            assert f"{out} is in use by another process; wait for it" in told
+    assert (out / "progress.csv").read_text() == "episodes\n1\n"
+    assert list((out / "studies").iterdir()) == [] and not (out / "costs.json").exists()
 
 
 def _train(corpus: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:

@@ -14,6 +14,7 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.results import Results
+from muzero_rc.folder_lock import FolderLock
 from muzero_rc.policies.registry import make_policy
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -27,6 +28,19 @@ def clip_path(sample_clips: dict[str, Path]) -> Path:
 
 def evaluate(*words: object) -> int:
     return main(["evaluate", *map(str, words)])
+
+
+def test_a_folder_that_another_process_evaluates_into_is_refused(
+    clip_path, tmp_path, capsys
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    lock = FolderLock.take(out)
+    assert lock is not None
+    with lock:
+        assert evaluate(clip_path, "--scale", 96, "--frames", 4, "--out", out) == 2
+    assert f"{out} is in use by another process" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
 
 
 def test_a_real_clip_end_to_end(clip_path, tmp_path, capfd) -> None:
