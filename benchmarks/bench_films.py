@@ -115,8 +115,8 @@ def interval(values: Sequence[float]) -> str:
 def differences(rows: Sequence[Mapping[str, str]], before: Path) -> None:
     """Prints what this version has over another one, by kind of film and in all."""
     with before.open(newline="") as file:
-        there = {(row["film"], row["kbps"]): row for row in csv.DictReader(file)}
-    both = [(row, there[row["film"], row["kbps"]]) for row in rows if key_of(row) in there]
+        there = {key_of(row): row for row in csv.DictReader(file)}
+    both = [(row, there[key_of(row)]) for row in rows if key_of(row) in there]
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for row, other in both:
         for kind in (row["kind"], "all"):

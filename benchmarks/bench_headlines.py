@@ -34,12 +34,12 @@ from muzero_rc.evaluation.results import Results
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PAGES = ("README.md", "docs/results.md")
-_ALONE = "speed_profile=uniform,passes=2,show_existing=off"
+ALONE = "speed_profile=uniform,passes=2,show_existing=off"
 _PROBED = "speed_profile=uniform,passes=3,show_existing=off"
 _METHODS = {
     "proposal": "(a) control: libvpx's proposals, never recoded",
-    f"landed@{_ALONE}": "(a) the same without the network",
-    f"muzero@{_ALONE}": "(a) qindexes alone, equal passes",
+    f"landed@{ALONE}": "(a) the same without the network",
+    f"muzero@{ALONE}": "(a) qindexes alone, equal passes",
     f"landed@{_PROBED}": "(a) and a probe encode, nothing learned",
     f"planned@{_PROBED}": "(a) and a probe encode, planned",
     "landed": "(c) rules, nothing learned",

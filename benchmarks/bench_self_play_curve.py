@@ -15,14 +15,13 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from bench_headlines import first_clips
+from bench_headlines import ALONE, first_clips
 from common import print_table
 
 from muzero_rc.cli.main import main as muzero_rc
 from muzero_rc.evaluation.results import Results
 
-_ALONE = "speed_profile=uniform,passes=2,show_existing=off"
-_CONTROLS = ("proposal", f"landed@{_ALONE}")
+_CONTROLS = ("proposal", f"landed@{ALONE}")
 
 
 def training_rows(run: Path, window: int) -> list[list[str]]:
@@ -65,8 +64,8 @@ def main() -> None:
     print_table("in training", columns, training_rows(args.run, args.window))
     kept = {int(path.stem): path for path in sorted((args.run / "policies").glob("*.npz"))}
     chosen = {n: path for n, path in kept.items() if not args.episodes or n in args.episodes}
-    named = {f"{path.stem}@{_ALONE}": f"{n:,}" for n, path in chosen.items()}
-    learned = [f"{path}@{_ALONE}" for path in chosen.values()]
+    named = {f"{path.stem}@{ALONE}": f"{n:,}" for n, path in chosen.items()}
+    learned = [f"{path}@{ALONE}" for path in chosen.values()]
     policies = [word for method in (*_CONTROLS, *learned) for word in ("--policy", method)]
     clips = first_clips(args.corpus, args.set, args.clips)
     status = muzero_rc(

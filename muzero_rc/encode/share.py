@@ -55,8 +55,9 @@ MOST_PROBES = 3
 # one; as far as the plan itself is often off. Set by hand.
 _FAR_OCTAVES = 1.0
 _PEAK = 255.0
+# Numerical: how exactly the equations are solved, far below what an encode can keep to.
 _HALVINGS = 60  # of an interval in log lambda, far below a bit
-_MOST_ROUNDS = 60  # each halves what is left to go
+_MOST_ROUNDS = 60  # each at least halves what is left to go; some 30 are enough
 _NEAR = 1e-9  # of a chunk's bits
 
 
