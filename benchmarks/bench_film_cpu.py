@@ -22,6 +22,8 @@ from typing import Any
 from bench_eta import make_film
 from common import print_table
 
+from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES
+
 
 def cpu() -> tuple[float, float]:
     """CPU seconds of this process, and of its children that have ended."""
@@ -86,6 +88,7 @@ def main() -> None:
     parser.add_argument("--kbps", type=int, default=60)
     parser.add_argument("--speed", type=int, default=4)
     parser.add_argument("--policy", default="planned")
+    parser.add_argument("--speed-profile", choices=POLICY_SPEED_PROFILES, default="auto")
     args = parser.parse_args()
     account = Account()
     from muzero_rc.encode.film import encode
@@ -101,7 +104,9 @@ def main() -> None:
             account.phase("film")
             make_film(film, args.seconds / 60.0, tuple(args.size))
         account.phase("before")
-        settings = EncoderSettings(target_kbps=args.kbps, speed=args.speed)
+        settings = EncoderSettings(
+            target_kbps=args.kbps, speed=args.speed, speed_profile=args.speed_profile
+        )
         report = encode(
             film, Path(folder, "out.webm"), settings, policy,
             workers=1, on_progress=lambda step: account.phase(step.phase),

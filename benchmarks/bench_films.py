@@ -37,6 +37,7 @@ from muzero_rc.encode.clip import encode_clip
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.evaluation.measure.bd_rate import bd_rate
 from muzero_rc.policies.registry import make_policy, prepare
@@ -67,11 +68,11 @@ def cpu_s() -> float:
 class Film:
     """A film to be encoded in both ways."""
 
-    def __init__(self, path: Path, speed: int, policy: str) -> None:
+    def __init__(self, path: Path, settings: EncoderSettings, policy: str) -> None:
         self.name = path.stem
         self._path = path
         self._policy = make_policy(policy)
-        self._settings = EncoderSettings(target_kbps=100, speed=speed)
+        self._settings = settings
         self.clip = Clip.load(path, memory_limit_bytes=1)
         begun = cpu_s()
         self.first_pass: FirstPass = first_pass(self.clip, self._settings, cache=False)
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, default=(256, 144))
     parser.add_argument("--speed", type=int, default=5)
     parser.add_argument("--policy", default="planned")
+    parser.add_argument("--speed-profile", choices=POLICY_SPEED_PROFILES, default="auto")
     parser.add_argument("--targets", type=int, nargs="+", default=[50, 80, 130, 200])
     parser.add_argument("--whole", action="store_true", help="in one piece, too")
     parser.add_argument("--workers", type=int, nargs="*", default=[])
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV file of what is found")
     parser.add_argument("--against", type=Path, help="CSV file of another version")
     args = parser.parse_args()
+    settings = EncoderSettings(target_kbps=100, speed=args.speed, speed_profile=args.speed_profile)
     gains: dict[str, list[float]] = {}
     rows: list[dict[str, str]] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -170,7 +173,7 @@ def main() -> None:
                     frames=args.frames, height=args.size[1], seed=args.seed + number,
                 )  # fmt: skip
                 make_film(clips, args.frames, args.size[0], args.size[1], path)
-                film = Film(path, args.speed, args.policy)
+                film = Film(path, settings, args.policy)
                 for kbps in args.targets:
                     outcome = film.chunks(kbps)[0]
                     row = {"film": film.name, "kind": kind, "kbps": str(kbps)} | told(outcome)

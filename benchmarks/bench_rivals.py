@@ -161,14 +161,20 @@ def make_films(args: argparse.Namespace) -> Iterator[Path]:
     """Puts the films together, or takes those that are there."""
     count = max(1, round(args.seconds * 25 / FRAMES))
     for kind in args.films:
-        path = args.out / f"{kind}.mkv"
-        if not path.exists():
-            clips = draw(
-                args.corpus, args.set, kind, count,
-                frames=FRAMES, height=args.height, seed=args.seed,
-            )  # fmt: skip
-            make_film(clips, FRAMES, 2 * round(args.height * 16 / 9 / 2), args.height, path)
-        yield path
+        for number in range(args.count):
+            path = args.out / f"{kind}{number or ''}.mkv"
+            if not path.exists():
+                clips = draw(
+                    args.corpus, args.set, kind, count,
+                    frames=FRAMES, height=args.height, seed=args.seed + number,
+                )  # fmt: skip
+                make_film(clips, FRAMES, 2 * round(args.height * 16 / 9 / 2), args.height, path)
+            yield path
+
+
+def kind_of_film(film: str) -> str:
+    """The kind of the film of a row."""
+    return film.rstrip("0123456789")
 
 
 def run_tree(commands: Sequence[Sequence[str]], cache: Path) -> tuple[float, float, float]:
@@ -273,6 +279,7 @@ def show(rows: Sequence[Row]) -> None:
     ]  # fmt: skip
     print_table("runs", [*columns, "CPU s", "wall s", "MB"], table)
     gains = []
+    ahead_by: dict[tuple[str, ...], list[list[float]]] = {}
     for row in rows:
         rival = [
             other
@@ -283,15 +290,38 @@ def show(rows: Sequence[Row]) -> None:
         if row.encoder != "muzero-rc" or not rival:
             continue
         line = [row.film, str(row.target_kbps), row.level, f"{row.cpu_s:.1f}"]
-        for metric in METRICS:
-            there, reached = at_cpu(rival, row.cpu_s, metric)
-            ahead = float(getattr(row, metric)) - there
-            line.append(f"{ahead:+.4f}" if metric == "ssim" else f"{ahead:+.2f}")
+        found = [at_cpu(rival, row.cpu_s, metric) for metric in METRICS]
+        reached = all(reached for _, reached in found)
+        ahead = [
+            float(getattr(row, m)) - there for m, (there, _) in zip(METRICS, found, strict=True)
+        ]
+        line += [_signed(metric, value) for metric, value in zip(METRICS, ahead, strict=True)]
+        key = (kind_of_film(row.film), str(row.target_kbps), row.level)
+        ahead_by.setdefault(key, []).append(ahead)
         gains.append([*line, "" if reached else "beyond its curve: its nearest"])
     print_table(
         "muzero-rc over libvpx-vp9 in two passes, at equal bits and CPU",
         ["film", "kbit/s", "speed", "CPU s", "avg", "overall", "p5", "SSIM", "VMAF", ""], gains,
     )  # fmt: skip
+    means = [
+        [*key, str(len(films)), *map(_mean, METRICS, zip(*films, strict=True))]
+        for key, films in ahead_by.items()
+        if len(films) > 1
+    ]
+    if means:
+        print_table(
+            "the same, means over films, and their standard errors",
+            ["films", "kbit/s", "speed", "count", "avg", "overall", "p5", "SSIM", "VMAF"], means,
+        )  # fmt: skip
+
+
+def _signed(metric: str, value: float) -> str:
+    return f"{value:+.4f}" if metric == "ssim" else f"{value:+.2f}"
+
+
+def _mean(metric: str, values: Sequence[float]) -> str:
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return f"{_signed(metric, float(np.mean(values)))} ({_signed(metric, error)[1:]})"
 
 
 def show_scenes(table: Table, rows: Sequence[Row]) -> None:
@@ -319,6 +349,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of films and runs.csv")
     parser.add_argument("--set", default="dev")
     parser.add_argument("--films", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--count", type=int, default=1, help="films of each kind")
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--kbps", type=int, nargs="+", default=[600])
@@ -352,7 +383,7 @@ def main() -> None:
                         continue
                     asked = table.asked(film.stem, encoder, kbps)
                     table.add(*run(encoder, level, film, kbps, args.threads, vmaf, asked))
-    rows = [row for row in table.rows if row.film in args.films]
+    rows = [row for row in table.rows if kind_of_film(row.film) in args.films]
     show(rows)
     show_scenes(table, rows)
 
