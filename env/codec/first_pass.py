@@ -179,7 +179,7 @@ def first_pass(
                 packed = _native.first_pass(native, reader, on_frames=on_frames)
         found = FirstPass.unpack(packed)
         if path is not None:
-            _write(path, hashlib.sha256(packed).digest() + packed)
+            _write(path, packed)
     if not clip.in_memory:
         clip.note_num_frames(len(found.stats))
 
@@ -280,12 +280,12 @@ def _blocks_path(path: Path) -> Path:
 
 def _read(path: Path) -> FirstPass | None:
     try:
-        packed = path.read_bytes()
+        with path.open("rb") as file:
+            digest, packed = file.read(32), file.read()
         os.utime(path)  # used now: goes last
-        # The digest in front tells a damaged file from a good one.
-        if hashlib.sha256(packed[32:]).digest() != packed[:32]:
+        if hashlib.sha256(packed).digest() != digest:
             return None
-        return FirstPass.unpack(packed[32:])
+        return FirstPass.unpack(packed)
     except (OSError, EncoderError, ValueError):
         return None
 
@@ -302,13 +302,15 @@ def _read_blocks(path: Path | None, clip: Clip, frames: int) -> npt.NDArray[np.f
         return None
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, packed: bytes) -> None:
     # A cache that cannot be written costs time, not the encode.
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
-                file.write(content)
+                # The digest in front tells a damaged file from a good one.
+                file.write(hashlib.sha256(packed).digest())
+                file.write(packed)
                 file.flush()
                 os.replace(file.name, path)
             except BaseException:

@@ -30,6 +30,7 @@ from muzero_rc.encode.progress import PHASES, Progress, Teller
 from muzero_rc.encode.report import EncodeReport, SearchSummary, TimeSummary
 from muzero_rc.encode.trial import plan_mux, try_mux
 from muzero_rc.encode.workplace import workplace
+from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
@@ -162,6 +163,9 @@ def encode(
         )
     if bucket and picture.times_ms is not None:
         raise InputError("a buffer is kept at a constant rate alone; give one with --fps")
+    if chunked:
+        # Else what encoders keep after a chunk would grow with the film's first pass.
+        _native.hold_heap_thresholds()
     film = chunked and (is_film(_expected(shape, max_frames)) or bool(key_times or bucket))
     if chunked and (expected := _expected(shape, max_frames)):
         cores = (workers or usable_cores()) if film else 1

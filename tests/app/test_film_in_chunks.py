@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -30,6 +31,30 @@ from muzero_rc.policies.registry import make_policy
 MakeVideo = Callable[..., Path]
 SETTINGS = EncoderSettings(target_kbps=60, speed=5, kf_max_dist=22)
 FRAMES = 66
+
+AFTER_A_LARGE_BLOCK = """
+import re, sys
+import numpy as np
+from muzero_rc.encode import cut
+from muzero_rc.encode.film import encode
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.policies.registry import make_policy
+
+cut.WHOLE_FRAMES, cut.LEAST_FRAMES = 40, 20
+
+
+def held():
+    with open("/proc/self/status") as status:
+        return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", status.read())[1])
+
+
+before = held()
+block = np.ones(int(sys.argv[3]), np.uint8)
+del block
+settings = EncoderSettings(target_kbps=60, speed=5, kf_max_dist=22)
+encode(sys.argv[1], sys.argv[2], settings, make_policy("landed"), workers=2)
+print(held() - before)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -133,6 +158,17 @@ def test_without_a_key_nothing_is_kept(source: Path, tmp_path: Path) -> None:
             source, tmp_path / "out.webm", SETTINGS, make_policy("landed"), on_progress=stop
         )  # fmt: skip
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="thresholds are glibc's")
+def test_heaps_keep_nothing_for_a_large_block_that_was_freed(source: Path, tmp_path: Path) -> None:
+    block = 24 * 2**20  # first-pass statistics of 80 minutes; glibc follows blocks up to 32 MiB
+    command = [sys.executable, "-c", AFTER_A_LARGE_BLOCK, source, tmp_path / "out.webm", block]
+    done = subprocess.run(
+        [str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True
+    )
+    # The heap of one thread alone would keep up to twice the block.
+    assert int(done.stdout) < 2 * block
 
 
 @pytest.mark.slow

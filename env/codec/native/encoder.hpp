@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vpx/vp8cx.h"
@@ -70,9 +71,9 @@ class Encoder {
   // What a decoder will show for the frame that was just coded; for callbacks of rate control.
   const vpx_image_t& shown();
 
-  // Since the last call: frame packets, and first-pass statistics appended to `stats`.
+  // Since the last call: frame packets, or first-pass statistics.
   std::vector<Packet> take_packets();
-  const std::string& stats() const { return stats_out_; }
+  std::string take_stats() { return std::exchange(stats_out_, {}); }
 
  private:
   template <typename T>

@@ -52,7 +52,7 @@ std::string run_first_pass(const Settings& settings, FrameReader& reader, const 
   if (count == 0) throw CodecError("the clip has no frames", 0, "");
   while (encoder.encode(nullptr, -1)) check();
   check();
-  return encoder.stats();
+  return encoder.take_stats();
 }
 
 std::vector<Packet> encode_plain(const Settings& settings, FrameReader& reader,

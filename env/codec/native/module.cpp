@@ -12,6 +12,7 @@
 #include "errors.hpp"
 #include "first_pass.hpp"
 #include "frames.hpp"
+#include "heap.hpp"
 #include "session.hpp"
 
 namespace nb = nanobind;
@@ -126,6 +127,8 @@ NB_MODULE(_native, m) {
 
   m.def("build_id", [] { return MUZERO_RC_LIBVPX_BUILD_ID; },
         "Version of libvpx and hash of the patches it was built with.");
+  m.def("hold_heap_thresholds", &hold_heap_thresholds,
+        "From here on freed memory goes back to the system; glibc alone, for the whole process.");
   m.attr("FIRST_PASS_FIELDS") = kFirstPassFields;
   m.attr("FIRST_PASS_RECORD") = kFirstPassRecord;
 
