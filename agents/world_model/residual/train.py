@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import haiku as hk
 import jax
@@ -21,12 +22,14 @@ from muzero_rc.agents.world_model.residual.model import Residual
 from muzero_rc.agents.world_model.residual.network import network
 from muzero_rc.agents.world_model.study import Study
 
-__all__ = ["TrainSettings", "fit_residual", "train_residual"]
+__all__ = ["TrainSettings", "fit_residual", "to_learn_from", "train_residual"]
 
 _CROSS_FOLDS = 8
 """Of the linear models that a residual is trained on: none has seen its study. Set by hand."""
 
 _WARM_UP = 50  # updates until the learning rate is at its highest; by hand
+
+_Tree = TypeVar("_Tree")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +58,32 @@ class TrainSettings:
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
 
-def _taken(studies: StudyArrays, rows: npt.NDArray[np.int64]) -> StudyArrays:
-    taken: StudyArrays = jax.tree.map(lambda values: values[rows], studies)
+def _taken(studies: _Tree, rows: npt.NDArray[np.int64]) -> _Tree:
+    taken: _Tree = jax.tree.map(lambda values: values[rows], studies)
     return taken
 
 
-def train_residual(studies: StudyArrays, settings: TrainSettings, seed: int) -> hk.Params:
+def train_residual(
+    studies: StudyArrays,
+    settings: TrainSettings,
+    seed: int,
+    model: hk.Transformed | None = None,
+    beside: tuple[npt.NDArray[np.generic], ...] = (),
+) -> hk.Params:
     """The parameters of one network after all steps.
 
     Args:
       studies: to learn from.
       settings: of the training.
       seed: of the first parameters, the order of studies, dropout and noise.
+      model: another network in the place of `network`, for trials.
+      beside: arrays [B, ...] that this one is given after the arguments of `network`.
     """
-    model = network(settings.network)
+    model = network(settings.network) if model is None else model
     random = np.random.default_rng(seed)
     key = jax.random.key(seed)
-    clip = _taken(studies, np.arange(1)).clip
-    params = jax.jit(lambda key: model.init(key, clip.tokens, clip.frames, True))(key)
+    one, more = _taken((studies.clip, beside), np.arange(1))
+    params = jax.jit(lambda key: model.init(key, one.tokens, one.frames, True, *more))(key)
     schedule = optax.warmup_cosine_decay_schedule(0.0, settings.rate, _WARM_UP, settings.steps)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=settings.decay)
@@ -81,13 +92,17 @@ def train_residual(studies: StudyArrays, settings: TrainSettings, seed: int) -> 
 
     @jax.jit
     def update(
-        params: hk.Params, state: optax.OptState, batch: StudyArrays, key: jax.Array
+        params: hk.Params,
+        state: optax.OptState,
+        batch: StudyArrays,
+        more: tuple[jax.Array, ...],
+        key: jax.Array,
     ) -> tuple[hk.Params, optax.OptState]:
         def loss(params: hk.Params) -> jax.Array:
             drop, jitter = jax.random.split(key)
             tokens = jnp.asarray(batch.clip.tokens)
             tokens += settings.noise * jax.random.normal(jitter, tokens.shape)
-            added = model.apply(params, drop, tokens, batch.clip.frames, True)
+            added = model.apply(params, drop, tokens, batch.clip.frames, True, *more)
             return losses(batch.clip.linear + added, batch, settings.weights)
 
         changes, state = optimizer.update(jax.grad(loss)(params), state, params)
@@ -99,7 +114,7 @@ def train_residual(studies: StudyArrays, settings: TrainSettings, seed: int) -> 
             order = np.concatenate([order, random.permutation(len(studies.encodes))])
         rows, order = order[: settings.batch], order[settings.batch :]
         key, own = jax.random.split(key)
-        params, state = update(params, state, _taken(studies, rows), own)
+        params, state = update(params, state, *_taken((studies, beside), rows), own)
     return params
 
 
@@ -113,9 +128,6 @@ def fit_residual(
 ) -> Residual:
     """An ensemble, a member for each seed.
 
-    Each study is corrected from a linear model that has not seen its source: what that gets
-    wrong is what the model of all sources gets wrong on new ones.
-
     Args:
       studies: to learn from, of several sources.
       sums: normal equations of these sources and no others.
@@ -124,12 +136,23 @@ def fit_residual(
       seeds: one for each member.
       on_step: told of every member.
     """
-    models = models_outside(sums, ridge, _CROSS_FOLDS)
-    scale = Scale.of(studies)
-    arrays = study_arrays(studies, [models[study.source] for study in studies], scale, 0.5)
+    scale, arrays = to_learn_from(studies, sums, ridge)
     members = []
     for seed in seeds:
         params = train_residual(arrays, settings, seed)
         members.append(jax.tree.map(np.asarray, params))
         on_step(f"member {len(members)} of {len(seeds)}")
     return Residual(members, scale, settings.network)
+
+
+def to_learn_from(
+    studies: Sequence[Study], sums: Mapping[str, NormalEquations], ridge: Ridge
+) -> tuple[Scale, StudyArrays]:
+    """What a residual is trained on; arguments as of `fit_residual`.
+
+    Each study is corrected from a linear model that has not seen its source: what that gets
+    wrong is what the model of all sources gets wrong on new ones.
+    """
+    models = models_outside(sums, ridge, _CROSS_FOLDS)
+    scale = Scale.of(studies)
+    return scale, study_arrays(studies, [models[study.source] for study in studies], scale, 0.5)

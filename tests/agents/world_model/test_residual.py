@@ -6,7 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import haiku as hk
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -117,6 +119,24 @@ def test_it_learns_what_the_linear_model_lacks_and_not_from_shuffled_gains(
     shuffled = r2(train_residual(turned, settings, seed=0))
     assert before < 0.2 and learned > 0.7
     assert shuffled < 0.2
+
+
+def test_another_network_reads_what_goes_with_its_studies(studies: Any, law: Any) -> None:
+    models = [LinearModel(law.coefficients)] * len(studies)
+    arrays = study_arrays(studies, models, Scale.of(studies), 0.5)
+
+    def forward(tokens: Any, frames: Any, training: bool, beside: Any) -> Any:
+        """Not a number, where the tokens beside are not those of the study."""
+        added = hk.get_parameter("added", (NUM_OUTPUTS, 1, NUM_TERMS), init=jnp.zeros)
+        odd = jnp.where(jnp.all(tokens == beside), 0.0, jnp.nan)
+        return jnp.broadcast_to(added + odd, (len(tokens), NUM_OUTPUTS, tokens.shape[1], NUM_TERMS))
+
+    settings = TrainSettings(steps=60, batch=4, noise=0.0, network=SMALL)
+    tokens = arrays.clip.tokens
+    for beside, finite in ((tokens, True), (np.roll(tokens, 1, axis=0), False)):
+        params = train_residual(arrays, settings, 0, hk.transform(forward), (beside,))
+        added = np.asarray(params["~"]["added"])
+        assert np.isfinite(added).all() == finite and np.any(added != 0.0)
 
 
 def _model(studies: Any, residual: Residual | None) -> PlanModel:
