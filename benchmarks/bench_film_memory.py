@@ -1,9 +1,15 @@
-"""Memory of a film in chunks, as the film grows: flat, whatever its length.
+r"""Memory of a film in chunks, as the film grows: flat, whatever its length.
 
 Films of a moving test card, one four times as long as the other, are encoded in a process of
 their own each. Told is the largest resident memory, beside that of the frames in memory.
 
     .venv/bin/python benchmarks/bench_film_memory.py [--minutes 7.5 30] [--size 160 96]
+
+With `--longest-chunks` the picture changes so that chunks are as long as they can be: a new shot
+after 59 frames, which is too soon for a cut, and the next key frame 128 frames later.
+
+    .venv/bin/python benchmarks/bench_film_memory.py --longest-chunks --minutes 0.3 \
+        --size 1920 1080 --kbps 3000
 """
 
 from __future__ import annotations
@@ -17,7 +23,10 @@ from pathlib import Path
 
 from common import print_table
 
+from muzero_rc.encode.cut import LEAST_FRAMES
 from muzero_rc.video import find_tool
+
+_LONGEST = LEAST_FRAMES - 1 + 128  # libvpx's largest distance between key frames
 
 ENCODE = """
 import json, re, sys
@@ -52,6 +61,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[7.5, 30.0])
     parser.add_argument("--size", type=int, nargs=2, default=(160, 96))
     parser.add_argument("--kbps", type=int, default=60)
+    parser.add_argument("--longest-chunks", action="store_true", help="a shot of 59 frames in each")
     args = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -59,6 +69,8 @@ def main() -> None:
             source, out = Path(folder, "film.mkv"), Path(folder, "film.webm")
             width, height = args.size
             card = f"testsrc2=s={width}x{height}:r=25:d={60 * minutes},noise=alls=8:allf=t"
+            if args.longest_chunks:  # upside down for 59 frames of each 187
+                card += f",vflip=enable='lt(mod(n,{_LONGEST}),{LEAST_FRAMES - 1})'"
             quiet = ["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
             subprocess.run(
                 [find_tool("ffmpeg"), *quiet, "-f", "lavfi", "-i", card, "-pix_fmt", "yuv420p",

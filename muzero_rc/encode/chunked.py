@@ -72,8 +72,17 @@ def in_chunks(policy: Policy, settings: EncoderSettings) -> bool:
     return passes == 3 and settings.speed_profile != "probe"
 
 
+READ_AHEAD_BYTES = 1_500_000_000
+"""Frames in memory, with those that are read ahead, above which nothing is read ahead.
+
+A worker then waits while its next chunk is read: a hundredth of the time that its encode takes.
+"""
+
+
 def most_in_memory(workers: int, chunk_bytes: int, memory_bytes: int) -> tuple[int, int]:
-    """(workers, chunks in memory at a time): one for each worker, and one that is read.
+    """(workers, chunks in memory at a time): one for each worker, and one that is read ahead.
+
+    Nothing is read ahead where that would make more than `READ_AHEAD_BYTES`.
 
     Args:
       workers: cores that may be used.
@@ -81,7 +90,8 @@ def most_in_memory(workers: int, chunk_bytes: int, memory_bytes: int) -> tuple[i
       memory_bytes: that frames may take; two chunks fit in any case.
     """
     workers = max(1, min(workers, memory_bytes // chunk_bytes - 1))
-    return workers, workers + 1
+    ahead = (workers + 1) * chunk_bytes <= READ_AHEAD_BYTES
+    return workers, workers + ahead
 
 
 def encode_chunks(
@@ -136,10 +146,10 @@ def encode_chunks(
         for chunk in cut(keys.tolist(), end - first):
             chunks.append(Chunk(len(chunks), first + chunk.start, chunk.frames))
     largest = max(chunk.frames for chunk in chunks) * clip.frame_bytes
-    workers, _ = most_in_memory(workers, largest, memory_bytes)
+    workers, in_memory = most_in_memory(workers, largest, memory_bytes)
     film = FilmPhases(
-        clip, settings, policy, statistics, files, chunks, workers, first_turn, on_frames, compute,
-        recipe,
+        clip, settings, policy, statistics, files, chunks, workers, in_memory > workers,
+        first_turn, on_frames, compute, recipe,
     )  # fmt: skip
     start = time.perf_counter()
     probe_seconds = 0.0

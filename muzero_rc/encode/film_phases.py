@@ -79,6 +79,7 @@ class FilmPhases:
         files: ChunkFiles,
         chunks: Sequence[Chunk],
         workers: int,
+        read_ahead: bool,
         first_turn: int,
         on_frames: OnFrames,
         compute: Compute,
@@ -91,6 +92,7 @@ class FilmPhases:
         self._files = files
         self._chunks = chunks
         self._workers = workers
+        self._read_ahead = read_ahead
         self._first_turn = first_turn
         self._on_frames = on_frames
         self._compute = compute
@@ -318,8 +320,11 @@ class FilmPhases:
 
         parts = self._clip.parts([chunk.frames for chunk in self._chunks])
         with contextlib.closing(parts), self._compute(self._workers) as scheduler:
-            # The parts first: after the last one they look whether the film ends there.
-            for clip, chunk in zip(parts, self._chunks, strict=False):
+            for chunk in self._chunks:
+                clip = None  # else the chunk before would stay while this one is read
+                while not (self._read_ahead or scheduler.room_for()):
+                    collect(scheduler)
+                clip = next(parts)
                 if chunk.index not in wanted:
                     continue
                 while not scheduler.room_for() or any(
@@ -333,6 +338,9 @@ class FilmPhases:
                 )
                 if chunk.index == last < len(self._chunks) - 1:
                     break
+            else:
+                clip = None
+                next(parts, None)  # whether the film ends there
             while scheduler.running:
                 collect(scheduler)
 

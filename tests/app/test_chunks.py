@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from muzero_rc.compute import ThreadScheduler
+from muzero_rc.encode import chunked, film_phases
 from muzero_rc.encode import cut as cut_module
-from muzero_rc.encode import film_phases
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkStore
 from muzero_rc.encode.chunked import encode_chunks, in_chunks, most_in_memory
+from muzero_rc.encode.cut import LEAST_FRAMES
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.film_phases import FilmPhases
 from muzero_rc.encode.share import FilmBudget
@@ -135,8 +136,14 @@ def test_a_damaged_chunk_is_made_again(
     assert sum(frames for _, frames, kept in seen if not kept) == 3 * LENGTH
 
 
+@pytest.mark.parametrize("ahead", [True, False])
 def test_no_more_chunks_are_in_memory_than_stated(
-    film: Clip, statistics: FirstPass, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    film: Clip,
+    statistics: FirstPass,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undisturbed: tuple[Encoded, bytes],
+    ahead: bool,
 ) -> None:
     alive: weakref.WeakSet[Clip] = weakref.WeakSet()
     most: list[int] = []
@@ -150,17 +157,28 @@ def test_no_more_chunks_are_in_memory_than_stated(
             del clip
 
     monkeypatch.setattr(Clip, "parts", counted)
-    done, _ = run(film, statistics, tmp_path, workers=2)
+    chunk_bytes = LENGTH * film.frame_bytes
+    monkeypatch.setattr(chunked, "READ_AHEAD_BYTES", (3 if ahead else 2) * chunk_bytes)
+    done, stream = run(film, statistics, tmp_path, workers=2)
+    assert stream == undisturbed[1]
     # For probes, for last passes, and once for each turn in which chunks are made again.
     turns, rest = divmod(len(most), CHUNKS)
     assert rest == 0 and turns == 2 + (done.chunks_again > 0)
-    assert max(most) <= 3
+    assert max(most) == (3 if ahead else 2)
 
 
 def test_memory_bounds_the_workers() -> None:
     assert most_in_memory(2, 100, 1000) == (2, 3)
     assert most_in_memory(16, 100, 450) == (3, 4)
     assert most_in_memory(16, 100, 99) == (1, 2)
+
+
+def test_nothing_is_read_ahead_where_chunks_are_large() -> None:
+    frame_bytes = 1920 * 1080 * 3 // 2
+    longest = LEAST_FRAMES - 1 + 128  # libvpx's largest distance between key frames
+    workers, chunks = most_in_memory(2, longest * frame_bytes, 8_000_000_000)
+    assert workers == 2 and chunks * longest * frame_bytes < 1_500_000_000
+    assert most_in_memory(2, longest * 854 * 480 * 3 // 2, 8_000_000_000) == (2, 3)
 
 
 def test_a_film_off_its_target_has_chunks_made_again(
