@@ -97,6 +97,10 @@ class Controller:
         offset, within = self._rate.step(info), reach(info, recipe=recipe)
         if frame is not None and frame.planned is not None:
             offset += min(max(frame.planned.step, -within), within)
+        if frame is not None and frame.qindex == 0 and info.proposal_qindex + offset <= 0:
+            # Lossless, another transform than the one of finer and coarser steps: a step from
+            # here would cost a still page all that the frames after it have of this one.
+            within = 0
         search = frame_search(settings.speed_profile, settings.speed, info, recipe=recipe)
         tier = None if self._spender is None or frame is None else self._spender.tier(info)
         decision = FrameDecision(

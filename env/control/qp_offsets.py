@@ -55,7 +55,8 @@ def qindexes_with_steps(
     anchors = np.array([o.base_qindex for o in observations])
     bounds = np.array([o.reach for o in observations])
     near = np.clip(np.asarray(steps, np.float64), -bounds, bounds)
-    return np.clip(anchors + np.rint(near), 0, NUM_QINDEX - 1).astype(np.int32)
+    # A step makes a frame finer, never lossless (qindex 0): nobody knows what that would take.
+    return np.clip(anchors + np.rint(near), np.minimum(anchors, 1), NUM_QINDEX - 1).astype(np.int32)
 
 
 class QpOffsetPolicy(QindexPolicy):

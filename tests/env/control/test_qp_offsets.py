@@ -58,4 +58,10 @@ def test_a_frame_moves_no_further_than_it_may() -> None:
     assert qindexes_with_steps(seen, [20.4, 20.0, 20.0, 20.0]).tolist() == [
         120, 105, 100, NUM_QINDEX - 1,
     ]  # fmt: skip
-    assert qindexes_with_steps(seen, [-20, -20, -20, -290]).tolist() == [80, 95, 100, 0]
+    assert qindexes_with_steps(seen, [-20, -20, -20, -249]).tolist() == [80, 95, 100, 1]
+
+
+def test_no_step_makes_a_frame_lossless() -> None:
+    near = [_observation(UpdateType.ARF, 1.0, rate_offset=offset) for offset in (-96, -99, -100)]
+    assert qindexes_with_steps(near, [-8.0, -1.0, -8.0]).tolist() == [1, 1, 0]
+    assert qindexes_with_steps(near, [6.0, 6.0, 6.0]).tolist() == [10, 7, 6]
