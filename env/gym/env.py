@@ -108,7 +108,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | 17 | mv_col_abs | mean size of horizontal motion |
     | 18 | mv_row_spread | standard deviation of vertical motion |
     | 19 | mv_col_spread | standard deviation of horizontal motion |
-    | 20 | mv_in_out | motion out of the picture's centre (1) or into it (-1) |
+    | 20 | mv_in_out | blocks move to the picture's centre (1) or away from it (-1) |
     | 21 | duration | ln(duration / the clip's median) |
     | 22 | coded_to_intra | log coded error - log intra error, / 3 |
     | 23 | sr_to_coded | log second-reference error - log coded error |
@@ -223,7 +223,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | 23 | mean_qindex | of the coded frames / 255 |
     | 24 | mean_offset | mean of qindex - proposal, / 64 |
     | 25 | complexity_left | ln(mean coded error ahead / of the clip) |
-    | 26 | rate_offset | step that would bring spending back to the budget, qindexes / 24 |
+    | 26 | rate_offset | qindexes that the controller adds to libvpx's proposal, / 48 |
 
     ## Rewards
 
