@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from muzero_rc.agents.world_model.plan_model import PlanModel, is_plan_model
 from muzero_rc.env.codec.backend import ClipLike, ClipShape, FirstPassLike
@@ -160,6 +161,16 @@ class WithSpeedProfile(QindexPolicy):
         """Octaves of rate that an encode saves against another, by a policy that doubts plans."""
         policy = self.policy
         return policy.gained(ours, theirs) if isinstance(policy, DoubtsPlans) else 0.0
+
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The policy's qindexes. [B] int32.
+
+        Raises:
+          InputError: it decides on more than the quantizer.
+        """
+        if not isinstance(self.policy, QindexPolicy):
+            raise InputError(f"policy {self.name} decides on more than the qindex: ask decide")
+        return self.policy.qindexes(observations)
 
     def decide(
         self, observations: Sequence[Observation], base: Sequence[FrameDecision]
