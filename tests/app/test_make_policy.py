@@ -98,11 +98,44 @@ def test_what_a_data_set_cannot_give_is_one_line(
 def test_a_given_teacher_must_not_have_seen_what_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "--dataset", str(DATA), "--preset", "tiny", "--quiet", "--exclude", "x"]
+    source = load_dataset(DATA).sources[0]
+    words = ["train", "--dataset", str(DATA), "--preset", "tiny", "--quiet", "--exclude", source]
     for teacher, says in (("planned", "may have seen"), ("gone.npz", "does not exist")):
         out = str(tmp_path / teacher)
         assert main([*words, "--out", out, "--imitate.teacher", teacher]) == 2
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "fit", "corpus", "ablate"])
+def test_a_source_that_is_not_there_cannot_be_left_out(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A misspelt one would be trained on, and then measured as held out.
+    name = load_dataset(DATA).sources[0]
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / f"{name}.mp4").touch()
+    out = tmp_path / "out"
+    words = {
+        "train": ["train", "--dataset", str(DATA), "--out", str(out)],
+        "fit": ["fit", str(DATA), "-o", str(out.with_suffix(".npz"))],
+        "corpus": ["train", "--corpus", str(clips), "--out", str(out)],
+        "ablate": [
+            "ablate",
+            "--axis",
+            "reward",
+            "--corpus",
+            str(clips),
+            "--out",
+            str(out),
+            "--clips",
+            "0",
+        ],
+    }[command]
+    assert main([*words, "--exclude", f"{name}x"]) == 2
+    said = f"no source {name}x to leave out; did you mean {name}?"
+    assert said in capsys.readouterr().err
+    assert not (out / "config.json").exists() and not out.with_suffix(".npz").exists()
 
 
 def test_validation_clips_are_taken_of_each_source_in_turn() -> None:
