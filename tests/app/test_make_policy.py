@@ -21,8 +21,10 @@ from muzero_rc.errors import InputError
 from muzero_rc.evaluation.grid.encoder import Method
 from muzero_rc.evaluation.results import Results
 from muzero_rc.policies.registry import make_policy
+from muzero_rc.signals import Stopped
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.presets import PRESETS
+from muzero_rc.training.run import TrainingRun
 from muzero_rc.training.stages.evaluate import COLUMNS, _methods, result_rows, results_page
 from muzero_rc.training.stages.plan import RIDGES, fit_plan_model
 
@@ -136,6 +138,32 @@ def test_a_source_that_is_not_there_cannot_be_left_out(
     said = f"no source {name}x to leave out; did you mean {name}?"
     assert said in capsys.readouterr().err
     assert not (out / "config.json").exists() and not out.with_suffix(".npz").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Stopped(signal.SIGTERM)])
+@pytest.mark.parametrize("command", ["train", "ablate"])
+def test_who_stops_a_run_is_told_how_it_goes_on(
+    command: str,
+    error: BaseException,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(run: TrainingRun) -> None:
+        raise error
+
+    monkeypatch.setattr(TrainingRun, "run", stop)
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    (clips / "b.mp4").touch()
+    more = ["--axis", "reward", "--clips", "0"] if command == "ablate" else ["--preset", "tiny"]
+    words = [command, "--corpus", str(clips), "--out", str(out), "--quiet", *more]
+    assert main(words) == 128 + (2 if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+    how = {
+        "train": f"muzero-rc train --out {out} --resume goes on from there",
+        "ablate": "the same command goes on from there",
+    }[command]
+    assert capsys.readouterr().err.rstrip().endswith(how)
 
 
 def test_validation_clips_are_taken_of_each_source_in_turn() -> None:
