@@ -8,10 +8,20 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any, cast
 
+import numpy as np
+
 from muzero_rc.env.rewards import Reward, RewardConfig, make_reward
 from muzero_rc.errors import InputError
 
-__all__ = ["is_number", "reset_options", "reward_of", "score_key_of", "timeout_of", "whole_number"]
+__all__ = [
+    "is_number",
+    "reset_options",
+    "reward_of",
+    "reward_value",
+    "score_key_of",
+    "timeout_of",
+    "whole_number",
+]
 
 _OPTIONS = ("clip", "target_kbps")
 
@@ -81,6 +91,19 @@ def reward_of(reward: Any) -> Reward:
     if not callable(reward):
         raise InputError(f"reward must be a name or a callable, not {reward!r}")
     return cast(Reward, reward)
+
+
+def reward_value(value: Any) -> float:
+    """What a reward gave for an episode.
+
+    Raises:
+      InputError: no finite number: NaN would go through a whole training unseen.
+    """
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+        value = value.item()
+    if not is_number(value):
+        raise InputError(f"the reward must give a finite number, not {value!r}")
+    return float(value)
 
 
 def reset_options(

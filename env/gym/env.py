@@ -384,7 +384,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         """Codes the frame with the action's qindex and goes on to the next decision.
 
         Raises:
-          InputError: the action is not in the action space.
+          InputError: the action is not in the action space, or the reward is no finite number.
           ResetNeeded: there is no episode, or it is over.
           EncoderError: libvpx failed or did not answer in time.
         """
@@ -424,7 +424,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         reward = 0.0
         if terminated:
             score = episode.score()
-            reward = float(self.reward(score, self._reference))
+            reward = arguments.reward_value(self.reward(score, self._reference))
             info[self.score_key] = self._score_info(score)
             episode.close()  # The native memory; what was observed stays.
         return self._arrays(), reward, terminated, False, info

@@ -287,6 +287,20 @@ def test_a_callable_reward_gets_score_and_reference() -> None:
     assert score.clip == reference.clip == FakeClip().sha256
 
 
+@pytest.mark.parametrize("given", [0.5, np.float32(0.5), np.array([0.5]), np.array(0.5)])
+def test_a_reward_may_be_any_kind_of_number(given: Any) -> None:
+    reward = _play(_fake(reward=lambda *_: given), _proposal)[-1][1]
+    assert type(reward) is float and reward == 0.5
+
+
+@pytest.mark.parametrize("given", [math.nan, math.inf, None, "1", np.zeros(2), True, [0.5]])
+def test_a_reward_that_is_no_number_is_refused(given: Any) -> None:
+    env = _fake(reward=lambda *_: given)
+    with pytest.raises(InputError, match="the reward must give a finite number, not"):
+        _play(env, _proposal)
+    env.reset()
+
+
 def test_options_fix_what_is_drawn() -> None:
     env = _fake(clips=[FakeClip(num_frames=n) for n in (5, 6, 7)])
     _, info = env.reset(seed=1, options={"clip": 2, "target_kbps": 77})
