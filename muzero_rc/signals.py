@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-__all__ = ["Stopped", "raising_signals"]
+__all__ = ["Stopped", "noting", "raising_signals"]
 
 # Time for the interpreter to leave the place where nothing can be raised.
 _AGAIN_S = 0.01
@@ -81,6 +81,16 @@ def raising_signals(
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook_before
+
+
+@contextlib.contextmanager
+def noting(text: str) -> Iterator[None]:
+    """Notes on Ctrl-C and on `Stopped` how to go on; the command line tells it."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped) as stop:
+        stop.add_note(text)
+        raise
 
 
 def _send_again(number: int) -> None:

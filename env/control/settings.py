@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
+import numpy as np
+
 from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.env.control.frame_speed import SPEED_PROFILES, SpeedProfile
 from muzero_rc.errors import InputError
@@ -91,7 +93,11 @@ class EncoderSettings(CodecSettings):
                 f"unknown encoder setting {', '.join(unknown)}; "
                 f"there are: {', '.join(sorted(names))}"
             )
-        return cls(target_kbps=target_kbps, **settings)
+        # A sweep over settings has numpy's whole numbers.
+        plain: dict[str, Any] = {
+            k: int(v) if isinstance(v, np.integer) else v for k, v in settings.items()
+        }
+        return cls(target_kbps=target_kbps, **plain)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EncoderSettings:

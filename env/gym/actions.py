@@ -50,9 +50,17 @@ class ActionMap(Protocol):
         """1 where allowed: [n] of `Discrete(n)`, of `MultiDiscrete` its parts joined."""
 
 
+def _array(action: Any) -> npt.NDArray[Any]:
+    """The action as an array; one of uneven lists as an empty one, which no space has."""
+    try:
+        return np.asarray(action)
+    except ValueError:
+        return np.empty(0, object)
+
+
 def _whole(action: Any, count: int) -> int:
     """An action of `Discrete(count)`; 3.7 is none."""
-    array = np.asarray(action)
+    array = _array(action)
     if array.shape != () or array.dtype.kind not in "iu" or not 0 <= int(array) < count:
         raise InputError(f"action must be a whole number from 0 to {count - 1}, not {action!r}")
     return int(array)
@@ -122,7 +130,7 @@ class FullAction:
 
     def decision(self, action: Any, info: FrameInfo, base: FrameDecision) -> FrameDecision:
         """The proposal with these changes; the qindex is clipped to 0..255."""
-        parts = np.asarray(action)
+        parts = _array(action)
         if parts.shape != (len(self._PARTS),):
             raise InputError(f"action must be {len(self._PARTS)} whole numbers, not {action!r}")
         offset, speed, shown, frames, layers = (

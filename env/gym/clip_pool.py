@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from muzero_rc.env.codec.backend import Backend, ClipLike
 from muzero_rc.env.control.baselines import VbrPolicy
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.gym.arguments import is_number, whole_number
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError
 from muzero_rc.types import EpisodeScore
 
-__all__ = ["ClipPool", "Targets", "VbrReferences"]
+__all__ = ["MAX_KBPS", "ClipPool", "Targets", "VbrReferences"]
+
+MAX_KBPS = 1_000_000
+"""The highest target, kbit/s, as the encoder's settings have it."""
 
 _DEFAULT_POOL_BYTES = 2**30
 
@@ -32,7 +38,7 @@ class ClipPool:
 
     def __init__(
         self,
-        clips: Sequence[str | Path | ClipLike],
+        clips: str | Path | Iterable[str | Path | ClipLike],
         backend: Backend,
         *,
         height: int | None = None,
@@ -51,19 +57,17 @@ class ClipPool:
         Raises:
           InputError: no clips, or a file that cannot be used.
         """
-        if isinstance(clips, (str, Path)):
-            clips = [clips]
-        if len(clips) == 0:
-            raise InputError("clips is empty: give at least one file or clip")
-        if max_frames is not None and max_frames < 1:
-            raise InputError(f"max_frames must be 1 or more, not {max_frames}")
-        self._clips = list(clips)
+        self._clips = _listed(clips)
+        if max_frames is not None:
+            max_frames = whole_number("max_frames", max_frames, least=1)
+        if height is not None:
+            height = whole_number("height", height)
         self._backend = backend
         self._height = height
         self._max_frames = max_frames
         self._max_bytes = max_bytes
         self._decoded: OrderedDict[int, ClipLike] = OrderedDict()
-        self.max_num_frames = max(self._bound(index) for index in range(len(clips)))
+        self.max_num_frames = max(self._bound(index) for index in range(len(self._clips)))
 
     def _bound(self, index: int) -> int:
         if self._max_frames is not None and isinstance(self._clips[index], (str, Path)):
@@ -96,6 +100,20 @@ class ClipPool:
         return decoded
 
 
+def _listed(clips: Any) -> list[str | Path | ClipLike]:
+    if isinstance(clips, (str, Path)):
+        return [clips]
+    if not isinstance(clips, Iterable):
+        raise InputError(f"clips must be files or decoded clips, not {clips!r}")
+    listed = list(clips)
+    if not listed:
+        raise InputError("clips is empty: give at least one file or clip")
+    for clip in listed:
+        if not isinstance(clip, (str, Path)) and not hasattr(clip, "num_frames"):
+            raise InputError(f"clips must be files or decoded clips, not {clip!r}")
+    return listed
+
+
 def _num_bytes(clip: ClipLike) -> int:
     if not clip.in_memory:
         return 0
@@ -113,15 +131,16 @@ class Targets:
             other sequence is a list of choices.
 
         Raises:
-          InputError: empty, not positive, or a range that is none.
+          InputError: empty, no numbers, out of range, or a range that is none.
         """
-        if isinstance(targets_kbps, (int, float)):
-            targets_kbps = [targets_kbps]
-        values = [float(value) for value in targets_kbps]
-        if not values or not all(1 <= value <= 1_000_000 for value in values):
+        given: Any = [targets_kbps] if isinstance(targets_kbps, Real) else targets_kbps
+        listed = list(given) if isinstance(given, Iterable) else []
+        numbers = all(is_number(value) and 1 <= value <= MAX_KBPS for value in listed)
+        if not listed or not numbers:
             raise InputError(
-                f"targets_kbps must be kbit/s between 1 and 1000000, not {targets_kbps!r}"
+                f"targets_kbps must be kbit/s between 1 and {MAX_KBPS}, not {targets_kbps!r}"
             )
+        values = [float(value) for value in listed]
         self._is_range = isinstance(targets_kbps, tuple) and len(values) == 2
         if self._is_range and values[0] > values[1]:
             raise InputError(f"targets_kbps: the range {targets_kbps!r} ends before it begins")

@@ -16,8 +16,9 @@ from muzero_rc.env.control.plan import Plans
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.gym import arguments
 from muzero_rc.env.gym.actions import ActionKind, make_action_map
-from muzero_rc.env.gym.clip_pool import ClipPool, Targets, VbrReferences
+from muzero_rc.env.gym.clip_pool import MAX_KBPS, ClipPool, Targets, VbrReferences
 from muzero_rc.env.gym.spaces import (
     ObservationArrays,
     default_history_rows,
@@ -26,14 +27,9 @@ from muzero_rc.env.gym.spaces import (
 )
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.env.passes.stepper import Stepper
-from muzero_rc.env.rewards import (
-    Reward,
-    RewardConfig,
-    make_reward,
-    psnr_gain_at_equal_rate,
-)
+from muzero_rc.env.rewards import Reward, psnr_gain_at_equal_rate
 from muzero_rc.errors import InputError
-from muzero_rc.types import NUM_QINDEX, EpisodeScore, FrameInfo, Observation
+from muzero_rc.types import NUM_QINDEX, EpisodeScore, FrameDecision, FrameInfo, Observation
 
 __all__ = ["VP9RateControlEnv"]
 
@@ -108,7 +104,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | 17 | mv_col_abs | mean size of horizontal motion |
     | 18 | mv_row_spread | standard deviation of vertical motion |
     | 19 | mv_col_spread | standard deviation of horizontal motion |
-    | 20 | mv_in_out | motion out of the picture's centre (1) or into it (-1) |
+    | 20 | mv_in_out | blocks move to the picture's centre (1) or away from it (-1) |
     | 21 | duration | ln(duration / the clip's median) |
     | 22 | coded_to_intra | log coded error - log intra error, / 3 |
     | 23 | sr_to_coded | log second-reference error - log coded error |
@@ -223,7 +219,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | 23 | mean_qindex | of the coded frames / 255 |
     | 24 | mean_offset | mean of qindex - proposal, / 64 |
     | 25 | complexity_left | ln(mean coded error ahead / of the clip) |
-    | 26 | rate_offset | step that would bring spending back to the budget, qindexes / 24 |
+    | 26 | rate_offset | qindexes that the controller adds to libvpx's proposal, / 48 |
 
     ## Rewards
 
@@ -242,8 +238,9 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     (its number) and `target_kbps` fix either. The first decision is on the first key
     frame. `info` names `clip`, `clip_name` and `target_kbps`; each `info` before a
     decision has `coding_index`, `show_index`, `update_type`, `shown`, `ends_gop` (it is the
-    last decision of its group of pictures), `proposal_qindex`, `min_qindex`, `max_qindex` and
-    `action_mask`, and each after one `qindex`, `bits` and `psnr` of the frame that was coded.
+    last decision of its group of pictures), `proposal_qindex`, `controller_qindex` (the
+    proposal with rate control and plan), `min_qindex`, `max_qindex` and `action_mask`, and
+    each after one `qindex`, `bits` and `psnr` of the frame that was coded.
 
     ## Episode End
 
@@ -261,7 +258,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     |---|---|---|
     | clips | | files or decoded `Clip` objects, or a `ClipPool` of them |
     | targets_kbps | | a list of targets, or a tuple (low, high): a range, even in log rate |
-    | max_frames | None | use at most this many frames of a file; also T |
+    | max_frames | None | most frames of a file, and T; None decodes all files to know T |
     | height | None | scale files down to this many rows |
     | reward | "self_competition" | lagrangian, rd_gain, ranked, equal_rate, or a callable |
     | action | "qindex" | or "proposal_offset", "full" |
@@ -273,8 +270,6 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | recipe | the shipped one | the constants of control, `muzero_rc.env.control.recipe.Recipe` |
     | plans | None | with `passes=3`: a policy that plans the last pass, such as `planned` |
     | speed, auto_alt_ref, ... | | any of `EncoderSettings` but the target |
-
-    Files whose `max_frames` is not given are decoded at once, to know T.
 
     ## Version History
 
@@ -311,17 +306,16 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         """
         if render_mode is not None:  # tools ask for one without knowing what there is
             gymnasium.logger.warn(f"there is nothing to render: no render_mode {render_mode!r}")
-        if reward == "greedy_opponent":
-            raise InputError("greedy_opponent needs someone who plays the opponent: a trainer")
-        if history_rows is not None and history_rows < 1:
-            raise InputError(f"history_rows must be 1 or more, not {history_rows}")
+        if history_rows is not None:
+            history_rows = arguments.whole_number("history_rows", history_rows, least=1)
         self.render_mode = None
-        self.score_key = score_key
-        self.reward: Reward = (
-            make_reward(RewardConfig(kind=reward)) if isinstance(reward, str) else reward
-        )
+        self.score_key = arguments.score_key_of(score_key)
+        self.reward: Reward = arguments.reward_of(reward)
         self._backend = backend or LibvpxBackend()
-        self._options: dict[str, Any] = {"timeout_s": timeout_s, "recipe": recipe}
+        self._options: dict[str, Any] = {
+            "timeout_s": arguments.timeout_of(timeout_s),
+            "recipe": recipe,
+        }
         self.clips = (
             clips
             if isinstance(clips, ClipPool)
@@ -370,7 +364,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         self._drop()
         index = int(self.np_random.integers(len(self.clips)))
         target_kbps = self._targets.sample(self.np_random)
-        index, target_kbps = self._apply(options or {}, index, target_kbps)
+        index, target_kbps = arguments.reset_options(options, len(self.clips), (index, target_kbps))
         clip = self.clips[index]
         settings = self._settings.replace(target_kbps=target_kbps)
         first_pass = self._backend.first_pass(clip, settings)
@@ -390,22 +384,31 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         """Codes the frame with the action's qindex and goes on to the next decision.
 
         Raises:
-          InputError: the action is not in the action space.
+          InputError: the action is not in the action space, or the reward is no finite number.
           ResetNeeded: there is no episode, or it is over.
           EncoderError: libvpx failed or did not answer in time.
         """
-        self.submit(action)
+        self.submit(self.decision(action))
         return self.collect()
 
-    def submit(self, action: Any) -> None:
-        """First half of `step`: gives the action and returns while the frame is coded."""
+    def decision(self, action: Any) -> FrameDecision:
+        """What an action means for the frame that waits, within the mask; nothing is coded.
+
+        Raises:
+          InputError: the action is not in the action space.
+          ResetNeeded: there is no episode, or it is over.
+        """
         episode = self._running()
         if episode.info is None:
             raise ResetNeeded("the episode is over: call reset()")
         decision = self._actions.decision(action, episode.info, episode.base)
         qindex, base = decision.qindex, episode.base.qindex
         near = min(max(qindex, base - episode.reach), base + episode.reach)
-        episode.submit(decision.with_qindex(min(max(near, 0), NUM_QINDEX - 1)))
+        return decision.with_qindex(min(max(near, 0), NUM_QINDEX - 1))
+
+    def submit(self, decision: FrameDecision) -> None:
+        """First half of `step`: gives what `decision` said, returns while the frame is coded."""
+        self._running().submit(decision)
 
     def collect(self) -> StepResult:
         """Second half of `step`: waits for the frame and the next decision."""
@@ -416,16 +419,12 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
             self._drop()
             raise
         terminated = episode.info is None
-        info: dict[str, Any] = {
-            "qindex": result.qindex,
-            "bits": result.bits,
-            "psnr": result.psnr,
-            **self._frame_info(episode),
-        }
+        info: dict[str, Any] = {"qindex": result.qindex, "bits": result.bits, "psnr": result.psnr}
+        info |= self._frame_info(episode)
         reward = 0.0
         if terminated:
             score = episode.score()
-            reward = float(self.reward(score, self._reference))
+            reward = arguments.reward_value(self.reward(score, self._reference))
             info[self.score_key] = self._score_info(score)
             episode.close()  # The native memory; what was observed stays.
         return self._arrays(), reward, terminated, False, info
@@ -433,6 +432,16 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     def close(self) -> None:
         """Drops the present encode and frees its memory."""
         self._drop()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle, copy and deepcopy: all but an encode that is over.
+
+        Raises:
+          InputError: an encode is under way: libvpx's state cannot be copied.
+        """
+        if self._episode is not None and self._episode.info is not None:
+            raise InputError("an encode under way cannot be copied: repeat its seed and actions")
+        return vars(self) | {"_episode": None}
 
     def __del__(self) -> None:
         """Ends the encoder's thread when the environment is dropped without `close`."""
@@ -448,21 +457,6 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         episode, self._episode = self._episode, None
         if episode is not None:
             episode.close()
-
-    def _apply(self, options: dict[str, Any], index: int, target_kbps: int) -> tuple[int, int]:
-        """Clip number and target, as far as the options fix them."""
-        unknown = sorted(set(options) - {"clip", "target_kbps"})
-        if unknown:
-            raise InputError(
-                f"unknown reset option {', '.join(unknown)}; there are: clip, target_kbps"
-            )
-        if "clip" in options:
-            index = int(options["clip"])
-            if not 0 <= index < len(self.clips):
-                raise InputError(f"option clip must be 0 to {len(self.clips) - 1}, not {index}")
-        if "target_kbps" in options:
-            target_kbps = round(float(options["target_kbps"]))
-        return index, target_kbps
 
     def _arrays(self) -> ObservationArrays:
         return pad_observation(self._running().observe(), self._clip_rows, self._history_rows)
@@ -481,6 +475,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
             "shown": frame.shown,
             "ends_gop": frame.ends_gop,
             "proposal_qindex": frame.proposal_qindex,
+            "controller_qindex": episode.base.qindex,
             "min_qindex": frame.min_qindex,
             "max_qindex": frame.max_qindex,
             "action_mask": self._actions.mask(frame, episode.base, episode.reach),
@@ -488,7 +483,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
 
     def _reference(self, rate: float = 1.0) -> EpisodeScore:
         episode = self._running()
-        target = max(1, round(episode.settings.target_kbps * rate))
+        target = min(max(round(episode.settings.target_kbps * rate), 1), MAX_KBPS)
         return self._references.get(episode.clip, episode.settings.replace(target_kbps=target))
 
     def _score_info(self, score: EpisodeScore) -> dict[str, Any]:

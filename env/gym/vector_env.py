@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from muzero_rc.env.codec.backend import LibvpxBackend
+from muzero_rc.env.gym.arguments import whole_number
 from muzero_rc.env.gym.clip_pool import VbrReferences
 from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.gym.spaces import ObservationArrays
@@ -55,8 +56,7 @@ class VP9RateControlVectorEnv(
         Raises:
           InputError: an argument that cannot be used.
         """
-        if num_envs < 1:
-            raise InputError(f"num_envs must be 1 or more, not {num_envs}")
+        num_envs = whole_number("num_envs", num_envs, least=1)
         backend = arguments.pop("backend", None) or LibvpxBackend()
         timeout_s = arguments.get("timeout_s", 120.0)
         shared: dict[str, Any] = {
@@ -115,9 +115,10 @@ class VP9RateControlVectorEnv(
         """One decision for every environment. [num_envs] int64.
 
         Raises:
-          InputError: not one action for each, or one outside the action space.
-          ResetNeeded: `reset` was never called.
-          EncoderError: libvpx failed or did not answer in time.
+          InputError: not one action for each, or one outside the action space; nothing is
+            coded then.
+          ResetNeeded: `reset` was never called, or not after an error.
+          EncoderError: libvpx failed or did not answer in time; all episodes end.
         """
         if len(actions) != self.num_envs:
             raise InputError(f"{len(actions)} actions for {self.num_envs} environments")
@@ -125,15 +126,23 @@ class VP9RateControlVectorEnv(
         terminated = np.zeros(self.num_envs, np.bool_)
         infos: dict[str, Any] = {}
         resetting = self._over.copy()
-        for i in np.flatnonzero(~resetting):
-            self.envs[i].submit(actions[i])
-        # The others code their frames meanwhile.
-        for i in np.flatnonzero(resetting):
-            self._latest[i], info = self.envs[i].reset()
-            infos = self._add_info(infos, info, int(i))
-        for i in np.flatnonzero(~resetting):
-            self._latest[i], rewards[i], terminated[i], _, info = self.envs[i].collect()
-            infos = self._add_info(infos, info, int(i))
+        # All actions are looked at before one is given: a bad one leaves all as they are.
+        decisions = [(i, self.envs[i].decision(actions[i])) for i in np.flatnonzero(~resetting)]
+        try:
+            for i, decision in decisions:
+                self.envs[i].submit(decision)
+            # The others code their frames meanwhile.
+            for i in np.flatnonzero(resetting):
+                self._latest[i], info = self.envs[i].reset()
+                infos = self._add_info(infos, info, int(i))
+            for i, _ in decisions:
+                self._latest[i], rewards[i], terminated[i], _, info = self.envs[i].collect()
+                infos = self._add_info(infos, info, int(i))
+        except BaseException:
+            # Some are a frame ahead of what was answered: all begin anew.
+            self.close_extras()
+            self._over[:] = False
+            raise
         self._over = terminated.copy()
         return self._batch(), rewards, terminated, np.zeros_like(terminated), infos
 

@@ -446,7 +446,7 @@ class ObservationBuilder:
                 self._qindex_sum / (255.0 * rows),
                 _clip(self._offset_sum / (64.0 * rows)),
                 self._complexity_left[done],
-                rate_offset / _RATE_OFFSET_SCALE,
+                _clip(rate_offset / _RATE_OFFSET_SCALE),
             ),
             np.float32,
         )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.control.probe_record import ProbeRecord
@@ -20,6 +20,7 @@ from muzero_rc.types import (
     KEEP,
     EncodeLog,
     EpisodeScore,
+    FrameDecision,
     FrameInfo,
     FrameResult,
     GopLimits,
@@ -70,6 +71,15 @@ class Rollout:
         return self.log.pairs
 
 
+def _only(decisions: Any, policy: Policy) -> FrameDecision:
+    """The one decision in what a policy answered; somebody else's may answer anything."""
+    if isinstance(decisions, Sequence) and len(decisions) == 1:
+        (decision,) = decisions
+        if isinstance(decision, FrameDecision):
+            return decision
+    raise InputError(f"policy {policy.name} must give one FrameDecision, not {decisions!r}")
+
+
 def encode_once(
     clip: ClipLike,
     settings: EncoderSettings,
@@ -117,11 +127,7 @@ def encode_once(
         while stepper.info is not None:
             asked = time.perf_counter()
             decisions = policy.decide([stepper.observe()], [stepper.base])
-            if len(decisions) != 1:
-                raise InputError(
-                    f"policy {policy.name} gave {len(decisions)} decisions for one frame"
-                )
-            decision = decisions[0]
+            decision = _only(decisions, policy)
             controlled = controlled and decision.qindex != KEEP
             decision_seconds += time.perf_counter() - asked
             stepper.step(decision)

@@ -180,6 +180,7 @@ class FakeSession:
     def submit(self, decision: FrameDecision) -> None:
         assert not self.closed, "submit() after close()"
         assert self._waiting is not None, "submit() before next()"
+        assert self._submitted is None, "submit() twice"
         qindex = decision.qindex
         self._submitted = self._waiting.proposal_qindex if qindex == KEEP else qindex
 

@@ -89,6 +89,7 @@ def run(args: AblateArgs) -> int:
     """Trains, evaluates, prints; returns the exit status."""
     from muzero_rc.evaluation.report.table import make_console
     from muzero_rc.plots import plot_curves
+    from muzero_rc.signals import noting
     from muzero_rc.training.ablation import Ablation, as_json, summarise
     from muzero_rc.training.log import RunLog
 
@@ -108,7 +109,8 @@ def run(args: AblateArgs) -> int:
         only=args.only,
     )
     clips = ablation.validation_clips(args.clips) if args.clips else []
-    ablation.train(lambda folder, title: RunLog(folder, quiet=args.quiet))
+    with noting(f"what is done is kept in {args.out}; the same command goes on from there"):
+        ablation.train(lambda folder, title: RunLog(folder, quiet=args.quiet))
     curves = ablation.curves()
     plot_curves(
         args.out / "curves.png",

@@ -58,6 +58,7 @@ class FitArgs:
 def run(args: FitArgs) -> int:
     """Fits and writes; returns the exit status."""
     from muzero_rc.agents.world_model.planner import PlanSettings
+    from muzero_rc.corpus import check_sources
     from muzero_rc.dataset import load_dataset
     from muzero_rc.training.stages.plan import fit_dataset
 
@@ -70,14 +71,13 @@ def run(args: FitArgs) -> int:
         raise InputError(f"--members must be 0..{_MOST_MEMBERS}, not {args.members}")
     settings = PlanSettings(step_strength=args.step_strength, limit=args.limit)
     data = load_dataset(args.dataset)
+    exclude = check_sources(args.exclude, data.sources)
 
     def say(text: str) -> None:
         if not args.quiet:
             print(text, file=sys.stderr, flush=True)
 
-    fitted = fit_dataset(
-        data, settings, exclude=frozenset(args.exclude), members=args.members, on_step=say
-    )
+    fitted = fit_dataset(data, settings, exclude=exclude, members=args.members, on_step=say)
     fitted.model.save(args.out)
     accuracy, about = fitted.accuracy, fitted.model.meta
     if args.json:
@@ -94,14 +94,16 @@ def run(args: FitArgs) -> int:
 
 def _fit_work(args: FitArgs, tiers: Path) -> int:
     from muzero_rc.agents.world_model.plan_model import PlanModel
+    from muzero_rc.corpus import check_sources
     from muzero_rc.dataset import load_dataset
     from muzero_rc.output_files import write_text
     from muzero_rc.policies.shipped import shipped_policy_path
     from muzero_rc.training.stages.work import fit_work_model, joined
 
     studies = joined(load_dataset(args.dataset).studies, load_dataset(tiers).studies)
+    exclude = check_sources(args.exclude, [study.source for study in studies])
     response = PlanModel.load(shipped_policy_path("planned")).linear
-    model = fit_work_model(studies, response, frozenset(args.exclude))
+    model = fit_work_model(studies, response, exclude)
     write_text(args.out, model.as_text())
     if args.json:
         print(json.dumps({"type": "fit", "file": str(args.out), **model.about}))

@@ -151,13 +151,18 @@ def _is_name(spec: str) -> bool:
 
 
 def fingerprint(spec: str, simulations: int = 0) -> str:
-    """What decides a policy's answers beside our code: its name, package or file's content."""
-    from muzero_rc.policies.registry import make_policy, plan_file_of, policy_package
+    """What decides a policy's answers beside our code: its name, or content of package or file."""
+    from muzero_rc.policies.registry import (
+        make_policy,
+        package_digest,
+        plan_file_of,
+        policy_package,
+    )
     from muzero_rc.policies.shipped import SHIPPED_FILES, shipped_policy_path
 
     searched = f" {simulations} simulations" if simulations else ""
     if package := policy_package(spec):
-        return f"{spec} of {package}{searched}"
+        return f"{spec} of {package} files {package_digest(spec)}{searched}"
     name = spec.partition(":")[0]
     if _is_name(spec) and name not in SHIPPED_FILES:
         return spec

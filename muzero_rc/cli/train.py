@@ -102,6 +102,7 @@ def run(args: TrainArgs) -> int:
     from muzero_rc.evaluation.report.table import make_console
     from muzero_rc.model_card import read_card
     from muzero_rc.output_files import write_text
+    from muzero_rc.signals import noting
     from muzero_rc.training.costs import COST_COLUMNS, cost_rows
     from muzero_rc.training.log import RunLog
     from muzero_rc.training.presets import configure
@@ -133,7 +134,8 @@ def run(args: TrainArgs) -> int:
         TrainingRun.create(args.out, config, args.corpus, args.exclude, args.dataset)
         if not args.quiet and args.until != "collect":
             print(_fit(args.preset, config), file=sys.stderr)
-    with RunLog(args.out / "events", quiet=args.quiet) as log:
+    kept = f"what is done is kept; muzero-rc train --out {args.out} --resume goes on from there"
+    with noting(kept), RunLog(args.out / "events", quiet=args.quiet) as log:
         training = TrainingRun.resume(args.out, log)
         done = training.collect() if args.until == "collect" else training.run()
         rows = training.evaluate() if args.evaluate else []

@@ -8,7 +8,15 @@ from muzero_rc.corpus.folder import (
     VIDEO_SUFFIXES,
     Corpus,
     CorpusClip,
+    check_sources,
     find_videos,
 )
 
-__all__ = ["VALIDATION_SHARE", "VIDEO_SUFFIXES", "Corpus", "CorpusClip", "find_videos"]
+__all__ = [
+    "VALIDATION_SHARE",
+    "VIDEO_SUFFIXES",
+    "Corpus",
+    "CorpusClip",
+    "check_sources",
+    "find_videos",
+]

@@ -11,8 +11,9 @@ and those that it does not name, are left out.
 from __future__ import annotations
 
 import csv
+import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ __all__ = [
     "VIDEO_SUFFIXES",
     "Corpus",
     "CorpusClip",
+    "check_sources",
     "find_videos",
     "split_of",
 ]
@@ -114,6 +116,25 @@ class Corpus:
         if not picked:
             raise InputError("no source of the corpus is kept for validation; add more sources")
         return picked
+
+
+def check_sources(names: Iterable[str], known: Iterable[str]) -> frozenset[str]:
+    """Names of sources, if there are such: a misspelt one would be trained on.
+
+    Args:
+      names: of sources that somebody means.
+      known: all sources there are.
+
+    Raises:
+      InputError: there is no such source.
+    """
+    known = sorted(set(known))
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {len(known)} others"
+            raise InputError(f"no source {name} to leave out; {hint}")
+    return frozenset(names)
 
 
 def find_videos(paths: Sequence[Path]) -> list[Path]:

@@ -20,7 +20,7 @@ __all__ = ["Dataset", "EncodeView", "StudyView", "load_dataset"]
 _BY_NAME: dict[str, FrameColumn] = {column.name: column for column in FRAME_COLUMNS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Stored:
     """The file's arrays."""
 
@@ -40,11 +40,12 @@ class _Stored:
         return np.where(coded, np.where(values > 0, own - values, -1), 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EncodeView(Mapping[str, npt.NDArray[Any]]):
     """An encode: a mapping from names of frame columns to arrays, a row a frame.
 
-    Attributes are those of `muzero_rc.dataset.schema.ENCODE_COLUMNS`.
+    Views are equal to themselves alone, and can be in sets. Attributes are those of
+    `muzero_rc.dataset.schema.ENCODE_COLUMNS`.
     """
 
     name: str
@@ -59,9 +60,13 @@ class EncodeView(Mapping[str, npt.NDArray[Any]]):
     step_size: int
     pair: int
     sign: int
-    gops: npt.NDArray[np.int32] = field(compare=False)
-    _stored: _Stored = field(repr=False, compare=False)
+    gops: npt.NDArray[np.int32]
+    _stored: _Stored = field(repr=False)
     _rows: slice = field(repr=False)
+
+    # A mapping compares its values, and arrays have no truth.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """A column of its frames. [N] or [N, width]."""
@@ -83,7 +88,7 @@ class EncodeView(Mapping[str, npt.NDArray[Any]]):
         return int(self._rows.stop - self._rows.start)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StudyView:
     """A study: one part of a clip at one target and speed, encoded many times.
 
@@ -101,7 +106,7 @@ class StudyView:
     target_kbps: float
     slope: float
     identity: str
-    stats: npt.NDArray[np.float32] = field(repr=False, compare=False)
+    stats: npt.NDArray[np.float32] = field(repr=False)
     encodes: Sequence[EncodeView] = field(repr=False)
 
     def encode(self, name: str) -> EncodeView:
@@ -125,7 +130,7 @@ class StudyView:
         return encode.psnr_avg - reference.psnr_avg - self.slope * rate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """All studies.
 

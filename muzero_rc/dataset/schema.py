@@ -80,15 +80,16 @@ class TableColumn:
 
 
 FRAME_COLUMNS = (
-    FrameColumn("coding_index", "frames", "int", "place in coding order; -1 if a reference is "
-                "shown again by plan"),
+    FrameColumn("coding_index", "frames", "int", "place in coding order, the number of the row; "
+                "-1 if a reference is shown again by plan"),
     FrameColumn("show_index", "frames", "int", "place in display order"),
     FrameColumn("update_type", "0..6", "int", "libvpx's reason to code the frame; -1: not coded, "
                 "a reference is shown again, and the columns of the description are 0"),
     FrameColumn("shown", "bool", "int", "False for hidden alternate references"),
     FrameColumn("gop_index", "frames", "int", "place in the group of pictures"),
     FrameColumn("gop_size", "frames", "int", "coded frames of the group"),
-    FrameColumn("layer_depth", "layers", "int", "0 key, 1 base reference, deeper below"),
+    FrameColumn("layer_depth", "layers", "int", "0 key and golden, 1 base reference, "
+                "deeper below; 5 overlay, in all groups"),
     FrameColumn("max_layer_depth", "layers", "int", "depth of the group's leaf frames"),
     FrameColumn("frames_to_key", "frames", "int", "shown frames left until the next key frame"),
     FrameColumn("ref_coding_indexes", "frames", "back", "LAST, GOLDEN, ALTREF in coding order; "
@@ -149,7 +150,9 @@ STUDY_COLUMNS = (
     TableColumn("fps", "1/s", "frame rate, a fraction"),
     TableColumn("speed", "0..5", "`cpu-used` asked for"),
     TableColumn("target_kbps", "kbit/s", "of all encodes but vbr_aim and vbr_high"),
-    TableColumn("slope", "dB", "of PSNR avg for a doubling of rate, on VBR's own curve"),
+    TableColumn(
+        "slope", "dB", "of PSNR avg for a doubling of rate, from vbr to vbr_high; clipped to 1..8"
+    ),
     TableColumn("stats", "libvpx's", "[T, 25] first-pass statistics, 32-bit floats"),
     TableColumn("identity", "", "of the encoder that made it: library, code, recipe"),
 )

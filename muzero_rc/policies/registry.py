@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import importlib.metadata
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from muzero_rc.agents.world_model.plan_model import PlanModel, is_plan_model
 from muzero_rc.env.codec.backend import ClipLike, ClipShape, FirstPassLike
@@ -55,6 +58,7 @@ __all__ = [
     "Prepared",
     "WithSpeedProfile",
     "make_policy",
+    "package_digest",
     "plan_file_of",
     "policy_package",
     "prepare",
@@ -160,6 +164,16 @@ class WithSpeedProfile(QindexPolicy):
         """Octaves of rate that an encode saves against another, by a policy that doubts plans."""
         policy = self.policy
         return policy.gained(ours, theirs) if isinstance(policy, DoubtsPlans) else 0.0
+
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """The policy's qindexes. [B] int32.
+
+        Raises:
+          InputError: it decides on more than the quantizer.
+        """
+        if not isinstance(self.policy, QindexPolicy):
+            raise InputError(f"policy {self.name} decides on more than the qindex: ask decide")
+        return self.policy.qindexes(observations)
 
     def decide(
         self, observations: Sequence[Observation], base: Sequence[FrameDecision]
@@ -297,6 +311,44 @@ def policy_package(name: str) -> str:
     if entry is None or name in POLICY_NAMES:
         return ""
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def package_digest(name: str) -> str:
+    """Hash of the files of the package that registers a policy; a version alone says too little.
+
+    Of its topmost package, or of its module, with all data in it. Other packages that it
+    imports, and files elsewhere, are not looked at.
+
+    Raises:
+      InputError: its files cannot be found or read.
+    """
+    entry = _entry_points()[name]
+    try:
+        folder, paths = _files_of(entry.module)
+        digest = hashlib.sha256()
+        for path in sorted(paths):
+            with path.open("rb") as file:
+                digest.update(f"{path.relative_to(folder)}\n".encode())
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except (ImportError, OSError, ValueError) as error:
+        raise InputError(
+            f"the policy {name}, registered as {entry.value}, has no files to read: {error}"
+        ) from error
+    return digest.hexdigest()[:16]
+
+
+def _files_of(module: str) -> tuple[Path, list[Path]]:
+    """Folder and files of the topmost package of a module that is no namespace of several."""
+    parts = module.split(".")
+    for count in range(1, len(parts) + 1):
+        found = importlib.util.find_spec(".".join(parts[:count]))
+        if found is not None and found.origin is not None:
+            origin = Path(found.origin)
+            if found.submodule_search_locations is None:
+                return origin.parent, [origin]
+            files = (path for path in origin.parent.rglob("*") if path.is_file())
+            return origin.parent, [path for path in files if "__pycache__" not in path.parts]
+    raise ImportError(f"no module {module}")
 
 
 def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:

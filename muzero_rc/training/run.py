@@ -37,7 +37,7 @@ from muzero_rc.agents.muzero.replay import Replay
 from muzero_rc.agents.policy import AgentPolicy, save_policy
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.checkpoint import read_meta
-from muzero_rc.corpus import Corpus, CorpusClip
+from muzero_rc.corpus import Corpus, CorpusClip, check_sources
 from muzero_rc.dataset import load_dataset
 from muzero_rc.env.codec._native import build_id
 from muzero_rc.env.gym.registration import ENV_ID
@@ -122,7 +122,8 @@ class TrainingRun:
           dataset: in the place of corpus and studies.
 
         Raises:
-          InputError: there is a run already, or a data set cannot give what the run needs.
+          InputError: there is a run already, there is no source of a name in `exclude`, or a
+            data set cannot give what the run needs.
         """
         if (folder / "config.json").exists():
             raise InputError(f"{folder} holds a run already; give --resume or another --out")
@@ -130,6 +131,10 @@ class TrainingRun:
             raise InputError("self-play needs --corpus: a data set has no videos (--episodes 0)")
         if dataset is not None and config.agent.network.block_columns:
             raise InputError("network.representation hip needs --corpus: a data set has no blocks")
+        if exclude and corpus is not None:
+            check_sources(exclude, [clip.source for clip in Corpus.open(corpus).clips])
+        if exclude and dataset is not None:
+            check_sources(exclude, load_dataset(dataset).sources)
         (folder / "studies").mkdir(parents=True, exist_ok=True)
         stored = {
             "format": "muzero_rc training run",

@@ -124,7 +124,7 @@ class Study:
       shape: width, height, fps numerator and denominator.
       settings: of the encodes.
       stats: [T, 25] first-pass statistics.
-      slope: dB of PSNR avg per doubling of rate on VBR's own curve.
+      slope: dB of PSNR avg per doubling of rate on VBR's own curve, clipped to 1..8.
       encodes: the encodes.
       number: of the study in its run.
       identity: of the encoder that made it, see `muzero_rc.identity`.

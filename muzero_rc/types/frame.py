@@ -100,7 +100,8 @@ class FrameInfo:
       gop_index: position in the group of pictures in coding order (key frame 0,
         the first frame after it 1, ...).
       gop_size: coded frames in this group.
-      layer_depth: 0 key, 1 base ARF, deeper for the ARF pyramid's layers and leaves.
+      layer_depth: 0 key and golden, 1 base ARF, deeper for the ARF pyramid's layers and
+        leaves; 5 for an overlay, in all groups.
       max_layer_depth: depth of the leaves of this group.
       frames_to_key: shown frames left until the next key frame.
       ref_coding_indexes: coding indexes of LAST, GOLDEN, ALTREF; -1 if there is none.

@@ -107,12 +107,15 @@ class QindexPolicy:
         """The proposals with these qindexes.
 
         Raises:
-          InputError: there is not one for each observation, or one is out of range.
+          InputError: they are not whole numbers, one for each observation, or one is out of
+            range.
         """
-        qindexes = self.qindexes(observations)
-        if len(qindexes) != len(base):
+        answer = self.qindexes(observations)
+        qindexes = np.asarray(answer)
+        if qindexes.shape != (len(base),) or (qindexes.size and qindexes.dtype.kind not in "iu"):
             raise InputError(
-                f"policy {self.name} gave {len(qindexes)} qindexes for {len(base)} frames"
+                f"policy {self.name} must give a whole number for each of {len(base)} frames, "
+                f"not {answer!r}"
             )
         return [
             proposal.with_qindex(int(qindex))

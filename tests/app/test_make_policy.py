@@ -21,8 +21,10 @@ from muzero_rc.errors import InputError
 from muzero_rc.evaluation.grid.encoder import Method
 from muzero_rc.evaluation.results import Results
 from muzero_rc.policies.registry import make_policy
+from muzero_rc.signals import Stopped
 from muzero_rc.training.costs import CostLedger
 from muzero_rc.training.presets import PRESETS
+from muzero_rc.training.run import TrainingRun
 from muzero_rc.training.stages.evaluate import COLUMNS, _methods, result_rows, results_page
 from muzero_rc.training.stages.plan import RIDGES, fit_plan_model
 
@@ -98,11 +100,70 @@ def test_what_a_data_set_cannot_give_is_one_line(
 def test_a_given_teacher_must_not_have_seen_what_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "--dataset", str(DATA), "--preset", "tiny", "--quiet", "--exclude", "x"]
+    source = load_dataset(DATA).sources[0]
+    words = ["train", "--dataset", str(DATA), "--preset", "tiny", "--quiet", "--exclude", source]
     for teacher, says in (("planned", "may have seen"), ("gone.npz", "does not exist")):
         out = str(tmp_path / teacher)
         assert main([*words, "--out", out, "--imitate.teacher", teacher]) == 2
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "fit", "corpus", "ablate"])
+def test_a_source_that_is_not_there_cannot_be_left_out(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A misspelt one would be trained on, and then measured as held out.
+    name = load_dataset(DATA).sources[0]
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    (clips / f"{name}.mp4").touch()
+    out = tmp_path / "out"
+    words = {
+        "train": ["train", "--dataset", str(DATA), "--out", str(out)],
+        "fit": ["fit", str(DATA), "-o", str(out.with_suffix(".npz"))],
+        "corpus": ["train", "--corpus", str(clips), "--out", str(out)],
+        "ablate": [
+            "ablate",
+            "--axis",
+            "reward",
+            "--corpus",
+            str(clips),
+            "--out",
+            str(out),
+            "--clips",
+            "0",
+        ],
+    }[command]
+    assert main([*words, "--exclude", f"{name}x"]) == 2
+    said = f"no source {name}x to leave out; did you mean {name}?"
+    assert said in capsys.readouterr().err
+    assert not (out / "config.json").exists() and not out.with_suffix(".npz").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Stopped(signal.SIGTERM)])
+@pytest.mark.parametrize("command", ["train", "ablate"])
+def test_who_stops_a_run_is_told_how_it_goes_on(
+    command: str,
+    error: BaseException,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(run: TrainingRun) -> None:
+        raise error
+
+    monkeypatch.setattr(TrainingRun, "run", stop)
+    clips, out = tmp_path / "clips", tmp_path / "out"
+    clips.mkdir()
+    (clips / "b.mp4").touch()
+    more = ["--axis", "reward", "--clips", "0"] if command == "ablate" else ["--preset", "tiny"]
+    words = [command, "--corpus", str(clips), "--out", str(out), "--quiet", *more]
+    assert main(words) == 128 + (2 if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+    how = {
+        "train": f"muzero-rc train --out {out} --resume goes on from there",
+        "ablate": "the same command goes on from there",
+    }[command]
+    assert capsys.readouterr().err.rstrip().endswith(how)
 
 
 def test_validation_clips_are_taken_of_each_source_in_turn() -> None:

@@ -190,6 +190,45 @@ def test_a_registered_policy_is_a_method(registered, clip) -> None:
         make_policy("nine")
 
 
+def _fingerprint(name: str) -> str:
+    importlib.invalidate_caches()
+    return methods_of([name])[2].fingerprint
+
+
+@pytest.mark.parametrize("module", ["solo", "whole.inner.policy", "shared.own.policy"])
+def test_encodes_of_a_registered_policy_end_with_a_change_of_its_files(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "site"
+    *folders, last = module.split(".")
+    inner = top.joinpath(*folders)
+    inner.mkdir(parents=True)
+    # The topmost folder of the third has no __init__: it may belong to several packages.
+    for depth in range(0 if folders[:1] == ["whole"] else 1, len(folders)):
+        top.joinpath(*folders[: depth + 1], "__init__.py").touch()
+    code = inner / f"{last}.py"
+    code.write_text("from muzero_rc.types import QindexPolicy as Policy\n")
+    info = top / "theirs-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[muzero_rc.policies]\nours = {module}:Policy\n")
+    monkeypatch.syspath_prepend(str(top))
+    first = _fingerprint("ours")
+    assert first == _fingerprint("ours") and "theirs 1.2" in first
+    code.write_text(code.read_text() + "answer = 2\n")
+    second = _fingerprint("ours")
+    assert second != first
+    if folders:
+        (inner / "weights.bin").write_bytes(b"1")
+        third = _fingerprint("ours")
+        (inner / "weights.bin").write_bytes(b"2")
+        assert len({first, second, third, _fingerprint("ours")}) == 4
+    code.unlink()
+    if not folders:
+        with pytest.raises(InputError, match="has no files to read"):
+            _fingerprint("ours")
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -286,3 +286,47 @@ def test_the_sheet_has_the_tables_of_the_schema() -> None:
     text = (DOCS / "reference" / "dataset.md").read_text()
     table = text.partition("<!-- table:dataset -->\n")[2].partition("<!-- /table -->")[0]
     assert table == markdown(), "run: python -m muzero_rc.dataset docs/reference/dataset.md"
+
+
+def test_views_can_be_compared_and_be_in_sets(file: Path) -> None:
+    one, two = load_dataset(file), load_dataset(file)
+    study, other = one.studies[0], two.studies[0]
+    assert study in one.studies and study not in two.studies and study != other and one != two
+    base = study.encode("base")
+    assert base == study.encode("base") and base != other.encode("base")
+    assert len({base, study.encode("base"), other.encode("base")}) == 2
+    assert len({*one.studies, *one.studies}) == len(one.studies)
+
+
+def test_the_sheet_says_what_is_in_the_file_of_the_repository() -> None:
+    path = DOCS.parent / "benchmarks" / "data" / "studies.npz"
+    dataset = load_dataset(path)
+    studies = dataset.studies
+    counts = (
+        f"{len(studies)} studies of {len(dataset.sources)} sources, "
+        f"{sum(len(s.encodes) for s in studies):,} encodes, {dataset.num_frames:,} frames, "
+        f"{path.stat().st_size / 1e6:.0f} MB"
+    )
+    assert counts in (DOCS / "reference" / "dataset.md").read_text()
+    depths = {0: {0}, 1: {1, 2, 3, 4, 5}, 2: {0}, 3: {1, 2, 3, 4}, 4: {5}}
+    for study in studies[::12]:
+        vbr, high = study.encode("vbr"), study.encode("vbr_high")
+        slope = (high.psnr_avg - vbr.psnr_avg) / np.log2(high.kbps / vbr.kbps)
+        assert study.slope == pytest.approx(min(max(slope, 1.0), 8.0))
+        assert study.part[0] == study.height == 144 and study.part[2] == len(study.stats)
+        for encode in study.encodes:
+            shown, index, kind = encode["shown"], encode["coding_index"], encode["update_type"]
+            coded = kind >= 0
+            np.testing.assert_array_equal(index, np.where(coded, np.arange(len(index)), -1))
+            assert (encode["qindex"] >= 0).tolist() == coded.tolist()
+            for number, allowed in depths.items():
+                assert set(encode["layer_depth"][kind == number].tolist()) <= allowed
+            assert encode["show_index"][shown].tolist() == list(range(study.part[2]))
+            seconds = float(study.part[2] / study.fps)
+            assert encode.kbps == pytest.approx(encode.size_bytes / 125 / seconds)
+            error, samples = encode["sse"][shown].sum(1), encode["samples"][shown].sum(1)
+            psnr = np.minimum(10 * np.log10(255**2 * samples / np.maximum(error, 1e-9)), 100)
+            assert encode.psnr_avg == pytest.approx(psnr.mean(), abs=0.001)
+            low, high_q = encode["min_qindex"], encode["max_qindex"]
+            own = encode["proposal_qindex"]
+            assert ((low <= own) & (own <= high_q))[coded].all()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gc
+import math
+import pickle
 import re
 import subprocess
 import sys
@@ -79,6 +82,10 @@ def _play(
         assert steps[-1][0] in env.observation_space
         assert steps[-1][3] is False
     return steps
+
+
+def _psnr(score: EpisodeScore, _: Any) -> float:
+    return score.psnr_avg
 
 
 def _proposal(info: dict[str, Any]) -> int:
@@ -187,7 +194,7 @@ def test_reset_and_close_in_mid_episode_end_the_encoder(carphone: Clip) -> None:
         env.step(90)
     again, _ = env.reset(seed=3)
     assert data_equivalence(before, again, exact=True)
-    env.submit(90)
+    env.submit(env.decision(90))
     env.reset()  # mid-frame
     env.step(90)
     env.close()
@@ -244,7 +251,7 @@ def test_steps_out_of_order_are_refused(env: VP9RateControlEnv) -> None:
         env.step(1)
 
 
-@pytest.mark.parametrize("action", [-1, 256, 3.7, "7", None, [3]])
+@pytest.mark.parametrize("action", [-1, 256, 3.7, "7", None, [3], [1, [2]], True, math.nan])
 def test_actions_outside_the_space_are_refused(env: VP9RateControlEnv, action: Any) -> None:
     env.reset()
     with pytest.raises(InputError):
@@ -280,13 +287,34 @@ def test_a_callable_reward_gets_score_and_reference() -> None:
     assert score.clip == reference.clip == FakeClip().sha256
 
 
+@pytest.mark.parametrize("given", [0.5, np.float32(0.5), np.array([0.5]), np.array(0.5)])
+def test_a_reward_may_be_any_kind_of_number(given: Any) -> None:
+    reward = _play(_fake(reward=lambda *_: given), _proposal)[-1][1]
+    assert type(reward) is float and reward == 0.5
+
+
+@pytest.mark.parametrize("given", [math.nan, math.inf, None, "1", np.zeros(2), True, [0.5]])
+def test_a_reward_that_is_no_number_is_refused(given: Any) -> None:
+    env = _fake(reward=lambda *_: given)
+    with pytest.raises(InputError, match="the reward must give a finite number, not"):
+        _play(env, _proposal)
+    env.reset()
+
+
 def test_options_fix_what_is_drawn() -> None:
     env = _fake(clips=[FakeClip(num_frames=n) for n in (5, 6, 7)])
     _, info = env.reset(seed=1, options={"clip": 2, "target_kbps": 77})
     assert (info["clip"], info["target_kbps"]) == (2, 77)
     _, free = env.reset(seed=1)
     assert free["target_kbps"] != 77
-    for options in ({"clip": 3}, {"clip": -1}, {"target_kbps": 0}, {"target": 5}):
+    _, info = env.reset(options={"clip": np.int64(1), "target_kbps": np.float32(60)})
+    assert (info["clip"], info["target_kbps"]) == (1, 60)
+    bad: list[Any] = [
+        {"clip": 3}, {"clip": -1}, {"clip": 0.5}, {"clip": "a.mp4"}, {"clip": None}, {"clip": True},
+        {"target_kbps": 0}, {"target_kbps": math.nan}, {"target_kbps": "60"},
+        {"target_kbps": None}, {"target": 5}, {1: 2}, [1],
+    ]  # fmt: skip
+    for options in bad:
         with pytest.raises(InputError):
             env.reset(options=options)
 
@@ -304,6 +332,26 @@ def test_targets_are_drawn_evenly_in_log_rate() -> None:
     "arguments",
     [
         {"clips": []},
+        {"clips": None},
+        {"clips": [None]},
+        {"targets_kbps": None},
+        {"targets_kbps": True},
+        {"targets_kbps": "60"},
+        {"targets_kbps": ["60"]},
+        {"targets_kbps": [60, None]},
+        {"targets_kbps": math.nan},
+        {"max_frames": 1.5},
+        {"max_frames": True},
+        {"height": "x"},
+        {"history_rows": 2.5},
+        {"reward": None},
+        {"reward": 3},
+        {"score_key": None},
+        {"score_key": "bits"},
+        {"timeout_s": 0},
+        {"timeout_s": math.nan},
+        {"timeout_s": "a"},
+        {"speed": 5.0},
         {"targets_kbps": []},
         {"targets_kbps": 0},
         {"targets_kbps": (200, 100)},
@@ -319,6 +367,54 @@ def test_targets_are_drawn_evenly_in_log_rate() -> None:
 def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         _fake(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    env = _fake(
+        clips=(clip for clip in [FakeClip()]),
+        targets_kbps=np.int64(60),
+        max_frames=np.int64(5),
+        history_rows=np.int64(4),
+        timeout_s=np.float32(60),
+        speed=np.int64(5),
+    )
+    observation, info = env.reset(seed=0)
+    assert observation["history"].shape[0] == 4 and info["target_kbps"] == 60
+    assert _fake(targets_kbps=np.array([70, 70])).reset(seed=0)[1]["target_kbps"] == 70
+
+
+def test_no_key_of_an_info_can_be_the_scores(env: VP9RateControlEnv) -> None:
+    for *_, info in _play(env, _proposal, seed=0):
+        for key in info.keys() - {"score"}:
+            with pytest.raises(InputError, match="score_key must be text that info does not use"):
+                _fake(score_key=key)
+
+
+@pytest.mark.parametrize("target", [1, 1_000_000])
+def test_vbr_beside_the_end_of_the_range_is_at_it(target: int) -> None:
+    # rd_gain asks for VBR at 1.25 times the target.
+    steps = _play(_fake(reward="rd_gain", targets_kbps=target), _proposal)
+    assert -1.0 <= steps[-1][1] <= 1.0
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
+def test_an_environment_is_copied_between_encodes_alone(
+    copied: Callable[[Any], Any], moving_square: Callable[..., Clip]
+) -> None:
+    env = VP9RateControlEnv([moving_square(6, 32, 32)], 40, speed=8, reward=_psnr)
+    other = copied(env)
+    first = _play(env, _proposal, seed=3)
+    again = _play(copied(env), _proposal, seed=3)  # after the end of an encode
+    for steps in (_play(other, _proposal, seed=3), again):
+        assert [step[4].get("bits") for step in steps] == [step[4].get("bits") for step in first]
+    env.reset(seed=3)
+    with pytest.raises(InputError, match="an encode under way cannot be copied"):
+        copied(env)
+    gc.collect()
+    env.step(first[0][4]["proposal_qindex"])  # it goes on
+    env.close()
 
 
 def test_offsets_to_the_proposal() -> None:
@@ -427,6 +523,9 @@ def test_infos_tell_what_was_and_what_comes(env: VP9RateControlEnv) -> None:
     steps = _play(env, lambda _: 90, seed=0)
     first, second, last = steps[0][4], steps[1][4], steps[-1][4]
     assert {"clip", "clip_name", "target_kbps", "proposal_qindex", "action_mask"} <= set(first)
+    assert second["controller_qindex"] - second["proposal_qindex"] == round(
+        48 * float(steps[1][0]["globals"][GLOBAL_COLUMNS.index("rate_offset")])
+    )
     assert "qindex" not in first
     assert second["qindex"] == 90 and second["bits"] > 0 and second["coding_index"] == 1
     assert "coding_index" not in last

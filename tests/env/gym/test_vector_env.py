@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from muzero_rc.env.codec.clip import Clip
@@ -131,8 +132,9 @@ def test_reset_mask_leaves_the_others_alone() -> None:
 
 
 def test_wrong_numbers_are_refused() -> None:
-    with pytest.raises(InputError):
-        _fake(0)
+    for count in (0, 1.5, "2"):
+        with pytest.raises(InputError):
+            _fake(count)  # type: ignore[arg-type]
     env = _fake(2)
     with pytest.raises(InputError):
         env.reset(seed=[1, 2, 3])
@@ -141,6 +143,40 @@ def test_wrong_numbers_are_refused() -> None:
     env.reset(seed=0)
     with pytest.raises(InputError):
         env.step(np.array([1]))
+
+
+@pytest.mark.parametrize("bad", [[40, 256], [256, 40], [40.5, 40.0]])
+def test_a_bad_action_leaves_all_as_they_are(bad: list[float]) -> None:
+    env, other = _fake(2), _fake(2)
+    for one in (env, other):
+        one.reset(seed=0)
+    with pytest.raises(InputError):
+        env.step(np.array(bad))
+    for _ in range(3):
+        ours, theirs = env.step(np.array([40, 50])), other.step(np.array([40, 50]))
+        np.testing.assert_array_equal(ours[0]["history"], theirs[0]["history"])
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_in_a_step_ends_all_episodes(broken: int, error: type[BaseException]) -> None:
+    env: Any = _fake(2)
+    env.reset(seed=0)
+
+    def fail() -> None:
+        raise error
+
+    env.envs[broken]._episode.session.result = fail
+    with pytest.raises(error):
+        env.step(np.array([40, 50]))
+    with pytest.raises(ResetNeeded):
+        env.step(np.array([40, 50]))
+    # One alone does not bring the others back: they lost a frame.
+    env.reset(options={"reset_mask": np.arange(2) == broken})
+    with pytest.raises(ResetNeeded):
+        env.step(np.array([40, 50]))
+    env.reset(seed=0)
+    env.step(np.array([40, 50]))
 
 
 def test_closing_frees_all_sessions() -> None:

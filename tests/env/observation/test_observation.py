@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import timeit
 from fractions import Fraction
 
@@ -14,9 +15,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.baselines import ConstantPolicy, ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.gym.env import VP9RateControlEnv
 from muzero_rc.env.observation.builder import (
     BOUND,
     CLIP_COLUMNS,
@@ -277,6 +282,65 @@ def test_globals_keep_the_books() -> None:
     builder.record(_info(3), _result(3, bits=900_000))
     broke = _named(GLOBAL_COLUMNS, builder.observe(_info(4)).globals)
     assert broke["budget_left"] == -BOUND
+
+
+@pytest.mark.parametrize("offset", [-255, -30, 0, 255])
+def test_the_rate_offset_is_bounded_as_all_else(offset: int) -> None:
+    observation = _builder().observe(_info(0), offset)
+    _check(observation)
+    assert observation.rate_offset == offset
+    shown = _named(GLOBAL_COLUMNS, observation.globals)["rate_offset"]
+    assert shown == pytest.approx(min(max(offset / 48, -BOUND), BOUND))
+
+
+def test_divisors_of_the_docstring_are_those_of_the_columns() -> None:
+    text = VP9RateControlEnv.__doc__ or ""
+    clip, config = FakeClip(num_frames=9), EncoderSettings(target_kbps=80, lag_in_frames=20)
+    builder = _builder(clip, config)
+    builder.record(_info(0), _result(0, qindex=92))
+    builder.record(_info(7), _result(7, qindex=72))
+    observation = builder.observe(_info(8), rate_offset=30)
+    raw = {
+        "history": {"qindex": 72, "proposal_qindex": 80, "show_index": 7, "coding_index": 7},
+        "frame": {
+            "max_layer_depth": 2, "proposal_qindex": 80, "min_qindex": 40, "max_qindex": 200,
+            "last_qindex": 72, "golden_qindex": 92,
+        },
+        "globals": {
+            "arf_layers": 6, "lag": 20, "mean_qindex": 82, "mean_offset": 2, "rate_offset": 30,
+        },
+    }  # fmt: skip
+    tables = dict(re.findall(r"Columns of `(\w+)`:\n\n((?:    \|.*\n)+)", text))
+    found = {
+        "history": _named(HISTORY_COLUMNS, observation.history[-1]),
+        "frame": _named(FRAME_COLUMNS, observation.frame),
+        "globals": _named(GLOBAL_COLUMNS, observation.globals),
+    }
+    for table, values in raw.items():
+        for name, value in values.items():
+            row = re.search(rf"\| {name} \| .*/ (\d+)\b", tables[table])
+            assert row is not None, name
+            assert found[table][name] == pytest.approx(value / int(row[1])), name
+
+
+@pytest.mark.parametrize("growth", [1.03, 1 / 1.03])
+def test_blocks_that_leave_the_centre_count_below_zero(growth: float) -> None:
+    width, height, frames = 176, 144, 8
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(300, 360)), 3)
+    noise = 128 + 100 * noise / np.abs(noise).max()
+    rows, columns = np.mgrid[:height, :width].astype(float)
+    data = np.full((frames, width * height * 3 // 2), 128, np.uint8)
+    for index in range(frames):
+        size = growth ** (index - frames / 2)  # of what is seen
+        at = [150 + (rows - height / 2) / size, 180 + (columns - width / 2) / size]
+        data[index, : width * height] = ndimage.map_coordinates(noise, at, order=1).ravel()
+    clip = Clip.from_frames(data, width, height, 25)
+    table = clip_features(first_pass(clip, SETTINGS, cache=False).stats, width, height)
+    motion = table[1:, CLIP_COLUMNS.index("mv_in_out")]
+    assert (motion < -0.3).all() if growth > 1 else (motion > 0.3).all()
+    assert "| mv_in_out | blocks move to the picture's centre (1) or away from it (-1) |" in (
+        VP9RateControlEnv.__doc__ or ""
+    )
 
 
 def test_arrays_handed_out_never_change() -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,14 @@ from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.stepper import Stepper, episode_score
 from muzero_rc.env.testing.fakes import FakeBackend, FakeClip
 from muzero_rc.errors import EncoderError, InputError
-from muzero_rc.types import KEEP, FrameResult, Observation, Policy, QindexPolicy
+from muzero_rc.types import (
+    KEEP,
+    FrameDecision,
+    FrameResult,
+    Observation,
+    Policy,
+    QindexPolicy,
+)
 
 SETTINGS = EncoderSettings(target_kbps=100, speed=5)
 POLICIES = [VbrPolicy(), ProposalPolicy(), ConstantPolicy(77), RandomPolicy(3)]
@@ -110,6 +118,25 @@ def test_what_is_no_decision_is_refused_and_the_session_freed(answers: tuple[int
     with pytest.raises(InputError):
         rollout(FakeClip(), SETTINGS, _Answers(*answers), backend=backend)
     assert backend.sessions[0].closed
+
+
+@pytest.mark.parametrize(
+    "answer", [[90.7], [math.nan], ["9"], None, 90, [[90]], [None], np.array([90.0]), [True]]
+)
+def test_what_is_no_whole_number_is_refused_in_one_line(answer: Any) -> None:
+    # Somebody else's policy: int() took 90.7 for 90, and "9" for 9.
+    policy = _Answers()
+    policy.qindexes = lambda _: answer  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="policy answers must give a whole number for each of 1"):
+        rollout(FakeClip(), SETTINGS, policy, backend=FakeBackend())
+
+
+@pytest.mark.parametrize("answer", [None, [], [90], FrameDecision(90), [FrameDecision(90)] * 2])
+def test_what_is_no_frame_decision_is_refused_in_one_line(answer: Any) -> None:
+    policy: Any = _Answers()
+    policy.decide = lambda *_: answer
+    with pytest.raises(InputError, match="policy answers must give one FrameDecision, not"):
+        rollout(FakeClip(), SETTINGS, policy, backend=FakeBackend())
 
 
 def _result(shown: bool, sse: tuple[int, int, int], bits: int, qindex: int = 9) -> FrameResult:
