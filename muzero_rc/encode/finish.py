@@ -60,7 +60,8 @@ def finish(
       What was lost on the way, a line each.
 
     Raises:
-      InputError: the source is damaged; the message names the stream that is kept.
+      InputError: the source is damaged; the message names the stream that is kept. Or it was
+        changed; nothing is kept then.
       OutputError: no space, or the file is not what was promised; likewise.
       TooLargeError: it is larger than `max_bytes`; nothing is kept.
     """
@@ -86,6 +87,7 @@ def finish(
     except TooLargeError:
         raise
     except (InputError, OutputError) as error:
+        info.check_unchanged()  # else the stream may be of two files, and is not worth keeping
         kept = kept_stream(place, info.path, out)
         if not kept:
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +90,8 @@ class VideoInfo:
       hdr: mastering display and light levels, None if not told.
       dynamic: names of metadata that changes with the picture.
       transport_id: the stream's number in an MPEG transport stream; None in other files.
+      version: bytes and time of the last change of the file that was looked at; None if nobody
+        asked.
     """
 
     path: Path
@@ -117,6 +121,27 @@ class VideoInfo:
     hdr: HdrMetadata | None = None
     dynamic: tuple[str, ...] = ()
     transport_id: int | None = None
+    version: tuple[int, int] | None = None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file is still the one that was looked at, as far as its times tell."""
+        try:
+            return self.version is None or self.version == _version(self.path.stat())
+        except OSError:
+            return False
+
+    def check_unchanged(self) -> None:
+        """Refuses a file that is another one by now: it is read several times.
+
+        Raises:
+          InputError: its size or the time of its last change is not what it was.
+        """
+        if not self.unchanged:
+            raise InputError(
+                f"{self.path} was changed, replaced or removed while it was encoded; "
+                "encode it again when nobody writes to it"
+            )
 
     @property
     def has_audio(self) -> bool:
@@ -202,7 +227,13 @@ def probe(path: Path | str) -> VideoInfo:
     stream = _pick_video(streams)
     if stream is None or container.get("format_name") in _NOT_VIDEO:
         raise InputError(f"{path} has no video stream; give a file with video in it")
-    return _describe(path, stream, streams, container, bool(report.get("chapters")))
+    info = _describe(path, stream, streams, container, bool(report.get("chapters")))
+    return dataclasses.replace(info, version=_version(now))
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    # Not the inode: some network file systems give a file a new one while it is open.
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=4)
