@@ -204,6 +204,7 @@ def encode(
             threads=(workers or usable_cores()) if film else 1,
         )  # fmt: skip
         info.check_unchanged()
+        _tell_resized(clip, lines, lose)
         compiling.join()
         if bucket is not None and aim is None and settings.rc_mode != "q":
             check_fits(bucket, settings.target_kbps, clip.duration_s)
@@ -235,6 +236,7 @@ def encode(
 
         def finished(done: Encoded) -> list[str]:
             info.check_unchanged()
+            _tell_resized(clip, lines, lose)  # a first pass out of the cache has read no frame
             tell("mux")
             shown = done.score.shown_frames
 
@@ -308,6 +310,16 @@ def encode(
         losses=lines,
         results=done.results,
     )
+
+
+def _tell_resized(clip: Clip, told: Sequence[str], lose: Callable[[str], None]) -> None:
+    """Says once that pictures have several sizes, as far as it is known."""
+    line = (
+        "pictures change their size or format on the way: all become "
+        f"{clip.width}x{clip.height} in the format of the first"
+    )
+    if clip.resized and line not in told:
+        lose(line)
 
 
 @contextlib.contextmanager

@@ -92,6 +92,7 @@ class VideoInfo:
       transport_id: the stream's number in an MPEG transport stream; None in other files.
       version: bytes and time of the last change of the file that was looked at; None if nobody
         asked.
+      turned: ffmpeg turns or mirrors the pictures, as the file says.
     """
 
     path: Path
@@ -122,6 +123,7 @@ class VideoInfo:
     dynamic: tuple[str, ...] = ()
     transport_id: int | None = None
     version: tuple[int, int] | None = None
+    turned: bool = False
 
     @property
     def unchanged(self) -> bool:
@@ -339,6 +341,7 @@ def _describe(
         hdr=hdr_metadata(side_data),
         dynamic=dynamic_metadata(side_data),
         transport_id=_transport_id(stream) if container.get("format_name") == "mpegts" else None,
+        turned=any("displaymatrix" in data for data in stream.get("side_data_list", ())),
     )
 
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -26,6 +26,7 @@ from muzero_rc.errors import InputError, OutputError, ToolMissingError
 
 __all__ = [
     "PROTOCOLS",
+    "WITH_WARNINGS",
     "Child",
     "check_written",
     "command_line",
@@ -40,6 +41,9 @@ __all__ = [
 
 PROTOCOLS = "file,crypto,data"
 """Protocols that an input may lead ffmpeg to: playlists must not reach the network."""
+
+WITH_WARNINGS = ("-loglevel", "level+warning")
+"""Global options of an ffmpeg whose lines tell their level, see `Child`."""
 
 _KEPT_LINES = 40
 _KILL_WAIT_S = 5.0
@@ -58,6 +62,8 @@ _GENERIC = (
 )
 _WRITE_FAILED = ("Error writing trailer of", "Error closing file")
 _NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
+_LEVEL = re.compile(r"\[(warning|error|fatal|panic)\] ")
+_REPEATED = "    Last message repeated"
 _VAGUE = "Invalid data found when processing input"
 # Stand for the bytes of names that are not UTF-8: ffmpeg-python hashes all words as UTF-8.
 _BYTE_SIGNS = 0xF0000  # a private plane of Unicode
@@ -221,7 +227,12 @@ class Child:
     """
 
     def __init__(
-        self, command: Sequence[str], *, stdin: int = subprocess.DEVNULL, cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        cwd: Path | None = None,
+        levels: bool = False,
     ) -> None:
         """Starts it.
 
@@ -229,7 +240,11 @@ class Child:
           command: the program and its arguments.
           stdin: a file descriptor that the child reads from; nothing if not given.
           cwd: the folder it runs in.
+          levels: it is an ffmpeg with the words of `WITH_WARNINGS`, so that each line tells
+            whether it is a warning.
         """
+        self._levels = levels
+        self._warnings: set[str] = set()
         self.process = subprocess.Popen(
             command,
             stdin=stdin,
@@ -265,7 +280,19 @@ class Child:
         # A kill closes the pipe under the reader; what was read by then is enough.
         with contextlib.suppress(ValueError, OSError):
             for line in stderr:
-                self._lines.append(line.decode("utf-8", "replace").rstrip())
+                self._take(line.decode("utf-8", "replace").rstrip())
+
+    def _take(self, line: str) -> None:
+        found = _LEVEL.search(line) if self._levels else None
+        if found is not None and found[1] == "warning":
+            if len(self._warnings) < _KEPT_LINES:
+                self._warnings.add(line[found.end() :])
+        elif not (self._levels and line.startswith(_REPEATED)):
+            self._lines.append(line if found is None else line.replace(found[0], "", 1))
+
+    def warnings(self) -> Set[str]:
+        """Different warnings so far, the first of them, without ffmpeg's part that speaks."""
+        return self._warnings
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Exit status, once the child has ended and its stderr is read.

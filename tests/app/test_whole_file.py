@@ -24,6 +24,7 @@ from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.policies.registry import make_policy
 from muzero_rc.video.subtitles import clean_ass, clean_cues
 from muzero_rc.video.timing import shared_slots, steady_rate
 
@@ -418,3 +419,44 @@ def test_cues_without_text() -> None:
     text, cues, empty, drawings = clean_ass(events)
     assert (cues, empty, drawings) == (1, 2, 1)
     assert text.splitlines()[-1].endswith(",,{\\p2}{\\p0}one, two")
+
+
+@pytest.mark.parametrize("sizes", [("64x48", "96x64"), ("64x48", "32x32")])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_pictures_of_another_size_keep_their_time(
+    tmp_path: Path, sizes: tuple[str, str], streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As recordings of calls have them: the size follows the line.
+    parts = [tmp_path / f"{size}.h264" for size in sizes]
+    for size, grey, part in zip(sizes, ("0x202020", "0xd0d0d0"), parts, strict=True):
+        ffmpeg("-f", "lavfi", "-i", f"color={grey}:s={size}:r=25:d=0.4", *X264, part)
+    both = tmp_path / "both.h264"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    ffmpeg("-r", "25", "-i", both, *TONE, "-c:v", "copy", "-c:a", "aac", tmp_path / "in.mkv")
+    if streamed:
+        monkeypatch.setattr(film, "_memory_for", lambda size, depth: 1000)
+    settings = FAST.replace(passes=3)
+    for _ in range(2):  # the second time the first pass is known
+        report = encode(tmp_path / "in.mkv", tmp_path / "out.webm", settings, make_policy("landed"))
+        assert report.frames == 20
+        line = "pictures change their size or format on the way: all become 64x48"
+        assert [told for told in report.losses if told.startswith(line)] == report.losses
+        assert len(report.losses) == 1
+    with video.open_decoder(tmp_path / "out.webm") as decoder:
+        light = [frame[0] > 128 for frame in decoder.frames()]
+    assert light == [False] * 10 + [True] * 10
+
+
+def test_pictures_of_one_size_are_decoded_as_they_are(tmp_path: Path) -> None:
+    clip = tmp_path / "pal.avi"
+    ffmpeg(*CARD, "-pix_fmt", "pal8", "-c:v", "rawvideo", clip)
+    with video.open_decoder(clip) as decoder:
+        frames = b"".join(decoder.frames())
+    assert not decoder.resized
+    plain = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", clip, "-vf",
+         "scale=out_color_matrix=bt709:out_range=tv:flags=lanczos+accurate_rnd+bitexact",
+         "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    assert frames == plain
