@@ -48,11 +48,13 @@ class AudioStream:
       index: ffmpeg's stream index in the file.
       codec: ffmpeg's codec name.
       channels: number of channels.
+      layout: ffmpeg's name of where they are, None if not told.
     """
 
     index: int
     codec: str
     channels: int
+    layout: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,10 +330,15 @@ def _describe(
         color_primaries=_known(stream.get("color_primaries")),
         color_transfer=_known(stream.get("color_transfer")),
         audio=tuple(
-            AudioStream(int(s["index"]), str(s.get("codec_name", "unknown")), int(s["channels"]))
+            AudioStream(
+                int(s["index"]),
+                str(s.get("codec_name", "unknown")),
+                int(s["channels"]),
+                _known(s.get("channel_layout")),
+            )
             for s in streams
             if s.get("codec_type") == "audio" and s.get("channels")
-        ),
+        ),  # fmt: skip
         tracks=tracks,
         chapters=chapters,
         alpha=_has_alpha(stream),

@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from muzero_rc import video
@@ -460,3 +461,32 @@ def test_pictures_of_one_size_are_decoded_as_they_are(tmp_path: Path) -> None:
         capture_output=True, check=True,
     ).stdout  # fmt: skip
     assert frames == plain
+
+
+@pytest.mark.parametrize(
+    ("layout", "channels"),
+    [("2.1", 3), ("3.1", 4), ("5.1(side)", 6), ("7.1(wide)", 8), ("downmix", 2), ("", 10)],
+)
+def test_opus_keeps_every_channel_that_it_has_a_place_for(
+    tmp_path: Path, layout: str, channels: int
+) -> None:
+    # One channel after the other sounds for a tenth of a second.
+    tones = "|".join(f"if(eq(floor(t*10)\\,{n})\\,sin(600*t)\\,0)" for n in range(channels))
+    place = f":c={layout}" if layout else ""
+    sound = ("-f", "lavfi", "-i", f"aevalsrc={tones}:s=48000:d={channels / 10}{place}")
+    ffmpeg(*CARD, *sound, *X264, "-c:a", "pcm_s16le", tmp_path / "in.mov")
+    report = run(tmp_path / "in.mov", tmp_path / "out.webm")
+    heard = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", tmp_path / "out.webm", "-f", "f32le", "-"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    out_channels = ask(tmp_path / "out.webm", "-show_entries", "stream=channels")["streams"][1]
+    assert out_channels["channels"] >= min(channels, 8)
+    samples = np.frombuffer(heard, "<f4").reshape(-1, out_channels["channels"])
+    loud = [
+        float(np.abs(samples[4800 * n + 1200 : 4800 * n + 3600]).max()) > 0.05
+        for n in range(channels)
+    ]
+    assert loud == [True] * min(channels, 8) + [False] * (channels - 8)
+    told = [line for line in report.losses if "of 10 channels 8 are kept" in line]
+    assert report.losses == told and bool(told) == (channels == 10)
