@@ -260,7 +260,10 @@ def _check_is_file(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a directory; give a video file")
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is not a regular file; save the video to a file first")
+        raise InputError(
+            f"{path} is not a regular file, and video is read several times; save it to a file "
+            "first, or pipe it as YUV4MPEG2 into encode -"
+        )
     if empty:
         raise InputError(f"{path} is empty; give a video file")
 

@@ -46,6 +46,8 @@ WITH_WARNINGS = ("-loglevel", "level+warning")
 """Global options of an ffmpeg whose lines tell their level, see `Child`."""
 
 _KEPT_LINES = 40
+# Names of what this process has open, which mean something else to a child.
+_OURS = ("/dev/stdin", "/dev/fd/", "/proc/self/")
 _KILL_WAIT_S = 5.0
 _PREFIX = re.compile(r"^(\[[^\]]*@ 0x[0-9a-f]+\]\s*)+")
 _GENERIC = (
@@ -104,6 +106,8 @@ def file_url(path: Path) -> str:
     Bytes that are not UTF-8 become signs that `command_line` turns back.
     """
     text = os.path.abspath(path)
+    if text.startswith(_OURS) and os.path.isfile(text):
+        text = os.path.realpath(text)
     if _SIGN.search(text):  # a name with these characters in it
         text = _SIGN.sub(lambda sign: _escaped(sign[0].encode()), text)
     return "file:" + re.sub("[\udc80-\udcff]", lambda byte: _escaped(os.fsencode(byte[0])), text)
