@@ -465,6 +465,6 @@ def _check_space(
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(
-            f"{folder} has {free / 1e6:.1f} MB free, this encode needs about "
-            f"{needed / 1e6:.1f} MB; free some or write elsewhere"
+            f"{folder} has {free / 1e6:.3g} MB free, this encode needs about "
+            f"{needed / 1e6:.3g} MB; free some or write elsewhere"
         )

@@ -107,6 +107,8 @@ def kept_stream(place: Workplace, source: Path, out: Path) -> str:
     place.file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         kept = keep_stream(place, out)
+        if not video.container_of(out).tracks:
+            return f"; the encoded video is kept as {kept}"
         command = _command(kept, source, out)
         return f"; the encoded video is kept as {kept}, go on with: {command}"
     return ""

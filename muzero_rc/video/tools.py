@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -62,6 +62,9 @@ _GENERIC = (
     "Error reinitializing filters",
     "Failed to configure input pad",
 )
+_OURS_SAY = ("-hide_banner", "-nostdin")
+_UNKNOWN_OPTION = "Unrecognized option '"
+_OLDEST_FFMPEG = "5.1"
 _WRITE_FAILED = ("Error writing trailer of", "Error closing file")
 _NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
 _LEVEL = re.compile(r"\[(warning|error|fatal|panic)\] ")
@@ -95,7 +98,7 @@ def ffmpeg_command(*global_options: str, program: str | None = None) -> list[str
       program: path of another ffmpeg than the one on PATH.
     """
     return [
-        program or find_tool("ffmpeg"), "-hide_banner", "-nostdin", "-loglevel", "error",
+        program or find_tool("ffmpeg"), *_OURS_SAY, "-loglevel", "error",
         *global_options, "-y",
     ]  # fmt: skip
 
@@ -208,6 +211,23 @@ def last_error_line(lines: Sequence[str]) -> str:
     return next(iter((telling or texts)[::-1]), "")
 
 
+def _check_options(command: Sequence[str], lines: Iterable[str]) -> None:
+    """Says that ffmpeg is too old, where it does not know an option that it was given.
+
+    Raises:
+      ToolMissingError: it is.
+    """
+    if tuple(command[1 : 1 + len(_OURS_SAY)]) != _OURS_SAY:
+        return  # somebody else's command: its options are theirs
+    for line in lines:
+        if line.startswith(_UNKNOWN_OPTION):
+            option = line.removeprefix(_UNKNOWN_OPTION).strip(" '.")
+            raise ToolMissingError(
+                f"{command[0]} does not know the option -{option}: it is too old; install ffmpeg "
+                f"{_OLDEST_FFMPEG} or a later one, and put it first on PATH"
+            )
+
+
 def check_written(child: Child, status: int, folder: Path) -> None:
     """Raises if ffmpeg, which has ended, could not write; its status alone does not tell.
 
@@ -247,6 +267,7 @@ class Child:
           levels: it is an ffmpeg with the words of `WITH_WARNINGS`, so that each line tells
             whether it is a warning.
         """
+        self._command = command
         self._levels = levels
         self._warnings: set[str] = set()
         self.process = subprocess.Popen(
@@ -303,9 +324,12 @@ class Child:
 
         Raises:
           subprocess.TimeoutExpired: the child still runs after `timeout_s`.
+          ToolMissingError: it is an ffmpeg that does not know an option.
         """
         status = self.process.wait(timeout_s)
         self._drain.join(_KILL_WAIT_S)
+        if status:
+            _check_options(self._command, self._lines)
         return status
 
     def error_line(self) -> str:

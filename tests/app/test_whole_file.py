@@ -20,11 +20,12 @@ import pytest
 
 from muzero_rc import video
 from muzero_rc.encode import film
+from muzero_rc.encode.aims import QualityAim
 from muzero_rc.encode.film import EncodeReport, encode
 from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import InputError, OutputError
+from muzero_rc.errors import AimMissedError, InputError, OutputError, ToolMissingError
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.video.subtitles import clean_ass, clean_cues
 from muzero_rc.video.timing import shared_slots, steady_rate
@@ -490,3 +491,35 @@ def test_opus_keeps_every_channel_that_it_has_a_place_for(
     assert loud == [True] * min(channels, 8) + [False] * (channels - 8)
     told = [line for line in report.losses if "of 10 channels 8 are kept" in line]
     assert report.losses == told and bool(told) == (channels == 10)
+
+
+def test_a_stream_that_is_kept_never_has_the_name_of_the_output(tmp_path: Path) -> None:
+    ffmpeg(*CARD, *X264, tmp_path / "in.mkv")
+    (tmp_path / "here-2.ivf").write_text("old")
+    settings = EncoderSettings(target_kbps=100, speed=8)
+    with pytest.raises(AimMissedError) as caught:
+        encode(
+            tmp_path / "in.mkv", tmp_path / "here.ivf", settings, make_policy("landed"),
+            aim=QualityAim("psnr", 15.0),
+        )  # fmt: skip
+    assert str(caught.value).endswith(f"the encoded video is kept as {tmp_path / 'here-3.ivf'}")
+    assert sorted(os.listdir(tmp_path)) == ["here-2.ivf", "here-3.ivf", "in.mkv"]
+    assert (tmp_path / "here-2.ivf").read_text() == "old"
+
+
+def test_an_ffmpeg_that_is_too_old_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ffmpeg(*CARD, *X264, tmp_path / "in.mkv")
+    old = tmp_path / "bin" / "ffmpeg"
+    old.parent.mkdir()
+    # As ffmpeg 4 answers.
+    old.write_text(
+        "#!/bin/sh\necho \"Unrecognized option 'fps_mode'.\" >&2\n"
+        "echo 'Error splitting the argument list: Option not found' >&2\nexit 1\n"
+    )
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{old.parent}:{os.environ['PATH']}")
+    with pytest.raises(ToolMissingError, match="option -fps_mode: it is too old; install ffmpeg 5"):
+        run(tmp_path / "in.mkv", tmp_path / "out.webm")
+    assert not (tmp_path / "out.webm").exists()
