@@ -234,6 +234,8 @@ def encode(
             )  # fmt: skip
             return found[metric]
 
+        length = clip.duration_s if picture.cut or max_frames is not None else None
+
         def finished(done: Encoded) -> list[str]:
             info.check_unchanged()
             _tell_resized(clip, lines, lose)  # a first pass out of the cache has read no frame
@@ -246,7 +248,7 @@ def encode(
 
             return finish(
                 place, info, plan, given, shown,
-                duration_s=clip.duration_s if picture.cut or max_frames is not None else None,
+                duration_s=length,
                 decode=verify,
                 on_check=checked,
                 pictures=done.pictures() if verify else None,
@@ -260,7 +262,8 @@ def encode(
             info.check_unchanged()
             if store is not None:  # it would end the same way again
                 store.remove()
-            raise AimMissedError(f"{error}{kept_stream(place, info.path, given)}") from None
+            kept = kept_stream(place, info.path, plan, given, duration_s=length)
+            raise AimMissedError(f"{error}{kept}") from None
         settings = encoding.settings
         shown = done.score.shown_frames
         for line in found:

@@ -135,7 +135,7 @@ def mux(
     if picture is not None and (picture.times_ms is not None or picture.info.hdr is not None):
         timed = out.with_name(f"{out.stem}.video.mkv")
         try:
-            write_matroska(ivf, timed, times_ms=_from_zero(picture), hdr=picture.info.hdr)
+            write_matroska(ivf, timed, times_ms=picture.times_from_zero, hdr=picture.info.hdr)
             command = mux_command(timed, source, out, plan, shift=shift, duration_s=duration_s)
             return _run(command, source, out)
         finally:
@@ -144,12 +144,6 @@ def mux(
         refine_clock(ivf)
     command = mux_command(ivf, source, out, plan, shift=shift, duration_s=duration_s)
     return _run(command, source, out)
-
-
-def _from_zero(picture: Picture) -> list[int] | None:
-    if picture.times_ms is None:
-        return None
-    return [time - picture.times_ms[0] for time in picture.times_ms]
 
 
 def wrap(ivf: Path, source: VideoInfo, out: Path) -> None:

@@ -99,6 +99,13 @@ class Picture:
         return max(0.0, (self.source.start_s or 0.0) - self.start_s)
 
     @property
+    def times_from_zero(self) -> list[int] | None:
+        """Milliseconds from the first frame to each; None for a constant rate."""
+        if self.times_ms is None:
+            return None
+        return [time - self.times_ms[0] for time in self.times_ms]
+
+    @property
     def pix_fmt(self) -> str:
         """ffmpeg's name of the frames' format."""
         return "yuv420p" if self.bit_depth == 8 else f"yuv420p{self.bit_depth}le"

@@ -523,3 +523,32 @@ def test_an_ffmpeg_that_is_too_old_is_not_called_damage(
     with pytest.raises(ToolMissingError, match="option -fps_mode: it is too old; install ffmpeg 5"):
         run(tmp_path / "in.mkv", tmp_path / "out.webm")
     assert not (tmp_path / "out.webm").exists()
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_the_command_to_go_on_keeps_times_and_stretch(tmp_path: Path, varying: bool) -> None:
+    rate = ("-vf", "select='not(mod(n,3))+gt(n,20)',setsar=2", "-fps_mode", "vfr")
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2")
+    source, out = tmp_path / "in.mkv", tmp_path / "out.webm"
+    ffmpeg(*picture, "-f", "lavfi", "-i", "sine=d=2", *(rate if varying else ()), *X264,
+           "-c:a", "aac", source)  # fmt: skip
+    settings = EncoderSettings(target_kbps=100, speed=8)
+    stretch = video.picture_of(video.probe(source), start_s=0.5, end_s=1.5)
+    policy = make_policy("landed")
+    encode(source, out, settings, policy, picture=stretch)
+
+    def seen() -> tuple[list[float], str, float]:
+        streams = ask(out, "-show_streams", "-show_packets")
+        times = {kind: [float(p["pts_time"]) for p in streams["packets"]
+                        if p["codec_type"] == kind] for kind in ("video", "audio")}  # fmt: skip
+        return times["video"], streams["streams"][0]["display_aspect_ratio"], times["audio"][-1]
+
+    whole = seen()
+    out.unlink()
+    with pytest.raises(AimMissedError) as caught:
+        encode(source, out, settings, policy, picture=stretch, aim=QualityAim("psnr", 15.0))
+    command = str(caught.value).partition("go on with: ")[2]
+    subprocess.run(f"{command} -v error", shell=True, check=True, stdin=subprocess.DEVNULL)
+    times, aspect, end = seen()
+    assert times == pytest.approx(whole[0], abs=0.0011)
+    assert aspect == whole[1] and end == pytest.approx(whole[2], abs=0.05)
