@@ -552,3 +552,15 @@ def test_the_command_to_go_on_keeps_times_and_stretch(tmp_path: Path, varying: b
     times, aspect, end = seen()
     assert times == pytest.approx(whole[0], abs=0.0011)
     assert aspect == whole[1] and end == pytest.approx(whole[2], abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", ["webm", "mkv", "mp4"])
+def test_what_an_edit_list_hides_is_not_missed(tmp_path: Path, suffix: str) -> None:
+    whole, cut, out = (tmp_path / name for name in ("whole.mp4", "cut.mp4", f"out.{suffix}"))
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", "-f", "lavfi", "-i", "sine=d=2",
+           *X264, "-g", "50", "-c:a", "aac", whole)  # fmt: skip
+    # As people cut: all packets from the key frame on, and an edit list that hides the first.
+    ffmpeg("-ss", "1.3", "-i", whole, "-c", "copy", cut)
+    assert run(cut, out).frames in (17, 18)
+    seen = ask(out, "-count_packets", "-show_entries", "stream=nb_read_packets")["streams"]
+    assert int(seen[1]["nb_read_packets"]) * (960 if suffix == "webm" else 1024) >= 0.6 * 44100
