@@ -99,7 +99,8 @@ def told(error: MuzeroRcError | OSError) -> tuple[str, int]:
     if isinstance(error, MuzeroRcError):
         message, code = " ".join(str(error).split()), error.exit_code
     else:
-        where = f"{error.filename}: " if error.filename else ""
+        name = error.filename2 or error.filename  # of a rename, the new name
+        where = f"{name}: " if name else ""
         message, code = f"{where}{error.strerror or error}", 1
     return noted(message, error), code
 

@@ -20,6 +20,7 @@ from muzero_rc.video.tools import (
     check_written,
     ffmpeg_command,
     file_url,
+    last_error_line,
     literal,
 )
 from muzero_rc.video.tracks import Track
@@ -171,7 +172,7 @@ def _run(command: list[str], source: VideoInfo, out: Path) -> list[str]:
     with Child(command) as child:
         status = child.run()
         detail = child.error_line()
-        complaints = child.errors()
+        complaints = [last_error_line([line]) or line for line in child.errors()]
     check_written(child, status, out.parent)
     if status:
         raise InputError(
@@ -226,7 +227,8 @@ def mux_command(
     if container.muxer in ("webm", "matroska"):
         command += ["-cues_to_front", "1"]
     if container.muxer == "mp4":
-        command += ["-movflags", "+faststart"]
+        # To this muxer FLAC is experimental, and a timecode that it cannot keep is an error.
+        command += ["-movflags", "+faststart", "-strict", "experimental", "-write_tmcd", "0"]
         if plan.picture is not None and plan.picture.info.hdr is not None:
             command += _exact_clock(plan.picture)
     # The same input must give the same bytes: no random identifiers, no dates.
@@ -278,6 +280,8 @@ def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> l
     for track in kept:
         number = numbers[track.kind]
         numbers[track.kind] += 1
+        for tag in track.statistics:  # of the track as it was in the source
+            words += [f"-metadata:s:{track.kind[0]}:{number}", f"{tag}="]
         match track.kind:
             case "audio":
                 copied = plan.container.copies_audio(track, plan.audio)

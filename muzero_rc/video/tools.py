@@ -54,6 +54,7 @@ _GENERIC = (
     "Conversion failed!",
     "Error while filtering:",
     "Error opening output files:",
+    "Error initializing output stream",
     "Nothing was written into output file",
     # From ffmpeg 7 on every thread reports that it ends.
     "Terminating thread with return code",
@@ -70,6 +71,7 @@ _NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
 _LEVEL = re.compile(r"\[(warning|error|fatal|panic)\] ")
 _REPEATED = "    Last message repeated"
 _VAGUE = "Invalid data found when processing input"
+_VAGUE_START = "Could not write header for output file"
 # Stand for the bytes of names that are not UTF-8: ffmpeg-python hashes all words as UTF-8.
 _BYTE_SIGNS = 0xF0000  # a private plane of Unicode
 _SIGN = re.compile("[\U000f0000-\U000f00ff]")
@@ -207,7 +209,9 @@ def last_error_line(lines: Sequence[str]) -> str:
     """The last line of ffmpeg's stderr that says something, without its address prefix."""
     texts = [_PREFIX.sub("", line).strip().removeprefix("file:") for line in lines]
     texts = [text for text in texts if text and not text.startswith(_GENERIC)]
-    telling = [text for text in texts if not text.endswith(_VAGUE)]
+    telling = [
+        text for text in texts if not (text.endswith(_VAGUE) or text.startswith(_VAGUE_START))
+    ]
     return next(iter((telling or texts)[::-1]), "")
 
 

@@ -179,7 +179,7 @@ def test_what_the_system_refuses_one_file_keeps_no_other_from_being_done(
 
     def refused(new: Path, path: Path) -> None:
         if path.stem == "small":
-            error = PermissionError(13, "Permission denied", str(path))
+            error = PermissionError(13, "Permission denied", str(new), None, str(path))
             error.add_note("2 finished chunks are kept")
             raise error
         usual(new, path)

@@ -29,6 +29,7 @@ from muzero_rc.errors import AimMissedError, InputError, OutputError, ToolMissin
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.video.subtitles import clean_ass, clean_cues
 from muzero_rc.video.timing import shared_slots, steady_rate
+from muzero_rc.video.tools import last_error_line
 
 MakeVideo = Callable[..., Path]
 X264 = ("-c:v", "libx264", "-preset", "ultrafast")
@@ -564,3 +565,31 @@ def test_what_an_edit_list_hides_is_not_missed(tmp_path: Path, suffix: str) -> N
     assert run(cut, out).frames in (17, 18)
     seen = ask(out, "-count_packets", "-show_entries", "stream=nb_read_packets")["streams"]
     assert int(seen[1]["nb_read_packets"]) * (960 if suffix == "webm" else 1024) >= 0.6 * 44100
+
+
+def test_tags_that_tell_the_size_of_a_track_are_not_carried_over(tmp_path: Path) -> None:
+    stale = {"BPS": "128000", "NUMBER_OF_BYTES-eng": "9", "NUMBER_OF_FRAMES": "77",
+             "_STATISTICS_TAGS": "BPS", "DURATION-eng": "00:00:09.000000000"}  # fmt: skip
+    words = [word for item in stale.items() for word in ("-metadata:s:a:0", "=".join(item))]
+    kept = ("-metadata:s:a:0", "ARTIST=me")
+    ffmpeg(*CARD, *TONE, *X264, "-c:a", "aac", *words, *kept, tmp_path / "in.mkv")
+    run(tmp_path / "in.mkv", tmp_path / "out.webm")
+    tags = ask(tmp_path / "out.webm", "-show_streams")["streams"][1]["tags"]
+    assert tags["ARTIST"] == "me" and not set(tags) & set(stale)
+
+
+def test_mp4_takes_flac_and_a_source_with_a_timecode(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    ffmpeg(*CARD, *TONE, *X264, "-c:a", "flac", "-metadata", "timecode=01:00:00:00", source)
+    assert run(source, out).losses == []
+    assert list(packets(out)) == ["vp9", "flac"]
+
+
+def test_what_ffmpeg_says_first_is_told() -> None:
+    lines = [
+        "[mp4 @ 0x5644d53bac40] flac in MP4 support is experimental",
+        "Could not write header for output file #0 (incorrect codec parameters ?): Experimental",
+        "Error initializing output stream 0:1 -- ",
+    ]
+    assert last_error_line(lines) == "flac in MP4 support is experimental"
+    assert last_error_line(lines[1:]).startswith("Could not write header")
