@@ -19,6 +19,8 @@ __all__ = [
     "SessionClosedError",
     "SomeFailedError",
     "ToolMissingError",
+    "noted",
+    "told",
 ]
 
 
@@ -90,3 +92,19 @@ class SessionClosedError(EncoderError):
 
 class PolicyWarning(UserWarning):
     """A policy file was made under other costs than this program's: it may be worth less."""
+
+
+def told(error: MuzeroRcError | OSError) -> tuple[str, int]:
+    """The one line that people get of an error, with what was noted on the way; its exit status."""
+    if isinstance(error, MuzeroRcError):
+        message, code = " ".join(str(error).split()), error.exit_code
+    else:
+        name = error.filename2 or error.filename  # of a rename, the new name
+        where = f"{name}: " if name else ""
+        message, code = f"{where}{error.strerror or error}", 1
+    return noted(message, error), code
+
+
+def noted(message: str, error: BaseException) -> str:
+    """A message with what was noted on the way of an error: how to go on."""
+    return "; ".join([message, *getattr(error, "__notes__", [])])

@@ -45,6 +45,8 @@ class Clip:
       bit_depth: of a sample: 8, 10 or 12.
       sha256: hash of what was decoded: of all frames with size and frame rate for a
         clip in memory, of the file with size, rate and limits for a streamed one.
+      resized: the source has pictures of several sizes or formats, which are all made like the
+        first; of a streamed clip only as far as it was read.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Clip:
         self.height = height
         self.fps = fps
         self.sha256 = sha256
+        self.resized = False
         self.color_space = color_space
         self.color_range = color_range
         self.bit_depth = bit_depth
@@ -125,7 +128,9 @@ class Clip:
             if len(store) == 0:
                 raise InputError(f"{path}: no frame could be decoded")
             digest = _hash_frames(store, width, lines, fps, depth)
-            return cls(sha256=digest, store=store, num_frames=len(store), **common)
+            clip = cls(sha256=digest, store=store, num_frames=len(store), **common)
+            clip.resized = decoder.resized
+            return clip
         store.clear()
         how = f"{width}x{lines} {fps} {height} {max_frames}"
         if picture is not None and picture.key():
@@ -274,10 +279,15 @@ class Clip:
             del store  # not held while the next one is read
             start += length
 
-    def _decoder(self) -> video.Decoder:
+    @contextlib.contextmanager
+    def _decoder(self) -> Iterator[video.Decoder]:
         assert self._source is not None
         path, height, max_frames, picture = self._source
-        return video.open_decoder(path, height=height, max_frames=max_frames, picture=picture)
+        with video.open_decoder(
+            path, height=height, max_frames=max_frames, picture=picture
+        ) as decoder:
+            yield decoder
+        self.resized |= decoder.resized
 
     def _new_store(self) -> Any:
         return _native.FrameStore(self.width, self.height, self.bit_depth)

@@ -14,10 +14,13 @@ from typing import Any, Literal, Self
 
 from muzero_rc.errors import InputError
 
-__all__ = ["CodecSettings"]
+__all__ = ["MAX_TARGET_KBPS", "CodecSettings"]
+
+MAX_TARGET_KBPS = 1_000_000
+"""The highest target bitrate that libvpx takes, kbit/s."""
 
 _RANGES: dict[str, tuple[int, int]] = {
-    "target_kbps": (1, 1_000_000),
+    "target_kbps": (1, MAX_TARGET_KBPS),
     "speed": (0, 9),
     "auto_alt_ref": (0, 6),
     "lag_in_frames": (0, 25),

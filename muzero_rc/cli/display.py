@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-__all__ = ["Display", "JsonProgress", "clock", "make_display"]
+from muzero_rc.errors import OutputError
+
+__all__ = ["Display", "JsonProgress", "clock", "make_display", "print_line", "writing_stdout"]
 
 _LOG_INTERVAL_S = 5.0
 _LONG_JOB_S = 3600.0
@@ -136,7 +139,7 @@ class _Log(Display):
         if now - self._last < _LOG_INTERVAL_S:
             return
         self._last = now
-        print(f"{self._title}: {_describe(step, fps, left)}", file=sys.stderr, flush=True)
+        _on_stderr(f"{self._title}: {_describe(step, fps, left)}")
 
 
 class _Bar(Display):
@@ -149,7 +152,8 @@ class _Bar(Display):
         self._title = title
         self._clock = _Clock()
         self._progress = Progress(
-            TextColumn("{task.fields[title]}", style="bold"),
+            # A file may be called [red].webm.
+            TextColumn("{task.fields[title]}", style="bold", markup=False),
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[numbers]}"),
@@ -157,7 +161,10 @@ class _Bar(Display):
             transient=True,
         )
         self._task = self._progress.add_task("", title=title, numbers="", total=None)
-        self._estimate = _Estimate(title, self._progress.console.print)
+        self._estimate = _Estimate(title, self._say)
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False)
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -224,7 +231,34 @@ class JsonProgress(Display):
                 "psnr_avg": round(step.search.psnr_avg, 3) if found else None,
                 "gain": round(step.search.gain, 5),
             }
-        print(json.dumps(line), flush=True)
+        print_line(json.dumps(line))
+
+
+@contextlib.contextmanager
+def writing_stdout() -> Iterator[None]:
+    """Says of stdout that it cannot be written, so that nobody takes it for the output's disk.
+
+    Raises:
+      OutputError: it cannot.
+      BrokenPipeError: its reader went away.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {error.strerror}") from None
+
+
+def print_line(line: str) -> None:
+    """Prints a line on stdout, at once.
+
+    Raises:
+      OutputError: it cannot be written.
+      BrokenPipeError: its reader went away.
+    """
+    with writing_stdout():
+        print(line, flush=True)
 
 
 def make_display(title: str, *, quiet: bool = False, as_json: bool = False) -> Display:
@@ -235,16 +269,18 @@ def make_display(title: str, *, quiet: bool = False, as_json: bool = False) -> D
       quiet: show nothing.
       as_json: JSON lines on stdout instead.
     """
-    if as_json:
-        return JsonProgress(title)
     if quiet:
         return Display()
+    if as_json:
+        return JsonProgress(title)
     kind: Callable[[str], Display] = _Bar if sys.stderr.isatty() else _Log
     return kind(title)
 
 
 def _on_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    # A log that takes no more is no reason to end an encode.
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _describe(step: _Step, fps: float | None, left: float | None) -> str:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import tyro
 
 from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate, parse_buffer, parse_size
-from muzero_rc.cli.display import make_display
+from muzero_rc.cli.display import make_display, print_line
 from muzero_rc.cli.jobs import PIPE, Job, as_files, jobs_of
 from muzero_rc.cli.methods import split_spec
 from muzero_rc.cli.picture import PictureArgs, picture_for
-from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError
+from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError, told
 from muzero_rc.policies.shipped import DEFAULT_POLICY
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class EncodeArgs:
     bits are better spent elsewhere."""
 
     json: bool = False
-    """Print JSON lines on stdout instead of the result line."""
+    """Print JSON lines on stdout instead of the result line; with -q without progress."""
 
     no_verify: bool = False
     """Do not decode the output to check its pictures."""
@@ -242,13 +242,16 @@ def _encode_all(
     for job in jobs:
         try:
             _encode(job, args, settings, max_bytes)
-        except MuzeroRcError as error:
+        except BrokenPipeError:  # nobody reads what is told of the rest
+            raise
+        except (MuzeroRcError, OSError) as error:
             failed += 1
-            status = max(status, error.exit_code)
-            print(f"muzero-rc: error: {job.source}: {error}", file=sys.stderr)
+            message, code = told(error)
+            status = max(status, code)
+            print(f"muzero-rc: error: {job.source}: {message}", file=sys.stderr)
             if args.json:
-                line = {"type": "failed", "input": str(job.source), "message": str(error)}
-                print(json_text.dumps(line), flush=True)
+                line = {"type": "failed", "input": str(job.source), "message": message}
+                print_line(json_text.dumps(line | {"exit_code": code}))
     if failed:
         raise SomeFailedError(f"{failed} of {len(jobs)} encodes failed", status)
     return 0
@@ -306,10 +309,11 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
                 )  # fmt: skip
     report = dataclasses.replace(report, output=job.out)
     if args.json:
-        print(json_text.dumps({"type": "result", **report.as_dict()}), flush=True)
+        print_line(json_text.dumps({"type": "result", **report.as_dict()}))
+    elif job.out == PIPE:  # the file itself has stdout
+        print(result_line(report), file=sys.stderr, flush=True)
     else:
-        # The file itself has stdout.
-        print(result_line(report), file=sys.stderr if job.out == PIPE else sys.stdout, flush=True)
+        print_line(result_line(report))
 
 
 def _check_effort(args: EncodeArgs) -> None:

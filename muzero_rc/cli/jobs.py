@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from muzero_rc.errors import InputError
+from muzero_rc.cli.display import writing_stdout
+from muzero_rc.errors import InputError, OutputError
 
 __all__ = ["PIPE", "Job", "as_files", "jobs_of"]
 
@@ -61,12 +62,13 @@ def as_files(job: Job) -> Iterator[Job]:
     Video is decoded more than once, and a file is checked before it is shipped.
 
     Raises:
-      InputError: stdin is no YUV4MPEG2.
-      OutputError: there is no space for it.
+      InputError: stdin is no YUV4MPEG2, closed, or a terminal.
+      OutputError: there is no space for it, or stdout takes no file.
     """
     if PIPE not in (job.source, job.out):
         yield job
         return
+    _check_pipes(job)
     from muzero_rc import video
 
     with tempfile.TemporaryDirectory(prefix="muzero-rc-") as name:
@@ -78,6 +80,22 @@ def as_files(job: Job) -> Iterator[Job]:
             out = Path(name) / "stdout.webm"
         yield Job(source, out)
         if job.out == PIPE:
-            with out.open("rb") as file:
+            with out.open("rb") as file, writing_stdout():
                 shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+                sys.stdout.buffer.flush()
+
+
+def _check_pipes(job: Job) -> None:
+    """Before anything is read or encoded.
+
+    Raises:
+      InputError: nothing can come from stdin.
+      OutputError: stdout takes no file.
+    """
+    # Python has no object for a stream that is closed.
+    if job.source == PIPE and (sys.stdin is None or sys.stdin.isatty()):
+        what = "closed" if sys.stdin is None else "a terminal"
+        raise InputError(f"stdin is {what}; pipe YUV4MPEG2 into it, or give a file")
+    if job.out == PIPE and (sys.stdout is None or sys.stdout.isatty()):
+        what = "closed" if sys.stdout is None else "a terminal"
+        raise OutputError(f"stdout is {what}; send it to a file or a program, or give -o a name")

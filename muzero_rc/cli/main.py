@@ -14,11 +14,11 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from muzero_rc.cli.renamed import modern_arguments
-from muzero_rc.errors import MuzeroRcError, PolicyWarning
+from muzero_rc.errors import MuzeroRcError, PolicyWarning, noted, told
 from muzero_rc.signals import Stopped, raising_signals
 
 __all__ = ["COMMANDS", "main", "parser_config"]
@@ -58,20 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         with raising_signals((signal.SIGTERM, signal.SIGHUP)), _warnings_as_lines():
             return _run(words)
     except MuzeroRcError as error:
-        return _fail(_noted(" ".join(str(error).split()), error), error.exit_code, json_lines)
+        return _fail(*told(error), json_lines)
     except KeyboardInterrupt as error:
-        return _fail(_noted("stopped", error), 130, json_lines)
+        return _fail(noted("stopped", error), 130, json_lines)
     except Stopped as stop:
         name = signal.Signals(stop.number).name
-        return _fail(_noted(f"stopped by {name}", stop), 128 + stop.number, json_lines)
+        return _fail(noted(f"stopped by {name}", stop), 128 + stop.number, json_lines)
     except BrokenPipeError:
         # The reader of stdout went away (muzero-rc ... | head); Python must not complain
         # about it again while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(_noted(f"{where}{error.strerror or error}", error), 1, json_lines)
+        return _fail(*told(error), json_lines)
 
 
 def _run(words: list[str]) -> int:
@@ -120,11 +119,6 @@ def _parse(kind: type[Any], command: str, words: list[str]) -> Any:
     )
 
 
-def _noted(message: str, error: BaseException) -> str:
-    """The message with what was noted on the way: how to go on."""
-    return "; ".join([message, *getattr(error, "__notes__", [])])
-
-
 @contextmanager
 def _warnings_as_lines() -> Iterator[None]:
     """What is to be said of a policy, in one line."""
@@ -142,9 +136,14 @@ def _warnings_as_lines() -> Iterator[None]:
 
 
 def _fail(message: str, status: int, as_json: bool) -> int:
+    # What cannot be told here, the status tells.
     if as_json:
-        print(json.dumps({"type": "error", "message": message, "exit_code": status}), flush=True)
-    print(f"muzero-rc: error: {message}", file=sys.stderr)
+        with suppress(OSError):
+            print(
+                json.dumps({"type": "error", "message": message, "exit_code": status}), flush=True
+            )
+    with suppress(OSError):
+        print(f"muzero-rc: error: {message}", file=sys.stderr)
     return status
 
 

@@ -13,12 +13,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from muzero_rc import video
 from muzero_rc.compute import usable_cores
 from muzero_rc.encode.aims import Aim, QualityAim, Try
+from muzero_rc.encode.chunk_store import ChunkStore
 from muzero_rc.encode.chunked import in_chunks
 from muzero_rc.encode.cut import is_film, uncut_bytes
 from muzero_rc.encode.encoded import Encoded
@@ -141,6 +142,7 @@ def encode(
     if height is not None:
         video.check_height(height)
     picture = (picture or video.picture_of(info)).first(max_frames)
+    picture.source.check_unchanged()
     shape = picture.info
     plan = video.MuxPlan(
         container=video.container_of(out), audio=audio,
@@ -173,6 +175,7 @@ def encode(
         job = JobProgress(phase_costs(settings.speed, cores, probe=probe), expected)
     tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_named(info))
         place = stack.enter_context(workplace(out))
         _check_space(out.parent, shape, settings, max_frames, copies=3 if film else 2,
                      known=not isinstance(aim, QualityAim))  # fmt: skip
@@ -200,6 +203,8 @@ def encode(
             clip, settings, needs_blocks(policy), shape.expected_frames, tell,
             threads=(workers or usable_cores()) if film else 1,
         )  # fmt: skip
+        info.check_unchanged()
+        _tell_resized(clip, lines, lose)
         compiling.join()
         if bucket is not None and aim is None and settings.rc_mode != "q":
             check_fits(bucket, settings.target_kbps, clip.duration_s)
@@ -212,6 +217,7 @@ def encode(
             store = stack.enter_context(
                 chunk_store(out, clip, settings, policy_key, aim, forced, bucket)
             )
+            stack.callback(_forget_if_changed, store, info)
             if not resume:
                 store.clear()
             encoding = InChunks(
@@ -228,7 +234,11 @@ def encode(
             )  # fmt: skip
             return found[metric]
 
+        length = clip.duration_s if picture.cut or max_frames is not None else None
+
         def finished(done: Encoded) -> list[str]:
+            info.check_unchanged()
+            _tell_resized(clip, lines, lose)  # a first pass out of the cache has read no frame
             tell("mux")
             shown = done.score.shown_frames
 
@@ -238,7 +248,7 @@ def encode(
 
             return finish(
                 place, info, plan, given, shown,
-                duration_s=clip.duration_s if picture.cut or max_frames is not None else None,
+                duration_s=length,
                 decode=verify,
                 on_check=checked,
                 pictures=done.pictures() if verify else None,
@@ -249,9 +259,11 @@ def encode(
         try:
             done, found = _reach(encoding, aim, tries, measure, finished)
         except AimMissedError as error:
+            info.check_unchanged()
             if store is not None:  # it would end the same way again
                 store.remove()
-            raise AimMissedError(f"{error}{kept_stream(place, info.path, given)}") from None
+            kept = kept_stream(place, info.path, plan, given, duration_s=length)
+            raise AimMissedError(f"{error}{kept}") from None
         settings = encoding.settings
         shown = done.score.shown_frames
         for line in found:
@@ -259,6 +271,7 @@ def encode(
         tell("check", shown, shown)
         buffer = None if bucket is None else what_was_needed(bucket, place.ivf, clip.fps)
         file_bytes = place.file.stat().st_size
+        info.check_unchanged()
         take_place(place.file, out)
         if store is not None:
             store.remove()
@@ -300,6 +313,31 @@ def encode(
         losses=lines,
         results=done.results,
     )
+
+
+def _tell_resized(clip: Clip, told: Sequence[str], lose: Callable[[str], None]) -> None:
+    """Says once that pictures have several sizes, as far as it is known."""
+    line = (
+        "pictures change their size or format on the way: all become "
+        f"{clip.width}x{clip.height} in the format of the first"
+    )
+    if clip.resized and line not in told:
+        lose(line)
+
+
+@contextlib.contextmanager
+def _named(info: video.VideoInfo) -> Iterator[None]:
+    """Says of a source that was changed that it was, whatever came of it."""
+    try:
+        yield
+    except InputError:
+        info.check_unchanged()
+        raise
+
+
+def _forget_if_changed(store: ChunkStore, info: video.VideoInfo) -> None:
+    """Chunks of a source that was changed may be of either file: nobody goes on from them."""
+    store.kept = store.kept and info.unchanged
 
 
 def _reach(
@@ -430,6 +468,6 @@ def _check_space(
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise OutputError(
-            f"{folder} has {free / 1e6:.1f} MB free, this encode needs about "
-            f"{needed / 1e6:.1f} MB; free some or write elsewhere"
+            f"{folder} has {free / 1e6:.3g} MB free, this encode needs about "
+            f"{needed / 1e6:.3g} MB; free some or write elsewhere"
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from muzero_rc import video
 from muzero_rc.encode.workplace import Workplace, keep_stream
-from muzero_rc.errors import InputError, OutputError
+from muzero_rc.errors import EncoderError, InputError, OutputError
 from muzero_rc.output_files import as_word
 
 __all__ = ["TooLargeError", "finish", "kept_stream"]
@@ -60,7 +60,8 @@ def finish(
       What was lost on the way, a line each.
 
     Raises:
-      InputError: the source is damaged; the message names the stream that is kept.
+      InputError: the source is damaged; the message names the stream that is kept. Or it was
+        changed; nothing is kept then.
       OutputError: no space, or the file is not what was promised; likewise.
       TooLargeError: it is larger than `max_bytes`; nothing is kept.
     """
@@ -86,35 +87,66 @@ def finish(
     except TooLargeError:
         raise
     except (InputError, OutputError) as error:
-        kept = kept_stream(place, info.path, out)
+        info.check_unchanged()  # else the stream may be of two files, and is not worth keeping
+        kept = kept_stream(place, info.path, plan, out, duration_s=duration_s)
         if not kept:
             raise
         raise type(error)(f"{error}{kept}") from None
     return lines
 
 
-def kept_stream(place: Workplace, source: Path, out: Path) -> str:
+def kept_stream(
+    place: Workplace,
+    source: Path,
+    plan: video.MuxPlan,
+    out: Path,
+    *,
+    duration_s: float | None,
+) -> str:
     """Keeps the stream beside the output, and says where, and how to go on; empty if it can't.
 
     Args:
       place: where the stream is.
       source: the input.
+      plan: what was to go into the file.
       out: the name that the file would have had.
+      duration_s: of what was encoded, if it is not all.
     """
     # The file that could not be made may have taken the space that the stream needs.
     place.file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
+        times = None if plan.picture is None else plan.picture.times_from_zero
+        if times is not None:  # its own are those of the mean rate
+            with contextlib.suppress(EncoderError):
+                video.set_times(place.ivf, times)
         kept = keep_stream(place, out)
-        command = _command(kept, source, out)
+        if not plan.container.tracks:
+            return f"; the encoded video is kept as {kept}"
+        command = _command(kept, source, plan, out, duration_s)
         return f"; the encoded video is kept as {kept}, go on with: {command}"
     return ""
 
 
-def _command(ivf: Path, source: Path, out: Path) -> str:
+def _command(
+    ivf: Path, source: Path, plan: video.MuxPlan, out: Path, duration_s: float | None
+) -> str:
     """A command that makes a file of the stream and of the source's audio."""
-    words = ["ffmpeg", "-i", as_word(ivf), "-i", as_word(source), "-map", "0:v", "-map", "1:a?"]
-    words += ["-c:v", "copy", as_word(out)]
-    return shlex.join(words)
+    picture = plan.picture
+    words = ["ffmpeg"]
+    if picture is not None and picture.first_s:
+        words += ["-itsoffset", f"{picture.first_s:g}"]
+    words += ["-i", as_word(ivf)]
+    if plan.start_s:
+        words += ["-ss", f"{plan.start_s:g}"]
+    if duration_s is not None:
+        words += ["-t", f"{duration_s:g}"]
+    words += ["-i", as_word(source), "-map", "0:v"]
+    if plan.audio != "none":
+        words += ["-map", "1:a?"]
+    words += ["-c:v", "copy"]
+    if picture is not None and picture.info.pixel_aspect != 1:
+        words += ["-aspect", str(picture.info.display_aspect).replace("/", ":")]
+    return shlex.join([*words, as_word(out)])
 
 
 def _complaints(errors: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from muzero_rc.encode.aims import SizeAim
 from muzero_rc.encode.film import EncodeReport, check_output, encode
 from muzero_rc.encode.trial import plan_mux, rest_bytes
 from muzero_rc.encode.workplace import workplace
+from muzero_rc.env.codec.settings import MAX_TARGET_KBPS
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
@@ -113,4 +114,4 @@ def video_kbps(
             f"a size of {max_bytes} bytes leaves nothing for the video: all else takes {rest}; "
             "give more, or --audio none"
         )
-    return kbps
+    return min(kbps, MAX_TARGET_KBPS)  # no clip needs as much as it may have

@@ -83,11 +83,16 @@ def workplace(out: Path) -> Iterator[Workplace]:
 def keep_stream(place: Workplace, out: Path) -> Path:
     """Moves the encoded stream beside the output, under a name that is free, and returns it.
 
+    That is never the output's own name: what is there is what was asked for.
+
     Raises:
       OSError: it cannot be moved.
     """
     kept = out.with_suffix(".ivf")
     number = 1
+    if kept == out:
+        number = 2
+        kept = out.with_name(f"{out.stem}-{number}.ivf")
     while True:
         # A link, which fails where a rename would replace what is there.
         try:

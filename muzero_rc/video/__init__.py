@@ -13,6 +13,7 @@ from muzero_rc.video.containers import (
     container_of,
 )
 from muzero_rc.video.decode import Decoder, check_frames, open_decoder
+from muzero_rc.video.ivf import set_times
 from muzero_rc.video.key_times import frames_at, key_times
 from muzero_rc.video.losses import losses
 from muzero_rc.video.lossless import LosslessWriter, hash_frames, render, start_hash
@@ -75,6 +76,7 @@ __all__ = [
     "program_version",
     "promise_of",
     "render",
+    "set_times",
     "start_hash",
     "store_y4m",
     "verify",

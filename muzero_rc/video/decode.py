@@ -18,13 +18,14 @@ import ffmpeg
 from muzero_rc.errors import InputError
 from muzero_rc.video.picture import Picture, decoded, plain, with_filters
 from muzero_rc.video.probe import probe
-from muzero_rc.video.tools import Child, command_line, last_error_line
+from muzero_rc.video.tools import WITH_WARNINGS, Child, command_line, last_error_line
 
 __all__ = ["Decoder", "check_frames", "open_decoder"]
 
 _PIPE_BYTES = 1 << 20
 _END_WAIT_S = 30.0
 _RGB_MATRIX = "bt709"
+_OTHER_FRAMES = "Changing video frame properties"  # ffmpeg's words where their size changes
 _CUT_OFF = "File ended prematurely"
 _SCALER = "lanczos+accurate_rnd+bitexact"  # the same pixels on every machine
 
@@ -65,7 +66,8 @@ class Decoder:
         self.fps: Fraction = info.fps
         self.frame_bytes = self.width * self.height * 3 // 2 * (1 if self.bit_depth == 8 else 2)
         self._checked = False
-        self._child = Child(_command(picture, self.width, self.height, max_frames, threads))
+        command = _command(picture, self.width, self.height, max_frames, threads)
+        self._child = Child(command, levels=True)
         # A larger pipe means fewer switches between the two processes; not vital.
         with contextlib.suppress(OSError, AttributeError):
             fcntl.fcntl(self.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
@@ -86,6 +88,11 @@ class Decoder:
                 self.check()
         finally:
             self.close()
+
+    @property
+    def resized(self) -> bool:
+        """Whether frames so far came in several sizes or formats; all are made like the first."""
+        return any(_OTHER_FRAMES in line for line in self._child.warnings())
 
     def fileno(self) -> int:
         """File descriptor to read the frames from; owned by the decoder."""
@@ -218,4 +225,4 @@ def _command(
         stream, "pipe:1", format="rawvideo", pix_fmt=picture.pix_fmt, fps_mode="passthrough",
         **limit,
     )  # fmt: skip
-    return with_filters(command_line(output, *picture.strict), picture)
+    return with_filters(command_line(output, *picture.strict, *WITH_WARNINGS), picture)

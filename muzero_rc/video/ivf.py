@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from muzero_rc.errors import EncoderError
 
-__all__ = ["IvfHeader", "ivf_packet_bits", "join_ivf", "read_ivf", "refine_clock"]
+__all__ = ["IvfHeader", "ivf_packet_bits", "join_ivf", "read_ivf", "refine_clock", "set_times"]
 
 _HEADER = struct.Struct("<4sHH4sHHIIII")  # signature .. height, rate, scale, frames, unused
 _FRAME = struct.Struct("<IQ")  # bytes, time stamp
@@ -53,6 +53,27 @@ def refine_clock(path: Path, factor: int = 1000) -> None:
             size, stamp = _FRAME.unpack_from(data, at)
             _FRAME.pack_into(data, at, size, stamp * factor)
             at += _FRAME.size + size
+
+
+def set_times(path: Path, times_ms: Sequence[int]) -> None:
+    """Gives each packet of a file its own time, milliseconds.
+
+    Raises:
+      EncoderError: it has another number of packets.
+    """
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+        header = list(_HEADER.unpack_from(data))
+        header[6:8] = 1000, 1
+        _HEADER.pack_into(data, 0, *header)
+        at, count = header[2], 0
+        while at + _FRAME.size <= len(data):
+            size, _ = _FRAME.unpack_from(data, at)
+            if count < len(times_ms):
+                _FRAME.pack_into(data, at, size, times_ms[count])
+            at += _FRAME.size + size
+            count += 1
+    if count != len(times_ms):
+        raise EncoderError(f"{path} has {count} packets, not {len(times_ms)}")
 
 
 def join_ivf(parts: Iterable[tuple[Path, int]], out: Path) -> int:

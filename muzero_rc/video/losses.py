@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muzero_rc.video.mux import MuxPlan
+from muzero_rc.video.mux import MOST_OPUS_CHANNELS, MuxPlan
 from muzero_rc.video.picture import Picture, plain
 from muzero_rc.video.probe import VideoInfo
 from muzero_rc.video.tracks import Track
@@ -73,6 +73,15 @@ def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
             and not container.text >= {track.codec}
         ):
             lines.append(f"{track.name} becomes {container.text_codec}: its styles are left out")
+    for sound in info.audio:
+        if sound.channels <= MOST_OPUS_CHANNELS:
+            continue
+        for track in kept:
+            if track.index == sound.index and not container.copies_audio(track, plan.audio):
+                lines.append(
+                    f"{track.name}: of {sound.channels} channels {MOST_OPUS_CHANNELS} are kept, "
+                    "Opus has no more"
+                )
     takes = _DISPOSITIONS.get(container.muxer)
     if takes is not None:
         for track in kept:

@@ -12,7 +12,7 @@ from muzero_rc.video.containers import WEBM, AudioMode, Container
 from muzero_rc.video.ivf import refine_clock
 from muzero_rc.video.matroska import write_matroska
 from muzero_rc.video.picture import Picture
-from muzero_rc.video.probe import VideoInfo
+from muzero_rc.video.probe import AudioStream, VideoInfo
 from muzero_rc.video.subtitles import CleanText, null_output
 from muzero_rc.video.tools import (
     PROTOCOLS,
@@ -20,15 +20,21 @@ from muzero_rc.video.tools import (
     check_written,
     ffmpeg_command,
     file_url,
+    last_error_line,
     literal,
 )
 from muzero_rc.video.tracks import Track
 
-__all__ = ["MuxPlan", "mux", "mux_command", "wrap"]
+__all__ = ["MOST_OPUS_CHANNELS", "MuxPlan", "mux", "mux_command", "wrap"]
 
 # Opus at these rates is close to transparent (Xiph's recommendations for music), kbit/s.
 _OPUS_KBPS = {1: 64, 2: 96, 3: 160, 4: 192, 5: 224, 6: 256, 7: 320, 8: 320}
-_OPUS_LAYOUTS = "mono|stereo|3.0|quad|5.0|5.1|6.1|7.1"
+_OPUS_LAYOUTS = {
+    "mono": 1, "stereo": 2, "3.0": 3, "quad": 4, "5.0": 5, "5.1": 6, "6.1": 7, "7.1": 8,
+}  # fmt: skip
+MOST_OPUS_CHANNELS = 8
+"""Channels of an Opus track that players know the places of."""
+
 _LEAST_TICKS = 10_000  # a second; ffmpeg's own
 # Facts of the source's container and video stream that are wrong in the new file.
 _STALE_TAGS = ("major_brand", "minor_version", "compatible_brands")
@@ -130,7 +136,7 @@ def mux(
     if picture is not None and (picture.times_ms is not None or picture.info.hdr is not None):
         timed = out.with_name(f"{out.stem}.video.mkv")
         try:
-            write_matroska(ivf, timed, times_ms=_from_zero(picture), hdr=picture.info.hdr)
+            write_matroska(ivf, timed, times_ms=picture.times_from_zero, hdr=picture.info.hdr)
             command = mux_command(timed, source, out, plan, shift=shift, duration_s=duration_s)
             return _run(command, source, out)
         finally:
@@ -139,12 +145,6 @@ def mux(
         refine_clock(ivf)
     command = mux_command(ivf, source, out, plan, shift=shift, duration_s=duration_s)
     return _run(command, source, out)
-
-
-def _from_zero(picture: Picture) -> list[int] | None:
-    if picture.times_ms is None:
-        return None
-    return [time - picture.times_ms[0] for time in picture.times_ms]
 
 
 def wrap(ivf: Path, source: VideoInfo, out: Path) -> None:
@@ -172,7 +172,7 @@ def _run(command: list[str], source: VideoInfo, out: Path) -> list[str]:
     with Child(command) as child:
         status = child.run()
         detail = child.error_line()
-        complaints = child.errors()
+        complaints = [last_error_line([line]) or line for line in child.errors()]
     check_written(child, status, out.parent)
     if status:
         raise InputError(
@@ -227,7 +227,8 @@ def mux_command(
     if container.muxer in ("webm", "matroska"):
         command += ["-cues_to_front", "1"]
     if container.muxer == "mp4":
-        command += ["-movflags", "+faststart"]
+        # To this muxer FLAC is experimental, and a timecode that it cannot keep is an error.
+        command += ["-movflags", "+faststart", "-strict", "experimental", "-write_tmcd", "0"]
         if plan.picture is not None and plan.picture.info.hdr is not None:
             command += _exact_clock(plan.picture)
     # The same input must give the same bytes: no random identifiers, no dates.
@@ -274,15 +275,17 @@ def _exact_clock(picture: Picture) -> list[str]:
 
 def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> list[str]:
     words = _labels("v:0", source.video_track, plan.container)
-    channels = {stream.index: stream.channels for stream in source.audio}
+    sounds = {stream.index: stream for stream in source.audio}
     numbers = {"audio": 0, "subtitle": 0, "attachment": 0}
     for track in kept:
         number = numbers[track.kind]
         numbers[track.kind] += 1
+        for tag in track.statistics:  # of the track as it was in the source
+            words += [f"-metadata:s:{track.kind[0]}:{number}", f"{tag}="]
         match track.kind:
             case "audio":
                 copied = plan.container.copies_audio(track, plan.audio)
-                words += _audio_options(number, channels.get(track.index, 2), copied)
+                words += _audio_options(number, sounds.get(track.index), copied)
                 words += _labels(f"a:{number}", track, plan.container)
             case "subtitle":
                 words += [f"-c:s:{number}", _subtitle_codec(track, plan)]
@@ -299,16 +302,34 @@ def _subtitle_codec(track: Track, plan: MuxPlan) -> str:
     return plan.container.text_codec or "copy"
 
 
-def _audio_options(number: int, channels: int, copied: bool) -> list[str]:
+def _audio_options(number: int, sound: AudioStream | None, copied: bool) -> list[str]:
     if copied:
         return [f"-c:a:{number}", "copy"]
+    kbps = _OPUS_KBPS.get(sound.channels, 320) if sound is not None else _OPUS_KBPS[2]
     return [
         f"-c:a:{number}", "libopus",
-        f"-b:a:{number}", f"{_OPUS_KBPS.get(channels, 320)}k",
+        f"-b:a:{number}", f"{kbps}k",
         # libopus refuses layouts such as 5.1(side); gaps are filled so that sync holds.
-        f"-filter:a:{number}", "aresample=48000:async=1:first_pts=0,"
-        f"aformat=channel_layouts={_OPUS_LAYOUTS}",
+        f"-filter:a:{number}", f"aresample=48000:async=1:first_pts=0,{_opus_layout(sound)}",
     ]  # fmt: skip
+
+
+def _opus_layout(sound: AudioStream | None) -> str:
+    """A filter to a layout of Opus that has a place for every channel, or for eight of more.
+
+    Of all layouts ffmpeg would take the one nearest by name, and leave channels out.
+    """
+    channels, layout = (2, None) if sound is None else (sound.channels, sound.layout)
+    if layout is None and channels > MOST_OPUS_CHANNELS:  # nobody knows how to mix them
+        return "pan=7.1|" + "|".join(f"c{n}=c{n}" for n in range(MOST_OPUS_CHANNELS))
+    lowest = ".1" in (layout or "")  # a channel of low frequencies
+    least = 1 if sound is None else min(channels, MOST_OPUS_CHANNELS)
+    names = [
+        name
+        for name, places in _OPUS_LAYOUTS.items()
+        if places >= least and (not lowest or name.endswith(".1"))
+    ]
+    return f"aformat=channel_layouts={'|'.join(names)}"
 
 
 def _labels(stream: str, track: Track, container: Container) -> list[str]:

@@ -99,6 +99,13 @@ class Picture:
         return max(0.0, (self.source.start_s or 0.0) - self.start_s)
 
     @property
+    def times_from_zero(self) -> list[int] | None:
+        """Milliseconds from the first frame to each; None for a constant rate."""
+        if self.times_ms is None:
+            return None
+        return [time - self.times_ms[0] for time in self.times_ms]
+
+    @property
     def pix_fmt(self) -> str:
         """ffmpeg's name of the frames' format."""
         return "yuv420p" if self.bit_depth == 8 else f"yuv420p{self.bit_depth}le"
@@ -212,10 +219,17 @@ def decoded(picture: Picture, *, threads: int | None = None, **options: Any) -> 
             own["ss"] = f"{picture.start_s:.6f}"
         if picture.end_s is not None:
             own["t"] = f"{picture.end_s - picture.start_s:.6f}"
+    if not info.turned:
+        # Where the size changes on the way, ffmpeg would make all filters anew, and `fps` would
+        # begin once more at zero. Its own filters that turn pictures need that: they read
+        # beyond a picture that is smaller than the first.
+        own["reinit_filter"] = 0
     source = ffmpeg.input(
         file_url(info.path), protocol_whitelist=PROTOCOLS, err_detect="explode", **own, **options
     )
     stream = source[str(info.stream_index)]
+    if not info.turned:
+        stream = stream.filter("scale", info.width, info.height)
     if info.rebased and picture.cut:
         stream = _trimmed(stream, picture)
     if picture.deinterlace:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,11 +48,13 @@ class AudioStream:
       index: ffmpeg's stream index in the file.
       codec: ffmpeg's codec name.
       channels: number of channels.
+      layout: ffmpeg's name of where they are, None if not told.
     """
 
     index: int
     codec: str
     channels: int
+    layout: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,9 @@ class VideoInfo:
       hdr: mastering display and light levels, None if not told.
       dynamic: names of metadata that changes with the picture.
       transport_id: the stream's number in an MPEG transport stream; None in other files.
+      version: bytes and time of the last change of the file that was looked at; None if nobody
+        asked.
+      turned: ffmpeg turns or mirrors the pictures, as the file says.
     """
 
     path: Path
@@ -117,6 +124,28 @@ class VideoInfo:
     hdr: HdrMetadata | None = None
     dynamic: tuple[str, ...] = ()
     transport_id: int | None = None
+    version: tuple[int, int] | None = None
+    turned: bool = False
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file is still the one that was looked at, as far as its times tell."""
+        try:
+            return self.version is None or self.version == _version(self.path.stat())
+        except OSError:
+            return False
+
+    def check_unchanged(self) -> None:
+        """Refuses a file that is another one by now: it is read several times.
+
+        Raises:
+          InputError: its size or the time of its last change is not what it was.
+        """
+        if not self.unchanged:
+            raise InputError(
+                f"{self.path} was changed, replaced or removed while it was encoded; "
+                "encode it again when nobody writes to it"
+            )
 
     @property
     def has_audio(self) -> bool:
@@ -202,7 +231,13 @@ def probe(path: Path | str) -> VideoInfo:
     stream = _pick_video(streams)
     if stream is None or container.get("format_name") in _NOT_VIDEO:
         raise InputError(f"{path} has no video stream; give a file with video in it")
-    return _describe(path, stream, streams, container, bool(report.get("chapters")))
+    info = _describe(path, stream, streams, container, bool(report.get("chapters")))
+    return dataclasses.replace(info, version=_version(now))
+
+
+def _version(status: os.stat_result) -> tuple[int, int]:
+    # Not the inode: some network file systems give a file a new one while it is open.
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=4)
@@ -225,7 +260,10 @@ def _check_is_file(path: Path) -> None:
     if stat.S_ISDIR(mode):
         raise InputError(f"{path} is a directory; give a video file")
     if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is not a regular file; save the video to a file first")
+        raise InputError(
+            f"{path} is not a regular file, and video is read several times; save it to a file "
+            "first, or pipe it as YUV4MPEG2 into encode -"
+        )
     if empty:
         raise InputError(f"{path} is empty; give a video file")
 
@@ -295,10 +333,15 @@ def _describe(
         color_primaries=_known(stream.get("color_primaries")),
         color_transfer=_known(stream.get("color_transfer")),
         audio=tuple(
-            AudioStream(int(s["index"]), str(s.get("codec_name", "unknown")), int(s["channels"]))
+            AudioStream(
+                int(s["index"]),
+                str(s.get("codec_name", "unknown")),
+                int(s["channels"]),
+                _known(s.get("channel_layout")),
+            )
             for s in streams
             if s.get("codec_type") == "audio" and s.get("channels")
-        ),
+        ),  # fmt: skip
         tracks=tracks,
         chapters=chapters,
         alpha=_has_alpha(stream),
@@ -308,6 +351,7 @@ def _describe(
         hdr=hdr_metadata(side_data),
         dynamic=dynamic_metadata(side_data),
         transport_id=_transport_id(stream) if container.get("format_name") == "mpegts" else None,
+        turned=any("displaymatrix" in data for data in stream.get("side_data_list", ())),
     )
 
 

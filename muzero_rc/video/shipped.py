@@ -89,15 +89,17 @@ def promise_of(
 
 
 def _lengths(info: VideoInfo) -> tuple[Mapping[int, float], int]:
-    """Seconds of all packets of each stream together, gaps not counted; packets of the video."""
+    """Seconds of all packets of each stream that are played, without gaps; packets of the video."""
     seconds: dict[int, float] = collections.defaultdict(float)
     frames = 0
 
     def note(fields: list[str]) -> None:
         nonlocal frames
         index, duration, flags = int(fields[0]), fields[1], fields[2]
+        if "D" in flags:  # not played: an edit list of MP4 begins after it
+            return
         seconds[index] += float(duration) if duration != "N/A" else 0.0
-        frames += index == info.stream_index and "D" not in flags  # D: not shown
+        frames += index == info.stream_index
 
     each_packet(info.path, (*_PACKET, "flags"), on_packet=note)
     return seconds, frames

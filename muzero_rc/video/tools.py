@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -26,6 +26,7 @@ from muzero_rc.errors import InputError, OutputError, ToolMissingError
 
 __all__ = [
     "PROTOCOLS",
+    "WITH_WARNINGS",
     "Child",
     "check_written",
     "command_line",
@@ -41,13 +42,19 @@ __all__ = [
 PROTOCOLS = "file,crypto,data"
 """Protocols that an input may lead ffmpeg to: playlists must not reach the network."""
 
+WITH_WARNINGS = ("-loglevel", "level+warning")
+"""Global options of an ffmpeg whose lines tell their level, see `Child`."""
+
 _KEPT_LINES = 40
+# Names of what this process has open, which mean something else to a child.
+_OURS = ("/dev/stdin", "/dev/fd/", "/proc/self/")
 _KILL_WAIT_S = 5.0
 _PREFIX = re.compile(r"^(\[[^\]]*@ 0x[0-9a-f]+\]\s*)+")
 _GENERIC = (
     "Conversion failed!",
     "Error while filtering:",
     "Error opening output files:",
+    "Error initializing output stream",
     "Nothing was written into output file",
     # From ffmpeg 7 on every thread reports that it ends.
     "Terminating thread with return code",
@@ -56,9 +63,15 @@ _GENERIC = (
     "Error reinitializing filters",
     "Failed to configure input pad",
 )
+_OURS_SAY = ("-hide_banner", "-nostdin")
+_UNKNOWN_OPTION = "Unrecognized option '"
+_OLDEST_FFMPEG = "5.1"
 _WRITE_FAILED = ("Error writing trailer of", "Error closing file")
 _NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded")
+_LEVEL = re.compile(r"\[(warning|error|fatal|panic)\] ")
+_REPEATED = "    Last message repeated"
 _VAGUE = "Invalid data found when processing input"
+_VAGUE_START = "Could not write header for output file"
 # Stand for the bytes of names that are not UTF-8: ffmpeg-python hashes all words as UTF-8.
 _BYTE_SIGNS = 0xF0000  # a private plane of Unicode
 _SIGN = re.compile("[\U000f0000-\U000f00ff]")
@@ -87,7 +100,7 @@ def ffmpeg_command(*global_options: str, program: str | None = None) -> list[str
       program: path of another ffmpeg than the one on PATH.
     """
     return [
-        program or find_tool("ffmpeg"), "-hide_banner", "-nostdin", "-loglevel", "error",
+        program or find_tool("ffmpeg"), *_OURS_SAY, "-loglevel", "error",
         *global_options, "-y",
     ]  # fmt: skip
 
@@ -98,6 +111,8 @@ def file_url(path: Path) -> str:
     Bytes that are not UTF-8 become signs that `command_line` turns back.
     """
     text = os.path.abspath(path)
+    if text.startswith(_OURS) and os.path.isfile(text):
+        text = os.path.realpath(text)
     if _SIGN.search(text):  # a name with these characters in it
         text = _SIGN.sub(lambda sign: _escaped(sign[0].encode()), text)
     return "file:" + re.sub("[\udc80-\udcff]", lambda byte: _escaped(os.fsencode(byte[0])), text)
@@ -194,8 +209,27 @@ def last_error_line(lines: Sequence[str]) -> str:
     """The last line of ffmpeg's stderr that says something, without its address prefix."""
     texts = [_PREFIX.sub("", line).strip().removeprefix("file:") for line in lines]
     texts = [text for text in texts if text and not text.startswith(_GENERIC)]
-    telling = [text for text in texts if not text.endswith(_VAGUE)]
+    telling = [
+        text for text in texts if not (text.endswith(_VAGUE) or text.startswith(_VAGUE_START))
+    ]
     return next(iter((telling or texts)[::-1]), "")
+
+
+def _check_options(command: Sequence[str], lines: Iterable[str]) -> None:
+    """Says that ffmpeg is too old, where it does not know an option that it was given.
+
+    Raises:
+      ToolMissingError: it is.
+    """
+    if tuple(command[1 : 1 + len(_OURS_SAY)]) != _OURS_SAY:
+        return  # somebody else's command: its options are theirs
+    for line in lines:
+        if line.startswith(_UNKNOWN_OPTION):
+            option = line.removeprefix(_UNKNOWN_OPTION).strip(" '.")
+            raise ToolMissingError(
+                f"{command[0]} does not know the option -{option}: it is too old; install ffmpeg "
+                f"{_OLDEST_FFMPEG} or a later one, and put it first on PATH"
+            )
 
 
 def check_written(child: Child, status: int, folder: Path) -> None:
@@ -221,7 +255,12 @@ class Child:
     """
 
     def __init__(
-        self, command: Sequence[str], *, stdin: int = subprocess.DEVNULL, cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        stdin: int = subprocess.DEVNULL,
+        cwd: Path | None = None,
+        levels: bool = False,
     ) -> None:
         """Starts it.
 
@@ -229,7 +268,12 @@ class Child:
           command: the program and its arguments.
           stdin: a file descriptor that the child reads from; nothing if not given.
           cwd: the folder it runs in.
+          levels: it is an ffmpeg with the words of `WITH_WARNINGS`, so that each line tells
+            whether it is a warning.
         """
+        self._command = command
+        self._levels = levels
+        self._warnings: set[str] = set()
         self.process = subprocess.Popen(
             command,
             stdin=stdin,
@@ -265,16 +309,31 @@ class Child:
         # A kill closes the pipe under the reader; what was read by then is enough.
         with contextlib.suppress(ValueError, OSError):
             for line in stderr:
-                self._lines.append(line.decode("utf-8", "replace").rstrip())
+                self._take(line.decode("utf-8", "replace").rstrip())
+
+    def _take(self, line: str) -> None:
+        found = _LEVEL.search(line) if self._levels else None
+        if found is not None and found[1] == "warning":
+            if len(self._warnings) < _KEPT_LINES:
+                self._warnings.add(line[found.end() :])
+        elif not (self._levels and line.startswith(_REPEATED)):
+            self._lines.append(line if found is None else line.replace(found[0], "", 1))
+
+    def warnings(self) -> Set[str]:
+        """Different warnings so far, the first of them, without ffmpeg's part that speaks."""
+        return self._warnings
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Exit status, once the child has ended and its stderr is read.
 
         Raises:
           subprocess.TimeoutExpired: the child still runs after `timeout_s`.
+          ToolMissingError: it is an ffmpeg that does not know an option.
         """
         status = self.process.wait(timeout_s)
         self._drain.join(_KILL_WAIT_S)
+        if status:
+            _check_options(self._command, self._lines)
         return status
 
     def error_line(self) -> str:

@@ -14,6 +14,7 @@ TEXT_SUBTITLES = frozenset({"ass", "mov_text", "ssa", "subrip", "text", "webvtt"
 PICTURE_SUBTITLES = frozenset({"dvb_subtitle", "dvd_subtitle", "hdmv_pgs_subtitle", "xsub"})
 """ffmpeg's codecs of subtitles that are pictures."""
 
+_STATISTICS = frozenset({"BPS", "DURATION", "NUMBER_OF_BYTES", "NUMBER_OF_FRAMES"})
 _NO_DISPOSITION = frozenset({"attached_pic", "timed_thumbnails", "still_image"})
 
 
@@ -30,6 +31,7 @@ class Track:
       dispositions: what the track is for, as ffmpeg names it: `default`, `forced`, `comment`.
       start_s: time of its first packet, seconds; None if not told.
       filename: of an attachment.
+      statistics: tags that tell its size and length in this file, as mkvmerge writes them.
       picture: it is a cover picture, or another one that does not move.
     """
 
@@ -41,6 +43,7 @@ class Track:
     dispositions: tuple[str, ...] = ()
     start_s: float | None = None
     filename: str | None = None
+    statistics: tuple[str, ...] = ()
     picture: bool = False
 
     @property
@@ -77,8 +80,14 @@ def _track(stream: Mapping[str, Any]) -> Track:
         ),
         start_s=_number(stream.get("start_time")),
         filename=tags.get("filename"),
+        statistics=tuple(name for name in stream.get("tags", {}) if _is_statistic(name)),
         picture=any(disposition.get(name) for name in _NO_DISPOSITION),
     )
+
+
+def _is_statistic(tag: str) -> bool:
+    name = tag.upper().partition("-")[0]  # BPS-eng
+    return name in _STATISTICS or name.startswith("_STATISTICS_")
 
 
 def _number(text: str | None) -> float | None:

@@ -148,6 +148,34 @@ def test_ctrl_c_keeps_chunks_and_says_how_to_go_on(
     assert out.read_bytes() == undisturbed[0].read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("phase", "stopped"),
+    [("first pass", False), ("second pass", False), ("second pass", True), ("check", False)],
+)
+def test_a_source_that_is_replaced_gives_no_file(
+    source: Path, make_video: MakeVideo, tmp_path: Path, phase: str, stopped: bool
+) -> None:
+    other = make_video("other.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p",
+                       size="48x32", seconds=FRAMES / 25, sound=True)  # fmt: skip
+    (tmp_path / "in").mkdir()
+    film = tmp_path / "in" / "film.mkv"
+    film.write_bytes(source.read_bytes())
+    done = False
+
+    def replace(step: Progress) -> None:
+        nonlocal done
+        if step.phase == phase and not done:
+            done = True
+            film.write_bytes(other.read_bytes())
+        if stopped and done and step.phase in ("second pass", "check"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt if stopped else InputError) as caught:
+        run(film, tmp_path / "out.webm", on_progress=replace, workers=1)
+    assert stopped or "was changed, replaced or removed" in str(caught.value)
+    assert done and os.listdir(tmp_path) == ["in"]
+
+
 def test_without_a_key_nothing_is_kept(source: Path, tmp_path: Path) -> None:
     def stop(step: Progress) -> None:
         if step.phase == "second pass":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from muzero_rc.cli.jobs import PIPE, Job, jobs_of
 from muzero_rc.cli.main import main
+from muzero_rc.encode.progress import Progress
 from muzero_rc.errors import InputError
 
 MakeVideo = Callable[..., Path]
@@ -85,3 +88,107 @@ def test_from_pipe_to_pipe(make_video: MakeVideo, tmp_path: Path) -> None:
     assert told.decode().strip() == "vp9,5"
     broken = subprocess.run(command, input=raw[:100], capture_output=True, timeout=120)
     assert (broken.returncode, broken.stdout) == (2, b"")
+
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "muzero_rc.cli.main", "encode", *map(str, words), *FAST]
+
+
+@pytest.fixture(scope="module")
+def small(make_video: MakeVideo) -> Path:
+    return make_video("small.mp4", *X264, size="64x48", seconds=0.2)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+def test_a_file_by_its_name_among_open_ones(small: Path, tmp_path: Path, name: str) -> None:
+    with small.open() as file:
+        done = subprocess.run(command(name, "-o", tmp_path / "a.webm"), stdin=file)
+    assert done.returncode == 0 and (tmp_path / "a.webm").is_file()
+    done = subprocess.run(
+        command("/dev/stdin", "-o", tmp_path / "b.webm"),
+        stdin=subprocess.PIPE, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "pipe it as YUV4MPEG2 into encode -" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "shell", "text"),
+    [
+        (("-", "-o", "a.webm"), "<&-", "stdin is closed"),
+        (("IN", "-o", "-"), ">&-", "stdout is closed"),
+        (("IN", "-o", "-"), ">/dev/full", "cannot write to stdout: No space"),
+        (("IN", "-o", "a.webm"), ">/dev/full", "cannot write to stdout: No space"),
+        (("IN", "-o", "a.webm", "--json"), ">/dev/full", "cannot write to stdout: No space"),
+    ],
+)
+def test_streams_that_take_nothing_are_told_in_a_line(
+    small: Path, tmp_path: Path, words: tuple[str, ...], shell: str, text: str
+) -> None:
+    line = command(*(small if word == "IN" else word for word in words))
+    if "--json" in words:
+        line.remove("-q")
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {shell}', "bash", *line], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and text in done.stderr
+
+
+def test_a_log_that_takes_no_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from muzero_rc.cli import display
+
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    monkeypatch.setattr(display, "_LOG_INTERVAL_S", -1.0)
+    display.make_display("film.webm")(Progress("first pass", 50, 100))
+
+
+def test_quiet_json_has_the_outcome_alone(
+    small: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["encode", str(small), "-o", str(tmp_path / "a.webm"), *FAST, "--json"]) == 0
+    (line,) = capfd.readouterr().out.splitlines()
+    assert json.loads(line)["type"] == "result"
+
+
+def test_the_bar_takes_a_name_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from muzero_rc.cli import display
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with display.make_display("[red]x[@a(].webm") as bar:
+        bar(Progress("first pass", 50, 100))
+    assert "[red]x[@a(].webm" in screen.getvalue()
+
+
+def test_what_the_system_refuses_one_file_keeps_no_other_from_being_done(
+    small: Path, make_video: MakeVideo, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from muzero_rc.encode import film
+
+    other = make_video("other.mp4", *X264, size="64x48", seconds=0.2)
+    usual = film.take_place
+
+    def refused(new: Path, path: Path) -> None:
+        if path.stem == "small":
+            error = PermissionError(13, "Permission denied", str(new), None, str(path))
+            error.add_note("2 finished chunks are kept")
+            raise error
+        usual(new, path)
+
+    monkeypatch.setattr(film, "take_place", refused)
+    words = ["encode", str(small), str(other), "-o", str(tmp_path), *FAST, "--json"]
+    assert main(words) == 1
+    assert os.listdir(tmp_path) == ["other.webm"]
+    failed, result, error = map(json.loads, capfd.readouterr().out.splitlines())
+    assert (failed["type"], result["type"], error["type"]) == ("failed", "result", "error")
+    message = f"{tmp_path / 'small.webm'}: Permission denied; 2 finished chunks are kept"
+    assert (failed["message"], failed["exit_code"], error["exit_code"]) == (message, 1, 1)

@@ -74,6 +74,13 @@ def test_a_size_that_cannot_be_is_told(noisy_file: Path, tmp_path: Path) -> None
     assert os.listdir(tmp_path) == []
 
 
+def test_far_more_than_the_clip_needs_is_no_mistake(noisy_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.webm"
+    report = encode_to_size(noisy_file, out, FAST, ProposalPolicy(), 2_000_000_000)
+    assert report.frames == 30 and out.stat().st_size < 2_000_000
+    assert report.target_kbps == 1_000_000
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("10M", 10_000_000), ("700k", 700_000), ("1.5 GB", 1_500_000_000), ("8MiB", 8 << 20),

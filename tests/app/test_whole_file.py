@@ -15,17 +15,21 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from muzero_rc import video
 from muzero_rc.encode import film
+from muzero_rc.encode.aims import QualityAim
 from muzero_rc.encode.film import EncodeReport, encode
 from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.errors import InputError, OutputError
+from muzero_rc.errors import AimMissedError, InputError, OutputError, ToolMissingError
+from muzero_rc.policies.registry import make_policy
 from muzero_rc.video.subtitles import clean_ass, clean_cues
 from muzero_rc.video.timing import shared_slots, steady_rate
+from muzero_rc.video.tools import last_error_line
 
 MakeVideo = Callable[..., Path]
 X264 = ("-c:v", "libx264", "-preset", "ultrafast")
@@ -418,3 +422,174 @@ def test_cues_without_text() -> None:
     text, cues, empty, drawings = clean_ass(events)
     assert (cues, empty, drawings) == (1, 2, 1)
     assert text.splitlines()[-1].endswith(",,{\\p2}{\\p0}one, two")
+
+
+@pytest.mark.parametrize("sizes", [("64x48", "96x64"), ("64x48", "32x32")])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_pictures_of_another_size_keep_their_time(
+    tmp_path: Path, sizes: tuple[str, str], streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As recordings of calls have them: the size follows the line.
+    parts = [tmp_path / f"{size}.h264" for size in sizes]
+    for size, grey, part in zip(sizes, ("0x202020", "0xd0d0d0"), parts, strict=True):
+        ffmpeg("-f", "lavfi", "-i", f"color={grey}:s={size}:r=25:d=0.4", *X264, part)
+    both = tmp_path / "both.h264"
+    both.write_bytes(b"".join(part.read_bytes() for part in parts))
+    ffmpeg("-r", "25", "-i", both, *TONE, "-c:v", "copy", "-c:a", "aac", tmp_path / "in.mkv")
+    if streamed:
+        monkeypatch.setattr(film, "_memory_for", lambda size, depth: 1000)
+    settings = FAST.replace(passes=3)
+    for _ in range(2):  # the second time the first pass is known
+        report = encode(tmp_path / "in.mkv", tmp_path / "out.webm", settings, make_policy("landed"))
+        assert report.frames == 20
+        line = "pictures change their size or format on the way: all become 64x48"
+        assert [told for told in report.losses if told.startswith(line)] == report.losses
+        assert len(report.losses) == 1
+    with video.open_decoder(tmp_path / "out.webm") as decoder:
+        light = [frame[0] > 128 for frame in decoder.frames()]
+    assert light == [False] * 10 + [True] * 10
+
+
+def test_pictures_of_one_size_are_decoded_as_they_are(tmp_path: Path) -> None:
+    clip = tmp_path / "pal.avi"
+    ffmpeg(*CARD, "-pix_fmt", "pal8", "-c:v", "rawvideo", clip)
+    with video.open_decoder(clip) as decoder:
+        frames = b"".join(decoder.frames())
+    assert not decoder.resized
+    plain = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", clip, "-vf",
+         "scale=out_color_matrix=bt709:out_range=tv:flags=lanczos+accurate_rnd+bitexact",
+         "-pix_fmt", "yuv420p", "-f", "rawvideo", "-"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    assert frames == plain
+
+
+@pytest.mark.parametrize(
+    ("layout", "channels"),
+    [("2.1", 3), ("3.1", 4), ("5.1(side)", 6), ("7.1(wide)", 8), ("downmix", 2), ("", 10)],
+)
+def test_opus_keeps_every_channel_that_it_has_a_place_for(
+    tmp_path: Path, layout: str, channels: int
+) -> None:
+    # One channel after the other sounds for a tenth of a second.
+    tones = "|".join(f"if(eq(floor(t*10)\\,{n})\\,sin(600*t)\\,0)" for n in range(channels))
+    place = f":c={layout}" if layout else ""
+    sound = ("-f", "lavfi", "-i", f"aevalsrc={tones}:s=48000:d={channels / 10}{place}")
+    ffmpeg(*CARD, *sound, *X264, "-c:a", "pcm_s16le", tmp_path / "in.mov")
+    report = run(tmp_path / "in.mov", tmp_path / "out.webm")
+    heard = subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", tmp_path / "out.webm", "-f", "f32le", "-"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    out_channels = ask(tmp_path / "out.webm", "-show_entries", "stream=channels")["streams"][1]
+    assert out_channels["channels"] >= min(channels, 8)
+    samples = np.frombuffer(heard, "<f4").reshape(-1, out_channels["channels"])
+    loud = [
+        float(np.abs(samples[4800 * n + 1200 : 4800 * n + 3600]).max()) > 0.05
+        for n in range(channels)
+    ]
+    assert loud == [True] * min(channels, 8) + [False] * (channels - 8)
+    told = [line for line in report.losses if "of 10 channels 8 are kept" in line]
+    assert report.losses == told and bool(told) == (channels == 10)
+
+
+def test_a_stream_that_is_kept_never_has_the_name_of_the_output(tmp_path: Path) -> None:
+    ffmpeg(*CARD, *X264, tmp_path / "in.mkv")
+    (tmp_path / "here-2.ivf").write_text("old")
+    settings = EncoderSettings(target_kbps=100, speed=8)
+    with pytest.raises(AimMissedError) as caught:
+        encode(
+            tmp_path / "in.mkv", tmp_path / "here.ivf", settings, make_policy("landed"),
+            aim=QualityAim("psnr", 15.0),
+        )  # fmt: skip
+    assert str(caught.value).endswith(f"the encoded video is kept as {tmp_path / 'here-3.ivf'}")
+    assert sorted(os.listdir(tmp_path)) == ["here-2.ivf", "here-3.ivf", "in.mkv"]
+    assert (tmp_path / "here-2.ivf").read_text() == "old"
+
+
+def test_an_ffmpeg_that_is_too_old_is_not_called_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ffmpeg(*CARD, *X264, tmp_path / "in.mkv")
+    old = tmp_path / "bin" / "ffmpeg"
+    old.parent.mkdir()
+    # As ffmpeg 4 answers.
+    old.write_text(
+        "#!/bin/sh\necho \"Unrecognized option 'fps_mode'.\" >&2\n"
+        "echo 'Error splitting the argument list: Option not found' >&2\nexit 1\n"
+    )
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{old.parent}:{os.environ['PATH']}")
+    with pytest.raises(ToolMissingError, match="option -fps_mode: it is too old; install ffmpeg 5"):
+        run(tmp_path / "in.mkv", tmp_path / "out.webm")
+    assert not (tmp_path / "out.webm").exists()
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_the_command_to_go_on_keeps_times_and_stretch(tmp_path: Path, varying: bool) -> None:
+    rate = ("-vf", "select='not(mod(n,3))+gt(n,20)',setsar=2", "-fps_mode", "vfr")
+    picture = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2")
+    source, out = tmp_path / "in.mkv", tmp_path / "out.webm"
+    ffmpeg(*picture, "-f", "lavfi", "-i", "sine=d=2", *(rate if varying else ()), *X264,
+           "-c:a", "aac", source)  # fmt: skip
+    settings = EncoderSettings(target_kbps=100, speed=8)
+    stretch = video.picture_of(video.probe(source), start_s=0.5, end_s=1.5)
+    policy = make_policy("landed")
+    encode(source, out, settings, policy, picture=stretch)
+
+    def seen() -> tuple[list[float], str, float]:
+        streams = ask(out, "-show_streams", "-show_packets")
+        times = {kind: [float(p["pts_time"]) for p in streams["packets"]
+                        if p["codec_type"] == kind] for kind in ("video", "audio")}  # fmt: skip
+        return times["video"], streams["streams"][0]["display_aspect_ratio"], times["audio"][-1]
+
+    whole = seen()
+    out.unlink()
+    with pytest.raises(AimMissedError) as caught:
+        encode(source, out, settings, policy, picture=stretch, aim=QualityAim("psnr", 15.0))
+    command = str(caught.value).partition("go on with: ")[2]
+    subprocess.run(f"{command} -v error", shell=True, check=True, stdin=subprocess.DEVNULL)
+    times, aspect, end = seen()
+    assert times == pytest.approx(whole[0], abs=0.0011)
+    assert aspect == whole[1] and end == pytest.approx(whole[2], abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", ["webm", "mkv", "mp4"])
+def test_what_an_edit_list_hides_is_not_missed(tmp_path: Path, suffix: str) -> None:
+    whole, cut, out = (tmp_path / name for name in ("whole.mp4", "cut.mp4", f"out.{suffix}"))
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", "-f", "lavfi", "-i", "sine=d=2",
+           *X264, "-g", "50", "-c:a", "aac", whole)  # fmt: skip
+    # As people cut: all packets from the key frame on, and an edit list that hides the first.
+    ffmpeg("-ss", "1.3", "-i", whole, "-c", "copy", cut)
+    assert run(cut, out).frames in (17, 18)
+    seen = ask(out, "-count_packets", "-show_entries", "stream=nb_read_packets")["streams"]
+    assert int(seen[1]["nb_read_packets"]) * (960 if suffix == "webm" else 1024) >= 0.6 * 44100
+
+
+def test_tags_that_tell_the_size_of_a_track_are_not_carried_over(tmp_path: Path) -> None:
+    stale = {"BPS": "128000", "NUMBER_OF_BYTES-eng": "9", "NUMBER_OF_FRAMES": "77",
+             "_STATISTICS_TAGS": "BPS", "DURATION-eng": "00:00:09.000000000"}  # fmt: skip
+    words = [word for item in stale.items() for word in ("-metadata:s:a:0", "=".join(item))]
+    kept = ("-metadata:s:a:0", "ARTIST=me")
+    ffmpeg(*CARD, *TONE, *X264, "-c:a", "aac", *words, *kept, tmp_path / "in.mkv")
+    run(tmp_path / "in.mkv", tmp_path / "out.webm")
+    tags = ask(tmp_path / "out.webm", "-show_streams")["streams"][1]["tags"]
+    assert tags["ARTIST"] == "me" and not set(tags) & set(stale)
+
+
+def test_mp4_takes_flac_and_a_source_with_a_timecode(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    ffmpeg(*CARD, *TONE, *X264, "-c:a", "flac", "-metadata", "timecode=01:00:00:00", source)
+    assert run(source, out).losses == []
+    assert list(packets(out)) == ["vp9", "flac"]
+
+
+def test_what_ffmpeg_says_first_is_told() -> None:
+    lines = [
+        "[mp4 @ 0x5644d53bac40] flac in MP4 support is experimental",
+        "Could not write header for output file #0 (incorrect codec parameters ?): Experimental",
+        "Error initializing output stream 0:1 -- ",
+    ]
+    assert last_error_line(lines) == "flac in MP4 support is experimental"
+    assert last_error_line(lines[1:]).startswith("Could not write header")
