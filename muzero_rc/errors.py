@@ -91,7 +91,7 @@ class SessionClosedError(EncoderError):
 
 
 class PolicyWarning(UserWarning):
-    """A policy file was made under other costs than this program's: it may be worth less."""
+    """A policy may not be what is expected: its file is of other costs, or its name is taken."""
 
 
 def told(error: MuzeroRcError | OSError) -> tuple[str, int]:

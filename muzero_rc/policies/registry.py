@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -35,7 +36,13 @@ from muzero_rc.env.observation.builder import (
     HISTORY_FEATURES,
     OBSERVATION_VERSION,
 )
-from muzero_rc.errors import CheckpointError, InputError, MuzeroRcError, OutputError
+from muzero_rc.errors import (
+    CheckpointError,
+    InputError,
+    MuzeroRcError,
+    OutputError,
+    PolicyWarning,
+)
 from muzero_rc.policies.for_target import ConstantForTarget, ConstrainedQuality, OffsetsForTarget
 from muzero_rc.policies.hindsight.policy import DEFAULT_BUDGET, HindsightPolicy, search_jobs
 from muzero_rc.policies.identity import check_identity
@@ -197,11 +204,19 @@ def make_policy(name_or_path: str, *, simulations: int = 0) -> Policy:
         libvpx or other inputs.
 
     Warns:
-      PolicyWarning: a file was made under other costs, see `policies.identity`.
+      PolicyWarning: a file was made under other costs, see `policies.identity`; or another
+        package registers a policy of this name, and this program's own is taken.
     """
     if simulations:
         return _searching(name_or_path, simulations)
     name, colon, parameter = name_or_path.partition(":")
+    if name in POLICY_NAMES and (entry := _entry_points().get(name)) is not None:
+        warnings.warn(
+            f"{entry.value} is registered as {name}, which is a policy of muzero_rc and taken "
+            "instead; register it under another name",
+            PolicyWarning,
+            stacklevel=2,
+        )
     if name in POLICY_NAMES and name not in _WITH_PARAMETER and colon:
         raise InputError(f"the policy {name} takes no parameter; give --policy {name}")
     if name == "vbr":

@@ -20,7 +20,7 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.errors import EncoderError, InputError, ToolMissingError
+from muzero_rc.errors import EncoderError, InputError, PolicyWarning, ToolMissingError
 from muzero_rc.evaluation.grid.encoder import ClipInfo, ClipSource
 from muzero_rc.evaluation.grid.external import (
     _SHELL,
@@ -171,6 +171,7 @@ def registered(tmp_path, monkeypatch):
             ("broken", "_Broken"),
             ("text", "_Text"),
             ("gone", "_Gone"),
+            ("landed", "_Mine"),
         )
     ]
     (folder / "entry_points.txt").write_text("[muzero_rc.policies]\n" + "\n".join(lines) + "\n")
@@ -188,6 +189,12 @@ def test_a_registered_policy_is_a_method(registered, clip) -> None:
     assert set(done.qindexes) == {99}
     with pytest.raises(InputError, match=r"unknown policy 'nine'.*mine"):
         make_policy("nine")
+
+
+def test_a_registered_policy_with_a_name_of_ours_is_not_taken_in_silence(registered) -> None:
+    with pytest.warns(PolicyWarning, match="_Mine is registered as landed, .* another name"):
+        assert make_policy("landed").name == "landed"
+    assert policy_package("landed") == ""
 
 
 def _fingerprint(name: str) -> str:
