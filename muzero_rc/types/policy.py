@@ -45,7 +45,8 @@ class Observation:
       proposal_qindex: libvpx's own qindex for the frame.
       rate_offset: qindexes to add to it to come back to the budget.
       reach: how far from `base_qindex` an agent may go; 0 where it has not learned
-        enough to be trusted; masks of actions go by it.
+        enough to be trusted, and for a frame that is to stay without loss; masks of actions
+        go by it.
       first_pass: of the clip; `blocks` come from it.
     """
 
