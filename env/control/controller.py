@@ -97,9 +97,7 @@ class Controller:
         offset, within = self._rate.step(info), reach(info, recipe=recipe)
         if frame is not None and frame.planned is not None:
             offset += min(max(frame.planned.step, -within), within)
-        if frame is not None and frame.qindex == 0 and info.proposal_qindex + offset <= 0:
-            # Lossless, another transform than the one of finer and coarser steps: a step from
-            # here would cost a still page all that the frames after it have of this one.
+        if frame is not None and self._stays_lossless(info, frame, offset):
             within = 0
         search = frame_search(settings.speed_profile, settings.speed, info, recipe=recipe)
         tier = None if self._spender is None or frame is None else self._spender.tier(info)
@@ -115,6 +113,16 @@ class Controller:
         if frame is not None and settings.passes == 3:
             decision = _with_probe(decision, frame, recipe.partition)
         return Proposal(decision, offset, within)
+
+    def _stays_lossless(self, info: FrameInfo, frame: ProbeFrame, offset: int) -> bool:
+        """Whether no policy may move a frame away from qindex 0, where rate control has it.
+
+        Lossless coding is another transform than that of finer and coarser steps. In a still
+        page all frames after it have what it has, and a step from there would cost them that.
+        Where pictures change, they have nothing of it: the probe encode is not saturated then.
+        """
+        lossless = frame.qindex == 0 and info.proposal_qindex + offset <= 0
+        return lossless and self._probe is not None and self._probe.saturated
 
     def update(self, info: FrameInfo | None, result: FrameResult) -> None:
         """Takes in what a frame cost; `info` is None for a buffer that is shown again."""

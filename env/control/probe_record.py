@@ -24,9 +24,12 @@ from dataclasses import dataclass
 
 from muzero_rc.env.control.plan import PlannedFrame
 from muzero_rc.env.control.work_plan import WorkPlan
-from muzero_rc.types import EncodeLog, FrameInfo, GopLimits, UpdateType
+from muzero_rc.types import EncodeLog, FrameInfo, GopLimits, UpdateType, psnr_db
 
-__all__ = ["ProbeFrame", "ProbeRecord"]
+__all__ = ["SATURATED_DB", "ProbeFrame", "ProbeRecord"]
+
+SATURATED_DB = 45.0
+"""PSNR of an encode above which next to nothing is left to win."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class ProbeRecord:
       gops: limits that its groups of pictures have, and are to have in the last pass.
       log: the encode itself, for who plans.
       work: what the last pass may spend on which frames; None leaves it to the speed profile.
+      saturated: its PSNR overall is above `SATURATED_DB`.
     """
 
     frames: tuple[ProbeFrame, ...]
@@ -89,13 +93,17 @@ class ProbeRecord:
     gops: tuple[GopLimits, ...] = ()
     log: EncodeLog | None = dataclasses.field(default=None, compare=False, repr=False)
     work: WorkPlan | None = dataclasses.field(default=None, compare=False, repr=False)
+    saturated: bool = False
 
     @classmethod
     def of(cls, log: EncodeLog) -> ProbeRecord:
         """The record of a finished encode, or of what was put together from several."""
         record: list[ProbeFrame] = []
         coded: dict[int, ProbeFrame] = {}
+        sse = samples = 0
         for info, _, result in log.frames:
+            if result.shown:
+                sse, samples = sse + sum(result.sse), samples + sum(result.samples)
             frame = ProbeFrame(
                 update_type=None if info is None else info.update_type,
                 show_index=result.show_index,
@@ -112,7 +120,10 @@ class ProbeRecord:
         # The frame that was furthest from the ends of the range tells it.
         shifts = [frame.qindex - frame.proposal_qindex for frame in coded.values()]
         shift = max(shifts, key=abs, default=0)
-        return cls(tuple(record), coded, shift, log.superframe_index_bits, gops=log.gops, log=log)
+        return cls(
+            tuple(record), coded, shift, log.superframe_index_bits,
+            gops=log.gops, log=log, saturated=psnr_db(sse, samples) > SATURATED_DB,
+        )  # fmt: skip
 
     def with_plan(self, plan: Mapping[int, PlannedFrame]) -> ProbeRecord:
         """The record of a last pass that goes by a plan, see `Plans`."""

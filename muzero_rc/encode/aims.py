@@ -183,7 +183,8 @@ class QualityAim:
 
     Quality in dB, 10 log10 of 1 over what is missing of the best value, grows with the
     logarithm of the bitrate. The first step goes by the recipe's dB per octave, later ones
-    by the line through the two tries that are nearest, on both sides if there are such.
+    by the line through the two tries that are nearest, between those that are nearest on both
+    sides if there are such.
 
     Attributes:
       metric: psnr, ssim or vmaf.
@@ -283,7 +284,14 @@ class QualityAim:
         others = [point for point in points if (point[0] > goal) != (near > goal)]
         if others:  # between the two that are nearest, and never at one of them again
             far, other = others[0]
-            part = min(max((goal - near) / (far - near), 0.1), 0.9)
+            part = (goal - near) / (far - near)
+            second, before = points[1]
+            if second != near and (second > goal) == (near > goal):
+                # The two nearest are on one side: where the curve bends, the line through them
+                # tells more than one to a try that is far off on the other side.
+                line = (goal - near) * (before - rate) / ((second - near) * (other - rate))
+                part = line if 0.1 <= line <= 0.9 else part
+            part = min(max(part, 0.1), 0.9)
             return float(2.0 ** (rate + part * (other - rate)))
         slope = 1.0 / DEFAULT_RECIPE.db_per_octave
         if len(points) > 1:

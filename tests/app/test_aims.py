@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from muzero_rc import video
@@ -56,6 +57,17 @@ def test_tries_meet_a_quality_from_far_off(start: float) -> None:
         assert tries[-1].quality is not None
         assert abs(tries[-1].quality.mean - aim.value) <= aim.tolerance
         assert len(tries) <= 6
+
+
+def test_tries_meet_a_quality_where_the_curve_bends() -> None:
+    """As a film has it whose still pages become lossless above 90 kbit/s."""
+    aim = QualityAim.parse("psnr=35")
+    rates = np.log2([15.0, 40.8, 55.4, 63.8, 67.9, 90.0, 120.0, 200.0])
+    quality = [30.6, 32.72, 33.76, 34.37, 34.63, 36.1, 40.72, 44.0]
+    tries = tried(aim, 19.3, lambda kbps: float(np.interp(math.log2(kbps), rates, quality)))
+    assert abs(tries[-1].quality.mean - 35.0) <= aim.tolerance
+    assert max(one.quality.mean for one in tries) > 38.0  # one is far off on the other side
+    assert len(tries) <= 6
 
 
 def test_a_quality_that_cannot_be_reached_is_told() -> None:

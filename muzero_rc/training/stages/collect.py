@@ -22,7 +22,7 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.baselines import ShiftedPolicy, VbrPolicy
 from muzero_rc.env.control.frame_speed import SpeedProfile, speeds_by_role
-from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.probe_record import SATURATED_DB, ProbeRecord
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.env.passes.probe import encode_probe, probe_score, run_probes
@@ -42,7 +42,6 @@ from muzero_rc.training.perturbation import (
     opposite,
     pattern_frames,
 )
-from muzero_rc.training.stages.plan import SATURATED_DB
 from muzero_rc.training.study import Encode, Pattern, Study
 from muzero_rc.types import (
     EncodeLog,

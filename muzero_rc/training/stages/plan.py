@@ -21,6 +21,7 @@ from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.agents.world_model.planner import PlanSettings, plan
 from muzero_rc.agents.world_model.study import Study, equations_by_source
 from muzero_rc.dataset import Dataset, EncodeView, StudyView
+from muzero_rc.env.control.probe_record import SATURATED_DB
 from muzero_rc.errors import InputError
 from muzero_rc.policies.identity import program_identity
 
@@ -40,9 +41,6 @@ RIDGES = tuple(
     for weight in (0.0, 1.0)
 )
 """Strengths that are tried."""
-
-SATURATED_DB = 45.0
-"""PSNR avg of a base encode above which its clip is left out: there is next to nothing to win."""
 
 OWN_WEIGHTS = (10.0, 30.0, 100.0, 300.0)
 """Encodes of other clips that one of the clip's own may count for."""
