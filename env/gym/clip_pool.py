@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from muzero_rc.env.codec.backend import Backend, ClipLike
+from muzero_rc.env.codec.settings import MAX_TARGET_KBPS
 from muzero_rc.env.control.baselines import VbrPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym.arguments import is_number, whole_number
@@ -19,10 +20,7 @@ from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import InputError
 from muzero_rc.types import EpisodeScore
 
-__all__ = ["MAX_KBPS", "ClipPool", "Targets", "VbrReferences"]
-
-MAX_KBPS = 1_000_000
-"""The highest target, kbit/s, as the encoder's settings have it."""
+__all__ = ["ClipPool", "Targets", "VbrReferences"]
 
 _DEFAULT_POOL_BYTES = 2**30
 
@@ -135,10 +133,10 @@ class Targets:
         """
         given: Any = [targets_kbps] if isinstance(targets_kbps, Real) else targets_kbps
         listed = list(given) if isinstance(given, Iterable) else []
-        numbers = all(is_number(value) and 1 <= value <= MAX_KBPS for value in listed)
+        numbers = all(is_number(value) and 1 <= value <= MAX_TARGET_KBPS for value in listed)
         if not listed or not numbers:
             raise InputError(
-                f"targets_kbps must be kbit/s between 1 and {MAX_KBPS}, not {targets_kbps!r}"
+                f"targets_kbps must be kbit/s between 1 and {MAX_TARGET_KBPS}, not {targets_kbps!r}"
             )
         values = [float(value) for value in listed]
         self._is_range = isinstance(targets_kbps, tuple) and len(values) == 2

@@ -12,13 +12,14 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from muzero_rc.env.codec.backend import Backend, ClipLike, LibvpxBackend
+from muzero_rc.env.codec.settings import MAX_TARGET_KBPS
 from muzero_rc.env.control.plan import Plans
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.gym import arguments
 from muzero_rc.env.gym.actions import ActionKind, make_action_map
-from muzero_rc.env.gym.clip_pool import MAX_KBPS, ClipPool, Targets, VbrReferences
+from muzero_rc.env.gym.clip_pool import ClipPool, Targets, VbrReferences
 from muzero_rc.env.gym.spaces import (
     ObservationArrays,
     default_history_rows,
@@ -483,7 +484,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
 
     def _reference(self, rate: float = 1.0) -> EpisodeScore:
         episode = self._running()
-        target = min(max(round(episode.settings.target_kbps * rate), 1), MAX_KBPS)
+        target = min(max(round(episode.settings.target_kbps * rate), 1), MAX_TARGET_KBPS)
         return self._references.get(episode.clip, episode.settings.replace(target_kbps=target))
 
     def _score_info(self, score: EpisodeScore) -> dict[str, Any]:

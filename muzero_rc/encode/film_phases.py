@@ -37,6 +37,7 @@ from muzero_rc.encode.share import (
 from muzero_rc.env.codec.backend import LibvpxBackend
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass
+from muzero_rc.env.codec.settings import MAX_TARGET_KBPS
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.control.work_budget import FilmWork, film_work
@@ -51,7 +52,7 @@ _Task = TypeVar("_Task", ProbeTask, LastPassTask)
 TURNS = 1 + DEFAULT_RECIPE.retry.max_encodes + HOLD_BACKS
 """How often a chunk is made at most for one bitrate of the film."""
 
-_KBPS = (1, 1_000_000)  # what libvpx takes for a target
+_KBPS = (1, MAX_TARGET_KBPS)  # what libvpx takes
 
 OnFrames = Callable[[str, int, bool], None]
 """Told a phase, frames that are done in it, and whether an earlier start had done them."""
