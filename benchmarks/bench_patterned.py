@@ -76,14 +76,11 @@ class Own(NamedTuple):
     @property
     def kinds(self) -> list[str]:
         """As the data set names them."""
-        used = (("hadamard", self.signed), ("all", self.common))
-        return [kind for kind, own in used if own]
+        return ["hadamard"] * self.signed + ["all"] * self.common
 
     def __str__(self) -> str:
         """For tables."""
-        names = " and ".join(
-            name for name, own in (("signed", self.signed), ("common", self.common)) if own
-        )
+        names = " and ".join(["signed"] * self.signed + ["common"] * self.common)
         return f"{names}, weight {self.weight:g}{', centred' if self.centred else ''}"
 
 
@@ -214,7 +211,8 @@ def measure(patterned: PatternedTask) -> tuple[dict[str, list[Gain]], tuple[floa
     config = CollectConfig()
     rng = np.random.default_rng(0)
     gains: dict[str, list[Gain]] = defaultdict(list)
-    seconds = []
+    probing: list[float] = []
+    last: list[float] = []
     for jitter in task.jitter:
         target = max(round(task.target_kbps * jitter), 2)
         aimed = prepare(landed, clip, EncoderSettings(target_kbps=target, speed=task.speed), stats)
@@ -224,7 +222,7 @@ def measure(patterned: PatternedTask) -> tuple[dict[str, list[Gain]], tuple[floa
         for kind, steps in patterns_of(run, config, rng):
             policy = SteppedPolicy(ShiftedPolicy(probe.shift), steps)
             log = encode_probe(clip, aimed, policy, stats, gops=probe.gops)
-            seconds.append((_cpu_seconds(log), 0.0))
+            probing.append(_cpu_seconds(log))
             moved = EncodeFrames.of_log(log)
             if moved.same_structure(frames):
                 own[kind] += NormalEquations.of(frames, [moved], model.slope, features_of(frames))
@@ -233,7 +231,7 @@ def measure(patterned: PatternedTask) -> tuple[dict[str, list[Gain]], tuple[floa
             equations = with_own(model.equations, own, variant, probes, model.linear)
             models[str(variant)] = replace(model, equations=equations)
         ours = rollout(clip, aimed, landed, first_pass=stats, probe=probe)
-        seconds.append((0.0, _cpu_seconds(ours.log)))
+        last.append(_cpu_seconds(ours.log))
         for name, with_plan in models.items():
             policy = PlannedPolicy(with_plan)
             done = rollout(clip, aimed, policy, first_pass=stats, probe=probe)
@@ -245,8 +243,7 @@ def measure(patterned: PatternedTask) -> tuple[dict[str, list[Gain]], tuple[floa
                     _cpu_seconds(done.log),
                 )
             )
-    probing, last = (np.mean([pair[n] for pair in seconds if pair[n]]) for n in (0, 1))
-    return dict(gains), (float(probing), float(last))
+    return dict(gains), (float(np.mean(probing)), float(np.mean(last)))
 
 
 def patterns_of(

@@ -29,7 +29,10 @@ from muzero_rc.types import EncodeLog, FrameInfo, GopLimits, UpdateType, psnr_db
 __all__ = ["SATURATED_DB", "ProbeFrame", "ProbeRecord"]
 
 SATURATED_DB = 45.0
-"""PSNR of an encode above which next to nothing is left to win."""
+"""PSNR of an encode above which next to nothing is left to win.
+
+Set by hand for training, which leaves such clips out: nothing was learned above it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

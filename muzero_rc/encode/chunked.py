@@ -75,7 +75,8 @@ def in_chunks(policy: Policy, settings: EncoderSettings) -> bool:
 READ_AHEAD_BYTES = 1_500_000_000
 """Frames in memory, with those that are read ahead, above which nothing is read ahead.
 
-A worker then waits while its next chunk is read: a hundredth of the time that its encode takes.
+What a film of 1080 lines may take, by the issue on films and files. A worker then waits while its
+next chunk is read.
 """
 
 
