@@ -11,6 +11,8 @@ encoded at several targets.
 - With `--workers` chunks' wall time of probes and last passes with so many workers, over that
   of one, and CPU seconds a frame of first pass, probe and last pass.
 
+With `--out FILE` films that are finished there are not encoded again.
+
     .venv/bin/python benchmarks/bench_films.py CORPUS [--films 2] [--speed 5] [--workers 1 2]
 """
 
@@ -162,12 +164,20 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="CSV file of another version")
     args = parser.parse_args()
     settings = EncoderSettings(target_kbps=100, speed=args.speed, speed_profile=args.speed_profile)
+    columns = ["film", "kind", "kbps", "psnr_avg", "psnr_overall", "off", "again", "cpu_s"]
+    if args.whole:
+        columns += ["whole_psnr_avg", "whole_psnr_overall", "whole_off", "whole_cpu_s"]
     gains: dict[str, list[float]] = {}
-    rows: list[dict[str, str]] = []
+    rows = finished(args.out, columns, args.targets)
+    there = {row["film"] for row in rows}
+    for name in sorted(there) if args.whole else ():
+        compare(name, args.targets, rows, gains)
     with tempfile.TemporaryDirectory() as folder:
         for kind in args.kinds:
             for number in range(args.films):
                 path = Path(folder, f"{kind}{number}.mkv")
+                if path.stem in there:
+                    continue
                 clips = draw(
                     args.corpus, args.set, kind, args.clips,
                     frames=args.frames, height=args.size[1], seed=args.seed + number,
@@ -180,15 +190,16 @@ def main() -> None:
                     print(", ".join(row.values()), file=sys.stderr, flush=True)
                     rows.append(row)
                     if args.out:
-                        write_csv(args.out, rows)
+                        write_csv(args.out, columns, rows)
                 if args.whole:
-                    beside(film, args.targets, rows, gains)
+                    beside(film, args.targets, rows)
+                    compare(film.name, args.targets, rows, gains)
+                    if args.out:
+                        write_csv(args.out, columns, rows)
                 for workers in args.workers:
                     with_workers(film, args.targets[0], workers)
-    columns = ["film", "kind", "kbit/s", "PSNR avg", "overall", "off", "again", "CPU s"]
-    if args.whole:
-        columns += ["whole: avg", "overall", "off", "CPU s"]
-    print_table(f"films, speed {args.speed}", columns, [list(row.values()) for row in rows])
+    table = [[row.get(name, "") for name in columns] for row in rows]
+    print_table(f"films, speed {args.speed}", columns, table)
     for metric, values in gains.items():
         print(f"BD-rate of chunks over whole, {metric}: {interval(values)}%")
     if args.against:
@@ -205,33 +216,53 @@ def told(outcome: Outcome) -> dict[str, str]:
     }  # fmt: skip
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+def finished(
+    path: Path | None, columns: Sequence[str], targets: Sequence[int]
+) -> list[dict[str, str]]:
+    """Rows of an earlier run of the films that it finished."""
+    if path is None or not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if all(row.get(name) for name in columns)]
+    wanted = {str(kbps) for kbps in targets}
+    made: dict[str, set[str]] = {}
+    for row in rows:
+        made.setdefault(row["film"], set()).add(row["kbps"])
+    return [row for row in rows if made[row["film"]] == wanted]
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
     """Writes all rows so far."""
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
 
 
-def beside(
-    film: Film,
+def beside(film: Film, targets: Sequence[int], rows: Sequence[dict[str, str]]) -> None:
+    """Encodes a film in one piece, and adds that to its rows."""
+    mine = [row for row in rows if row["film"] == film.name]
+    for row, kbps in zip(mine, targets, strict=True):
+        outcome = film.whole(kbps)
+        row |= {f"whole_{name}": word for name, word in told(outcome).items() if name != "again"}
+
+
+def compare(
+    name: str,
     targets: Sequence[int],
-    rows: list[dict[str, str]],
+    rows: Sequence[Mapping[str, str]],
     gains: dict[str, list[float]],
 ) -> None:
-    """Encodes a film in one piece, and adds that to its rows and the gains."""
-    mine = [row for row in rows if row["film"] == film.name]
-    whole = [film.whole(kbps) for kbps in targets]
-    for row, outcome in zip(mine, whole, strict=True):
-        row |= {f"whole_{name}": word for name, word in told(outcome).items() if name != "again"}
+    """Adds the BD-rates of a film in chunks over the same in one piece."""
+    mine = [row for row in rows if row["film"] == name]
     for metric in ("psnr_avg", "psnr_overall"):
         rates = [[float(k) * (1 + float(r[off])) for k, r in zip(targets, mine, strict=True)]
                  for off in ("whole_off", "off")]  # fmt: skip
-        quality = [[float(row[name]) for row in mine] for name in (f"whole_{metric}", metric)]
+        quality = [[float(row[key]) for row in mine] for key in (f"whole_{metric}", metric)]
         gain = bd_rate(rates[0], quality[0], rates[1], quality[1]).percent
         if gain is not None:
             gains.setdefault(metric, []).append(gain)
-            print(f"{film.name}: {metric} {gain:+.1f}%", file=sys.stderr, flush=True)
+            print(f"{name}: {metric} {gain:+.1f}%", file=sys.stderr, flush=True)
 
 
 def with_workers(film: Film, kbps: int, workers: int) -> None:

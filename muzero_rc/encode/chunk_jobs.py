@@ -16,13 +16,24 @@ from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.cut import Chunk
 from muzero_rc.encode.share import Curve, curve_of
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.env.control.gop import probe_plan_of
+from muzero_rc.env.control.probe_record import ProbeRecord
+from muzero_rc.env.control.rate.probe import next_probe_step
 from muzero_rc.env.control.recipe import Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.env.passes.probe import first_probe
+from muzero_rc.env.passes.probe import first_probe, run_probes
 from muzero_rc.errors import EncoderError
 from muzero_rc.policies.registry import WithSpeedProfile
-from muzero_rc.types import KEEP, NUM_QINDEX, FrameDecision, FrameResult, Observation, Policy
+from muzero_rc.types import (
+    KEEP,
+    NUM_QINDEX,
+    EncodeLog,
+    FrameDecision,
+    FrameResult,
+    Observation,
+    Policy,
+)
 
 __all__ = ["LastPass", "LastPassTask", "Probe", "ProbeTask", "Taken", "taken_of"]
 
@@ -137,15 +148,18 @@ class LastPass:
     def __call__(self, task: LastPassTask) -> Taken:
         """Runs a task; reports each shown frame of the last pass."""
         index = task.chunk.index
-        probe = self.files.probe(index, task.plan)
-        if probe is None and task.settings.needs_probe:
+        first = self.files.probe(index, task.plan)
+        if first is None and task.settings.needs_probe:
             raise EncoderError(
                 f"the probe encode of chunk {index} is gone from {self.files.folder}"
             )
+        # Under a budget of time the work of all probe encodes is counted where they are run.
+        counted = task.settings.time is not None
+        best = None if first is None or counted else self._best_probe(task, first)
         with self.files.new_stream(index, task.turn) as output:
             done = rollout(
                 task.clip, task.settings, HeldBack(self.policy, task.floors),
-                first_pass=task.first_pass, first_probe=probe, output=output,
+                first_pass=task.first_pass, probe=best, first_probe=first, output=output,
                 on_frame=_tell, on_probe_frame=_check, backend=self.backend, recipe=self.recipe,
             )  # fmt: skip
         if done.score.shown_frames != task.chunk.frames:
@@ -156,6 +170,25 @@ class LastPass:
         record = ChunkRecord(done.log, task.asked, done.decision_seconds, controlled, work)
         self.files.add(index, task.turn, record)
         return taken_of(record)
+
+    def _best_probe(self, task: LastPassTask, first: EncodeLog) -> ProbeRecord:
+        """What probe encodes tell for this task: those of an earlier turn, if they are near."""
+        index, clip = task.chunk.index, task.clip
+        kept = self.files.best_probe(index, task.plan)
+        if kept is not None:
+            found = ProbeRecord.of(kept)
+            budget, pixels = task.settings.frame_budget(clip.fps), clip.width * clip.height
+            step = next_probe_step(found, budget, clip.num_frames, pixels, recipe=self.recipe)
+            if step is None:
+                return found
+        best = run_probes(
+            clip, task.settings, task.first_pass,
+            first=first, on_frame=_check, backend=self.backend, recipe=self.recipe,
+        )  # fmt: skip
+        # Where one encode is all there is, and was near enough, it is kept already.
+        if best is not first or probe_plan_of(task.settings, recipe=self.recipe).encodes > 1:
+            self.files.add_best_probe(index, best, task.plan)
+        return ProbeRecord.of(best)
 
 
 class HeldBack(WithSpeedProfile):

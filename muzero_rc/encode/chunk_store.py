@@ -82,6 +82,15 @@ class ChunkFiles:
         """Keeps the probe encode of a chunk."""
         self._write(_probe_name(index, plan), log, {})
 
+    def best_probe(self, index: int, plan: int = 0) -> EncodeLog | None:
+        """The probe encode that a last pass of the chunk went by, where it was another one."""
+        found = self._read(_probe_name(index, plan, "best"))
+        return None if found is None else found[0]
+
+    def add_best_probe(self, index: int, log: EncodeLog, plan: int = 0) -> None:
+        """Keeps the probe encode that a last pass goes by; the latest one stays."""
+        self._write(_probe_name(index, plan, "best"), log, {})
+
     def stream(self, index: int, turn: int) -> Path:
         """The file of a chunk's stream.
 
@@ -248,8 +257,8 @@ class ChunkStore:
                         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _probe_name(index: int, plan: int) -> str:
-    return f"{index:05}.probe{plan or ''}.npz"
+def _probe_name(index: int, plan: int, which: str = "") -> str:
+    return f"{index:05}.{which}probe{plan or ''}.npz"
 
 
 def _sha256(path: Path) -> str:

@@ -13,20 +13,24 @@ import numpy as np
 import pytest
 
 from muzero_rc.compute import ThreadScheduler
-from muzero_rc.encode import chunked, film_phases
+from muzero_rc.encode import chunk_jobs, chunked, film_phases
 from muzero_rc.encode import cut as cut_module
+from muzero_rc.encode.chunk_jobs import LastPass, LastPassTask, Probe, ProbeTask
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkStore
 from muzero_rc.encode.chunked import encode_chunks, in_chunks, most_in_memory
-from muzero_rc.encode.cut import LEAST_FRAMES
+from muzero_rc.encode.cut import LEAST_FRAMES, Chunk
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.film_phases import FilmPhases
 from muzero_rc.encode.share import FilmBudget
+from muzero_rc.env.codec.backend import LibvpxBackend
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import EncoderError, OutputError
 from muzero_rc.policies.registry import make_policy
-from muzero_rc.types import QindexPolicy
+from muzero_rc.types import EncodeLog, QindexPolicy
 
 POLICY = make_policy("landed")
 # Key frames every 22 frames, so that there are three chunks.
@@ -214,6 +218,41 @@ def test_other_chunks_pay_for_one_that_takes_more_the_less_it_is_asked_for(
     monkeypatch.setattr(FilmPhases, "_last_pass", unruly)
     done, _ = run(film, statistics, tmp_path)
     assert abs(done.score.overshoot) <= 0.005
+
+
+@pytest.mark.parametrize("speed", [5, 1])
+def test_a_chunk_made_again_runs_no_probe_encode_anew(
+    film: Clip,
+    statistics: FirstPass,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    speed: int,
+) -> None:
+    ran = []
+
+    def counted(*args: Any, **options: Any) -> EncodeLog:
+        ran.append(options["first"])
+        return run_probes(*args, **options)
+
+    monkeypatch.setattr(chunk_jobs, "run_probes", counted)
+    files, backend = ChunkFiles(tmp_path), LibvpxBackend()
+    chunk = Chunk(0, 0, LENGTH)
+    part = next(film.parts([LENGTH, FRAMES - LENGTH]))
+    stats = statistics.part(0, LENGTH)
+    # The probe encode is far above what is asked for, so there is another one.
+    settings = FAST.replace(target_kbps=400, speed=speed)
+    probe = Probe(files, settings.frame_budget(film.fps), backend, DEFAULT_RECIPE)
+    probe(ProbeTask(chunk, part, stats, settings))
+    handle = LastPass(POLICY, files, backend, DEFAULT_RECIPE)
+    streams = []
+    for turn, kbps in enumerate((30.0, 30.0, 31.0)):
+        asked = settings.replace(budget_kbps=kbps)
+        handle(LastPassTask(chunk, part, stats, asked, turn, kbps * 880.0))
+        streams.append(files.stream(0, turn).read_bytes())
+    assert len(ran) == 1
+    assert streams[0] == streams[1] != streams[2]
+    handle(LastPassTask(chunk, part, stats, settings.replace(budget_kbps=400.0), 3, 352_000.0))
+    assert len(ran) == 2  # what is kept is far from that
 
 
 class Failing(QindexPolicy):
