@@ -285,10 +285,12 @@ class FilmPhases:
             turns |= dict.fromkeys(concerned, turn)
             size = self.join(turns, output)
         worst = excesses[0]
+        which = f"the frames from {worst.first} to {worst.last} take"
+        if worst.first == worst.last:
+            which = f"frame {worst.first} takes"
         raise AimMissedError(
-            f"--max-bitrate and --buffer cannot be kept: the frames from {worst.first} to "
-            f"{worst.last} take {1 / worst.share - 1:.1%} too much however coarse they are; "
-            "give more of one of them"
+            f"--max-bitrate and --buffer cannot be kept: {which} {1 / worst.share - 1:.1%} too "
+            "much with the coarsest quantizer; give more of one of them"
         )
 
     def _run(

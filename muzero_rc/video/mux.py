@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,7 +14,7 @@ from muzero_rc.video.ivf import refine_clock
 from muzero_rc.video.matroska import write_matroska
 from muzero_rc.video.picture import Picture
 from muzero_rc.video.probe import AudioStream, VideoInfo
-from muzero_rc.video.subtitles import CleanText, null_output
+from muzero_rc.video.subtitles import CleanText, null_output, shorter_cues
 from muzero_rc.video.tools import (
     PROTOCOLS,
     Child,
@@ -133,6 +134,8 @@ def mux(
     picture = plan.picture
     if picture is not None:
         shift = picture.first_s
+    if duration_s is not None:
+        plan = _with_shorter_cues(plan, duration_s + shift)
     if picture is not None and (picture.times_ms is not None or picture.info.hdr is not None):
         timed = out.with_name(f"{out.stem}.video.mkv")
         try:
@@ -145,6 +148,16 @@ def mux(
         refine_clock(ivf)
     command = mux_command(ivf, source, out, plan, shift=shift, duration_s=duration_s)
     return _run(command, source, out)
+
+
+def _with_shorter_cues(plan: MuxPlan, end_s: float) -> MuxPlan:
+    """The plan with text subtitles, in files of their own, none of which goes on after the end."""
+    texts = []
+    for text in plan.texts:
+        path = text.path.with_stem(f"{text.path.stem}.until")
+        path.write_text(shorter_cues(text.path.read_text("utf-8"), end_s), "utf-8")
+        texts.append(dataclasses.replace(text, path=path))
+    return dataclasses.replace(plan, texts=tuple(texts))
 
 
 def wrap(ivf: Path, source: VideoInfo, out: Path) -> None:
@@ -222,7 +235,13 @@ def mux_command(
         # Seeking ends at a key frame before; else all would be moved by what comes from there.
         command += ["-copypriorss:a", "0", "-copypriorss:s", "0"]
     if duration_s is not None:
-        command += ["-t", f"{duration_s + shift:.6f}"]
+        end = f"{duration_s + shift:.6f}"
+        command += ["-t", end]
+        # A subtitle that begins before the end is not shown after it; cleaned text ends there.
+        for number, track in enumerate(track for track in kept if track.kind == "subtitle"):
+            if track.index not in texts:
+                shorter = f"setts=duration='min(DURATION,{end}/TB-PTS)'"
+                command += [f"-bsf:s:{number}", shorter]
     command += ["-f", container.muxer]
     if container.muxer in ("webm", "matroska"):
         command += ["-cues_to_front", "1"]

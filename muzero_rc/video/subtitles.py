@@ -24,7 +24,7 @@ from muzero_rc.video.tools import (
 )
 from muzero_rc.video.tracks import Track
 
-__all__ = ["CleanText", "clean_ass", "clean_cues", "earlier_cues", "extract_text"]
+__all__ = ["CleanText", "clean_ass", "clean_cues", "earlier_cues", "extract_text", "shorter_cues"]
 
 _BLOCK = re.compile(r"\{[^}]*\}")
 _DRAWING = re.compile(r"\\p(\d+)")
@@ -32,6 +32,13 @@ _MARKUP = re.compile(r"<[^>]*>")
 _SPACE = re.compile(r"\\[Nnh]|&nbsp;")
 # How a cue of SubRip or WebVTT begins: its number or name, then its times.
 _CUE = re.compile(r"^(?:[^\n]*\n)?(?:\d+:)?\d\d:\d\d[.,]\d{3} --> [^\n]*(?:\n|\Z)", re.MULTILINE)
+# The two times of a cue: of SubRip and WebVTT on a line of their own, of ASS in an event.
+_TIMES = re.compile(
+    r"^(?:(?:\d+:)?\d\d:\d\d[.,]\d{3} --> (?:\d+:)?\d\d:\d\d[.,]\d{3}"
+    r"|Dialogue:[^,]*,\d+:\d\d:\d\d\.\d\d,\d+:\d\d:\d\d\.\d\d)",
+    re.MULTILINE,
+)
+_TIME = re.compile(r"(?:(\d+):)?(\d\d):(\d\d[.,]\d+)")
 _SUBRIP_TIME = re.compile(r"(\d+):(\d\d):(\d\d),(\d{3})")
 
 
@@ -182,6 +189,26 @@ def earlier_cues(text: str, by_s: float) -> str:
             head = f"{len(kept) + 1}\n{_subrip_time(times[0])} --> {_subrip_time(times[1])}\n"
             kept.append(f"{head}{text[match.end() : end].strip()}\n\n")
     return "".join(kept)
+
+
+def shorter_cues(text: str, end_s: float) -> str:
+    """Text of a SubRip, WebVTT or ASS file none of whose cues is shown after so many seconds."""
+
+    def until(match: re.Match[str]) -> str:
+        last = list(_TIME.finditer(match[0]))[-1]
+        hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in last.groups())
+        if 3600.0 * hours + 60.0 * minutes + seconds <= end_s:
+            return match[0]
+        # As many digits as there were: two after the point in ASS, three elsewhere.
+        digits = len(last[0]) - 1 - max(last[0].rfind("."), last[0].rfind(","))
+        units = int(end_s * 10**digits)
+        whole, parts = divmod(units, 10**digits)
+        width = last[0].find(":") if last[1] else 2
+        told = f"{whole // 3600:0{width}}:{whole // 60 % 60:02}:{whole % 60:02}"
+        mark = "," if "," in last[0] else "."
+        return match[0][: last.start()] + f"{told}{mark}{parts:0{digits}}" + match[0][last.end() :]
+
+    return _TIMES.sub(until, text)
 
 
 def _milliseconds(hours: str, minutes: str, seconds: str, thousandths: str) -> int:

@@ -5,6 +5,7 @@ Right values are those of stock ffmpeg and ffprobe.
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction
@@ -21,7 +22,7 @@ from muzero_rc.encode.film import EncodeReport, encode
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
-from muzero_rc.video.subtitles import earlier_cues
+from muzero_rc.video.subtitles import earlier_cues, shorter_cues
 from muzero_rc.video.transport import count_joins
 from tests.app.test_whole_file import ask, ffmpeg, packets
 
@@ -347,6 +348,51 @@ def test_times_and_rates_are_read() -> None:
     for text in ("1:x", "x", "-1"):
         with pytest.raises(InputError, match="--start takes"):
             parse_time(text, "--start")
+
+
+@pytest.mark.parametrize("container", ["mkv", "webm", "mp4"])
+@pytest.mark.parametrize("cut", [{"end_s": 2.0}, {"start_s": 0.5, "end_s": 2.0}, {"frames": 40}])
+def test_no_subtitle_is_shown_after_the_end(
+    tmp_path: Path, container: str, cut: dict[str, float]
+) -> None:
+    words = tmp_path / "words.srt"
+    words.write_text(
+        "1\n00:00:00,200 --> 00:00:00,900\none\n\n2\n00:00:01,000 --> 00:00:09,000\ntwo\n\n"
+        "3\n00:00:05,000 --> 00:00:06,000\nthree\n"
+    )
+    source = tmp_path / "source.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=s=64x48:r=25:d=6", "-i", words, "-map", "0", "-map", "1",
+           "-map", "1", *X264, "-pix_fmt", "yuv420p", "-c:s:0", "copy", "-c:s:1", "ass",
+           source)  # fmt: skip
+    out = tmp_path / f"out.{container}"
+    times = {name: value for name, value in cut.items() if name != "frames"}
+    run(source, out, picture=how(source, **times), max_frames=cut.get("frames"))
+    length = cut["frames"] / 25 if "frames" in cut else cut["end_s"] - cut.get("start_s", 0.0)
+    for track in range(2):
+        cues = tmp_path / f"{track}.srt"
+        ffmpeg("-i", out, "-map", f"0:s:{track}", cues)
+        shown = [float(second.replace(",", ".")) for second in
+                 re.findall(r"00:00:(\d\d,\d{3})", cues.read_text())]  # fmt: skip
+        assert shown[-2] == pytest.approx(1.0 - cut.get("start_s", 0.0), abs=0.01)
+        assert length - 0.1 < shown[-1] == max(shown) < length + 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "shorter"),
+    [
+        (
+            "1\n00:00:01,000 --> 00:00:09,000\n1 --> 2\n",
+            "1\n00:00:01,000 --> 00:00:02,500\n1 --> 2\n",
+        ),
+        ("WEBVTT\n\n00:01.000 --> 00:09.000 line:0\na\n",
+         "WEBVTT\n\n00:01.000 --> 00:00:02.500 line:0\na\n"),
+        ("Dialogue: 0,0:00:01.00,0:00:09.00,Default,,0,0,0,,a, b\n",
+         "Dialogue: 0,0:00:01.00,0:00:02.50,Default,,0,0,0,,a, b\n"),
+        ("1\n00:00:01,000 --> 00:00:02,000\na\n", "1\n00:00:01,000 --> 00:00:02,000\na\n"),
+    ],
+)  # fmt: skip
+def test_cues_end_with_the_video(text: str, shorter: str) -> None:
+    assert shorter_cues(text, 2.5) == shorter
 
 
 def test_cues_move_and_those_before_go() -> None:
