@@ -10,11 +10,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from muzero_rc.env.control.recipe import Recipe
 from muzero_rc.env.rewards import Reward, RewardConfig, make_reward
 from muzero_rc.errors import InputError
 
 __all__ = [
     "is_number",
+    "recipe_of",
     "reset_options",
     "reward_of",
     "reward_value",
@@ -37,6 +39,17 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
     return math.isfinite(value)
+
+
+def recipe_of(recipe: Any) -> Recipe:
+    """The constants of control.
+
+    Raises:
+      InputError: it is something else.
+    """
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"recipe must be a muzero_rc.env.control.recipe.Recipe, not {recipe!r}")
+    return recipe
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:

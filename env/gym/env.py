@@ -315,7 +315,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
         self._backend = backend or LibvpxBackend()
         self._options: dict[str, Any] = {
             "timeout_s": arguments.timeout_of(timeout_s),
-            "recipe": recipe,
+            "recipe": arguments.recipe_of(recipe),
         }
         self.clips = (
             clips

@@ -37,8 +37,8 @@ class VP9RateControlVectorEnv(
     at the same time, each in its native thread; it takes as long as the slowest frame.
     The environments share clips, the reward with its past, and VBR's scores.
 
-    Autoreset is `NEXT_STEP`: the step after an episode's end ignores the action,
-    resets that environment and answers with reward 0.
+    Autoreset is `NEXT_STEP`: the step after an episode's end, or after it was truncated, ignores
+    the action, resets that environment and answers with reward 0.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -46,17 +46,24 @@ class VP9RateControlVectorEnv(
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
 
-    def __init__(self, num_envs: int = 1, **arguments: Any) -> None:
+    def __init__(
+        self, num_envs: int = 1, *, max_episode_steps: int | None = None, **arguments: Any
+    ) -> None:
         """Opens the environments.
 
         Args:
           num_envs: how many.
+          max_episode_steps: decisions after which an episode is truncated, as
+            `gymnasium.make_vec` passes it on; None lets it end with the clip.
           **arguments: of `VP9RateControlEnv`.
 
         Raises:
           InputError: an argument that cannot be used.
         """
         num_envs = whole_number("num_envs", num_envs, least=1)
+        if max_episode_steps is not None:
+            max_episode_steps = whole_number("max_episode_steps", max_episode_steps, least=1)
+        self._most_steps = max_episode_steps
         backend = arguments.pop("backend", None) or LibvpxBackend()
         timeout_s = arguments.get("timeout_s", 120.0)
         shared: dict[str, Any] = {
@@ -77,6 +84,7 @@ class VP9RateControlVectorEnv(
         self.action_space = cast(Any, batch_space(self.single_action_space, num_envs))
         self._latest: list[ObservationArrays] = [{} for _ in range(num_envs)]
         self._over = np.zeros(num_envs, np.bool_)
+        self._steps = np.zeros(num_envs, np.int64)
 
     def reset(
         self,
@@ -108,7 +116,7 @@ class VP9RateControlVectorEnv(
         for i in np.flatnonzero(mask):
             self._latest[i], info = self.envs[i].reset(seed=seeds[i], options=options)
             infos = self._add_info(infos, info, int(i))
-            self._over[i] = False
+            self._over[i], self._steps[i] = False, 0
         return self._batch(), infos
 
     def step(self, actions: npt.NDArray[np.int64]) -> _VectorStep:
@@ -143,8 +151,12 @@ class VP9RateControlVectorEnv(
             self.close_extras()
             self._over[:] = False
             raise
-        self._over = terminated.copy()
-        return self._batch(), rewards, terminated, np.zeros_like(terminated), infos
+        self._steps = np.where(resetting, 0, self._steps + 1)
+        truncated = np.zeros_like(terminated)
+        if self._most_steps is not None:
+            truncated = ~terminated & (self._steps >= self._most_steps)
+        self._over = terminated | truncated
+        return self._batch(), rewards, terminated, truncated, infos
 
     def _batch(self) -> ObservationArrays:
         out = create_empty_array(self.single_observation_space, self.num_envs, np.zeros)

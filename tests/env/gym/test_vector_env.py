@@ -37,7 +37,7 @@ def _psnr(score: Any, reference: Any) -> float:
 
 def test_make_vec_gives_the_native_one(carphone: Clip) -> None:
     with_name: Any = gymnasium.make_vec(
-        ENV_ID, num_envs=2, clips=[carphone], targets_kbps=[80], speed=7
+        ENV_ID, num_envs=2, clips=[carphone], targets_kbps=[80], speed=7, max_episode_steps=9
     )
     assert isinstance(with_name, VP9RateControlVectorEnv)
     assert with_name.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
@@ -46,15 +46,19 @@ def test_make_vec_gives_the_native_one(carphone: Clip) -> None:
     with_name.close()
 
 
-def test_it_is_what_single_environments_in_a_row_are() -> None:
-    vector: Any = _fake(3, reward=_psnr)
-    serial: Any = gymnasium.vector.SyncVectorEnv(
-        [lambda: VP9RateControlEnv(backend=FakeBackend(), reward=_psnr, **FAKE)] * 3
-    )
+@pytest.mark.parametrize("most", [None, 5])
+def test_it_is_what_single_environments_in_a_row_are(most: int | None) -> None:
+    vector: Any = _fake(3, reward=_psnr, max_episode_steps=most)
+
+    def single() -> Any:
+        env = VP9RateControlEnv(backend=FakeBackend(), reward=_psnr, **FAKE)
+        return env if most is None else gymnasium.wrappers.TimeLimit(env, most)
+
+    serial: Any = gymnasium.vector.SyncVectorEnv([single] * 3)
     rng = np.random.default_rng(0)
     one, one_info = vector.reset(seed=4)
     two, two_info = serial.reset(seed=4)
-    ends = 0
+    ends = truncated = 0
     for _ in range(70):
         for name in two:
             np.testing.assert_array_equal(one[name], two[name])
@@ -67,7 +71,9 @@ def test_it_is_what_single_environments_in_a_row_are() -> None:
             np.testing.assert_array_equal(a, b)
             assert a.dtype == b.dtype
         ends += int(one_rest[1].sum())
+        truncated += int(one_rest[2].sum())
     assert ends > 6
+    assert (truncated > 6) == (most is not None)
     vector.close()
     serial.close()
 
@@ -135,6 +141,10 @@ def test_wrong_numbers_are_refused() -> None:
     for count in (0, 1.5, "2"):
         with pytest.raises(InputError):
             _fake(count)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="max_episode_steps must be"):
+            _fake(2, max_episode_steps=count)
+    with pytest.raises(InputError, match=r"recipe must be a muzero_rc\.env\..*Recipe, not 3"):
+        _fake(2, recipe=3)
     env = _fake(2)
     with pytest.raises(InputError):
         env.reset(seed=[1, 2, 3])
