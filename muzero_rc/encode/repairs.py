@@ -65,11 +65,11 @@ class Repairs:
         """Chunks to be made again for the film's target, and what each is asked to take, bits.
 
         As few as can bring the film to its target without one of them missing its own fair
-        share by more than an encode may (`Recipe.retry`); those furthest off theirs come
-        first. Where there are none, all share what the others leave. Chunks are taken from
-        those that follow what they are asked for; in the last turn, if they can do it, from
-        those that are expected to land by what they missed before. Empty if the film is near
-        enough, or all chunks are at the end of the quantizer's range.
+        share by more than an encode may (`Recipe.retry`), or moving away from it; those furthest
+        off theirs come first. Where there are none, all share what the others leave. Chunks are
+        taken from those that follow what they are asked for; in the last turn, if they can do
+        it, from those that are expected to land by what they missed before. Empty if the film is
+        near enough, or all chunks are at the end of the quantizer's range.
 
         Args:
           last: no turn comes after this one.
@@ -81,7 +81,8 @@ class Repairs:
         following = [i for i in free if self._follows(i)]
         groups = [self._certain(following), following] if last else [following]
         for group in groups:
-            goals = self._nearly_fair(group, off)
+            ways = [self._nearly_fair(group, off), self._towards_fair(group, off)]
+            goals = min(filter(None, ways), key=len, default={})
             if not goals and self._can_pay(group):
                 goals = self._shared_anew(group)
             if goals:
@@ -177,6 +178,27 @@ class Repairs:
             left += self._counting(index).bits
             if 1.0 - retry.under <= left / fairly <= 1.0 + retry.over:
                 return {i: float(fair[i]) * left / fairly for i in first[:count]}
+        return {}
+
+    def _towards_fair(self, able: Sequence[int], off: float) -> dict[int, float]:
+        """What as few chunks as possible are to take, none beyond its fair share; or nothing.
+
+        Those that are furthest from it on the film's side give what the film needs, in
+        proportion.
+        """
+        fair = shares(self._curves, self._bits, recipe=self._recipe)
+        needed = abs(off) * self._bits
+        sign = math.copysign(1.0, off)
+        beyond = {i: (self._counting(i).bits - float(fair[i])) * sign for i in able}
+        chosen: list[int] = []
+        for index in sorted(able, key=lambda i: -beyond[i]):
+            if beyond[index] <= 0.0:
+                break
+            chosen.append(index)
+            together = sum(beyond[i] for i in chosen)
+            if together >= needed:
+                part = sign * needed / together
+                return {i: self._counting(i).bits - part * beyond[i] for i in chosen}
         return {}
 
     def _shared_anew(self, able: Sequence[int]) -> dict[int, float]:

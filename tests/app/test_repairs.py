@@ -40,6 +40,18 @@ def test_as_few_chunks_as_can_mend_a_film_are_made_again() -> None:
     assert set(asks_after({5: -0.5})) == {5}
 
 
+def test_a_chunk_that_is_far_off_gives_what_the_film_needs_alone() -> None:
+    # Fair shares for all would be another encode of each: half of them took too little.
+    misses = {5: 0.5} | dict.fromkeys((0, 1, 2, 3), -0.04)
+    taken = encoded(misses, dict(enumerate(FAIR)))
+    off = sum(found.bits for found in taken.values()) - BITS
+    assert 0 < off < 0.5 * FAIR[5]
+    asks = asks_after(misses)
+    assert set(asks) == {5}
+    # It took half more than it was asked for, and is expected to do so again.
+    assert asks[5] * 1.5 == pytest.approx(taken[5].bits - off, rel=1e-3)
+
+
 def test_others_pay_for_a_chunk_that_cannot() -> None:
     taken = encoded({5: 0.5}, dict(enumerate(FAIR)))
     taken[5] = Taken(FAIR[5], taken[5].bits, most=False, least=True)
