@@ -143,6 +143,8 @@ def encode(
         video.check_height(height)
     picture = (picture or video.picture_of(info)).first(max_frames)
     picture.source.check_unchanged()
+    if max_frames is None and picture.end_s is None:
+        video.check_y4m_end(source)
     shape = picture.info
     plan = video.MuxPlan(
         container=video.container_of(out), audio=audio,
