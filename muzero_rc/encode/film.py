@@ -183,6 +183,8 @@ def encode(
                      known=not isinstance(aim, QualityAim))  # fmt: skip
         plan, told = plan_mux(info, plan, place)
         for line in told:
+        for line in told + video.left_at_edges(shape, size):
+            lose(line)
             lose(line)
         size = shape.coded_size(height)
         trial = time.perf_counter()

@@ -15,7 +15,7 @@ from muzero_rc.video.containers import (
 from muzero_rc.video.decode import Decoder, check_frames, open_decoder
 from muzero_rc.video.ivf import set_times
 from muzero_rc.video.key_times import frames_at, key_times
-from muzero_rc.video.losses import losses
+from muzero_rc.video.losses import left_at_edges, losses
 from muzero_rc.video.lossless import LosslessWriter, hash_frames, render, start_hash
 from muzero_rc.video.metrics import (
     MEASURES,
@@ -70,6 +70,7 @@ __all__ = [
     "frames_at",
     "hash_frames",
     "key_times",
+    "left_at_edges",
     "losses",
     "measurable",
     "measure",
