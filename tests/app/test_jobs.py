@@ -98,6 +98,26 @@ def command(*words: str | Path) -> list[str]:
 def small(make_video: MakeVideo) -> Path:
     return make_video("small.mp4", *X264, size="64x48", seconds=0.2)
 
+def test_a_stream_is_kept_also_of_an_encode_between_pipes(tmp_path: Path) -> None:
+    raw = subprocess.run(
+        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.2",
+         "-f", "yuv4mpegpipe", "-pix_fmt", "yuv420p", "-"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    words = ["-", "-o", "-", "--quality", "psnr=15", "--speed", "8", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-m", "muzero_rc.cli.main", "encode", *words],
+        input=raw, capture_output=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    told = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (1, b"") and "the encoded video is kept as" in told
+    (folder,) = tmp_path.iterdir()
+    assert os.listdir(folder) == ["stdout.ivf"]
+    line = told.partition("go on with: ")[2]
+    subprocess.run(f"{line.strip()} -v error", shell=True, check=True, stdin=subprocess.DEVNULL)
+    assert (folder / "stdout.webm").stat().st_size > 0
+
+
 
 @pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
 def test_a_file_by_its_name_among_open_ones(small: Path, tmp_path: Path, name: str) -> None:
