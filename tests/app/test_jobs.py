@@ -17,6 +17,7 @@ from muzero_rc.cli.jobs import PIPE, Job, jobs_of
 from muzero_rc.cli.main import main
 from muzero_rc.encode.progress import Progress
 from muzero_rc.errors import InputError
+from muzero_rc.video.containers import container_of
 
 MakeVideo = Callable[..., Path]
 X264 = ("-c:v", "libx264", "-preset", "ultrafast")
@@ -36,6 +37,13 @@ def test_outputs_of_several_inputs(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=text):
             jobs_of(bad, out)
+
+
+def test_a_folder_that_is_not_there_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"or \.ivf; a folder must be there before$"):
+        container_of(tmp_path / "new")
+    with pytest.raises(InputError, match=r"or \.ivf$"):
+        container_of(tmp_path / "new.avi")
 
 
 def test_one_that_fails_is_told_and_the_rest_is_done(
@@ -90,14 +98,6 @@ def test_from_pipe_to_pipe(make_video: MakeVideo, tmp_path: Path) -> None:
     assert (broken.returncode, broken.stdout) == (2, b"")
 
 
-def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "muzero_rc.cli.main", "encode", *map(str, words), *FAST]
-
-
-@pytest.fixture(scope="module")
-def small(make_video: MakeVideo) -> Path:
-    return make_video("small.mp4", *X264, size="64x48", seconds=0.2)
-
 def test_a_stream_is_kept_also_of_an_encode_between_pipes(tmp_path: Path) -> None:
     raw = subprocess.run(
         ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.2",
@@ -117,6 +117,14 @@ def test_a_stream_is_kept_also_of_an_encode_between_pipes(tmp_path: Path) -> Non
     subprocess.run(f"{line.strip()} -v error", shell=True, check=True, stdin=subprocess.DEVNULL)
     assert (folder / "stdout.webm").stat().st_size > 0
 
+
+def command(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "muzero_rc.cli.main", "encode", *map(str, words), *FAST]
+
+
+@pytest.fixture(scope="module")
+def small(make_video: MakeVideo) -> Path:
+    return make_video("small.mp4", *X264, size="64x48", seconds=0.2)
 
 
 @pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
