@@ -182,6 +182,21 @@ def test_y4m_that_is_cut_off(tmp_path: Path, kind: str) -> None:
                 run(y4m, tmp_path / "out.webm")
 
 
+@pytest.mark.parametrize(
+    ("filters", "frames", "seconds"),
+    [("setpts=0.5*PTS", 25, 0.5), ("setpts=2*PTS", 25, 2.0), ("hflip", 25, 1.0),
+     ("framestep=5", 5, 1.0)],
+)  # fmt: skip
+def test_filters_that_stretch_time(
+    clip_file: Path, tmp_path: Path, filters: str, frames: int, seconds: float
+) -> None:
+    report = run(clip_file, tmp_path / "out.mkv", picture=how(clip_file, filters=filters))
+    assert report.frames == frames and report.duration_s == pytest.approx(seconds, abs=0.03)
+    told = ask(tmp_path / "out.mkv", "-select_streams", "v", "-show_packets")["packets"]
+    times = [float(packet["pts_time"]) for packet in told]
+    assert max(times) - min(times) == pytest.approx(seconds * (1 - 1 / frames), abs=0.01)
+
+
 def test_a_stretch_behind_the_last_frame(make_video: MakeVideo, tmp_path: Path) -> None:
     source = make_video("stretch.mkv", "-c:v", "ffv1", size="64x48", seconds=0.12)
     with pytest.raises(InputError, match=r"no frame begins in the stretch"):
