@@ -126,6 +126,8 @@ class Clip:
         }
         if fits:
             if len(store) == 0:
+                if picture is not None and picture.cut:
+                    raise InputError(f"{path}: no frame begins in the stretch; make it longer")
                 raise InputError(f"{path}: no frame could be decoded")
             digest = _hash_frames(store, width, lines, fps, depth)
             clip = cls(sha256=digest, store=store, num_frames=len(store), **common)

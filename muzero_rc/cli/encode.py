@@ -290,7 +290,8 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
                 "picture": picture,
                 "verify": not args.no_verify,
                 "workers": args.threads,
-                "policy_key": fingerprint(spec.policy, simulations),
+                # Chunks beside a temporary file are found by no later start.
+                "policy_key": None if job.out == PIPE else fingerprint(spec.policy, simulations),
                 "resume": not args.no_resume,
                 "key_times": key_times,
                 "bucket": _bucket(args),

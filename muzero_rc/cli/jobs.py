@@ -59,7 +59,8 @@ def jobs_of(inputs: Sequence[Path], output: Path) -> list[Job]:
 def as_files(job: Job) -> Iterator[Job]:
     """The job with files in the place of pipes: stdin is read to its end, stdout written last.
 
-    Video is decoded more than once, and a file is checked before it is shipped.
+    Video is decoded more than once, and a file is checked before it is shipped. The stream of an
+    encode that failed is kept beside the file for stdout, so that folder stays then.
 
     Raises:
       InputError: stdin is no YUV4MPEG2, closed, or a terminal.
@@ -71,18 +72,24 @@ def as_files(job: Job) -> Iterator[Job]:
     _check_pipes(job)
     from muzero_rc import video
 
-    with tempfile.TemporaryDirectory(prefix="muzero-rc-") as name:
-        source, out = job.source, job.out
+    folder = Path(tempfile.mkdtemp(prefix="muzero-rc-"))
+    source, out = job.source, job.out
+    try:
         if source == PIPE:
-            source = Path(name) / "stdin.mkv"
+            source = folder / "stdin.mkv"
             video.store_y4m(sys.stdin.fileno(), source)
         if out == PIPE:
-            out = Path(name) / "stdout.webm"
+            out = folder / "stdout.webm"
         yield Job(source, out)
         if job.out == PIPE:
             with out.open("rb") as file, writing_stdout():
                 shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
+    finally:
+        if any(folder.glob("*.ivf")):
+            (folder / "stdin.mkv").unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_pipes(job: Job) -> None:

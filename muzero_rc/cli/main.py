@@ -8,17 +8,18 @@ from __future__ import annotations
 import difflib
 import importlib
 import io
+import itertools
 import json
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from typing import Any
 
 from muzero_rc.cli.renamed import modern_arguments
-from muzero_rc.errors import MuzeroRcError, PolicyWarning, noted, told
+from muzero_rc.errors import InputError, MuzeroRcError, PolicyWarning, noted, told
 from muzero_rc.signals import Stopped, raising_signals
 
 __all__ = ["COMMANDS", "main", "parser_config"]
@@ -111,12 +112,22 @@ def _parse(kind: type[Any], command: str, words: list[str]) -> Any:
             joined[-1] += f"={word}"
         else:
             joined.append(word)
-    return tyro.cli(
-        kind,
-        prog=f"muzero-rc {command}",
-        args=joined,
-        config=parser_config(),
-    )
+    told = io.StringIO()
+    with redirect_stderr(told) if "--json" in words else nullcontext():
+        try:
+            return tyro.cli(kind, prog=f"muzero-rc {command}", args=joined, config=parser_config())
+        except SystemExit as end:
+            # Readers of JSON lines get one of type error here, too.
+            if not end.code or "--json" not in words:
+                raise
+    raise InputError(_unboxed(told.getvalue()))
+
+
+def _unboxed(text: str) -> str:
+    """What a box of tyro's says, in one line: its title is no news, its last part is help."""
+    lines = [line.strip("\u2502 ") for line in text.splitlines()[1:]]
+    told = itertools.takewhile(lambda line: not line.startswith("\u2500"), lines)
+    return " ".join(line for line in told if line) or "the options cannot be read"
 
 
 @contextmanager

@@ -143,6 +143,8 @@ def encode(
         video.check_height(height)
     picture = (picture or video.picture_of(info)).first(max_frames)
     picture.source.check_unchanged()
+    if max_frames is None and picture.end_s is None:
+        video.check_y4m_end(source)
     shape = picture.info
     plan = video.MuxPlan(
         container=video.container_of(out), audio=audio,
@@ -180,9 +182,9 @@ def encode(
         _check_space(out.parent, shape, settings, max_frames, copies=3 if film else 2,
                      known=not isinstance(aim, QualityAim))  # fmt: skip
         plan, told = plan_mux(info, plan, place)
-        for line in told:
-            lose(line)
         size = shape.coded_size(height)
+        for line in told + video.left_at_edges(shape, size):
+            lose(line)
         trial = time.perf_counter()
         try_mux(info, plan, place, size, shape.fps)
         tell.expect("mux", time.perf_counter() - trial)
@@ -262,7 +264,7 @@ def encode(
             info.check_unchanged()
             if store is not None:  # it would end the same way again
                 store.remove()
-            kept = kept_stream(place, info.path, plan, given, duration_s=length)
+            kept = kept_stream(place, info, plan, given, duration_s=length)
             raise AimMissedError(f"{error}{kept}") from None
         settings = encoding.settings
         shown = done.score.shown_frames

@@ -88,7 +88,7 @@ def finish(
         raise
     except (InputError, OutputError) as error:
         info.check_unchanged()  # else the stream may be of two files, and is not worth keeping
-        kept = kept_stream(place, info.path, plan, out, duration_s=duration_s)
+        kept = kept_stream(place, info, plan, out, duration_s=duration_s)
         if not kept:
             raise
         raise type(error)(f"{error}{kept}") from None
@@ -97,7 +97,7 @@ def finish(
 
 def kept_stream(
     place: Workplace,
-    source: Path,
+    source: video.VideoInfo,
     plan: video.MuxPlan,
     out: Path,
     *,
@@ -128,20 +128,22 @@ def kept_stream(
 
 
 def _command(
-    ivf: Path, source: Path, plan: video.MuxPlan, out: Path, duration_s: float | None
+    ivf: Path, source: video.VideoInfo, plan: video.MuxPlan, out: Path, duration_s: float | None
 ) -> str:
-    """A command that makes a file of the stream and of the source's audio."""
+    """A command that makes a file of the stream and of the source's audio, if it has any."""
     picture = plan.picture
     words = ["ffmpeg"]
     if picture is not None and picture.first_s:
         words += ["-itsoffset", f"{picture.first_s:g}"]
     words += ["-i", as_word(ivf)]
-    if plan.start_s:
-        words += ["-ss", f"{plan.start_s:g}"]
-    if duration_s is not None:
-        words += ["-t", f"{duration_s:g}"]
-    words += ["-i", as_word(source), "-map", "0:v"]
-    if plan.audio != "none":
+    if source.audio or source.chapters:  # ffmpeg takes those of the first input that has some
+        if plan.start_s:
+            words += ["-ss", f"{plan.start_s:g}"]
+        if duration_s is not None:
+            words += ["-t", f"{duration_s:g}"]
+        words += ["-i", as_word(source.path)]
+    words += ["-map", "0:v"]
+    if source.audio and plan.audio != "none":
         words += ["-map", "1:a?"]
     words += ["-c:v", "copy"]
     if picture is not None and picture.info.pixel_aspect != 1:

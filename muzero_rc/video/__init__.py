@@ -15,7 +15,7 @@ from muzero_rc.video.containers import (
 from muzero_rc.video.decode import Decoder, check_frames, open_decoder
 from muzero_rc.video.ivf import set_times
 from muzero_rc.video.key_times import frames_at, key_times
-from muzero_rc.video.losses import losses
+from muzero_rc.video.losses import left_at_edges, losses
 from muzero_rc.video.lossless import LosslessWriter, hash_frames, render, start_hash
 from muzero_rc.video.metrics import (
     MEASURES,
@@ -29,7 +29,13 @@ from muzero_rc.video.mux import MuxPlan, mux, mux_command, wrap
 from muzero_rc.video.picture import Picture, picture_of
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
 from muzero_rc.video.shipped import Promise, promise_of, verify
-from muzero_rc.video.streams import Packets, packets, store_y4m, write_y4m
+from muzero_rc.video.streams import (
+    Packets,
+    check_y4m_end,
+    packets,
+    store_y4m,
+    write_y4m,
+)
 from muzero_rc.video.subtitles import CleanText, extract_text
 from muzero_rc.video.thumbnail import write_thumbnail
 from muzero_rc.video.tools import Child, find_tool
@@ -56,6 +62,7 @@ __all__ = [
     "WEBM",
     "check_frames",
     "check_height",
+    "check_y4m_end",
     "clean_end",
     "container_of",
     "extract_text",
@@ -63,6 +70,7 @@ __all__ = [
     "frames_at",
     "hash_frames",
     "key_times",
+    "left_at_edges",
     "losses",
     "measurable",
     "measure",

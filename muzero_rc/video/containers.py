@@ -109,5 +109,6 @@ def container_of(path: Path) -> Container:
     found = CONTAINERS.get(path.suffix.lower())
     if found is None:
         *most, last = CONTAINERS
-        raise InputError(f"the output {path} must end in {', '.join(most)} or {last}")
+        folder = "" if path.suffix else "; a folder must be there before"
+        raise InputError(f"the output {path} must end in {', '.join(most)} or {last}{folder}")
     return found

@@ -7,7 +7,7 @@ from muzero_rc.video.picture import Picture, plain
 from muzero_rc.video.probe import VideoInfo
 from muzero_rc.video.tracks import Track
 
-__all__ = ["losses"]
+__all__ = ["left_at_edges", "losses"]
 
 _VP9_MATRICES = frozenset({
     None, "bt709", "bt470bg", "smpte170m", "smpte240m", "bt2020nc", "bt2020_ncl", "gbr", "rgb",
@@ -21,6 +21,23 @@ _DISPOSITIONS = {
 def losses(info: VideoInfo, plan: MuxPlan) -> list[str]:
     """Sentences without a full stop, each on one thing that is left out or changed."""
     return [*_of_picture(info, plan.picture), *_of_tracks(info, plan), *_of_texts(plan)]
+
+
+def left_at_edges(info: VideoInfo, size: tuple[int, int]) -> list[str]:
+    """What of pictures that are not scaled the encoder's even sides leave out, likewise.
+
+    Args:
+      info: the pictures.
+      size: coded width and height, pixels.
+    """
+    odd = info.width % 2, info.height % 2
+    if size != (info.width - odd[0], info.height - odd[1]):
+        return []
+    edges = [edge for edge, left in zip(("column", "row"), odd, strict=True) if left]
+    return [
+        f"the last {edge} of pixels is left out: sides become even, {size[0]}x{size[1]}"
+        for edge in edges
+    ]
 
 
 def _of_picture(info: VideoInfo, picture: Picture | None) -> list[str]:

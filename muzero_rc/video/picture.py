@@ -23,6 +23,7 @@ from muzero_rc.video.tools import (
     Child,
     command_line,
     ffmpeg_command,
+    ffprobe,
     file_url,
 )
 from muzero_rc.video.transport import count_joins
@@ -199,9 +200,10 @@ def picture_of(
         joins=joins,
         notes=tuple(notes),
     )
+    stretched = False
     if picture.filters is not None:
-        picture = _tried(picture, filters or "--8bit", eight_bits)
-    if info.varying is not None and fps is None:
+        picture, stretched = _tried(picture, filters or "--8bit", eight_bits)
+    if (info.varying is not None or stretched) and fps is None:
         return _with_own_times(picture)
     rate = picture.info.fps if fps is None else fps
     shown = dataclasses.replace(picture.info, fps=rate, varying=None, lost_slots=0)
@@ -290,8 +292,12 @@ def _depth(info: VideoInfo) -> int:
     return 8 if info.bit_depth == 8 else 10 if info.bit_depth <= 10 else 12
 
 
-def _tried(picture: Picture, asked: str, eight_bits: bool) -> Picture:
-    """With size, rate, depth and colours as the filters leave them."""
+def _tried(picture: Picture, asked: str, eight_bits: bool) -> tuple[Picture, bool]:
+    """With size, rate, depth and colours as the filters leave them.
+
+    Also whether frames come at other times than at that rate: filters such as `setpts` leave
+    the rate that is told as it was.
+    """
     with tempfile.TemporaryDirectory(prefix="muzero-rc-") as folder:
         path = Path(folder) / "trial.mkv"
         output = ffmpeg.output(
@@ -310,6 +316,7 @@ def _tried(picture: Picture, asked: str, eight_bits: bool) -> Picture:
             seen = probe(path)
         except InputError:
             raise InputError(f"the filters {asked!r} leave no frame") from None
+        stretched = _off_rate(path, seen.fps)
     info = dataclasses.replace(
         picture.info,
         width=seen.width,
@@ -326,7 +333,15 @@ def _tried(picture: Picture, asked: str, eight_bits: bool) -> Picture:
         alpha=seen.alpha,
         hdr=picture.info.hdr if seen.color_transfer in _HDR_TRANSFERS else None,
     )
-    return dataclasses.replace(picture, info=info, bit_depth=8 if eight_bits else _depth(info))
+    depth = 8 if eight_bits else _depth(info)
+    return dataclasses.replace(picture, info=info, bit_depth=depth), stretched
+
+
+def _off_rate(path: Path, fps: Fraction) -> bool:
+    """Whether frames of a file take half a frame more or less than they would at a rate."""
+    told = ffprobe(path, "-show_entries", "packet=pts_time")
+    times = [float(packet["pts_time"]) for packet in told.get("packets", ())]
+    return abs((max(times) - min(times)) * fps - (len(times) - 1)) > 0.5
 
 
 def _telling(errors: list[str]) -> str:
@@ -337,9 +352,11 @@ def _telling(errors: list[str]) -> str:
 def _with_own_times(picture: Picture) -> Picture:
     """With the time of each frame, and their mean rate for the rate control's budget."""
     keeping = dataclasses.replace(picture, times_ms=())
+    # Else times would be rounded to the rate that filters tell.
+    ticks = {} if picture.filters is None else {"enc_time_base": -1}
     output = ffmpeg.output(
         decoded(keeping), "pipe:1", format="mkvtimestamp_v2", vcodec="wrapped_avframe",
-        fps_mode="passthrough",
+        fps_mode="passthrough", **ticks,
     )  # fmt: skip
     times: list[int] = []
 

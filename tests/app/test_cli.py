@@ -309,6 +309,21 @@ def test_json_lines(clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not result["settings"]["show_existing"]
 
 
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [(("--speed", "abc"), "--speed"), (("--frobnicate",), "--frobnicate"), (("--crf",), "--crf")],
+)
+def test_json_error_of_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str
+) -> None:
+    assert cli.main(encode_words(tmp_path / "in.mp4", tmp_path / "o.webm", "--json", *words)) == 2
+    captured = capsys.readouterr()
+    line = json.loads(captured.out)
+    assert (line["type"], line["exit_code"]) == ("error", 2)
+    assert text in line["message"] and "\u2500" not in line["message"]
+    assert captured.err == f"muzero-rc: error: {line['message']}\n"
+
+
 def test_json_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     missing = tmp_path / "missing.mp4"
     assert cli.main(encode_words(missing, tmp_path / "o.webm", "--json")) == 2

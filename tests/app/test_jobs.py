@@ -17,6 +17,7 @@ from muzero_rc.cli.jobs import PIPE, Job, jobs_of
 from muzero_rc.cli.main import main
 from muzero_rc.encode.progress import Progress
 from muzero_rc.errors import InputError
+from muzero_rc.video.containers import container_of
 
 MakeVideo = Callable[..., Path]
 X264 = ("-c:v", "libx264", "-preset", "ultrafast")
@@ -36,6 +37,13 @@ def test_outputs_of_several_inputs(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=text):
             jobs_of(bad, out)
+
+
+def test_a_folder_that_is_not_there_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"or \.ivf; a folder must be there before$"):
+        container_of(tmp_path / "new")
+    with pytest.raises(InputError, match=r"or \.ivf$"):
+        container_of(tmp_path / "new.avi")
 
 
 def test_one_that_fails_is_told_and_the_rest_is_done(
@@ -88,6 +96,26 @@ def test_from_pipe_to_pipe(make_video: MakeVideo, tmp_path: Path) -> None:
     assert told.decode().strip() == "vp9,5"
     broken = subprocess.run(command, input=raw[:100], capture_output=True, timeout=120)
     assert (broken.returncode, broken.stdout) == (2, b"")
+
+
+def test_a_stream_is_kept_also_of_an_encode_between_pipes(tmp_path: Path) -> None:
+    raw = subprocess.run(
+        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=0.2",
+         "-f", "yuv4mpegpipe", "-pix_fmt", "yuv420p", "-"],
+        capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    words = ["-", "-o", "-", "--quality", "psnr=15", "--speed", "8", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-m", "muzero_rc.cli.main", "encode", *words],
+        input=raw, capture_output=True, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    told = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (1, b"") and "the encoded video is kept as" in told
+    (folder,) = tmp_path.iterdir()
+    assert os.listdir(folder) == ["stdout.ivf"]
+    line = told.partition("go on with: ")[2]
+    subprocess.run(f"{line.strip()} -v error", shell=True, check=True, stdin=subprocess.DEVNULL)
+    assert (folder / "stdout.webm").stat().st_size > 0
 
 
 def command(*words: str | Path) -> list[str]:

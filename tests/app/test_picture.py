@@ -155,6 +155,54 @@ def test_ten_bits_on_stdin(hdr_file: Path, tmp_path: Path) -> None:
     assert first_frame(tmp_path / "out.webm")["pix_fmt"] == "yuv420p10le"
 
 
+@pytest.mark.parametrize(
+    "kind", ["gray", "gray10le", "yuv411p", "yuv420p", "yuv420p10le", "yuv422p12le", "yuv444p",
+             "yuva444p"],
+)  # fmt: skip
+def test_y4m_that_is_cut_off(tmp_path: Path, kind: str) -> None:
+    y4m, out = tmp_path / "in.y4m", tmp_path / "in.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=63x47:r=25:d=0.12,format=" + kind, "-strict", "-1",
+           "-f", "yuv4mpegpipe", y4m)  # fmt: skip
+    whole = y4m.read_bytes()
+    video.check_y4m_end(y4m)
+    with y4m.open("rb") as file:
+        video.store_y4m(file.fileno(), out)
+    assert video.packets(out).frames == 3
+    frame = (len(whole) - whole.index(b"\n") - 1) // 3
+    y4m.write_bytes(whole[:-frame])  # nobody can know that there was another one
+    video.check_y4m_end(y4m)
+    head = whole.index(b"\n") + 1
+    for size, text in ((len(whole) - 1, "within frame 2"), (head + frame + 3, "within frame 1"),
+                       (head, "stdin has no frame")):  # fmt: skip
+        y4m.write_bytes(whole[:size])
+        with y4m.open("rb") as file, pytest.raises(InputError, match=text):
+            video.store_y4m(file.fileno(), out)
+        if size > head:
+            with pytest.raises(InputError, match=f"in.y4m is cut off: it ends {text}"):
+                run(y4m, tmp_path / "out.webm")
+
+
+@pytest.mark.parametrize(
+    ("filters", "frames", "seconds"),
+    [("setpts=0.5*PTS", 25, 0.5), ("setpts=2*PTS", 25, 2.0), ("hflip", 25, 1.0),
+     ("framestep=5", 5, 1.0)],
+)  # fmt: skip
+def test_filters_that_stretch_time(
+    clip_file: Path, tmp_path: Path, filters: str, frames: int, seconds: float
+) -> None:
+    report = run(clip_file, tmp_path / "out.mkv", picture=how(clip_file, filters=filters))
+    assert report.frames == frames and report.duration_s == pytest.approx(seconds, abs=0.03)
+    told = ask(tmp_path / "out.mkv", "-select_streams", "v", "-show_packets")["packets"]
+    times = [float(packet["pts_time"]) for packet in told]
+    assert max(times) - min(times) == pytest.approx(seconds * (1 - 1 / frames), abs=0.01)
+
+
+def test_a_stretch_behind_the_last_frame(make_video: MakeVideo, tmp_path: Path) -> None:
+    source = make_video("stretch.mkv", "-c:v", "ffv1", size="64x48", seconds=0.12)
+    with pytest.raises(InputError, match=r"no frame begins in the stretch"):
+        run(source, tmp_path / "out.webm", picture=how(source, start_s=0.1))
+
+
 @pytest.fixture(scope="module")
 def varying_file(make_video: MakeVideo) -> Path:
     """Nine frames at 30 a second, none for a second, nine again."""

@@ -5,6 +5,7 @@ Right values are those of stock ffmpeg and ffprobe, with all streams mapped.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -403,6 +404,19 @@ def test_what_a_picture_loses_is_named(
     lines = video.losses(info, video.MuxPlan())
     assert len(lines) == len(words)
     assert all(word in line for word, line in zip(words, lines, strict=True))
+
+
+def test_odd_sides_are_named(make_video: MakeVideo, tmp_path: Path) -> None:
+    source = make_video("odd.mkv", "-vf", "scale=63:47", "-c:v", "ffv1", size="64x48", seconds=0.1)
+    report = run(source, tmp_path / "odd.webm")
+    assert (report.width, report.height) == (62, 46)
+    column, row = (
+        line for line in report.losses if "is left out: sides become even, 62x46" in line
+    )
+    assert "last column" in column and "last row" in row
+    info = dataclasses.replace(video.probe(source), width=64)
+    assert [line[:12] for line in video.left_at_edges(info, info.coded_size())] == ["the last row"]
+    assert video.left_at_edges(info, info.coded_size(32)) == []
 
 
 def test_cues_without_text() -> None:
