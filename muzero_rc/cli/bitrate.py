@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from muzero_rc.errors import InputError
@@ -15,6 +16,7 @@ _SIZE = re.compile(
 _SECONDS = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*s")
 _FACTOR = {"": 1e-3, "k": 1.0, "m": 1e3, "g": 1e6}
 _MIN_KBPS, _MAX_KBPS = 1, 1_000_000
+_MOST_BYTES = 2**63 - 1  # what a file's offset can be
 # Below it a number without a letter is a forgotten k, and no video of a usual size is watchable.
 _LEAST_USUAL_KBPS = 10
 _LEAST_USUAL_PIXELS = 176 * 144  # QCIF, the smallest size that every H.261 decoder has
@@ -35,7 +37,8 @@ def parse_bitrate(text: str) -> int:
     kbps = float(match["number"]) * _FACTOR[match["unit"].lower()]
     if kbps == 0:
         raise InputError(f"bitrate {text!r} is zero; give a positive one such as 400k or 1.5M")
-    if not _MIN_KBPS <= round(kbps) <= _MAX_KBPS:
+    # A number of 310 digits is infinite, which cannot be rounded.
+    if kbps > 2 * _MAX_KBPS or not _MIN_KBPS <= round(kbps) <= _MAX_KBPS:
         hint = _hint(text, match, kbps)
         raise InputError(f"bitrate {text!r} is {kbps:g} kbit/s; it must be 1k to 1G bit/s{hint}")
     if hint := _hint(text, match, kbps):
@@ -47,14 +50,17 @@ def parse_size(text: str) -> int:
     """Bytes of `10M`, `700k`, `1.5G` or `8MiB`; k, M and G are thousands, KiB and so on 1,024s.
 
     Raises:
-      InputError: not a positive number with one of these.
+      InputError: not a positive number with one of these, or more than any file has.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None or float(match["number"]) == 0:
         raise InputError(f"size {text!r} is not a number of bytes; write it like 10M or 700k")
     base = 1024 if match["binary"] else 1000
     power = " kmg".index((match["unit"] or " ").lower())
-    return int(float(match["number"]) * base**power)
+    size = float(match["number"]) * base**power
+    if size > _MOST_BYTES:
+        raise InputError(f"size {text!r} is more than a file can have; write it like 10M or 700k")
+    return int(size)
 
 
 def parse_buffer(text: str, kbps: float) -> float:
@@ -68,6 +74,8 @@ def parse_buffer(text: str, kbps: float) -> float:
         return parse_bitrate(text) / kbps
     if (seconds := float(match[1])) == 0:
         raise InputError("a buffer of 0 s holds nothing; write it like 2s or 800k")
+    if math.isinf(seconds):
+        raise InputError(f"a buffer of {text.strip()} is no time; write it like 2s or 800k")
     return seconds
 
 

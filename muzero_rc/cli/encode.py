@@ -275,7 +275,9 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
         if args.bitrate is not None:
             check_bitrate(settings.target_kbps, *size)
         check_output(source, out)
-        key_times = () if args.keyframes is None else video.key_times(args.keyframes, picture)
+        key_times: tuple[float, ...] = ()
+        if args.keyframes is not None:
+            key_times = video.key_times(args.keyframes, picture, max_frames=args.frames)
         # Constant quality leaves all to libvpx; by default only the speeds are the policy's.
         shipped = args.policy == EncodeArgs.policy
         spec = split_spec("hierarchical" if args.crf is not None and shipped else args.policy)

@@ -33,12 +33,13 @@ def parse_time(text: str) -> float:
     return 3600.0 * int(match[1] or 0) + 60.0 * int(match[2] or 0) + float(match[3])
 
 
-def key_times(text: str, picture: Picture) -> tuple[float, ...]:
+def key_times(text: str, picture: Picture, *, max_frames: int | None = None) -> tuple[float, ...]:
     """Seconds after the start of the video at which key frames are wanted.
 
     Args:
       text: times with commas between them, or `chapters`.
       picture: how the source becomes frames; times are after its start.
+      max_frames: that are encoded, from the first; None for all.
 
     Raises:
       InputError: a time cannot be read or is after the end, or there are no chapters.
@@ -46,12 +47,15 @@ def key_times(text: str, picture: Picture) -> tuple[float, ...]:
     info = picture.info
     if text.strip() != _CHAPTERS:
         times = [parse_time(word) for word in text.split(",")]
-        late = [time for time in times if info.duration_s and time >= info.duration_s]
+        end, what = info.duration_s, f"the end of {info.path}, which has"
+        if max_frames is not None:
+            shown = picture.first(max_frames).info
+            frames_end = max_frames / float(shown.fps)
+            if end is None or frames_end < end:
+                end, what = frames_end, f"the first {max_frames} frames, which have"
+        late = [time for time in times if end and time >= end]
         if late:
-            raise InputError(
-                f"a key frame at {late[0]:g} s is after the end of {info.path}, "
-                f"which has {info.duration_s:.3f} s"
-            )
+            raise InputError(f"a key frame at {late[0]:g} s is after {what} {end:.3f} s")
         return tuple(sorted(set(times)))
     report = ffprobe(info.path, "-show_chapters", "-show_format")
     start = float(report.get("format", {}).get("start_time", 0.0))

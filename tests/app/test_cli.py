@@ -49,6 +49,7 @@ def test_bitrates(text: str, kbps: int) -> None:
         ("400kb", "not a positive number"), ("1,5M", "not a positive number"),
         ("400", "did you mean 400k"), ("600", "did you mean 600k"),
         ("9999", "did you mean 9999k"), ("0.1k", "must be 1k to 1G"), ("2000G", "must be 1k to 1G"),
+        ("9" * 310, "must be 1k to 1G"),
     ],
 )  # fmt: skip
 def test_bad_bitrates(text: str, message: str) -> None:

@@ -85,6 +85,8 @@ def test_what_cannot_be_is_told_at_once(
         key_times("chapters", video.picture_of(video.probe(clip_file)))
     with pytest.raises(InputError, match="a key frame at 5 s is after the end"):
         key_times("0.1,5", video.picture_of(video.probe(clip_file)))
+    with pytest.raises(InputError, match=r"at 0\.1 s is after the first 2 frames, which have 0\."):
+        key_times("0.01,0.1", video.picture_of(video.probe(clip_file)), max_frames=2)
     words = ["encode", str(source), "-o", str(tmp_path / "o.webm"), "-b", "60k", "-p", "vbr"]
     assert cli.main([*words, "--keyframes", "0.5"]) == 2
     assert "need a policy that encodes in chunks" in capsys.readouterr().err
