@@ -157,17 +157,25 @@ def check_y4m_end(path: Path | str) -> None:
     Raises:
       InputError: it does, or cannot be read.
     """
-    frames = _Y4mFrames()
     try:
         with Path(path).open("rb") as file:
             if file.peek(len(_Y4M))[: len(_Y4M)] != _Y4M:
                 return
-            while data := file.read(_READ_BYTES):
-                frames.take(data)
+            size = os.fstat(file.fileno()).st_size
+            frame_bytes = _y4m_frame_bytes(file.readline(_LONGEST_LINE).rstrip(b"\n"))
+            count, whole = 0, True
+            # From frame to frame: a long file is not read once more for this.
+            while frame_bytes is not None and whole and (line := file.readline(_LONGEST_LINE)):
+                if not b"FRAME".startswith(line[:5]):
+                    return
+                end = file.tell() + frame_bytes
+                whole = line.endswith(b"\n") and end <= size
+                count += whole
+                file.seek(end)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    if frames.cut_off:
-        raise InputError(f"{path} is cut off: it ends within frame {frames.count}; get it whole")
+    if not whole:
+        raise InputError(f"{path} is cut off: it ends within frame {count}; get it whole")
 
 
 def store_y4m(fileno: int, path: Path) -> None:
