@@ -112,15 +112,15 @@ def _parse(kind: type[Any], command: str, words: list[str]) -> Any:
             joined[-1] += f"={word}"
         else:
             joined.append(word)
-    told = io.StringIO()
-    with redirect_stderr(told) if "--json" in words else nullcontext():
+    box = io.StringIO()
+    with redirect_stderr(box) if "--json" in words else nullcontext():
         try:
             return tyro.cli(kind, prog=f"muzero-rc {command}", args=joined, config=parser_config())
         except SystemExit as end:
             # Readers of JSON lines get one of type error here, too.
             if not end.code or "--json" not in words:
                 raise
-    raise InputError(_unboxed(told.getvalue()))
+    raise InputError(_unboxed(box.getvalue()))
 
 
 def _unboxed(text: str) -> str:

@@ -48,6 +48,7 @@ class Repairs:
         self._bits = bits
         self._recipe = recipe
         self._whole = whole_of(curves, bits, recipe=recipe)
+        self._fair = shares(curves, bits, recipe=recipe).tolist()
         self._encodes = {index: {turn: found} for index, found in taken.items()}
         self._turns = dict.fromkeys(taken, turn)
 
@@ -167,17 +168,16 @@ class Repairs:
 
     def _nearly_fair(self, able: Sequence[int], off: float) -> dict[int, float]:
         """What as few chunks as possible are to take, each near its fair share; or nothing."""
-        fair = shares(self._curves, self._bits, recipe=self._recipe)
         sign = math.copysign(1.0, -off)
-        first = sorted(able, key=lambda i: (self._counting(i).bits - fair[i]) * sign)
+        first = sorted(able, key=lambda i: (self._counting(i).bits - self._fair[i]) * sign)
         retry = self._recipe.retry
         fairly = 0.0
         left = -off * self._bits
         for count, index in enumerate(first, start=1):
-            fairly += float(fair[index])
+            fairly += self._fair[index]
             left += self._counting(index).bits
             if 1.0 - retry.under <= left / fairly <= 1.0 + retry.over:
-                return {i: float(fair[i]) * left / fairly for i in first[:count]}
+                return {i: self._fair[i] * left / fairly for i in first[:count]}
         return {}
 
     def _towards_fair(self, able: Sequence[int], off: float) -> dict[int, float]:
@@ -186,10 +186,9 @@ class Repairs:
         Those that are furthest from it on the film's side give what the film needs, in
         proportion.
         """
-        fair = shares(self._curves, self._bits, recipe=self._recipe)
         needed = abs(off) * self._bits
         sign = math.copysign(1.0, off)
-        beyond = {i: (self._counting(i).bits - float(fair[i])) * sign for i in able}
+        beyond = {i: (self._counting(i).bits - self._fair[i]) * sign for i in able}
         chosen: list[int] = []
         for index in sorted(able, key=lambda i: -beyond[i]):
             if beyond[index] <= 0.0:

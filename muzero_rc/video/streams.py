@@ -29,8 +29,9 @@ __all__ = ["Packets", "check_y4m_end", "packets", "store_y4m", "write_y4m"]
 
 _WAIT_S = 600.0
 _Y4M = b"YUV4MPEG2 "
-_READ_BYTES = 1 << 20
-_LONGEST_LINE = 4096  # bytes; of what is no YUV4MPEG2, lines may have any length
+_READ_BYTES = 1 << 20  # of a pipe at a time; no byte of a video depends on it
+# Set by hand, far above any header; of what is no YUV4MPEG2, lines may have any length.
+_LONGEST_LINE = 4096  # bytes
 # Samples beside luma, by width and height; a longer name stands before one that begins it.
 _CHROMA: dict[str, Callable[[int, int], int]] = {
     "mono": lambda w, h: 0,
