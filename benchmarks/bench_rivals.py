@@ -1,7 +1,8 @@
 """Films of many scenes: `muzero-rc encode` beside other encoders at equal bits, and equal CPU.
 
-A film is put together from clips of a corpus, at one size and 25 frames a second. Each encoder
-is a command, run as anybody runs it. Other encoders' bitrates are corrected until they take
+A film is put together from clips of a corpus, at one size and 25 frames a second. Of a clip it
+has 90 frames; `--frames` allows more, where a set has too few clips. Each encoder is a command, run
+as anybody runs it. Other encoders' bitrates are corrected until they take
 what was asked for, within 1% if three runs are enough; the nearest run counts.
 
 Of each run a row goes into a CSV file: bits, PSNR avg and overall, SSIM, VMAF, 5th percentile of
@@ -36,7 +37,7 @@ from films import KINDS, draw, make_film
 from muzero_rc import video
 from muzero_rc.errors import MuzeroRcError
 
-FRAMES = 90  # of a clip
+FRAMES = 90  # that a clip has at least
 EQUAL = 0.01  # bits that count as equal
 MOST_RUNS = 3
 METRICS = ("psnr_avg", "psnr_overall", "psnr_p5", "ssim", "vmaf")
@@ -160,6 +161,7 @@ ENCODERS = {
 def make_films(args: argparse.Namespace) -> Iterator[Path]:
     """Puts the films together, or takes those that are there."""
     count = max(1, round(args.seconds * 25 / FRAMES))
+    total = count * FRAMES
     for kind in args.films:
         for number in range(args.count):
             path = args.out / f"{kind}{number or ''}.mkv"
@@ -168,7 +170,8 @@ def make_films(args: argparse.Namespace) -> Iterator[Path]:
                     args.corpus, args.set, kind, count,
                     frames=FRAMES, height=args.height, seed=args.seed + number,
                 )  # fmt: skip
-                make_film(clips, FRAMES, 2 * round(args.height * 16 / 9 / 2), args.height, path)
+                width = 2 * round(args.height * 16 / 9 / 2)
+                make_film(clips, args.frames, width, args.height, path, total=total)
             yield path
 
 
@@ -325,7 +328,7 @@ def _mean(metric: str, values: Sequence[float]) -> str:
 
 
 def show_scenes(table: Table, rows: Sequence[Row]) -> None:
-    """Prints PSNR avg of each scene: a scene that stands still may have a hundred dB."""
+    """Prints PSNR avg of each scene of 90 frames: one that stands still may have a hundred dB."""
     found = []
     for row in rows:
         if table.frames_file(row).exists():
@@ -352,6 +355,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1, help="films of each kind")
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--frames", type=int, default=FRAMES, help="of a clip, at most")
     parser.add_argument("--kbps", type=int, nargs="+", default=[600])
     parser.add_argument(
         "--speeds", nargs="*", default=["1", "2", "4"], metavar="N[:POLICY[:PROFILE]]"
@@ -385,7 +389,8 @@ def main() -> None:
                     table.add(*run(encoder, level, film, kbps, args.threads, vmaf, asked))
     rows = [row for row in table.rows if kind_of_film(row.film) in args.films]
     show(rows)
-    show_scenes(table, rows)
+    if args.frames == FRAMES:
+        show_scenes(table, rows)
 
 
 if __name__ == "__main__":

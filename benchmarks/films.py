@@ -50,8 +50,25 @@ def draw(
     return [where[name] for name in fitting[:count]]
 
 
-def make_film(clips: Sequence[Path], frames: int, width: int, height: int, path: Path) -> None:
-    """Writes a film of so many frames of each clip, 25 a second, without loss."""
+def make_film(
+    clips: Sequence[Path],
+    frames: int,
+    width: int,
+    height: int,
+    path: Path,
+    *,
+    total: int | None = None,
+) -> None:
+    """Writes a film of at most so many frames of each clip, 25 a second, without loss.
+
+    Args:
+      clips: in their order.
+      frames: of each clip, or fewer where it has fewer.
+      width: of the film.
+      height: of the film.
+      path: of the film.
+      total: frames at which the film ends.
+    """
     inputs: list[str] = []
     graph = ""
     for number, clip in enumerate(clips):
@@ -62,7 +79,8 @@ def make_film(clips: Sequence[Path], frames: int, width: int, height: int, path:
             f"setpts=N/25/TB[v{number}];"
         )
     graph += "".join(f"[v{number}]" for number in range(len(clips)))
-    graph += f"concat=n={len(clips)}:v=1:a=0[o]"
+    graph += f"concat=n={len(clips)}:v=1:a=0"
+    graph += f",trim=end_frame={total}[o]" if total else "[o]"
     lossless = ["-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-qp", "0"]
     quiet = ["-hide_banner", "-nostdin", "-loglevel", "error", "-y"]
     new = path.with_suffix(".new.mkv")
