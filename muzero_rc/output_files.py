@@ -11,7 +11,19 @@ from pathlib import Path
 
 from muzero_rc.errors import OutputError
 
-__all__ = ["as_word", "create_like", "output", "replacing", "take_place", "write_text"]
+__all__ = [
+    "WORKING_ENDING",
+    "as_word",
+    "create_like",
+    "output",
+    "replacing",
+    "shown",
+    "take_place",
+    "write_text",
+]
+
+WORKING_ENDING = ".muzero-rc"
+"""Ends the names of folders that are there only as long as something is made."""
 
 _MOST_OF_NAME = 200  # bytes; file systems end at 255
 
@@ -24,6 +36,11 @@ def as_word(path: Path | str) -> str:
     text = os.fspath(path)
     odd = text.startswith("-") or ":" in text.partition("/")[0]
     return f"./{text}" if odd and text != "-" else text
+
+
+def shown(folder: Path) -> Path:
+    """The folder that a user knows: one that is there only for a while is named by its parent."""
+    return folder.parent if folder.name.endswith(WORKING_ENDING) else folder
 
 
 @contextlib.contextmanager

@@ -128,6 +128,10 @@ class Clip:
             if len(store) == 0:
                 if picture is not None and picture.cut:
                     raise InputError(f"{path}: no frame begins in the stretch; make it longer")
+                if picture is not None and picture.info.fps < picture.source.fps:
+                    raise InputError(
+                        f"{path}: {fps} frames a second leave none; give a higher rate"
+                    )
                 raise InputError(f"{path}: no frame could be decoded")
             digest = _hash_frames(store, width, lines, fps, depth)
             clip = cls(sha256=digest, store=store, num_frames=len(store), **common)

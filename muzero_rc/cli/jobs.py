@@ -13,6 +13,7 @@ from pathlib import Path
 
 from muzero_rc.cli.display import writing_stdout
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.output_files import WORKING_ENDING
 
 __all__ = ["PIPE", "Job", "as_files", "jobs_of"]
 
@@ -72,7 +73,7 @@ def as_files(job: Job) -> Iterator[Job]:
     _check_pipes(job)
     from muzero_rc import video
 
-    folder = Path(tempfile.mkdtemp(prefix="muzero-rc-"))
+    folder = Path(tempfile.mkdtemp(suffix=WORKING_ENDING))
     source, out = job.source, job.out
     try:
         if source == PIPE:

@@ -26,6 +26,7 @@ import numpy as np
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.folder_lock import FolderLock
 from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
+from muzero_rc.output_files import WORKING_ENDING
 from muzero_rc.types import EncodeLog, FrameRecord
 
 __all__ = ["IDENTITY_DIGITS", "ChunkFiles", "ChunkRecord", "ChunkStore"]
@@ -33,7 +34,6 @@ __all__ = ["IDENTITY_DIGITS", "ChunkFiles", "ChunkRecord", "ChunkStore"]
 IDENTITY_DIGITS = 16
 """Hexadecimal, of the hash in a folder's name."""
 
-_SUFFIX = ".muzero-rc"
 _NEW = ".new"
 _TRIES = "tries.json"
 
@@ -202,7 +202,7 @@ class ChunkStore:
           keep: leave the folder if the encode does not come to its end.
         """
         self._prefix = f".{os.fsdecode(os.fsencode(out.name)[:180])}."
-        self.folder = out.with_name(f"{self._prefix}{identity}{_SUFFIX}")
+        self.folder = out.with_name(f"{self._prefix}{identity}{WORKING_ENDING}")
         self.files = ChunkFiles(self.folder)
         self.kept = keep
         self._lock: FolderLock | None = None
@@ -245,9 +245,10 @@ class ChunkStore:
         """The file is done: removes this folder, and what other settings had left for it."""
         self.kept = False
         for folder in list(self.folder.parent.iterdir()):
-            identity = folder.name.removeprefix(self._prefix).removesuffix(_SUFFIX)
+            identity = folder.name.removeprefix(self._prefix).removesuffix(WORKING_ENDING)
             # Nothing of another output, whose name begins alike, nor of another purpose.
-            ours = folder.name == f"{self._prefix}{identity}{_SUFFIX}" and _is_identity(identity)
+            name = f"{self._prefix}{identity}{WORKING_ENDING}"
+            ours = folder.name == name and _is_identity(identity)
             if folder == self.folder or not ours or not folder.is_dir():
                 continue
             lock = FolderLock.take(folder)

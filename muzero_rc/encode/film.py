@@ -143,8 +143,6 @@ def encode(
         video.check_height(height)
     picture = (picture or video.picture_of(info)).first(max_frames)
     picture.source.check_unchanged()
-    if max_frames is None and picture.end_s is None:
-        video.check_y4m_end(source)
     shape = picture.info
     plan = video.MuxPlan(
         container=video.container_of(out), audio=audio,
@@ -206,7 +204,7 @@ def encode(
             threads=(workers or usable_cores()) if film else 1,
         )  # fmt: skip
         info.check_unchanged()
-        _tell_resized(clip, lines, lose)
+        _tell_resized(clip, info.turned, lines, lose)
         compiling.join()
         if bucket is not None and aim is None and settings.rc_mode != "q":
             check_fits(bucket, settings.target_kbps, clip.duration_s)
@@ -240,7 +238,8 @@ def encode(
 
         def finished(done: Encoded) -> list[str]:
             info.check_unchanged()
-            _tell_resized(clip, lines, lose)  # a first pass out of the cache has read no frame
+            # Once more, as a first pass out of the cache has read no frame.
+            _tell_resized(clip, info.turned, lines, lose)
             tell("mux")
             shown = done.score.shown_frames
 
@@ -317,12 +316,16 @@ def encode(
     )
 
 
-def _tell_resized(clip: Clip, told: Sequence[str], lose: Callable[[str], None]) -> None:
+def _tell_resized(
+    clip: Clip, turned: bool, told: Sequence[str], lose: Callable[[str], None]
+) -> None:
     """Says once that pictures have several sizes, as far as it is known."""
     line = (
         "pictures change their size or format on the way: all become "
         f"{clip.width}x{clip.height} in the format of the first"
     )
+    if turned:  # ffmpeg turns them by filters that begin anew there, as does what keeps the rate
+        line += "; the video is turned, so frames may be missing or come twice there"
     if clip.resized and line not in told:
         lose(line)
 

@@ -17,12 +17,11 @@ from pathlib import Path
 
 from muzero_rc.errors import OutputError
 from muzero_rc.folder_lock import FolderLock
-from muzero_rc.output_files import create_like
+from muzero_rc.output_files import WORKING_ENDING, create_like
 
 __all__ = ["Workplace", "keep_stream", "workplace"]
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_ENDING = ".muzero-rc"
 _MOST_OF_NAME = 200  # bytes; file systems end at 255
 
 
@@ -53,7 +52,7 @@ def workplace(out: Path) -> Iterator[Workplace]:
     """
     start = f".{os.fsdecode(os.fsencode(out.name)[:_MOST_OF_NAME])}."
     _remove_abandoned(out.parent, start)
-    folder = out.with_name(f"{start}{secrets.token_hex(4)}{_ENDING}")
+    folder = out.with_name(f"{start}{secrets.token_hex(4)}{WORKING_ENDING}")
     lock = None
     try:
         try:
@@ -113,9 +112,9 @@ def _remove_abandoned(parent: Path, start: str) -> None:
     with contextlib.suppress(OSError):
         entries += os.scandir(parent)
     for entry in entries:
-        if not (entry.name.startswith(start) and entry.name.endswith(_ENDING)):
+        if not (entry.name.startswith(start) and entry.name.endswith(WORKING_ENDING)):
             continue
-        token = entry.name[len(start) : -len(_ENDING)]
+        token = entry.name[len(start) : -len(WORKING_ENDING)]
         with contextlib.suppress(OSError):
             ours = len(token) == 8 and entry.is_dir(follow_symlinks=False)
             lock = FolderLock.take(entry.path) if ours else None

@@ -29,17 +29,12 @@ from muzero_rc.video.mux import MuxPlan, mux, mux_command, wrap
 from muzero_rc.video.picture import Picture, picture_of
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
 from muzero_rc.video.shipped import Promise, promise_of, verify
-from muzero_rc.video.streams import (
-    Packets,
-    check_y4m_end,
-    packets,
-    store_y4m,
-    write_y4m,
-)
+from muzero_rc.video.streams import Packets, packets, write_y4m
 from muzero_rc.video.subtitles import CleanText, extract_text
 from muzero_rc.video.thumbnail import write_thumbnail
 from muzero_rc.video.tools import Child, find_tool
 from muzero_rc.video.tracks import Track
+from muzero_rc.video.y4m import store_y4m
 
 __all__ = [
     "AUDIO_MODES",
@@ -62,7 +57,6 @@ __all__ = [
     "WEBM",
     "check_frames",
     "check_height",
-    "check_y4m_end",
     "clean_end",
     "container_of",
     "extract_text",

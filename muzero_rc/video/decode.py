@@ -19,6 +19,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.video.picture import Picture, decoded, plain, with_filters
 from muzero_rc.video.probe import probe
 from muzero_rc.video.tools import WITH_WARNINGS, Child, command_line, last_error_line
+from muzero_rc.video.y4m import check_y4m_end
 
 __all__ = ["Decoder", "check_frames", "open_decoder"]
 
@@ -194,7 +195,7 @@ def open_decoder(
       picture: how `path` becomes frames.
 
     Raises:
-      InputError: the file or the arguments cannot be used.
+      InputError: the file or the arguments cannot be used; a YUV4MPEG2 file is cut off.
       ToolMissingError: ffmpeg or ffprobe is not installed.
     """
     check_frames(max_frames)
@@ -205,6 +206,8 @@ def open_decoder(
         fps = picture.info.fps / max(1, math.ceil(picture.info.fps / max_fps))
         info = dataclasses.replace(picture.info, fps=fps)
         picture = dataclasses.replace(picture, info=info)
+    if max_frames is None and picture.end_s is None:
+        check_y4m_end(path)
     return Decoder(picture, height=height, max_frames=max_frames, threads=threads)
 
 

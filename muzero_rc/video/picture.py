@@ -212,8 +212,17 @@ def picture_of(
     return dataclasses.replace(picture, info=shown)
 
 
-def decoded(picture: Picture, *, threads: int | None = None, **options: Any) -> Any:
-    """The frames as a stream of ffmpeg-python, before they are scaled; see `with_filters`."""
+def decoded(
+    picture: Picture, *, threads: int | None = None, on_trial: bool = False, **options: Any
+) -> Any:
+    """The frames as a stream of ffmpeg-python, before they are scaled; see `with_filters`.
+
+    Args:
+      picture: how the video becomes frames.
+      threads: of the decoder; ffmpeg's choice if not given.
+      on_trial: leave the frames at the times that the filters give them.
+      options: of the input.
+    """
     info = picture.source
     own: dict[str, Any] = {} if threads is None else {"threads": threads}
     if not info.rebased:
@@ -247,7 +256,8 @@ def decoded(picture: Picture, *, threads: int | None = None, **options: Any) -> 
         stream = stream.filter("fps", **rate)
     if picture.filters is not None:
         stream = stream.filter(_PLACE)
-        if picture.times_ms is None and picture.info.fps != info.fps:
+        if picture.times_ms is None and not on_trial:
+            # Filters such as `mpdecimate` and `setpts` keep to no rate that they tell.
             stream = stream.filter("fps", fps=str(picture.info.fps))
     return stream
 
@@ -301,7 +311,7 @@ def _tried(picture: Picture, asked: str, eight_bits: bool) -> tuple[Picture, boo
     with tempfile.TemporaryDirectory(prefix="muzero-rc-") as folder:
         path = Path(folder) / "trial.mkv"
         output = ffmpeg.output(
-            decoded(picture), file_url(path), format="matroska", vcodec="ffv1",
+            decoded(picture, on_trial=True), file_url(path), format="matroska", vcodec="ffv1",
             fps_mode="passthrough", **{"frames:v": _TRIAL_FRAMES},
         )  # fmt: skip
         command = with_filters(command_line(output, *picture.strict), picture)

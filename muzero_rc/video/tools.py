@@ -23,6 +23,7 @@ from typing import IO, Any
 import ffmpeg
 
 from muzero_rc.errors import InputError, OutputError, ToolMissingError
+from muzero_rc.output_files import shown
 
 __all__ = [
     "PROTOCOLS",
@@ -242,9 +243,9 @@ def check_written(child: Child, status: int, folder: Path) -> None:
     """
     detail, errors = child.error_line(), "\n".join(child.errors())
     if status == -signal.SIGXFSZ or any(text in errors for text in _NO_SPACE):
-        raise OutputError(f"no space left in {folder}; free some or write elsewhere")
+        raise OutputError(f"no space left in {shown(folder)}; free some or write elsewhere")
     if any(text in errors for text in _WRITE_FAILED):
-        raise OutputError(f"cannot write in {folder}: {detail}; write elsewhere")
+        raise OutputError(f"cannot write in {shown(folder)}: {detail}; write elsewhere")
 
 
 class Child:

@@ -294,7 +294,7 @@ def test_full_disk(clip_file: Path, tmp_path: Path, limit_kb: int) -> None:
     first_pass(Clip.load(clip_file), settings)  # its cache must not be what hits the limit
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kb * 1024, before[1]))
     try:
-        with pytest.raises(OutputError, match="no space left") as caught:
+        with pytest.raises(OutputError, match=f"no space left in {tmp_path};") as caught:
             encode(clip_file, tmp_path / "out.webm", settings, make_policy("constant:30"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

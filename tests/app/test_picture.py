@@ -19,6 +19,7 @@ from muzero_rc import video
 from muzero_rc.cli import main as cli
 from muzero_rc.cli.picture import parse_rate, parse_time
 from muzero_rc.encode.film import EncodeReport, encode
+from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
@@ -164,13 +165,13 @@ def test_y4m_that_is_cut_off(tmp_path: Path, kind: str) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc2=s=63x47:r=25:d=0.12,format=" + kind, "-strict", "-1",
            "-f", "yuv4mpegpipe", y4m)  # fmt: skip
     whole = y4m.read_bytes()
-    video.check_y4m_end(y4m)
+    assert Clip.load(y4m).num_frames == 3
     with y4m.open("rb") as file:
         video.store_y4m(file.fileno(), out)
     assert video.packets(out).frames == 3
     frame = (len(whole) - whole.index(b"\n") - 1) // 3
     y4m.write_bytes(whole[:-frame])  # nobody can know that there was another one
-    video.check_y4m_end(y4m)
+    assert Clip.load(y4m).num_frames == 2
     head = whole.index(b"\n") + 1
     for size, text in ((len(whole) - 1, "within frame 2"), (head + frame + 3, "within frame 1"),
                        (head, "stdin has no frame")):  # fmt: skip
@@ -180,6 +181,9 @@ def test_y4m_that_is_cut_off(tmp_path: Path, kind: str) -> None:
         if size > head:
             with pytest.raises(InputError, match=f"in.y4m is cut off: it ends {text}"):
                 run(y4m, tmp_path / "out.webm")
+            with pytest.raises(InputError, match=f"in.y4m is cut off: it ends {text}"):
+                Clip.load(y4m)
+            assert Clip.load(y4m, max_frames=1).num_frames == 1
 
 
 @pytest.mark.parametrize(
@@ -195,6 +199,27 @@ def test_filters_that_stretch_time(
     told = ask(tmp_path / "out.mkv", "-select_streams", "v", "-show_packets")["packets"]
     times = [float(packet["pts_time"]) for packet in told]
     assert max(times) - min(times) == pytest.approx(seconds * (1 - 1 / frames), abs=0.01)
+
+
+def test_filters_that_drop_frames_after_a_while(make_video: MakeVideo, tmp_path: Path) -> None:
+    source = make_video(
+        "held.mkv", "-vf", "tpad=stop_duration=1:stop_mode=clone", "-c:v", "ffv1", size="64x48",
+        seconds=1.0,
+    )  # fmt: skip
+    report = run(source, tmp_path / "out.mkv", picture=how(source, filters="mpdecimate"))
+    # The rate goes on to the last frame that is kept, which comes now and then.
+    assert report.duration_s == pytest.approx(2.0, abs=0.5)
+
+
+def test_a_rate_for_filters_that_stretch_time(clip_file: Path, tmp_path: Path) -> None:
+    shown = how(clip_file, filters="setpts=2*PTS", fps=Fraction(25))
+    report = run(clip_file, tmp_path / "out.mkv", picture=shown)
+    assert report.frames == 50 and report.duration_s == pytest.approx(2.0, abs=0.03)
+
+
+def test_a_rate_that_leaves_no_frame(clip_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="1/4 frames a second leave none; give a higher rate"):
+        run(clip_file, tmp_path / "out.mkv", picture=how(clip_file, fps=Fraction(1, 4)))
 
 
 def test_a_stretch_behind_the_last_frame(make_video: MakeVideo, tmp_path: Path) -> None:
