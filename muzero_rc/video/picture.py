@@ -37,6 +37,8 @@ _DEINTERLACERS = frozenset({
     "bwdif", "bwdif_cuda", "deinterlace_vaapi", "detelecine", "estdif", "fieldmatch", "kerndeint",
     "mcdeint", "nnedi", "pullup", "separatefields", "w3fdif", "yadif", "yadif_cuda",
 })  # fmt: skip
+# Frames of these come at times that the first ones do not tell.
+_UNEVEN = frozenset({"freezeframes", "mpdecimate", "select", "setpts", "shuffleframes"})
 _CORRUPT = "corrupt input packet in stream"  # ffmpeg's words where a count breaks
 _HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 # The chain of ffmpeg's own documentation of `tonemap`.
@@ -57,6 +59,7 @@ class Picture:
       start_s: where the stretch starts, seconds after the file.
       end_s: where it ends; None for the end of the file.
       filters: ffmpeg's chain of filters, None without one.
+      filters_fps: the rate that they tell of what they put out.
       deinterlace: deinterlace what is interlaced, before the filters.
       times_ms: of each frame after the stretch's start, where they keep their own times; None
         for a constant rate.
@@ -70,6 +73,7 @@ class Picture:
     start_s: float = 0.0
     end_s: float | None = None
     filters: str | None = None
+    filters_fps: Fraction | None = None
     deinterlace: bool = False
     times_ms: tuple[int, ...] | None = None
     joins: int = 0
@@ -203,6 +207,7 @@ def picture_of(
     stretched = False
     if picture.filters is not None:
         picture, stretched = _tried(picture, filters or "--8bit", eight_bits)
+        stretched |= bool(named & _UNEVEN)
     if (info.varying is not None or stretched) and fps is None:
         return _with_own_times(picture)
     rate = picture.info.fps if fps is None else fps
@@ -256,8 +261,10 @@ def decoded(
         stream = stream.filter("fps", **rate)
     if picture.filters is not None:
         stream = stream.filter(_PLACE)
-        if picture.times_ms is None and not on_trial:
-            # Filters such as `mpdecimate` and `setpts` keep to no rate that they tell.
+        # A rate of their own is kept by filters that tell one: `decimate` counts its frames, and
+        # their times would not fit into it. The source's rate is told by those that know none.
+        kept = picture.info.fps == picture.filters_fps != info.fps
+        if picture.times_ms is None and not on_trial and not kept:
             stream = stream.filter("fps", fps=str(picture.info.fps))
     return stream
 
@@ -344,7 +351,8 @@ def _tried(picture: Picture, asked: str, eight_bits: bool) -> tuple[Picture, boo
         hdr=picture.info.hdr if seen.color_transfer in _HDR_TRANSFERS else None,
     )
     depth = 8 if eight_bits else _depth(info)
-    return dataclasses.replace(picture, info=info, bit_depth=depth), stretched
+    tried = dataclasses.replace(picture, info=info, bit_depth=depth, filters_fps=seen.fps)
+    return tried, stretched
 
 
 def _off_rate(path: Path, fps: Fraction) -> bool:

@@ -201,14 +201,21 @@ def test_filters_that_stretch_time(
     assert max(times) - min(times) == pytest.approx(seconds * (1 - 1 / frames), abs=0.01)
 
 
-def test_filters_that_drop_frames_after_a_while(make_video: MakeVideo, tmp_path: Path) -> None:
-    source = make_video(
-        "held.mkv", "-vf", "tpad=stop_duration=1:stop_mode=clone", "-c:v", "ffv1", size="64x48",
-        seconds=1.0,
-    )  # fmt: skip
-    report = run(source, tmp_path / "out.mkv", picture=how(source, filters="mpdecimate"))
-    # The rate goes on to the last frame that is kept, which comes now and then.
-    assert report.duration_s == pytest.approx(2.0, abs=0.5)
+@pytest.mark.parametrize(
+    ("filters", "fps", "frames"),
+    [
+        ("select='lt(n,12)+not(mod(n,6))'", None, 15), ("select='lt(n,12)+not(mod(n,6))'", 25, 25),
+        ("fps=20,select='lt(n,12)+not(mod(n,6))'", None, 14), ("decimate", None, 20),
+        ("telecine", None, 31),
+    ],
+)  # fmt: skip
+def test_filters_with_a_rate_of_their_own(
+    clip_file: Path, tmp_path: Path, filters: str, fps: int | None, frames: int
+) -> None:
+    asked = None if fps is None else Fraction(fps)
+    out = tmp_path / "out.mkv"
+    report = run(clip_file, out, picture=how(clip_file, filters=filters, fps=asked))
+    assert report.frames == frames and max(times(out)) == pytest.approx(0.95, abs=0.04)
 
 
 def test_a_rate_for_filters_that_stretch_time(clip_file: Path, tmp_path: Path) -> None:
