@@ -113,12 +113,13 @@ class Table:
 
 
 def ours(level: str, film: Path, out: Path, kbps: int, threads: int) -> list[list[str]]:
-    """The program as it is installed; a level is a speed, a policy and a speed profile."""
+    """The program as it is installed; a level is a speed, a policy, a speed profile, passes."""
     program = str(Path(sys.executable).with_name("muzero-rc"))
-    speed, policy, profile, *_ = [*level.split(":"), "", ""]
+    speed, policy, profile, passes, *_ = [*level.split(":"), "", "", ""]
     words = [program, "encode", str(film), "-o", str(out), "-b", f"{kbps}k", "--speed", speed]
     words += ["--policy", policy] if policy else []
     words += ["--speed-profile", profile] if profile else []
+    words += ["--passes", passes] if passes else []
     return [[*words, "--threads", str(threads), "--no-verify", "-q"]]
 
 
@@ -358,7 +359,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=FRAMES, help="of a clip, at most")
     parser.add_argument("--kbps", type=int, nargs="+", default=[600])
     parser.add_argument(
-        "--speeds", nargs="*", default=["1", "2", "4"], metavar="N[:POLICY[:PROFILE]]"
+        "--speeds", nargs="*", default=["1", "2", "4"], metavar="N[:POLICY[:PROFILE[:PASSES]]]"
     )
     parser.add_argument("--cpu-used", nargs="*", default=["0", "1", "2", "3", "4", "5"])
     parser.add_argument("--svt-av1", nargs="*", default=["4", "6", "8", "10"])

@@ -295,6 +295,16 @@ class Clip:
             yield decoder
         self.resized |= decoder.resized
 
+    def store(self) -> Any:
+        """The frames in native memory.
+
+        Raises:
+          InputError: the clip is streamed.
+        """
+        if self._store is None:
+            raise InputError(f"{self.name}: a streamed clip keeps no frames")
+        return self._store
+
     def _new_store(self) -> Any:
         return _native.FrameStore(self.width, self.height, self.bit_depth)
 

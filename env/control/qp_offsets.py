@@ -14,7 +14,7 @@ import numpy.typing as npt
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, QpOffsets
 from muzero_rc.types import NUM_QINDEX, Observation, QindexPolicy, UpdateType
 
-__all__ = ["QpOffsetPolicy", "qindexes_with_steps", "steps_by_level"]
+__all__ = ["ConstantQualityPolicy", "QpOffsetPolicy", "qindexes_with_steps", "steps_by_level"]
 
 _TYPES = len(UpdateType)  # the first columns of Observation.frame
 _DEPTH_COLUMN = _TYPES + 1  # depth in the ARF pyramid over its greatest depth
@@ -71,3 +71,27 @@ class QpOffsetPolicy(QindexPolicy):
     def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """qindex for each observation. [B] int32."""
         return qindexes_with_steps(observations, steps_by_level(observations, self._offsets))
+
+
+class ConstantQualityPolicy(QindexPolicy):
+    """libvpx's proposals of constant quality, all shifted alike, plus the offsets of the levels.
+
+    The shift may lie between two qindexes: then as many shown frames have the one and the other
+    as make the mean.
+    """
+
+    name = "constant quality"
+
+    def __init__(self, shift: float, offsets: QpOffsets = DEFAULT_RECIPE.qp_offsets) -> None:
+        """Takes the qindexes to add, and the offsets."""
+        self._shift = shift
+        self._offsets = offsets
+
+    def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
+        """qindex for each observation. [B] int32."""
+        shown = np.array([o.show_index for o in observations], np.float64)
+        shifts = np.floor(self._shift * (shown + 1.0)) - np.floor(self._shift * shown)
+        steps = np.rint(steps_by_level(observations, self._offsets))
+        proposals = np.array([o.proposal_qindex for o in observations], np.float64)
+        least = np.minimum(proposals, 1.0)  # no step makes a frame lossless
+        return np.clip(proposals + shifts + steps, least, NUM_QINDEX - 1).astype(np.int32)

@@ -7,6 +7,7 @@ process that asked for it.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from muzero_rc.compute import check_cancelled, report
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.cut import Chunk
+from muzero_rc.encode.realtime_probe import RealtimeProbe, at_level, realtime_probe
 from muzero_rc.encode.share import Curve, curve_of
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
+from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.gop import probe_plan_of
 from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import next_probe_step
@@ -35,7 +38,16 @@ from muzero_rc.types import (
     Policy,
 )
 
-__all__ = ["LastPass", "LastPassTask", "Probe", "ProbeTask", "Taken", "taken_of"]
+__all__ = [
+    "LastPass",
+    "LastPassTask",
+    "Probe",
+    "ProbeInRealtime",
+    "ProbeTask",
+    "RealtimeTask",
+    "Taken",
+    "taken_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,25 @@ class ProbeTask:
 
 
 @dataclass(frozen=True, slots=True)
+class RealtimeTask:
+    """A chunk to be encoded in real time.
+
+    Attributes:
+      chunk: which one.
+      clip: its frames.
+      settings: of the film.
+      level: qindex of the constant quality.
+      round: how often it was encoded so before, at another level.
+    """
+
+    chunk: Chunk
+    clip: Clip
+    settings: EncoderSettings
+    level: float
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class LastPassTask:
     """A chunk to be encoded for good.
 
@@ -70,6 +101,7 @@ class LastPassTask:
       asked: its share, bits; 0 where libvpx's constant quality decides.
       plan: which of its probe encodes counts.
       floors: lowest qindex of each coded frame, in coding order; none if there are none.
+      level: qindex of constant quality, where that decides and no rate control does.
     """
 
     chunk: Chunk
@@ -80,6 +112,7 @@ class LastPassTask:
     asked: float
     plan: int = 0
     floors: tuple[int, ...] = ()
+    level: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +160,36 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeInRealtime:
+    """Handler: encodes a chunk in real time, and keeps what that told.
+
+    Attributes:
+      files: where it is kept.
+      recipe: the constants of control.
+    """
+
+    files: ChunkFiles
+    recipe: Recipe
+
+    def __call__(self, task: RealtimeTask) -> RealtimeProbe:
+        """Runs a task; reports frames now and then."""
+        told = 0
+
+        def tell(done: int) -> None:
+            nonlocal told
+            check_cancelled()
+            report(done - told)
+            told = done
+
+        found = realtime_probe(
+            task.clip, task.settings, task.level, on_frames=tell, recipe=self.recipe
+        )
+        report(found.frames - told)
+        self.files.add_realtime_probe(task.chunk.index, dataclasses.asdict(found), task.round)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class LastPass:
     """Handler: encodes a chunk for good and keeps it.
 
@@ -148,8 +211,11 @@ class LastPass:
     def __call__(self, task: LastPassTask) -> Taken:
         """Runs a task; reports each shown frame of the last pass."""
         index = task.chunk.index
+        settings, policy = task.settings, self.policy
+        if task.level is not None:
+            settings, policy = at_level(settings, task.level, recipe=self.recipe)
         first = self.files.probe(index, task.plan)
-        if first is None and task.settings.needs_probe:
+        if first is None and settings.needs_probe:
             raise EncoderError(
                 f"the probe encode of chunk {index} is gone from {self.files.folder}"
             )
@@ -158,7 +224,7 @@ class LastPass:
         best = None if first is None or counted else self._best_probe(task, first)
         with self.files.new_stream(index, task.turn) as output:
             done = rollout(
-                task.clip, task.settings, HeldBack(self.policy, task.floors),
+                task.clip, settings, HeldBack(policy, task.floors),
                 first_pass=task.first_pass, probe=best, first_probe=first, output=output,
                 on_frame=_tell, on_probe_frame=_check, backend=self.backend, recipe=self.recipe,
             )  # fmt: skip
@@ -167,7 +233,11 @@ class LastPass:
             raise EncoderError(f"chunk {index}: {shown} of {task.chunk.frames} frames were coded")
         controlled = all(decision.qindex != KEEP for decision in done.log.decisions)
         work = 0.0 if done.work is None else done.work.seconds
-        record = ChunkRecord(done.log, task.asked, done.decision_seconds, controlled, work)
+        # A chunk of constant quality is asked for what its level brings.
+        asked = task.asked
+        if task.level is not None and not asked:
+            asked = float(8 * done.log.size_bytes)
+        record = ChunkRecord(done.log, asked, done.decision_seconds, controlled, work, task.level)
         self.files.add(index, task.turn, record)
         return taken_of(record)
 
@@ -217,7 +287,8 @@ def taken_of(record: ChunkRecord) -> Taken:
     """What a chunk took, from its record."""
     middle = statistics.median(record.log.qindexes)
     free = not record.controlled
-    return Taken(record.asked, record.bits, free or middle <= 0, free or middle >= NUM_QINDEX - 1)
+    most, least = free or middle <= 0, free or middle >= NUM_QINDEX - 1
+    return Taken(record.asked, record.bits, most, least)
 
 
 def _tell(result: FrameResult) -> None:

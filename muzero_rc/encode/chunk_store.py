@@ -49,6 +49,7 @@ class ChunkRecord:
       controlled: the policy left no quantizer to libvpx.
       work: seconds of counted work, that of the first probe encode left out; 0 without a budget
         of time.
+      level: qindex of the constant quality that it was encoded with; None with another control.
     """
 
     log: EncodeLog
@@ -56,6 +57,7 @@ class ChunkRecord:
     decision_seconds: float
     controlled: bool = True
     work: float = 0.0
+    level: float | None = None
 
     @property
     def bits(self) -> int:
@@ -91,6 +93,16 @@ class ChunkFiles:
         """Keeps the probe encode that a last pass goes by; the latest one stays."""
         self._write(_probe_name(index, plan, "best"), log, {})
 
+    def realtime_probe(self, index: int, plan: int = 0) -> dict[str, Any] | None:
+        """What an encode in real time told of a chunk, if there was one."""
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads((self.folder / _realtime_name(index, plan)).read_text()))
+        return None
+
+    def add_realtime_probe(self, index: int, told: Mapping[str, Any], plan: int = 0) -> None:
+        """Keeps what such an encode told of a chunk."""
+        self._write_text(_realtime_name(index, plan), json.dumps(dict(told)))
+
     def stream(self, index: int, turn: int) -> Path:
         """The file of a chunk's stream.
 
@@ -109,8 +121,9 @@ class ChunkFiles:
         with contextlib.suppress(OSError, KeyError):
             if _sha256(self.stream(index, turn)) == head["sha256"]:
                 return ChunkRecord(
-                    log, head["asked"], head["decision_seconds"], head["controlled"], head["work"]
-                )
+                    log, head["asked"], head["decision_seconds"], head["controlled"],
+                    head["work"], head["level"],
+                )  # fmt: skip
         return None
 
     def tries(self) -> list[dict[str, Any]]:
@@ -121,10 +134,7 @@ class ChunkFiles:
 
     def add_try(self, turn: int, tries: Sequence[Mapping[str, Any]]) -> None:
         """Writes tries down and removes the streams of chunks made before a turn."""
-        new = self.folder / (_TRIES + _NEW)
-        new.write_text(json.dumps(list(tries)))
-        _flush(new)
-        os.replace(new, self.folder / _TRIES)
+        self._write_text(_TRIES, json.dumps(list(tries)))
         for path in self.folder.glob("*.ivf"):
             if int(path.name.split(".")[1]) < turn:
                 path.with_suffix(".npz").unlink(missing_ok=True)
@@ -154,10 +164,17 @@ class ChunkFiles:
             "decision_seconds": record.decision_seconds,
             "controlled": record.controlled,
             "work": record.work,
+            "level": record.level,
             "sha256": _sha256(self.stream(index, turn)),
         }
         log = dataclasses.replace(record.log, frames=bare)
         self._write(f"{index:05}.{turn}.npz", log, head)
+
+    def _write_text(self, name: str, text: str) -> None:
+        new = self.folder / (name + _NEW)
+        new.write_text(text)
+        _flush(new)
+        os.replace(new, self.folder / name)
 
     def _write(self, name: str, log: EncodeLog, head: Mapping[str, Any]) -> None:
         pool = BytesPool()
@@ -260,6 +277,10 @@ class ChunkStore:
 
 def _probe_name(index: int, plan: int, which: str = "") -> str:
     return f"{index:05}.{which}probe{plan or ''}.npz"
+
+
+def _realtime_name(index: int, plan: int) -> str:
+    return f"{index:05}.rt{plan or ''}.json"
 
 
 def _sha256(path: Path) -> str:

@@ -28,22 +28,27 @@ from muzero_rc.compute import Compute, ThreadScheduler
 from muzero_rc.encode.chunk_store import ChunkFiles
 from muzero_rc.encode.cut import Chunk, cut
 from muzero_rc.encode.encoded import Encoded
+from muzero_rc.encode.film_levels import FilmLevels
 from muzero_rc.encode.film_phases import FilmPhases, OnFrames
+from muzero_rc.encode.job_progress import ProbeKind
+from muzero_rc.encode.quality_budget import common_level
 from muzero_rc.encode.share import Curve, FilmBudget
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass
 from muzero_rc.env.codec.key_frames import key_frames
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
+from muzero_rc.env.control.qp_offsets import QpOffsetPolicy
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.control.work_budget import WorkSpent
 from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.leaky_bucket import Bucket
 from muzero_rc.log_columns import PackedResults
+from muzero_rc.policies.planned import PlannedPolicy
 from muzero_rc.policies.registry import Prepared, WithSpeedProfile
 from muzero_rc.types import Policy
 
-__all__ = ["as_settings", "encode_chunks", "in_chunks", "most_in_memory"]
+__all__ = ["as_settings", "encode_chunks", "in_chunks", "kind_of_probe", "most_in_memory"]
 
 StartKbps = Callable[[Sequence[Curve], float], float | None]
 
@@ -60,7 +65,8 @@ def in_chunks(policy: Policy, settings: EncoderSettings) -> bool:
     """Whether a film that is long enough is encoded in chunks.
 
     It is if probe encodes tell what chunks cost, and the policy follows rate control and has no
-    need to see the whole film first; or if nothing is to be shared, with constant quality.
+    need to see the whole film first; if nothing is to be shared, with constant quality; or by
+    levels of constant quality in two passes (`by_levels`).
     """
     passes: int = settings.passes
     if isinstance(policy, WithSpeedProfile):
@@ -69,7 +75,36 @@ def in_chunks(policy: Policy, settings: EncoderSettings) -> bool:
         return isinstance(policy, VbrPolicy | ProposalPolicy)
     if isinstance(policy, VbrPolicy | ProposalPolicy | Prepared):
         return False
-    return passes == 3 and settings.speed_profile != "probe"
+    if settings.speed_profile == "probe":
+        return False
+    return passes == 3 or by_levels(policy, settings)
+
+
+def by_levels(policy: Policy, settings: EncoderSettings) -> bool:
+    """Whether chunks meet the film's bitrate by levels of constant quality.
+
+    They do in two passes: a policy that plans by a probe encode has none there, and would leave
+    all to rate control, which does not know the chunk.
+    """
+    if isinstance(policy, WithSpeedProfile):
+        policy = policy.policy
+    plans = isinstance(policy, PlannedPolicy | QpOffsetPolicy)
+    return plans and settings.passes == 2 and settings.rc_mode == "vbr"
+
+
+def kind_of_probe(policy: Policy, settings: EncoderSettings, *, film: bool) -> ProbeKind | None:
+    """The kind of probe encode of an encode, whose policy encodes films in chunks.
+
+    Args:
+      policy: of the encode.
+      settings: of the encode.
+      film: it is one that goes in chunks.
+    """
+    if settings.rc_mode == "q":
+        return None
+    if by_levels(policy, settings):
+        return "realtime" if film else None
+    return "whole"
 
 
 READ_AHEAD_BYTES = 1_500_000_000
@@ -148,7 +183,8 @@ def encode_chunks(
             chunks.append(Chunk(len(chunks), first + chunk.start, chunk.frames))
     largest = max(chunk.frames for chunk in chunks) * clip.frame_bytes
     workers, in_memory = most_in_memory(workers, largest, memory_bytes)
-    film = FilmPhases(
+    kind = FilmLevels if by_levels(policy, settings) else FilmPhases
+    film = kind(
         clip, settings, policy, statistics, files, chunks, workers, in_memory > workers,
         first_turn, on_frames, compute, recipe,
     )  # fmt: skip
@@ -158,6 +194,16 @@ def encode_chunks(
     if settings.rc_mode == "q":  # nothing is shared
         taken = film.last_passes(None)
         turns = {chunk.index: first_turn for chunk in chunks}
+    elif isinstance(film, FilmLevels):
+        film.spend(settings.budget_kbps)
+        forecasts = film.forecasts()
+        if settings.budget_kbps is None:
+            level = common_level(forecasts, film.bits)
+            film.spend(start_kbps([f.curve(level) for f in forecasts], clip.duration_s))
+            film.forecasts()
+        probe_seconds = time.perf_counter() - start
+        curves, taken = film.constant_quality()
+        turns = film.repairs(curves, taken)
     else:
         curves = film.probes()
         wanted = start_kbps(curves, clip.duration_s)

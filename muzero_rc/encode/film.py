@@ -20,7 +20,7 @@ from muzero_rc import video
 from muzero_rc.compute import usable_cores
 from muzero_rc.encode.aims import Aim, QualityAim, Try
 from muzero_rc.encode.chunk_store import ChunkStore
-from muzero_rc.encode.chunked import in_chunks
+from muzero_rc.encode.chunked import in_chunks, kind_of_probe
 from muzero_rc.encode.cut import is_film, uncut_bytes
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.finish import TooLargeError, finish, kept_stream
@@ -171,7 +171,7 @@ def encode(
     film = chunked and (is_film(_expected(shape, max_frames)) or bool(key_times or bucket))
     if chunked and (expected := _expected(shape, max_frames)):
         cores = (workers or usable_cores()) if film else 1
-        probe = settings.rc_mode != "q"
+        probe = kind_of_probe(policy, settings, film=film)
         job = JobProgress(phase_costs(settings.speed, cores, probe=probe), expected)
     tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:

@@ -19,6 +19,7 @@ from muzero_rc.encode.chunk_jobs import (
     LastPassTask,
     Probe,
     ProbeTask,
+    RealtimeTask,
     Taken,
     taken_of,
 )
@@ -48,7 +49,7 @@ from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
 
 __all__ = ["TURNS", "FilmPhases", "OnFrames"]
 
-_Task = TypeVar("_Task", ProbeTask, LastPassTask)
+_Task = TypeVar("_Task", ProbeTask, RealtimeTask, LastPassTask)
 TURNS = 1 + DEFAULT_RECIPE.retry.max_encodes + HOLD_BACKS
 """How often a chunk is made at most for one bitrate of the film."""
 
@@ -59,7 +60,7 @@ OnFrames = Callable[[str, int, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """Size, rate and length of a chunk that is not in memory."""
 
     width: int
@@ -135,7 +136,7 @@ class FilmPhases:
         for chunk in self._chunks:
             log = self._files.probe(chunk.index, self._round)
             if log is not None:
-                shape = _Shape(self._clip.width, self._clip.height, self._clip.fps, chunk.frames)
+                shape = Shape(self._clip.width, self._clip.height, self._clip.fps, chunk.frames)
                 curves[chunk.index] = curve_of(log, shape, self._frame_budget, recipe=self._recipe)
                 self._on_frames("probe", chunk.frames, True)
 

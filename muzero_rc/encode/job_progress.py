@@ -11,8 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["JobProgress", "JobState", "phase_costs"]
+__all__ = ["JobProgress", "JobState", "ProbeKind", "phase_costs"]
+
+ProbeKind = Literal["whole", "realtime"]
+"""A probe encode of all passes, or an encode in real time."""
 
 # Of a phase's frames, from which its own measured speed is trusted; set by hand.
 _SURE_SHARE = 0.02
@@ -27,6 +31,7 @@ _MS_PER_FRAME = (
     (0.54, 6.1, 22.1, 0.4),
     (0.65, 6.9, 16.7, 0.4),
 )
+_REALTIME = 2.0  # first passes that an encode in real time takes; measured likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,21 +172,23 @@ class JobProgress:
         }
 
 
-def phase_costs(speed: int, workers: int, *, probe: bool = True) -> dict[str, float]:
+def phase_costs(speed: int, workers: int, *, probe: ProbeKind | None = "whole") -> dict[str, float]:
     """Time of a frame in each phase of an encode, beside those of the others.
 
     Args:
       speed: of the encode, `cpu-used`.
       workers: chunks in work at a time, which share probes and last passes.
-      probe: it has a probe encode.
+      probe: the kind of probe encode that it has.
     """
     first, probed, last, check = _MS_PER_FRAME[min(speed, len(_MS_PER_FRAME) - 1)]
+    if probe == "realtime":
+        probed = _REALTIME * first
     costs = {
         "first pass": first,
         "probe": probed / workers,
         "second pass": last / workers,
         "check": check,
     }
-    if not probe:
+    if probe is None:
         del costs["probe"]
     return costs

@@ -16,7 +16,7 @@ from typing import Protocol
 from muzero_rc.code_digest import digest_of_code
 from muzero_rc.encode.aims import Aim, Try
 from muzero_rc.encode.chunk_store import IDENTITY_DIGITS, ChunkStore
-from muzero_rc.encode.chunked import as_settings, encode_chunks, in_chunks
+from muzero_rc.encode.chunked import as_settings, encode_chunks, in_chunks, kind_of_probe
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.film_phases import TURNS
@@ -169,8 +169,8 @@ class Whole:
 
     def _on_settings(self, used: EncoderSettings) -> None:
         total = self._clip.num_frames
-        if used.rc_mode == "q":
-            self._tell.know(total, used.speed, 1, probe=False)
+        if used.rc_mode == "q" or (self._tell.job and not used.needs_probe):
+            self._tell.know(total, used.speed, 1, probe=None)
         if not used.needs_probe:
             self._tell("second pass", 0, total)
             return
@@ -240,7 +240,7 @@ class InChunks:
           InputError: the film has changed, or what the policy decided cannot be used.
           EncoderError: the encoder failed.
         """
-        probe = self.settings.needs_probe
+        probe = kind_of_probe(self._policy, self.settings, film=True)
         self._tell.know(self._clip.num_frames, self.settings.speed, self._workers, probe=probe)
         start = as_settings if self._aim is None else self._aim.start_kbps
         return encode_chunks(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from muzero_rc.agents.hindsight import SearchProgress
-from muzero_rc.encode.job_progress import JobProgress, JobState, phase_costs
+from muzero_rc.encode.job_progress import JobProgress, JobState, ProbeKind, phase_costs
 
 __all__ = ["PHASES", "Progress", "Teller"]
 
@@ -69,14 +69,16 @@ class Teller:
         if self.job is not None and phase in self.job.phases:
             self.job.reach(phase, 1, 1)
 
-    def know(self, frames: int, speed: int, workers: int, *, probe: bool = True) -> None:
+    def know(
+        self, frames: int, speed: int, workers: int, *, probe: ProbeKind | None = "whole"
+    ) -> None:
         """The first pass is done; the encode has so many frames.
 
         Args:
           frames: of the clip or film.
           speed: of the encode.
           workers: chunks that are encoded at a time, 1 for a clip in one piece.
-          probe: it has a probe encode.
+          probe: the kind of probe encode that it has.
         """
         if self.job is None:  # its file did not say how long it is
             self.job = JobProgress(phase_costs(speed, workers, probe=probe), frames)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,12 @@ class Curve:
 
 
 def curve_of(
-    log: EncodeLog, clip: ClipShape, frame_budget: float, *, recipe: Recipe = DEFAULT_RECIPE
+    log: EncodeLog,
+    clip: ClipShape,
+    frame_budget: float,
+    *,
+    last: bool = False,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> Curve:
     """The curve through a probe encode.
 
@@ -93,6 +98,7 @@ def curve_of(
       log: of the probe encode.
       clip: the chunk.
       frame_budget: target bits per shown frame of the film.
+      last: it is a last pass instead: frames need not be cheaper in another encode.
       recipe: the constants.
     """
     pixels = clip.width * clip.height
@@ -101,9 +107,8 @@ def curve_of(
     fixed = log.superframe_index_bits + sum(min(float(r.bits), floor) for r in results)
     most_psnr = recipe.gop.max_psnr
     error = sum(_PEAK**2 * 10.0 ** (-min(r.psnr, most_psnr) / 10.0) for r in results if r.shown)
-    rate = ProbeRateController(
-        frame_budget, ProbeRecord.of(log), clip.num_frames, pixels, recipe=recipe
-    )
+    record = replace(ProbeRecord.of(log), refined=last)
+    rate = ProbeRateController(frame_budget, record, clip.num_frames, pixels, recipe=recipe)
     least, most = (bits - fixed for bits in rate.range_of_bits())
     # A chunk of nothing but headers has no curve: a bit keeps the arithmetic going.
     bits = max(8.0 * log.size_bytes - fixed, 1.0)

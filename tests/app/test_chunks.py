@@ -46,8 +46,7 @@ def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cut_module, "LEAST_FRAMES", 20)
 
 
-@pytest.fixture(scope="module")
-def film(sample_clips: dict[str, Path]) -> Clip:
+def three_scenes(sample_clips: dict[str, Path]) -> Clip:
     """40x32, 66 frames: the left of three clips one after the other."""
     frames = []
     for name in ("bikes", "carphone_pristine", "bigbuckbunny"):
@@ -59,6 +58,11 @@ def film(sample_clips: dict[str, Path]) -> Clip:
             planes += [half[:, :20] for half in frame[luma:].reshape(2, 16, -1)]
             frames.append(np.concatenate([plane.ravel() for plane in planes]))
     return Clip.from_frames(np.stack(frames), 40, 32, 25)
+
+
+@pytest.fixture(scope="module")
+def film(sample_clips: dict[str, Path]) -> Clip:
+    return three_scenes(sample_clips)
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +280,9 @@ def test_an_error_in_a_chunk_is_told(film: Clip, statistics: FirstPass, tmp_path
 def test_only_policies_that_probe_and_look_at_no_film_go_in_chunks() -> None:
     two, unsaid = SETTINGS.replace(passes=2), SETTINGS
     assert in_chunks(make_policy("landed"), unsaid)
-    assert not in_chunks(make_policy("landed"), two)
+    for name in ("landed", "planned"):
+        assert in_chunks(make_policy(name), two)
+        assert not in_chunks(make_policy(name), two.replace(speed_profile="probe"))
     for name in ("vbr", "proposal", "hierarchical", "cq", "constant", "hindsight"):
         assert not in_chunks(make_policy(name), FAST)
     assert in_chunks(make_policy("constant:90"), FAST)

@@ -13,6 +13,7 @@
 #include "first_pass.hpp"
 #include "frames.hpp"
 #include "heap.hpp"
+#include "realtime.hpp"
 #include "session.hpp"
 
 namespace nb = nanobind;
@@ -245,6 +246,24 @@ NB_MODULE(_native, m) {
       },
       "settings"_a, "reader"_a, "stats"_a.none(),
       "Stock encoding without any hook, one-pass if stats is None: (IVF file, seconds).");
+
+  m.def(
+      "encode_in_realtime",
+      [](const Settings& settings, std::shared_ptr<FrameStore> frames, int quantizer,
+         nb::object on_frames) {
+        std::vector<RealtimeFrame> found;
+        {
+          const Progress progress = reporting(on_frames);
+          nb::gil_scoped_release unlocked;
+          found = encode_in_realtime(*frames, settings, quantizer, progress);
+        }
+        nb::list told;
+        for (const RealtimeFrame& frame : found)
+          told.append(nb::make_tuple(frame.bits, frame.squared_error));
+        return told;
+      },
+      "settings"_a, "frames"_a, "quantizer"_a, "on_frames"_a = nb::none(),
+      "One pass in real time, at a constant quantizer: (bits, squared error) of each frame.");
 
   nb::class_<Stream>(m, "Stream", "The coded packets of a finished session.")
       .def_prop_ro("packets", &Stream::packets)

@@ -38,6 +38,7 @@ __all__ = [
     "next_probe_step",
     "off_target",
     "qindex_octaves",
+    "qindex_of_octaves",
 ]
 
 _Array = npt.NDArray[np.float64]
@@ -52,6 +53,8 @@ class _Kind(enum.IntEnum):
 
 
 _KINDS = len(_Kind)
+# libvpx's table of steps: its formula up to a qindex, and octaves of one above that.
+_EXPONENTIAL, _OCTAVES_PER_QINDEX = 96.0, 0.0258
 
 
 def _slope(bits_per_pixel: float, recipe: Recipe) -> float:
@@ -63,7 +66,16 @@ def _slope(bits_per_pixel: float, recipe: Recipe) -> float:
 def qindex_octaves(qindex: npt.ArrayLike) -> _Array:
     """log2 of the quantizer's step: q + 8 up to 96, from there as good as exponential."""
     q = np.clip(np.asarray(qindex, np.float64), 0.0, NUM_QINDEX - 1.0)
-    return np.asarray(np.where(q <= 96.0, np.log2(q + 8.0), math.log2(104.0) + 0.0258 * (q - 96.0)))
+    above = math.log2(_EXPONENTIAL + 8.0) + _OCTAVES_PER_QINDEX * (q - _EXPONENTIAL)
+    return np.asarray(np.where(q <= _EXPONENTIAL, np.log2(q + 8.0), above))
+
+
+def qindex_of_octaves(octaves: float) -> float:
+    """The qindex, in the range and between whole ones too, of a quantizer's log2: the inverse."""
+    top = math.log2(_EXPONENTIAL + 8.0)
+    if octaves <= top:
+        return float(max(2.0**octaves - 8.0, 0.0))
+    return min(_EXPONENTIAL + (octaves - top) / _OCTAVES_PER_QINDEX, NUM_QINDEX - 1.0)
 
 
 def _halvings(qindex: npt.ArrayLike, recipe: ProbeRate) -> _Array:
@@ -71,7 +83,9 @@ def _halvings(qindex: npt.ArrayLike, recipe: ProbeRate) -> _Array:
     octaves = qindex_octaves(qindex)
     steep = np.multiply.outer(np.array(recipe.steepness), octaves)
     # Of key frames above 96 more and more blocks are left without residual.
-    steep[_Kind.KEY] += recipe.steeper_key * np.maximum(octaves - math.log2(104.0), 0.0)
+    steep[_Kind.KEY] += recipe.steeper_key * np.maximum(
+        octaves - math.log2(_EXPONENTIAL + 8.0), 0.0
+    )
     return np.asarray(steep)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.codec.realtime import encode_in_realtime
 from muzero_rc.env.codec.session import EncoderSession, encode_plain
 from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.settings import EncoderSettings
@@ -164,3 +165,27 @@ def test_keep_may_be_mixed_with_decisions(clip: Clip) -> None:
     assert all(got == wish for wish, got in used if wish != KEEP)
     assert len({got for wish, got in used if wish == KEEP}) > 1
     assert np.isfinite([got for _, got in used]).all()
+
+
+@pytest.mark.parametrize("quantizer", [24, 45])
+def test_real_time_costs_are_stock(clip: Clip, y4m: Path, quantizer: int) -> None:
+    out = y4m.with_name("realtime.ivf")
+    done = subprocess.run(
+        [
+            "vpxenc", "--codec=vp9", "--ivf", "--quiet", "--rt", "--cpu-used=8", "--passes=1",
+            "--lag-in-frames=0", "--end-usage=q", f"--cq-level={quantizer}",
+            f"--min-q={quantizer}", f"--max-q={quantizer}", "--disable-kf", "--threads=1",
+            "--disable-warning-prompt", "--psnr", "-o", str(out), str(y4m),
+        ],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    data, at, sizes = out.read_bytes(), 32, []
+    while at < len(data):
+        sizes.append(8 * int.from_bytes(data[at : at + 4], "little"))
+        at += 12 + sizes[-1] // 8
+    told = encode_in_realtime(clip, EncoderSettings(target_kbps=60), quantizer)
+    assert told.bits.tolist() == sizes
+    found = re.search(r"PSNR \(Overall/Avg/Y/U/V\) +([\d.]+)", done.stderr)
+    assert found is not None
+    mean = told.squared_error.sum() / (clip.num_frames * clip.width * clip.height * 1.5)
+    assert f"{10 * np.log10(255**2 / mean):.3f}" == found[1]

@@ -1,0 +1,141 @@
+"""A film in two passes: each chunk has the constant quality of a level of its own.
+
+A whole probe encode is half of what a film costs at a uniform speed. Here an encode in real time
+tells what a chunk will take (`encode.realtime_probe`), shares lead to levels, and what chunks
+took more than expected is learned on the way (`encode.quality_budget`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from muzero_rc.encode.chunk_jobs import LastPassTask, ProbeInRealtime, RealtimeTask, Taken
+from muzero_rc.encode.cut import Chunk
+from muzero_rc.encode.film_phases import FilmPhases, Shape
+from muzero_rc.encode.quality_budget import QualityBudget, first_levels
+from muzero_rc.encode.realtime_model import REALTIME_MODEL
+from muzero_rc.encode.realtime_probe import (
+    START_LEVEL,
+    ChunkForecast,
+    RealtimeProbe,
+    nearest_level,
+)
+from muzero_rc.encode.share import MOST_PROBES, Curve, curve_of, is_far
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.control.rate.two_pass import empty_frame
+from muzero_rc.env.control.settings import EncoderSettings
+
+__all__ = ["FilmLevels"]
+
+
+class FilmLevels(FilmPhases):
+    """The phases of such a film."""
+
+    _forecasts: Sequence[ChunkForecast] = ()
+    _curves: Mapping[int, Curve] = {}
+
+    def forecasts(self) -> list[ChunkForecast]:
+        """What is expected of all chunks by encodes of them in real time.
+
+        A chunk is encoded so again where the level that it needs is far from the encode's.
+        """
+        pixels = self._clip.width * self._clip.height
+        header = empty_frame(self._frame_budget, pixels, recipe=self._recipe)
+        stats = [self._first_pass(chunk).stats for chunk in self._chunks]
+        levels = dict.fromkeys(range(len(self._chunks)), START_LEVEL)
+        found: dict[int, ChunkForecast] = {}
+        seen: dict[int, float] = {}
+        for round_ in range(MOST_PROBES):
+            for index, probe in self._realtime_probes(levels, round_).items():
+                found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
+                seen[index] = probe.level
+            forecasts = [found[chunk.index] for chunk in self._chunks]
+            levels = {
+                index: level
+                for index, level in enumerate(
+                    first_levels(forecasts, self.bits, recipe=self._recipe)
+                )
+                if is_far(found[index].bits_at(level), found[index].bits_at(seen[index]))
+            }
+            if not levels:
+                break
+        self._forecasts = forecasts
+        return forecasts
+
+    def constant_quality(self) -> tuple[list[Curve], dict[int, Taken]]:
+        """Encodes all chunks with constant quality, each at its level, after `forecasts`.
+
+        Returns:
+          What all chunks' bits buy, and what they took.
+        """
+        ratio = REALTIME_MODEL.own_to_common
+        budget = QualityBudget(self._forecasts, self.bits, ratio, recipe=self._recipe)
+        taken = self._kept("second pass", range(len(self._chunks)), self._first_turn)
+        levels = {index: self._level(index) for index in taken}
+        curves: dict[int, Curve] = {}
+
+        def curve(index: int) -> Curve:
+            if index not in curves:
+                log = self.record(index, self._first_turn).log
+                curves[index] = curve_of(
+                    log, self._shape(index), self._frame_budget, last=True, recipe=self._recipe
+                )
+            return curves[index]
+
+        def task(chunk: Chunk, clip: Clip) -> LastPassTask:
+            known = {index: curve(index) for index in budget.known_before(chunk.index)}
+            levels[chunk.index] = budget.level(chunk.index, levels, known)
+            return self._at_level(chunk, clip, self._first_turn, 0.0, levels[chunk.index])
+
+        todo = [chunk for chunk in self._chunks if chunk.index not in taken]
+        self._run("second pass", self._handle(), todo, task, taken, budget.known_before)
+        self._curves = {chunk.index: curve(chunk.index) for chunk in self._chunks}
+        return list(self._curves.values()), taken
+
+    def _realtime_probes(
+        self, levels: Mapping[int, float], round_: int
+    ) -> dict[int, RealtimeProbe]:
+        """Encodes of some chunks in real time, at these levels; those that are kept stay."""
+        probes: dict[int, RealtimeProbe] = {}
+        for index, level in levels.items():
+            told = self._files.realtime_probe(index, round_)
+            if told is not None and told.get("level") == nearest_level(level):
+                probes[index] = RealtimeProbe(**told)
+                self._on_frames("probe", self._chunks[index].frames, True)
+
+        def task(chunk: Chunk, clip: Clip) -> RealtimeTask:
+            return RealtimeTask(chunk, clip, self._film_settings(), levels[chunk.index], round_)
+
+        todo = [self._chunks[index] for index in levels if index not in probes]
+        handle = ProbeInRealtime(self._files, self._recipe)
+        self._run("probe", handle, todo, task, probes)
+        return probes
+
+    def _last_pass(self, chunk: Chunk, clip: Clip, turn: int, bits: float) -> LastPassTask:
+        """A chunk that is made again, at the level of so many bits by its first encode."""
+        first, curve = self.record(chunk.index, self._first_turn), self._curves[chunk.index]
+        level = self._level(chunk.index)
+        if round(bits) != first.bits:
+            octaves = math.log2(max(bits - curve.fixed, 1.0) / curve.bits)
+            level = self._forecasts[chunk.index].level_from(level, octaves)
+        return self._at_level(chunk, clip, turn, bits, level)
+
+    def _at_level(
+        self, chunk: Chunk, clip: Clip, turn: int, bits: float, level: float
+    ) -> LastPassTask:
+        first_pass = self._first_pass(chunk)
+        return LastPassTask(chunk, clip, first_pass, self._film_settings(), turn, bits, level=level)
+
+    def _level(self, index: int) -> float:
+        """The level of a chunk's first encode."""
+        return self.record(index, self._first_turn).level or 0.0
+
+    def _film_settings(self) -> EncoderSettings:
+        """Of all chunks alike: a frame is shown again by the film's price; each has one thread."""
+        kbps = max(1, round(self.kbps))
+        return self._settings.replace(target_kbps=kbps, budget_kbps=None, threads=1, row_mt=False)
+
+    def _shape(self, index: int) -> Shape:
+        clip = self._clip
+        return Shape(clip.width, clip.height, clip.fps, self._chunks[index].frames)

@@ -1,0 +1,230 @@
+"""What a chunk is expected to take by an encode of it in real time.
+
+libvpx's real-time encoder at a constant quantizer takes a fifteenth of the CPU of a probe encode.
+It has one pass and no alternate references. Of a chunk it takes v' bits above headers, a pixel
+and frame, at a qindex l', with the mean squared error d'. At the level l of constant quality
+
+    log2 v(l) = log2 v' + a . (1, g(l) - g(l'), x)
+    log2 d(l) = log2 d' + b . (1, g(l) - g(l'), x)
+
+    g = log2 of the quantizer's step (`env.control.rate.probe.qindex_octaves`)
+    x = log2 v', log2 d', the first frame's share, and what the first pass found (`features`)
+
+The coefficients are a least squares fit to encodes of clips (`benchmarks/make_realtime_model.py`)
+and lie in `encode.realtime_model`, with the error of the fit on sources that were left out. Ours,
+not the paper's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from muzero_rc.encode.share import Curve
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.realtime import encode_in_realtime
+from muzero_rc.env.codec.statistics import column, finite
+from muzero_rc.env.control.qp_offsets import ConstantQualityPolicy
+from muzero_rc.env.control.rate.probe import qindex_octaves, qindex_of_octaves
+from muzero_rc.env.control.rate.two_pass import empty_frame
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.types import NUM_QINDEX
+
+__all__ = [
+    "START_LEVEL",
+    "ChunkForecast",
+    "RealtimeModel",
+    "RealtimeProbe",
+    "at_level",
+    "features",
+    "nearest_level",
+    "realtime_probe",
+]
+
+_Array = npt.NDArray[np.float64]
+
+
+START_LEVEL = 124.0
+"""Qindex of a first encode in real time: libvpx's guides recommend its quantizer 31."""
+
+# libvpx's quantizer_to_qindex: its quantizers 0 to 61 are four qindexes apart.
+_QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
+_LEAST_SQUARED = 1e-4  # of a sample, 88 dB: a page may be lossless, and has no logarithm then
+_LEAST_ERROR = 1.0  # of a macroblock: what stands still has none, and no logarithm
+
+
+def at_level(
+    settings: EncoderSettings, level: float, *, recipe: Recipe = DEFAULT_RECIPE
+) -> tuple[EncoderSettings, ConstantQualityPolicy]:
+    """Settings and policy of constant quality at a qindex, between libvpx's quantizers too."""
+    quantizer = min(int(level) // _QINDEXES_PER_QUANTIZER, _LAST_EVEN)
+    policy = ConstantQualityPolicy(level - _QINDEXES_PER_QUANTIZER * quantizer, recipe.qp_offsets)
+    return settings.replace(rc_mode="q", cq_level=quantizer), policy
+
+
+def nearest_level(level: float) -> float:
+    """The nearest qindex that one of libvpx's quantizers has."""
+    return float(_QINDEXES_PER_QUANTIZER * min(round(level / _QINDEXES_PER_QUANTIZER), _LAST_EVEN))
+
+
+@dataclass(frozen=True, slots=True)
+class RealtimeProbe:
+    """What an encode in real time told of a chunk.
+
+    Attributes:
+      level: qindex of its constant quality.
+      frames: shown ones.
+      bits: log2 of its bits above headers, a pixel and frame.
+      error: log2 of its mean squared error of a sample.
+      first: the share of its first frame in the bits.
+    """
+
+    level: float
+    frames: int
+    bits: float
+    error: float
+    first: float
+
+
+def realtime_probe(
+    clip: Clip,
+    settings: EncoderSettings,
+    level: float,
+    *,
+    on_frames: Callable[[int], None] | None = None,
+    recipe: Recipe = DEFAULT_RECIPE,
+) -> RealtimeProbe:
+    """Encodes a chunk in real time, with constant quality.
+
+    Args:
+      clip: the chunk, in memory.
+      settings: of the encode that follows.
+      level: qindex of the constant quality; libvpx's nearest quantizer is taken.
+      on_frames: told now and then how many frames are done.
+      recipe: the constants of control.
+
+    Raises:
+      EncoderError: the encoder failed.
+    """
+    quantizer = round(nearest_level(level)) // _QINDEXES_PER_QUANTIZER
+    pixels = clip.width * clip.height
+    header = empty_frame(settings.frame_budget(clip.fps), pixels, recipe=recipe)
+    told = encode_in_realtime(clip, settings, quantizer, on_frames=on_frames)
+    bits = told.bits - np.minimum(told.bits, header)
+    squared = np.maximum(told.squared_error / (1.5 * pixels), _LEAST_SQUARED)
+    each = len(bits) * pixels
+    return RealtimeProbe(
+        nearest_level(level), len(bits),
+        float(np.log2(max(float(bits.sum()), 1.0) / each)), float(np.log2(squared.mean())),
+        float(bits[0] / max(float(bits.sum()), 1.0)),
+    )  # fmt: skip
+
+
+def features(probe: RealtimeProbe, stats: npt.ArrayLike) -> _Array:
+    """What tells a chunk's bits and error at a level. [8].
+
+    Args:
+      probe: of the chunk.
+      stats: [T, 25] of its first pass.
+    """
+    sane = finite(np.asarray(stats, np.float64))
+    errors = [
+        np.log2(np.maximum(sane[:, column(name)], _LEAST_ERROR)).mean()
+        for name in ("coded_error", "sr_coded_error", "intra_error")
+    ]
+    shares = [sane[:, column(name)].mean() for name in ("pcnt_inter", "pcnt_motion")]
+    return np.array([probe.bits, probe.error, probe.first, *errors, *shares])
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkForecast:
+    """Of one chunk.
+
+    Attributes:
+      frames: shown ones.
+      pixels: of a frame.
+      fixed: bits of headers, which no level can save.
+      bits: [2] log2 of bits above headers, a frame and pixel: at g = 0, and for each g.
+      error: [2] log2 of the mean squared error of a sample, likewise.
+    """
+
+    frames: int
+    pixels: int
+    fixed: float
+    bits: tuple[float, float]
+    error: tuple[float, float]
+
+    def curve(self, level: float, *, dearer: float = 0.0, worse: float = 0.0) -> Curve:
+        """What is expected at a level, a qindex.
+
+        Args:
+          level: of constant quality.
+          dearer: octaves of bits that all chunks take more than the model says.
+          worse: octaves of error, likewise.
+        """
+        bits = self.bits_at(level, dearer=dearer)
+        least, most = (self.bits_at(end, dearer=dearer) for end in (NUM_QINDEX - 1.0, 0.0))
+        octaves = float(qindex_octaves(level))
+        error = 2.0 ** (self.error[0] + worse + self.error[1] * octaves)
+        return Curve(
+            fixed=self.fixed, bits=bits, error=max(self.frames * error, 1e-9),
+            least=least, most=most, frames=self.frames,
+        )  # fmt: skip
+
+    def bits_at(self, level: float, *, dearer: float = 0.0) -> float:
+        """Bits of the chunk above headers at a level."""
+        octaves = float(qindex_octaves(level))
+        each = 2.0 ** (self.bits[0] + dearer + self.bits[1] * octaves)
+        return self.frames * self.pixels * each
+
+    def level_from(self, level: float, octaves: float) -> float:
+        """The level at which a chunk takes so many octaves of bits more than at another one."""
+        return qindex_of_octaves(float(qindex_octaves(level)) + octaves / self.bits[1])
+
+    def level_for(self, bits: float, *, dearer: float = 0.0) -> float:
+        """The level at which the chunk is expected to take so many bits above headers."""
+        each = float(np.log2(max(bits, 1.0) / (self.frames * self.pixels)))
+        return qindex_of_octaves((each - self.bits[0] - dearer) / self.bits[1])
+
+
+@dataclass(frozen=True)
+class RealtimeModel:
+    """The fitted coefficients.
+
+    Attributes:
+      bits: [2 + n] of 1, g and the features.
+      error: [2 + n], likewise.
+      own_to_common: variance of what a chunk is off by itself over that of what all chunks of
+        a film are off together: so many chunks tell half of the latter.
+      record: what they were fitted to, and how far they are off.
+    """
+
+    bits: tuple[float, ...]
+    error: tuple[float, ...]
+    own_to_common: float
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def forecast(
+        self, probe: RealtimeProbe, stats: npt.ArrayLike, pixels: int, header: float
+    ) -> ChunkForecast:
+        """What is expected of a chunk at full size.
+
+        Args:
+          probe: of the chunk.
+          stats: [T, 25] of its first pass.
+          pixels: of a frame.
+          header: bits of a frame's, see `env.control.rate.two_pass.empty_frame`.
+        """
+        known = features(probe, stats)
+        there = float(qindex_octaves(probe.level))
+        bits, error = (
+            (float(base + c[0] - c[1] * there + np.array(c[2:]) @ known), float(c[1]))
+            for base, c in ((probe.bits, self.bits), (probe.error, self.error))
+        )
+        return ChunkForecast(probe.frames, pixels, header * probe.frames, bits, error)
