@@ -19,6 +19,7 @@ from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from typing import Any
 
 from muzero_rc.cli.renamed import modern_arguments
+from muzero_rc.cli.standard_streams import standard_streams
 from muzero_rc.errors import InputError, MuzeroRcError, PolicyWarning, noted, told
 from muzero_rc.signals import Stopped, raising_signals
 
@@ -51,10 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     json_lines = "--json" in words
-    for stream in (sys.stdout, sys.stderr):
-        # Names are bytes, and those that are not UTF-8 are printed as they are.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    with standard_streams():
+        return _status(words, json_lines)
+
+
+def _status(words: list[str], json_lines: bool) -> int:
+    """Runs one command; every error and signal is a line and a status."""
     try:
         with raising_signals((signal.SIGTERM, signal.SIGHUP)), _warnings_as_lines():
             return _run(words)
@@ -68,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of stdout went away (muzero-rc ... | head); Python must not complain
         # about it again while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         return _fail(*told(error), json_lines)
