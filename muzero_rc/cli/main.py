@@ -44,6 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name of each command's arguments in `muzero_rc.cli.<command>`, and what it does."""
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 # Options whose value may start with a minus sign by mistake; the command says it better.
 _VALUE_OPTIONS = frozenset({"--bitrate", "-b"})
 
@@ -53,13 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     json_lines = "--json" in words
     with standard_streams():
-        return _status(words, json_lines)
+        return _status(words, json_lines, last=argv is None)
 
 
-def _status(words: list[str], json_lines: bool) -> int:
-    """Runs one command; every error and signal is a line and a status."""
+def _status(words: list[str], json_lines: bool, *, last: bool) -> int:
+    """Runs one command; every error and signal is a line and a status.
+
+    Args:
+      words: of the command line.
+      json_lines: errors are told as JSON, too.
+      last: the process ends then.
+    """
     try:
-        with raising_signals((signal.SIGTERM, signal.SIGHUP)), _warnings_as_lines():
+        with raising_signals(_SIGNALS, last=last), _warnings_as_lines():
             return _run(words)
     except MuzeroRcError as error:
         return _fail(*told(error), json_lines)
