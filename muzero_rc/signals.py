@@ -82,14 +82,25 @@ def raising_signals(
         raise raised[-1]
 
     def dropped(unraisable: sys.UnraisableHookArgs) -> None:
-        number = sent.get(id(unraisable.exc_value))
+        error = unraisable.exc_value
+        while True:
+            try:
+                if not send_again(error):
+                    hook_before(unraisable)
+                return
+            except (KeyboardInterrupt, Stopped, SystemExit) as next_one:
+                # The machine is busy, and the signal is there again before this has ended.
+                error = next_one
+
+    def send_again(error: BaseException | None) -> bool:
+        number = sent.get(id(error))
         if number is not None:
             arm()
+        elif isinstance(error, KeyboardInterrupt):
+            number = signal.SIGINT
+        if number is not None:
             _send_again(number)
-        elif isinstance(unraisable.exc_value, KeyboardInterrupt):
-            _send_again(signal.SIGINT)
-        else:
-            hook_before(unraisable)
+        return number is not None
 
     sent: dict[int, int] = {}
     hook_before, sys.unraisablehook = sys.unraisablehook, dropped

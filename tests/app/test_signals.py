@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 import pytest
 
+from muzero_rc import signals
 from muzero_rc.signals import Stopped, answered, raising_signals
 
-_WAIT_S = 10.0
+_WAIT_S = 5.0
 
 
 def _kill(number: int) -> None:
@@ -86,6 +87,21 @@ def test_none_of_25_is_lost(where: Callable[[int], None], number: int) -> None:
         assert isinstance(caught.value, Stopped) == (number == signal.SIGTERM)
     assert sys.unraisablehook is hook
     assert signal.getsignal(number) is handler
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_none_is_lost_that_comes_again_at_once(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "_AGAIN_S", 0.0)
+    for _ in range(25):
+        with (
+            pytest.raises((Stopped, KeyboardInterrupt)),
+            raising_signals((signal.SIGTERM,)),
+        ):
+            _in_gc_callback(number)
+            _wait_for_it()
+            pytest.fail("it is lost")
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
