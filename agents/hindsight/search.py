@@ -31,6 +31,7 @@ from muzero_rc.agents.hindsight.rate_accuracy import (
 )
 from muzero_rc.agents.hindsight.response import ResponseModel
 from muzero_rc.agents.hindsight.trial_runner import TrialRunner
+from muzero_rc.signals import answered
 
 __all__ = ["SearchProgress", "SearchResult", "search"]
 
@@ -141,6 +142,7 @@ def search(
         if not runner.trials:
             raise
         interrupted = True
+        answered()
     return run.result(interrupted)
 
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from typing import Any
 
 from muzero_rc.cli.renamed import modern_arguments
+from muzero_rc.cli.standard_streams import standard_streams
 from muzero_rc.errors import InputError, MuzeroRcError, PolicyWarning, noted, told
 from muzero_rc.signals import Stopped, raising_signals
 
@@ -43,6 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name of each command's arguments in `muzero_rc.cli.<command>`, and what it does."""
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 # Options whose value may start with a minus sign by mistake; the command says it better.
 _VALUE_OPTIONS = frozenset({"--bitrate", "-b"})
 
@@ -51,12 +54,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     json_lines = "--json" in words
-    for stream in (sys.stdout, sys.stderr):
-        # Names are bytes, and those that are not UTF-8 are printed as they are.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")
+    with standard_streams():
+        return _status(words, json_lines, last=argv is None)
+
+
+def _status(words: list[str], json_lines: bool, *, last: bool) -> int:
+    """Runs one command; every error and signal is a line and a status.
+
+    Args:
+      words: of the command line.
+      json_lines: errors are told as JSON, too.
+      last: the process ends then.
+    """
     try:
-        with raising_signals((signal.SIGTERM, signal.SIGHUP)), _warnings_as_lines():
+        with raising_signals(_SIGNALS, last=last), _warnings_as_lines():
             return _run(words)
     except MuzeroRcError as error:
         return _fail(*told(error), json_lines)
@@ -68,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of stdout went away (muzero-rc ... | head); Python must not complain
         # about it again while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         return _fail(*told(error), json_lines)

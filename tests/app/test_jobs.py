@@ -162,6 +162,32 @@ def test_streams_that_take_nothing_are_told_in_a_line(
     assert done.stderr.count("\n") == 1 and text in done.stderr
 
 
+@pytest.mark.parametrize("shell", ["2>&-", "2>/dev/full", ">&- 2>&-", "2>&1 >out | true; exit 0"])
+def test_an_encode_ends_well_without_anybody_who_reads_its_lines(
+    make_video: MakeVideo, tmp_path: Path, shell: str
+) -> None:
+    source = make_video("sounds.mp4", size="64x48", seconds=0.2, sound=True)
+    line = command(source, "-o", "a.ivf")  # the sound that is left out is told on stderr
+    line.remove("-q")  # and so is progress
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {shell}', "bash", *line], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "a.ivf").stat().st_size > 0
+    assert done.stdout.count("\n") == (shell in ("2>&-", "2>/dev/full"))
+
+
+def test_lines_for_a_closed_stderr_get_into_no_file(small: Path, tmp_path: Path) -> None:
+    for words in ((small, "-o", "-"), ("nothing.mp4", "-o", "-")):
+        line = command(*words)
+        told = subprocess.run([*line], cwd=tmp_path, capture_output=True)
+        untold = subprocess.run(
+            ["bash", "-c", '"$@" 2>&-', "bash", *line], cwd=tmp_path, capture_output=True
+        )
+        assert told.stderr and untold.returncode == told.returncode
+        assert untold.stdout == told.stdout
+
+
 def test_a_log_that_takes_no_more_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from muzero_rc.cli import display
 

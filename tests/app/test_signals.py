@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 import pytest
 
-from muzero_rc.signals import Stopped, raising_signals
+from muzero_rc import signals
+from muzero_rc.signals import Stopped, answered, raising_signals
 
-_WAIT_S = 10.0
+_WAIT_S = 5.0
 
 
 def _kill(number: int) -> None:
@@ -88,15 +89,69 @@ def test_none_of_25_is_lost(where: Callable[[int], None], number: int) -> None:
     assert signal.getsignal(number) is handler
 
 
-def test_the_second_one_does_not_cut_off_the_clean_up() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_none_is_lost_that_comes_again_at_once(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "_AGAIN_S", 0.0)
+    for _ in range(25):
+        with (
+            pytest.raises((Stopped, KeyboardInterrupt)),
+            raising_signals((signal.SIGTERM,)),
+        ):
+            _in_gc_callback(number)
+            _wait_for_it()
+            pytest.fail("it is lost")
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_one_does_not_cut_off_the_clean_up(first: int, second: int) -> None:
     cleaned = False
-    with pytest.raises(Stopped), raising_signals((signal.SIGTERM,)):
+    kind = KeyboardInterrupt if first == signal.SIGINT else Stopped
+    with pytest.raises(kind), raising_signals((signal.SIGINT, signal.SIGTERM)):
         try:
-            _kill(signal.SIGTERM)
+            _kill(first)
         finally:
-            _kill(signal.SIGTERM)
+            _kill(second)
             cleaned = True
     assert cleaned
+
+
+def test_what_was_ignored_from_the_start_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    try:
+        with raising_signals((signal.SIGHUP, signal.SIGTERM)):
+            _kill(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_after_an_answer_the_next_one_counts() -> None:
+    with pytest.raises(KeyboardInterrupt), raising_signals((signal.SIGINT,)):
+        with pytest.raises(KeyboardInterrupt):
+            _kill(signal.SIGINT)
+        answered()
+        _kill(signal.SIGINT)
+        pytest.fail("the second Ctrl-C is lost")
+    with raising_signals((signal.SIGINT,)):
+        with pytest.raises(KeyboardInterrupt):
+            _kill(signal.SIGINT)
+        answered()  # and the body goes on to its end
+
+
+def test_a_process_that_ends_is_not_stopped_again() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with raising_signals((signal.SIGINT,), last=True):
+            pass
+        assert signal.getsignal(signal.SIGINT) is before
+        with pytest.raises(KeyboardInterrupt), raising_signals((signal.SIGINT,), last=True):
+            _kill(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_other_errors_of_destructors_go_where_they_went(monkeypatch: pytest.MonkeyPatch) -> None:
