@@ -44,6 +44,7 @@ EPILOG = (
     "Exit status: 0 done, 1 failed, 2 bad input or usage, 130 stopped by Ctrl-C, 143 by SIGTERM."
 )
 
+_SPEC = re.compile(r"^COMPLETION_SPEC = .*$", re.MULTILINE)
 _NO_DEFAULT = re.compile(r"\s*\((default: (None|False|)|required)\)$")
 
 
@@ -67,7 +68,12 @@ def write_completions(folder: Path) -> None:
         text, (nothing, files) = path.read_text(), FILES_TOO[shell]
         if nothing not in text:
             raise SystemExit(f"tyro's completion for {shell} has no {nothing!r} any more")
-        path.write_text(text.replace(nothing, files))
+        path.write_text(_SPEC.sub(_one_line, text.replace(nothing, files)))
+
+
+def _one_line(spec: re.Match[str]) -> str:
+    """Descriptions without line ends: the scripts take each line for a word to offer."""
+    return spec[0].replace(r"\n", " ")
 
 
 def plain_parser() -> argparse.ArgumentParser:

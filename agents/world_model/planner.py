@@ -16,6 +16,7 @@ model).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,17 +64,20 @@ class PlanSettings:
         """Checks the values.
 
         Raises:
-          InputError: one is negative, or `step_strength` zero: without it a frame that the
-            model says nothing of has no best step.
+          InputError: one is out of range, named. A `step_strength` of zero is: without it a
+            frame that the model says nothing of has no best step.
         """
-        if not (
-            self.step_strength > 0.0
-            and self.rate_strength >= 0.0
-            and self.limit >= 0
-            and self.iterations >= 0
-            and 0.0 <= self.average_share <= 1.0
-        ):
-            raise InputError(f"settings of a plan are out of range: {self}")
+        # No strength moves nothing: infinity would, and NaN compares with nothing.
+        if not 0.0 < self.step_strength < math.inf:
+            raise InputError(f"the step strength must be above 0, not {self.step_strength}")
+        for name, most in (
+            ("rate_strength", math.inf), ("limit", 255), ("iterations", math.inf),
+            ("average_share", 1.0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not 0 <= value <= most:
+                name = name.replace("_", " ")
+                raise InputError(f"the {name} of a plan must be between 0 and {most}, not {value}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -66,6 +66,11 @@ def run(args: FitArgs) -> int:
     if args.out.suffix != suffix:
         raise InputError(f"{args.out} must end with {suffix}")
     if args.tiers is not None:
+        plans = ("step_strength", "limit", "members")
+        if any(getattr(args, name) != getattr(FitArgs, name) for name in plans):
+            raise InputError(
+                "--step-strength, --limit and --members are for plans, which --tiers makes none of"
+            )
         return _fit_work(args, args.tiers)
     if not 0 <= args.members <= _MOST_MEMBERS:
         raise InputError(f"--members must be 0..{_MOST_MEMBERS}, not {args.members}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -48,6 +48,8 @@ def run(args: ReportArgs) -> int:
     """Writes what was asked for; 0 if all of it is there."""
     if args.out is None and args.png is None:
         raise InputError("nothing to write; give --out DIR or --png FILE")
+    if args.png is not None and args.png.suffix.lower() != ".png":
+        raise InputError(f"the picture is a PNG file; give --png NAME.png, not {args.png}")
     # Heavy imports come after the cheap mistakes.
     from muzero_rc.evaluation.report import plot_rate_distortion, write_report
 
@@ -74,5 +76,11 @@ def _gather(args: ReportArgs) -> Contents:
         folder,
         lead=args.method,
         video=not args.no_video,
-        lottery=None if lottery is None else read_json(lottery),
+        lottery=None if lottery is None else _drawn(read_json(lottery), lottery),
     )
+
+
+def _drawn(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    if found.get("type") != "lottery":
+        raise InputError(f"{path} is not what muzero-rc lottery --json prints; make it again")
+    return found

@@ -16,6 +16,7 @@ from muzero_rc.env.control.settings import modern_settings
 from muzero_rc.env.rewards import RewardConfig
 from muzero_rc.errors import InputError
 from muzero_rc.training.stages.collect import CollectConfig
+from muzero_rc.video import check_height
 
 __all__ = [
     "EvaluateConfig",
@@ -159,6 +160,10 @@ class EvaluateConfig:
                 raise InputError(f"evaluate.{name} must be 1 or more, not {getattr(self, name)}")
         if not self.speeds:
             raise InputError("evaluate.speeds must name a speed")
+        check_height(self.height)
+        for speed in self.speeds:
+            if not 0 <= speed <= 9:
+                raise InputError(f"evaluate.speeds must be between 0 and 9, not {speed}")
 
 
 @dataclass(frozen=True)

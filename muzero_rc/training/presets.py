@@ -231,6 +231,8 @@ def configure(
     ):
         if value is not None and value < least:
             raise InputError(f"{name} must be {least} or more, not {value}")
+    if seed > _MOST_SEED:
+        raise InputError(f"seed must be between 0 and {_MOST_SEED}, not {seed}")
     play = config.self_play
     if episodes is not None:
         play = dataclasses.replace(play, episodes=episodes)
@@ -259,6 +261,7 @@ def _fitted(config: TrainConfig, cores: int) -> TrainConfig:
     return dataclasses.replace(config, self_play=play, jobs=min(config.jobs, cores))
 
 
+_MOST_SEED = 2**63 - 1  # JAX takes 64 bits with a sign
 _SECTIONS = ("network", "search", "loss", "optimizer", "replay", "reward", "collect", "imitate",
              "self_play", "evaluate")  # fmt: skip
 
@@ -302,7 +305,7 @@ def apply_settings(config: TrainConfig, settings: Sequence[str]) -> TrainConfig:
             raise InputError(f"setting {key} needs a value: {key}=VALUE")
         section, _, name = key.partition(".")
         try:
-            value: Any = json.loads(text)
+            value: Any = json.loads(text, parse_constant=str)  # no number is NaN
         except json.JSONDecodeError:
             value = text
         changes.setdefault(section, {})[name] = value
@@ -330,6 +333,14 @@ def _section(config: TrainConfig, name: str) -> Any:
     return getattr(config, name, None) or getattr(config.agent, name)
 
 
+def _alike(value: Any, now: Any) -> bool:
+    """Whether a value has the type of another, and each in a list that of the other's first."""
+    if isinstance(now, tuple):
+        return isinstance(value, tuple) and all(_alike(one, now[0]) for one in value if now)
+    wanted = (int, float) if isinstance(now, float) else type(now)
+    return isinstance(value, wanted) and isinstance(value, bool) == isinstance(now, bool)
+
+
 def _changed(section: Any, values: Mapping[str, Any], name: str) -> Any:
     """A section with values of the types that it has now."""
     fitting = {}
@@ -339,8 +350,7 @@ def _changed(section: Any, values: Mapping[str, Any], name: str) -> Any:
             value = [value]
         if isinstance(now, tuple):
             value = tuple(value)
-        wanted = (int, float) if isinstance(now, float) else type(now)
-        if not isinstance(value, wanted) or (isinstance(value, bool) != isinstance(now, bool)):
+        if not _alike(value, now):
             raise InputError(
                 f"setting {name}.{key} must be like {json.dumps(now)}, not {json.dumps(value)}"
             )

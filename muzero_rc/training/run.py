@@ -124,6 +124,7 @@ class TrainingRun:
         Raises:
           InputError: there is a run already, there is no source of a name in `exclude`, or a
             data set cannot give what the run needs.
+          OutputError: the folder cannot be made.
         """
         if (folder / "config.json").exists():
             raise InputError(f"{folder} holds a run already; give --resume or another --out")
@@ -135,7 +136,13 @@ class TrainingRun:
             check_sources(exclude, [clip.source for clip in Corpus.open(corpus).clips])
         if exclude and dataset is not None:
             check_sources(exclude, load_dataset(dataset).sources)
-        (folder / "studies").mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / "studies").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise OutputError(
+                f"cannot make the folder {folder}: {why}; give another --out"
+            ) from error
         stored = {
             "format": "muzero_rc training run",
             "observation_version": OBSERVATION_VERSION,

@@ -237,11 +237,31 @@ def test_every_setting_goes_by_its_name() -> None:
         ("self_play.repeats=0", "self_play.repeats must be between 1"),
         ("self_play.platform=tpu", "self_play.platform must be cpu or gpu"),
         ("loss.reward=1", "go together"),
+        ("evaluate.speeds=[5, 10]", "evaluate.speeds must be between 0 and 9, not 10"),
+        ("evaluate.speeds=5 2", "evaluate.speeds must be like"),
+        ("collect.heights=[144, null]", "collect.heights must be like"),
+        ("optimizer.learning_rate=NaN", "optimizer.learning_rate must be like"),
+        ("evaluate.height=8", "cannot scale to a height of 8"),
     ],
 )
 def test_wrong_settings_get_one_line(setting: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         apply_settings(PRESETS["tiny"], [setting])
+
+
+def test_a_seed_that_jax_cannot_take_is_refused() -> None:
+    assert configure("tiny", seed=2**63 - 1).seed == 2**63 - 1
+    with pytest.raises(InputError, match="seed must be between 0 and"):
+        configure("tiny", seed=2**63)
+
+
+def test_a_run_in_the_place_of_a_file_gets_one_line(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["train", "--corpus", str(corpus), "--out", str(tmp_path / "file"), "--preset", "tiny"]
+    assert main(words) == 2
+    assert "cannot make the folder" in capsys.readouterr().err
 
 
 def test_dotted_options_are_settings(

@@ -74,6 +74,8 @@ def test_bash_completes_commands_options_and_files(made: Path, tmp_path: Path) -
     script = made / "bash-completion/completions/muzero-rc"
     assert complete(script, "muzero-rc", "en") == ["encode"]
     assert complete(script, "muzero-rc", "encode", "--keyi") == ["--keyint"]
+    # The description of the second has two lines.
+    assert complete(script, "muzero-rc", "encode", "--sp") == ["--speed", "--speed-profile"]
     # An input: nothing of ours, so that bash goes on with files.
     assert complete(script, "muzero-rc", "encode", str(tmp_path / "fil")) == []
     assert "complete -o bashdefault -o default -F _tyro_muzero_rc muzero-rc" in script.read_text()

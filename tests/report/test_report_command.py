@@ -42,6 +42,11 @@ def test_picture_shows_something(three, make_results, tmp_path) -> None:
         (["RESULTS", "--png", "TEXT/x.png"], "cannot write"),
         (["RESULTS", "-o", "RESULTS"], "holds something else than a report"),
         (["RESULTS", "-o", "out", "--lottery", "TEXT"], "is not JSON or damaged"),
+        (
+            ["RESULTS", "-o", "out", "--lottery", "RESULTS/results.json"],
+            "is not what muzero-rc lottery",
+        ),
+        (["RESULTS", "--png", "x.txt"], "the picture is a PNG file; give --png NAME.png"),
         (["TEXT", "-o", "out"], "is not JSON or damaged"),
     ],
 )
@@ -63,8 +68,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 def test_lottery_beside_the_results_is_taken_along(three, tmp_path) -> None:
     three.save(tmp_path / "results")
-    (tmp_path / "results" / "lottery.json").write_text(json.dumps({"anything": [1, 2]}))
+    (tmp_path / "results" / "lottery.json").write_text(
+        json.dumps({"type": "lottery", "draws": [1, 2]})
+    )
     assert main(["report", str(tmp_path / "results"), "-o", str(tmp_path / "report")]) == 0
     text = (tmp_path / "report" / "index.html").read_text()
-    assert '"lottery":{"anything":[1,2]}' in text
+    assert '"lottery":{"type":"lottery","draws":[1,2]}' in text
     assert 'id="lottery"' in text

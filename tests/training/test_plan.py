@@ -184,3 +184,5 @@ def test_fit_from_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert json.loads(capfd.readouterr().out)["about"]["held_out"] == told["held_out"]
     assert main(["fit", str(DATA), "-o", str(tmp_path / "plan.txt"), "--quiet"]) == 2
     assert main(["fit", str(tmp_path / "none.npz"), "-o", str(out), "--quiet"]) != 0
+    work = ["-o", str(tmp_path / "work.json"), "--tiers", str(DATA)]
+    assert main(["fit", str(DATA), *work, "--limit", "8"]) == 2  # there is no plan to limit

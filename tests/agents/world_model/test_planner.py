@@ -180,8 +180,12 @@ def test_a_plan_of_two_hundred_frames_takes_less_than_a_second(synthetic: Any, l
 
 def test_what_cannot_be_planned(clip: Any, law: Any) -> None:
     model = LinearModel(law.coefficients)
-    with pytest.raises(InputError, match="out of range"):
-        PlanSettings(step_strength=0.0)
+    for strength in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="step strength must be above 0"):
+            PlanSettings(step_strength=strength)
+    for limit in (-1, 256):
+        with pytest.raises(InputError, match="limit of a plan must be between 0 and 255"):
+            PlanSettings(step_strength=1.0, limit=limit)
     with pytest.raises(InputError, match="centres"):
         plan(model, clip.base, 4.5, SOFT, centre=[1.0])
     with pytest.raises(InputError, match="slope"):
