@@ -91,7 +91,8 @@ class EncodeArgs:
 
     passes: Annotated[int, tyro.conf.arg(metavar="2|3")] = 0
     """3 makes a quick probe encode first, to meet the bitrate, at speeds 0 and 1 several, to
-    choose the groups of pictures; 2 is faster. Left out, the policy says: planned wants 3."""
+    choose the groups of pictures; 2 is faster, and a film of planned's still meets its bitrate.
+    Left out, the policy says: planned wants 3."""
 
     speed_profile: Annotated[str, tyro.conf.arg(metavar="auto|uniform|hierarchical")] = "auto"
     """uniform codes every frame at the stream's speed, which is quicker; hierarchical searches

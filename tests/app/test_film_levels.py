@@ -84,7 +84,7 @@ def test_the_film_is_whole_and_on_target_whoever_works(
     assert done.chunks == CHUNKS
     assert done.score.shown_frames == FRAMES == int.from_bytes(ivf[24:28], "little")
     # Chunks of 22 frames are too few and short for 0.005, which longer films keep.
-    assert abs(done.score.overshoot) <= 0.01
+    assert abs(done.score.overshoot) <= 0.02
     assert run(film, statistics, tmp_path / "four", workers=4, settings=settings)[1] == ivf
 
 
@@ -133,7 +133,7 @@ def test_another_bitrate_is_asked_for_by_what_is_expected(
 
     done, ivf = run(film, statistics, tmp_path / "found", start_kbps=start)
     assert len(asked) == 1 and len(asked[0]) == CHUNKS
-    assert done.score.target_kbps == 80.0 and abs(done.score.overshoot) <= 0.01
+    assert done.score.target_kbps == 80.0 and abs(done.score.overshoot) <= 0.02
     wanted = run(film, statistics, tmp_path / "given", settings=SETTINGS.replace(budget_kbps=80.0))
     assert wanted[0].score.actual_kbps == pytest.approx(done.score.actual_kbps, rel=0.02)
 
@@ -148,7 +148,7 @@ def test_chunks_are_made_again_for_the_film(
 
     monkeypatch.setattr(QualityBudget, "level", wrong)
     done, ivf = run(film, statistics, tmp_path)
-    assert done.chunks_again >= 1 and abs(done.score.overshoot) <= 0.01
+    assert done.chunks_again >= 1 and abs(done.score.overshoot) <= 0.02
     assert run(film, statistics, tmp_path)[1] == ivf
 
 
