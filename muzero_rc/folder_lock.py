@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 
@@ -40,6 +41,32 @@ class FolderLock:
         except OSError:
             return cls(descriptor, exclusive=False)
         return cls(descriptor, exclusive=True)
+
+    @classmethod
+    def make(cls, folder: str | os.PathLike[str]) -> FolderLock | None:
+        """Makes a folder, if it is not there, and takes its lock; None if another has it.
+
+        Whoever clears folders away that nobody has locked may do so between the two: then it is
+        made again. Only its owner may look into it.
+
+        Raises:
+          OSError: it cannot be made, or is a file.
+        """
+        while True:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            with contextlib.suppress(FileNotFoundError):
+                lock = cls.take(folder)
+                if lock is None or lock._is_on(folder):
+                    return lock
+                lock.release()
+
+    def _is_on(self, folder: str | os.PathLike[str]) -> bool:
+        """Whether the folder of this name is still the one that is locked."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(folder))
+        except FileNotFoundError:
+            return False
 
     @classmethod
     def own(cls, folder: str | os.PathLike[str]) -> FolderLock:

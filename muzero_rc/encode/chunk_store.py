@@ -231,8 +231,7 @@ class ChunkStore:
           OutputError: another process encodes the same.
           OSError: the folder cannot be made.
         """
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._lock = FolderLock.take(self.folder)
+        self._lock = FolderLock.make(self.folder)
         if self._lock is None:
             raise OutputError(f"the same encode is running: {self.folder} is in use; wait for it")
         for path in self.folder.glob(f"*{_NEW}"):
@@ -248,8 +247,10 @@ class ChunkStore:
         """
         if error is not None and self.kept and (finished := self.files.finished()):
             error.add_note(f"{finished} finished chunks are kept; the same command goes on")
-        if not self.kept or not os.listdir(self.folder):
+        if not self.kept:
             shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # something is in it, or it is gone
+            self.folder.rmdir()
         if self._lock is not None:
             self._lock.release()
 

@@ -52,13 +52,13 @@ def workplace(out: Path) -> Iterator[Workplace]:
     """
     start = f".{os.fsdecode(os.fsencode(out.name)[:_MOST_OF_NAME])}."
     _remove_abandoned(out.parent, start)
-    folder = out.with_name(f"{start}{secrets.token_hex(4)}{WORKING_ENDING}")
-    lock = None
+    folder, lock = out.parent, None
     try:
         try:
             # Proves that the folder takes files; permission bits do not tell all.
-            folder.mkdir(mode=0o700)
-            lock = FolderLock.take(folder)
+            while lock is None:  # whoever clears the new one away has its lock for a moment
+                folder = out.with_name(f"{start}{secrets.token_hex(4)}{WORKING_ENDING}")
+                lock = FolderLock.make(folder)
             place = Workplace(folder, folder / "video.ivf", folder / f"output{out.suffix.lower()}")
             for path in (place.ivf, place.file):
                 create_like(path, out)
@@ -74,8 +74,8 @@ def workplace(out: Path) -> Iterator[Workplace]:
         full.__notes__ = getattr(error, "__notes__", [])
         raise full from None
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
             lock.release()
 
 

@@ -54,3 +54,33 @@ def test_without_locks_nothing_is_known_of_others(
     assert lock is not None and not lock.exclusive
     with pytest.raises(FileNotFoundError):
         FolderLock.take(tmp_path / "nothing")
+
+
+def test_a_folder_that_is_cleared_away_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "new"
+    opened, seen = os.open, []
+
+    def late(path: str | os.PathLike[str], *flags: int) -> int:
+        if os.fspath(path) == str(folder):
+            seen.append(path)
+            if len(seen) == 1:  # gone before it is opened
+                folder.rmdir()
+            found = opened(path, *flags)
+            if len(seen) == 2:  # gone before it is locked
+                folder.rmdir()
+            return found
+        return opened(path, *flags)
+
+    monkeypatch.setattr(os, "open", late)
+    with FolderLock.make(folder) as lock:  # type: ignore[union-attr]
+        assert lock.exclusive and len(seen) == 3
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert FolderLock.take(folder) is None is FolderLock.make(folder)
+    assert FolderLock.make(folder) is not None
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        FolderLock.make(tmp_path / "file")
+    with pytest.raises(FileNotFoundError):
+        FolderLock.make(tmp_path / "no" / "folder")
