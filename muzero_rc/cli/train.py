@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -111,6 +111,9 @@ def run(args: TrainArgs) -> int:
 
     if args.evaluate and (args.until == "collect" or args.dataset is not None):
         raise InputError("--evaluate needs --corpus, and a run that is not stopped after collect")
+    if args.resume and (unused := _unused(args)):
+        names = ", ".join(f"--{name}" for name in unused)
+        print(f"muzero-rc: the run goes on with its own settings, without {names}", file=sys.stderr)
     if not args.resume:
         if (args.corpus is None) == (args.dataset is None):
             raise InputError(
@@ -154,6 +157,16 @@ def run(args: TrainArgs) -> int:
         return 0
     print(f"{policy}\nnext: muzero-rc evaluate CLIP --policy {policy} --out results")
     return 0
+
+
+def _unused(args: TrainArgs) -> list[str]:
+    """Options of a new run that are given with --resume, which has them already."""
+    of_resume = {"out", "resume", "until", "evaluate", "quiet"}
+    return [
+        entry.name
+        for entry in fields(args)
+        if entry.name not in of_resume and getattr(args, entry.name) != entry.default
+    ]
 
 
 def _fit(preset: str, config: TrainConfig) -> str:

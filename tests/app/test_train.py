@@ -264,6 +264,11 @@ def test_a_run_that_another_process_works_at_is_refused(
             assert main(["train", "--out", str(out), "--resume", "--quiet", *more]) == 2
             told = capsys.readouterr().err
             assert f"{out} is in use by another process; wait for it" in told
+            assert "settings" not in told
+        more = ["--episodes", "3", "--exclude", "someone", "--collect.passes", "2"]
+        main(["train", "--out", str(out), "--resume", "--quiet", *more])
+        told = capsys.readouterr().err
+        assert "goes on with its own settings, without --exclude, --episodes, --set\n" in told
     assert (out / "progress.csv").read_text() == "episodes\n1\n"
     assert list((out / "studies").iterdir()) == [] and not (out / "costs.json").exists()
 
