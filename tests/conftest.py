@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before any import of jax or matplotlib by a test module.
@@ -29,6 +30,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# An example that takes long says that the machine is busy.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 _COMPILED = Path(__file__).parents[1] / "build" / "compiled-for-tests"
 _MOST_COMPILED_BYTES = 2**30

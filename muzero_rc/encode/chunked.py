@@ -32,7 +32,8 @@ from muzero_rc.encode.film_levels import FilmLevels
 from muzero_rc.encode.film_phases import FilmPhases, OnFrames
 from muzero_rc.encode.job_progress import ProbeKind
 from muzero_rc.encode.quality_budget import common_level
-from muzero_rc.encode.share import Curve, FilmBudget
+from muzero_rc.encode.realtime_probe import START_LEVEL
+from muzero_rc.encode.share import MOST_PROBES, Curve, FilmBudget, is_far
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass
 from muzero_rc.env.codec.key_frames import key_frames
@@ -197,10 +198,17 @@ def encode_chunks(
     elif isinstance(film, FilmLevels):
         film.spend(settings.budget_kbps)
         forecasts = film.forecasts()
-        if settings.budget_kbps is None:
+        level = START_LEVEL  # where all chunks were measured
+        for _ in range(MOST_PROBES if settings.budget_kbps is None else 0):
+            wanted = start_kbps([f.curve(level) for f in forecasts], clip.duration_s)
+            if wanted is None:
+                break
+            far = is_far(wanted, film.kbps)
+            film.spend(wanted)
+            forecasts = film.forecasts()
+            if not far:  # else the curves tell little of what is wanted
+                break
             level = common_level(forecasts, film.bits)
-            film.spend(start_kbps([f.curve(level) for f in forecasts], clip.duration_s))
-            film.forecasts()
         probe_seconds = time.perf_counter() - start
         curves, taken = film.constant_quality()
         turns = film.repairs(curves, taken)

@@ -18,6 +18,7 @@ not the paper's.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,7 @@ START_LEVEL = 124.0
 
 # libvpx's quantizer_to_qindex: its quantizers 0 to 61 are four qindexes apart.
 _QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
+_PEAK = 255.0
 _LEAST_SQUARED = 1e-4  # of a sample, 88 dB: a page may be lossless, and has no logarithm then
 _LEAST_ERROR = 1.0  # of a macroblock: what stands still has none, and no logarithm
 
@@ -171,10 +173,10 @@ class ChunkForecast:
         bits = self.bits_at(level, dearer=dearer)
         least, most = (self.bits_at(end, dearer=dearer) for end in (NUM_QINDEX - 1.0, 0.0))
         octaves = float(qindex_octaves(level))
-        error = 2.0 ** (self.error[0] + worse + self.error[1] * octaves)
+        error = max(2.0 ** (self.error[0] + worse + self.error[1] * octaves), _LEAST_SQUARED)
         return Curve(
-            fixed=self.fixed, bits=bits, error=max(self.frames * error, 1e-9),
-            least=least, most=most, frames=self.frames,
+            fixed=self.fixed, bits=bits, error=self.frames * error, least=least, most=most,
+            frames=self.frames, psnr=10.0 * math.log10(_PEAK**2 / error),
         )  # fmt: skip
 
     def bits_at(self, level: float, *, dearer: float = 0.0) -> float:

@@ -26,7 +26,7 @@ from muzero_rc.encode.realtime_probe import (
     nearest_level,
     realtime_probe,
 )
-from muzero_rc.encode.share import Curve
+from muzero_rc.encode.share import Curve, bits_for_psnr
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.codec.realtime import encode_in_realtime
@@ -132,10 +132,21 @@ def test_another_bitrate_is_asked_for_by_what_is_expected(
         return 80.0
 
     done, ivf = run(film, statistics, tmp_path / "found", start_kbps=start)
-    assert len(asked) == 1 and len(asked[0]) == CHUNKS
+    assert {len(curves) for curves in asked} == {CHUNKS}
     assert done.score.target_kbps == 80.0 and abs(done.score.overshoot) <= 0.02
     wanted = run(film, statistics, tmp_path / "given", settings=SETTINGS.replace(budget_kbps=80.0))
     assert wanted[0].score.actual_kbps == pytest.approx(done.score.actual_kbps, rel=0.02)
+
+
+def test_a_quality_far_from_the_settings_bitrate_is_foretold(
+    film: Clip, statistics: FirstPass, tmp_path: Path
+) -> None:
+    def start(curves: Sequence[Curve], seconds: float) -> float:
+        return bits_for_psnr(curves, 38.0) / seconds / 1000.0
+
+    settings = SETTINGS.replace(target_kbps=1)
+    done, _ = run(film, statistics, tmp_path, settings=settings, start_kbps=start)
+    assert done.score.psnr_avg == pytest.approx(38.0, abs=2.5)
 
 
 def test_chunks_are_made_again_for_the_film(

@@ -84,7 +84,7 @@ def test_a_run_of_a_data_set_fits_imitates_and_leaves_sources_out(
         (["--dataset", str(DATA), "--corpus", "clips"], "or --dataset"),
         (["--dataset", "gone.npz"], "gone.npz: no such file"),
         (["--dataset", str(DATA), "--imitate.head", "median"], "mode or mean"),
-        (["--dataset", str(DATA), "--imitate.step_strength", "0.0"], "out of range"),
+        (["--dataset", str(DATA), "--imitate.step_strength", "0.0"], "must be above 0"),
         (["--dataset", str(DATA), "--evaluate.clips", "0"], "evaluate.clips must be 1 or more"),
     ],
 )
