@@ -4,10 +4,10 @@
 
 namespace muzero_rc {
 
-Encoder::Encoder(const Settings& s, Pass pass, const std::string* stats)
-    : size_{s.width, s.height, s.bit_depth} {
+vpx_codec_enc_cfg_t config_of(const Settings& s) {
   vpx_codec_enc_cfg_t cfg;
-  check(vpx_codec_enc_config_default(vpx_codec_vp9_cx(), &cfg, 0), "reading libvpx's defaults");
+  const vpx_codec_err_t code = vpx_codec_enc_config_default(vpx_codec_vp9_cx(), &cfg, 0);
+  if (code != VPX_CODEC_OK) throw CodecError("libvpx has no defaults for VP9", code, "");
   cfg.g_w = s.width;
   cfg.g_h = s.height;
   if (s.bit_depth > 8) {
@@ -18,13 +18,19 @@ Encoder::Encoder(const Settings& s, Pass pass, const std::string* stats)
   // One tick per frame, so that a time stamp is a frame number.
   cfg.g_timebase.num = s.fps_den;
   cfg.g_timebase.den = s.fps_num;
+  cfg.rc_target_bitrate = s.target_kbps;
+  return cfg;
+}
+
+Encoder::Encoder(const Settings& s, Pass pass, const std::string* stats)
+    : size_{s.width, s.height, s.bit_depth} {
+  vpx_codec_enc_cfg_t cfg = config_of(s);
   cfg.g_pass = pass == Pass::kOnly    ? VPX_RC_ONE_PASS
                : pass == Pass::kFirst ? VPX_RC_FIRST_PASS
                                       : VPX_RC_LAST_PASS;
   cfg.g_lag_in_frames = s.lag_in_frames;
   cfg.g_threads = s.threads;
   cfg.rc_end_usage = static_cast<vpx_rc_mode>(s.rc_mode);
-  cfg.rc_target_bitrate = s.target_kbps;
   cfg.rc_min_quantizer = s.min_quantizer;
   cfg.rc_max_quantizer = s.max_quantizer;
   cfg.rc_undershoot_pct = s.undershoot_pct;

@@ -52,6 +52,9 @@ struct Packet {
   std::vector<uint8_t> data;
 };
 
+// libvpx's defaults, with size, depth, rate and target of the settings.
+vpx_codec_enc_cfg_t config_of(const Settings& settings);
+
 enum class Pass { kOnly, kFirst, kSecond };
 
 class Encoder {
