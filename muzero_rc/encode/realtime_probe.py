@@ -18,6 +18,7 @@ not the paper's.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,6 +60,12 @@ _QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
 _PEAK = 255.0
 _LEAST_SQUARED = 1e-4  # of a sample, 88 dB: a page may be lossless, and has no logarithm then
 _LEAST_ERROR = 1.0  # of a macroblock: what stands still has none, and no logarithm
+
+
+@functools.lru_cache(maxsize=4096)
+def _octaves(level: float) -> float:
+    """Of a level; asked for each chunk of a film for each of its chunks."""
+    return float(qindex_octaves(level))
 
 
 def at_level(
@@ -172,7 +179,7 @@ class ChunkForecast:
         """
         bits = self.bits_at(level, dearer=dearer)
         least, most = (self.bits_at(end, dearer=dearer) for end in (NUM_QINDEX - 1.0, 0.0))
-        octaves = float(qindex_octaves(level))
+        octaves = _octaves(level)
         error = max(2.0 ** (self.error[0] + worse + self.error[1] * octaves), _LEAST_SQUARED)
         return Curve(
             fixed=self.fixed, bits=bits, error=self.frames * error, least=least, most=most,
@@ -181,7 +188,7 @@ class ChunkForecast:
 
     def bits_at(self, level: float, *, dearer: float = 0.0) -> float:
         """Bits of the chunk above headers at a level."""
-        octaves = float(qindex_octaves(level))
+        octaves = _octaves(level)
         each = 2.0 ** (self.bits[0] + dearer + self.bits[1] * octaves)
         return self.frames * self.pixels * each
 
