@@ -26,7 +26,7 @@ from common import print_table
 
 from muzero_rc.encode.share import Curve, FilmBudget
 
-ANY_CURVE = Curve(fixed=0.0, bits=1.0, error=1.0, least=1.0, most=1.0)
+ANY_CURVE = Curve(fixed=0.0, bits=1.0, error=1.0, least=1.0, most=1.0, frames=1, psnr=0.0)
 CORES = (1, 2, 4, 6, 8, 12, 16)
 
 

@@ -80,8 +80,8 @@ class Curve:
     error: float
     least: float
     most: float
-    frames: int = 1
-    psnr: float = 0.0
+    frames: int
+    psnr: float
 
 
 def curve_of(

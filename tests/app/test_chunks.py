@@ -30,7 +30,7 @@ from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.probe import run_probes
 from muzero_rc.errors import EncoderError, OutputError
 from muzero_rc.policies.registry import make_policy
-from muzero_rc.types import EncodeLog, QindexPolicy
+from muzero_rc.types import EncodeLog, Policy, QindexPolicy
 
 POLICY = make_policy("landed")
 # Key frames every 22 frames, so that there are three chunks.
@@ -39,11 +39,15 @@ FAST = SETTINGS.replace(passes=3, speed_profile="hierarchical")
 CHUNKS, FRAMES, LENGTH = 3, 66, 22
 
 
+def shorten_chunks(patch: pytest.MonkeyPatch) -> None:
+    """Chunks of 20 frames and more, of films above 40."""
+    patch.setattr(cut_module, "WHOLE_FRAMES", 40)
+    patch.setattr(cut_module, "LEAST_FRAMES", 20)
+
+
 @pytest.fixture(autouse=True)
 def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 20 frames and more, of films above 40."""
-    monkeypatch.setattr(cut_module, "WHOLE_FRAMES", 40)
-    monkeypatch.setattr(cut_module, "LEAST_FRAMES", 20)
+    shorten_chunks(monkeypatch)
 
 
 def three_scenes(sample_clips: dict[str, Path]) -> Clip:
@@ -71,11 +75,12 @@ def statistics(film: Clip) -> FirstPass:
 
 
 def run(
-    film: Clip, statistics: FirstPass, folder: Path, *, workers: int = 2, **options: Any
-) -> tuple[Encoded, bytes]:
+    film: Clip, statistics: FirstPass, folder: Path, *, workers: int = 2,
+    settings: EncoderSettings = FAST, policy: Policy = POLICY, **options: Any,
+) -> tuple[Encoded, bytes]:  # fmt: skip
     folder.mkdir(exist_ok=True)
     done = encode_chunks(
-        film, FAST, POLICY, statistics, ChunkFiles(folder), folder / "film.ivf",
+        film, settings, policy, statistics, ChunkFiles(folder), folder / "film.ivf",
         workers=workers, memory_bytes=10**8, **options,
     )  # fmt: skip
     return done, (folder / "film.ivf").read_bytes()
@@ -86,8 +91,7 @@ def undisturbed(
     film: Clip, statistics: FirstPass, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Encoded, bytes]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cut_module, "WHOLE_FRAMES", 40)
-        patch.setattr(cut_module, "LEAST_FRAMES", 20)
+        shorten_chunks(patch)
         return run(film, statistics, tmp_path_factory.mktemp("undisturbed"), workers=1)
 
 

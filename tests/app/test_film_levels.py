@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muzero_rc.encode import cut as cut_module
-from muzero_rc.encode.chunk_store import ChunkFiles
-from muzero_rc.encode.chunked import encode_chunks, kind_of_probe
+from muzero_rc.encode.chunked import kind_of_probe
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.quality_budget import QualityBudget, common_level, first_levels
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
@@ -39,7 +37,8 @@ from muzero_rc.errors import InputError
 from muzero_rc.leaky_bucket import Bucket
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.video.ivf import ivf_packet_bits
-from tests.app.test_chunks import CHUNKS, FRAMES, LENGTH, three_scenes
+from tests.app.test_chunks import CHUNKS, FRAMES, LENGTH, shorten_chunks, three_scenes
+from tests.app.test_chunks import run as run_chunks
 
 SETTINGS = EncoderSettings(
     target_kbps=50, speed=5, kf_max_dist=22, passes=2, speed_profile="uniform"
@@ -48,9 +47,7 @@ SETTINGS = EncoderSettings(
 
 @pytest.fixture(autouse=True)
 def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of 20 frames and more, of films above 40."""
-    monkeypatch.setattr(cut_module, "WHOLE_FRAMES", 40)
-    monkeypatch.setattr(cut_module, "LEAST_FRAMES", 20)
+    shorten_chunks(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +61,12 @@ def statistics(film: Clip) -> FirstPass:
 
 
 def run(
-    film: Clip, statistics: FirstPass, folder: Path, *, workers: int = 2,
+    film: Clip, statistics: FirstPass, folder: Path, *,
     settings: EncoderSettings = SETTINGS, **options: Any,
 ) -> tuple[Encoded, bytes]:  # fmt: skip
-    folder.mkdir(exist_ok=True)
-    done = encode_chunks(
-        film, settings, make_policy("planned"), statistics, ChunkFiles(folder),
-        folder / "film.ivf", workers=workers, memory_bytes=10**8, **options,
-    )  # fmt: skip
-    return done, (folder / "film.ivf").read_bytes()
+    return run_chunks(
+        film, statistics, folder, settings=settings, policy=make_policy("planned"), **options
+    )
 
 
 @pytest.mark.parametrize("kbps", [15, 40])

@@ -12,7 +12,7 @@ from muzero_rc.encode.share import Curve, shares
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 
 TOLERANCE = DEFAULT_RECIPE.film_share.tolerance
-CURVES = [Curve(100, 1000 * (1 + i % 3), 10.0, least=0.0, most=1e6) for i in range(8)]
+CURVES = [Curve(100, 1000 * (1 + i % 3), 10.0, 0.0, 1e6, 1, 0.0) for i in range(8)]
 BITS = 20_000.0
 FAIR = shares(CURVES, BITS).tolist()
 
@@ -138,9 +138,9 @@ def repaired(curves: list[Curve], bits: float, first: dict[int, Taken], laws: La
 def test_a_film_with_a_chunk_that_takes_more_the_less_it_is_asked_for() -> None:
     """The natural film of bench_rivals.py at speed 8: 596 kbit asked took 667, 532 took 774."""
     curves = [
-        Curve(90e3, 2.2e6, 480.0, least=30e3, most=3.02e6),
-        Curve(60e3, 1.0e6, 230.0, least=15e3, most=0.97e6),
-        Curve(150e3, 1.7e6, 400.0, least=24e3, most=4.02e6),
+        Curve(90e3, 2.2e6, 480.0, 30e3, 3.02e6, 1, 0.0),
+        Curve(60e3, 1.0e6, 230.0, 15e3, 0.97e6, 1, 0.0),
+        Curve(150e3, 1.7e6, 400.0, 24e3, 4.02e6, 1, 0.0),
     ]
     fair = shares(curves, 2.88e6).tolist()
     taken = {

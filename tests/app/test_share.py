@@ -25,7 +25,7 @@ FREE = {"least": 0.0, "most": 1e12}
 
 
 def curve(fixed: float, bits: float, error: float, frames: int = 1) -> Curve:
-    return Curve(fixed, bits, error, **FREE, frames=frames)
+    return Curve(fixed, bits, error, **FREE, frames=frames, psnr=0.0)
 
 
 def quality(curves: list[Curve], found: list[float]) -> float:
@@ -77,7 +77,7 @@ def test_a_part_of_the_film_shares_its_bits_as_it_would_in_the_whole() -> None:
 
 
 def test_shares_stay_in_the_range_of_the_quantizer_and_add_up_outside_of_it() -> None:
-    narrow = Curve(100, 1000, 10, least=800, most=1200)
+    narrow = Curve(100, 1000, 10, least=800, most=1200, frames=1, psnr=0.0)
     wide = curve(100, 1000, 10)
     assert shares([narrow, wide], 6200.0).tolist() == pytest.approx([1300.0, 4900.0])
     assert shares([narrow, wide], 1200.0).tolist() == pytest.approx([900.0, 300.0])
