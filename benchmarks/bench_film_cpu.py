@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--speed", type=int, default=4)
     parser.add_argument("--policy", default="planned")
     parser.add_argument("--speed-profile", choices=POLICY_SPEED_PROFILES, default="auto")
+    parser.add_argument("--passes", type=int, choices=(2, 3), default=3)
     args = parser.parse_args()
     account = Account()
     from muzero_rc.encode.film import encode
@@ -105,7 +106,10 @@ def main() -> None:
             make_film(film, args.seconds / 60.0, tuple(args.size))
         account.phase("before")
         settings = EncoderSettings(
-            target_kbps=args.kbps, speed=args.speed, speed_profile=args.speed_profile
+            target_kbps=args.kbps,
+            speed=args.speed,
+            speed_profile=args.speed_profile,
+            passes=args.passes,
         )
         report = encode(
             film, Path(folder, "out.webm"), settings, policy,

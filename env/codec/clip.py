@@ -254,7 +254,7 @@ class Clip:
         with self._decoder() as decoder:
             fd = decoder.fileno()
             yield from self._parts(lengths, lambda store, n: store.read_from(fd, n, 0, None))
-            rest = self._new_store()
+            rest = self.new_store()
             rest.read_from(fd, 1, 0, None)
             decoder.check()
             if len(rest):
@@ -263,7 +263,7 @@ class Clip:
     def _parts(self, lengths: Sequence[int], fill: Callable[[Any, int], object]) -> Iterator[Clip]:
         start = 0
         for length in lengths:
-            store = self._new_store()
+            store = self.new_store()
             fill(store, length)
             if len(store) < length:
                 raise InputError(
@@ -305,7 +305,8 @@ class Clip:
             raise InputError(f"{self.name}: a streamed clip keeps no frames")
         return self._store
 
-    def _new_store(self) -> Any:
+    def new_store(self) -> Any:
+        """An empty native store for frames like these."""
         return _native.FrameStore(self.width, self.height, self.bit_depth)
 
     def frame(self, index: int) -> npt.NDArray[np.uint8]:
@@ -333,7 +334,7 @@ class Clip:
         frames = state["_store"]
         vars(self).update(state)
         if frames is not None:
-            self._store = self._new_store()
+            self._store = self.new_store()
             for frame in frames:
                 self._store.append(frame)
 

@@ -8,10 +8,10 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.env.codec.statistics import FIRST_PASS_FIELDS, column
 from muzero_rc.errors import EncoderError, InputError
 
+if TYPE_CHECKING:
+    from muzero_rc.env.codec.realtime import RealtimeCosts
+
 __all__ = [
     "CACHE_LIMIT_BYTES",
     "FIRST_PASS_FIELDS",
@@ -33,6 +36,7 @@ __all__ = [
     "cache_folder",
     "first_pass",
     "native_settings",
+    "statistics_of",
     "useful_threads",
 ]
 
@@ -56,12 +60,17 @@ class FirstPass:
       packed: libvpx's own bytes, as it wants them back in the second pass.
       stats: [T, 25] float64, a row per shown frame, columns `FIRST_PASS_FIELDS`.
       find_blocks: gets `blocks`; None if nothing can.
+      realtime: what chunks took that were encoded in real time beside the pass, by (first frame,
+        frame after the last one); empty where none were.
     """
 
     packed: bytes
     stats: npt.NDArray[np.float64]
     find_blocks: Callable[[], npt.NDArray[np.float16]] | None = field(
         default=None, repr=False, compare=False
+    )
+    realtime: Mapping[tuple[int, int], RealtimeCosts] = field(
+        default_factory=dict, repr=False, compare=False
     )
 
     @functools.cached_property
@@ -90,9 +99,7 @@ class FirstPass:
             raise EncoderError(
                 f"first-pass statistics of {len(packed)} bytes are not whole records"
             )
-        rows = np.frombuffer(packed, np.float64).reshape(-1, _native.FIRST_PASS_RECORD)
-        # The last record sums up the clip.
-        stats = rows[:-1, : _native.FIRST_PASS_FIELDS].copy()
+        stats = statistics_of(packed, ended=True).copy()
         stats.setflags(write=False)
         return cls(packed, stats)
 
@@ -119,6 +126,17 @@ class FirstPass:
         if self.find_blocks is None:
             return found
         return dataclasses.replace(found, find_blocks=_PartOfBlocks(self.find_blocks, start, end))
+
+
+def statistics_of(packed: bytes, *, ended: bool) -> npt.NDArray[np.float64]:
+    """Statistics of frames, a view. [N, 25], columns `FIRST_PASS_FIELDS`.
+
+    Args:
+      packed: libvpx's records.
+      ended: the last one sums up the clip.
+    """
+    rows = np.frombuffer(packed, np.float64).reshape(-1, _native.FIRST_PASS_RECORD)
+    return rows[: len(rows) - ended, : _native.FIRST_PASS_FIELDS]
 
 
 def native_settings(clip: Clip, settings: CodecSettings) -> Any:
@@ -150,6 +168,7 @@ def first_pass(
     blocks: bool = False,
     cache: bool = True,
     threads: int = 1,
+    run: Callable[[Any, Any], bytes] | None = None,
     on_frames: Callable[[int], None] | None = None,
 ) -> FirstPass:
     """Runs the first pass, or takes it from the cache.
@@ -161,6 +180,8 @@ def first_pass(
         to read them.
       cache: look into the cache on disk and add to it.
       threads: that it may take where no blocks are kept; the statistics are the same bytes.
+      run: runs it, if it must be run and no blocks are kept: of libvpx's settings and a reader of
+        frames it makes libvpx's bytes.
       on_frames: told now and then how many frames are done.
 
     Raises:
@@ -175,8 +196,9 @@ def first_pass(
             packed, features = _run_with_blocks(clip, settings, path, on_frames)
         else:
             native = _on_threads(native_settings(clip, settings), threads)
+            plain = functools.partial(_native.first_pass, on_frames=on_frames)
             with clip.reader() as reader:
-                packed = _native.first_pass(native, reader, on_frames=on_frames)
+                packed = (run or plain)(native, reader)
         found = FirstPass.unpack(packed)
         if path is not None:
             _write(path, packed)

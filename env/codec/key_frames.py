@@ -17,7 +17,7 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.env.codec.statistics import column
 
-__all__ = ["key_frames"]
+__all__ = ["KeyFrameFinder", "key_frames"]
 
 
 class _Frame(NamedTuple):
@@ -33,6 +33,108 @@ class _Frame(NamedTuple):
     pcnt_intra_low: float
 
 
+class _NotYetError(Exception):
+    """The rule looks at a frame that has not come yet."""
+
+
+class _Frames:
+    """Frames so far."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._frames: list[_Frame] = []
+
+    def extend(self, stats: npt.NDArray[np.float64]) -> None:
+        rows = stats[:, [column(name) for name in _Frame._fields]].tolist()
+        self._frames += [_Frame(*row) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, place: int) -> _Frame:
+        return self._frames[place]
+
+    def has(self, place: int) -> bool:
+        """Whether the whole film has such a frame."""
+        if place >= len(self._frames) and not self.ended:
+            raise _NotYetError
+        return place < len(self._frames)
+
+
+class KeyFrameFinder:
+    """Finds the key frames of an encode while its first pass runs.
+
+    Attributes:
+      keys: show indexes of those that are known, the first frame's included, ascending.
+    """
+
+    def __init__(self, clip: Clip, settings: CodecSettings) -> None:
+        """Takes what is encoded, and how.
+
+        Args:
+          clip: size and frame rate.
+          settings: the largest distance between key frames is one of them.
+        """
+        self.keys = [0]
+        self._frames = _Frames()
+        self._most = settings.kf_max_dist
+        self._settled = _least_group(clip)
+        self._start()
+
+    def _start(self) -> None:
+        """What is known of the key frame after the last one: nothing."""
+        self._distance = 1
+        self._recent = [1.0] * 8
+
+    @property
+    def known(self) -> int:
+        """Of the frames before this one it is known which are key frames."""
+        return min(self.keys[-1] + self._distance, len(self._frames))
+
+    def add(self, stats: npt.NDArray[np.float64], *, ended: bool = False) -> None:
+        """Takes more of the first pass.
+
+        Args:
+          stats: [N, 25] of the frames that follow; N may be 0.
+          ended: they are the last ones.
+        """
+        self._frames.extend(stats)
+        self._frames.ended = ended
+        try:
+            while True:
+                self._go_to_next_key()
+                key = self.keys[-1] + self._distance
+                if not self._frames.has(key):
+                    break
+                self.keys.append(key)
+                self._start()
+        except _NotYetError:
+            pass
+
+    def _go_to_next_key(self) -> None:
+        """Moves `_distance` to the next key frame, or the film's end."""
+        frames, key = self._frames, self.keys[-1]
+        while self._distance < self._most and frames.has(key + self._distance):
+            place = key + self._distance
+            if frames.has(place + 1):
+                if _is_scene_cut(frames, place):
+                    return
+                decay = _decay_rate(frames[place + 1])
+                self._recent[(self._distance - 1) % 8] = decay
+                product = 1.0
+                for rate in self._recent:
+                    product *= rate
+                # A transition, or much motion, and then a still picture.
+                if (
+                    self._distance - 1 > self._settled
+                    and decay >= 0.999
+                    and product < 0.9
+                    and _stays_still(frames, place, self._most - (self._distance - 1))
+                ):
+                    return
+            self._distance += 1
+
+
 def key_frames(
     stats: npt.NDArray[np.float64], clip: Clip, settings: CodecSettings
 ) -> npt.NDArray[np.int64]:
@@ -43,13 +145,9 @@ def key_frames(
       clip: size and frame rate of what is encoded.
       settings: the largest distance between key frames is one of them.
     """
-    rows = stats[:, [column(name) for name in _Frame._fields]].tolist()
-    frames = [_Frame(*row) for row in rows]
-    settled = _least_group(clip)
-    keys = [0]
-    while keys[-1] < len(frames):
-        keys.append(keys[-1] + _to_next_key(frames, keys[-1], settings.kf_max_dist, settled))
-    return np.array(keys[:-1], np.int64)
+    finder = KeyFrameFinder(clip, settings)
+    finder.add(stats, ended=True)
+    return np.array(finder.keys if len(stats) else [], np.int64)
 
 
 def _least_group(clip: Clip) -> int:
@@ -61,39 +159,12 @@ def _least_group(clip: Clip) -> int:
     return least if pixels <= safe else max(least, int(4 * pixels / safe + 0.5))
 
 
-def _to_next_key(frames: list[_Frame], key: int, most: int, settled: int) -> int:
-    count = len(frames)
-    farthest = min(count - key, most)
-    recent = [1.0] * 8
-    distance = 1
-    while distance < farthest:
-        place = key + distance
-        if place + 1 < count:
-            if _is_scene_cut(frames, place):
-                break
-            decay = _decay_rate(frames[place + 1])
-            recent[(distance - 1) % 8] = decay
-            product = 1.0
-            for rate in recent:
-                product *= rate
-            # A transition, or much motion, and then a still picture.
-            if (
-                distance - 1 > settled
-                and decay >= 0.999
-                and product < 0.9
-                and _stays_still(frames, place, most - (distance - 1))
-            ):
-                break
-        distance += 1
-    return distance
-
-
 def _ratio(above: float, below: float) -> float:
     return above / (below - 0.000001 if below < 0 else below + 0.000001)
 
 
-def _is_scene_cut(frames: list[_Frame], place: int) -> bool:
-    before, here, after = frames[place - 1 : place + 2]
+def _is_scene_cut(frames: _Frames, place: int) -> bool:
+    before, here, after = (frames[place + offset] for offset in (-1, 0, 1))
     intra = 1.0 - here.pcnt_inter
     if _after_flash(here) or _after_flash(after) or here.pcnt_second_ref >= 0.2:
         return False
@@ -113,7 +184,7 @@ def _is_scene_cut(frames: list[_Frame], place: int) -> bool:
     return cut and _predicts_well(frames, place)
 
 
-def _predicts_well(frames: list[_Frame], place: int) -> bool:
+def _predicts_well(frames: _Frames, place: int) -> bool:
     """Whether what follows a candidate can be predicted from it."""
     score = before = 0.0
     decay = 1.0
@@ -133,7 +204,7 @@ def _predicts_well(frames: list[_Frame], place: int) -> bool:
         ):
             break
         before = score
-        if place + 1 + seen == len(frames) - 1:
+        if not frames.has(place + 2 + seen):
             break
         seen += 1
     return score > 30.0 and seen > 3
@@ -192,7 +263,8 @@ def _over(above: float, below: float) -> float:
     return above / below if below else float("inf")
 
 
-def _stays_still(frames: list[_Frame], place: int, interval: int) -> bool:
-    if place + interval > len(frames):
-        return False
-    return all(f.pcnt_inter - f.pcnt_motion >= 0.999 for f in frames[place : place + interval])
+def _stays_still(frames: _Frames, place: int, interval: int) -> bool:
+    return all(
+        frames.has(ahead) and frames[ahead].pcnt_inter - frames[ahead].pcnt_motion >= 0.999
+        for ahead in range(place, place + interval)
+    )

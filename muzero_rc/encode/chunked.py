@@ -93,18 +93,21 @@ def by_levels(policy: Policy, settings: EncoderSettings) -> bool:
     return plans and settings.passes == 2 and settings.rc_mode == "vbr"
 
 
-def kind_of_probe(policy: Policy, settings: EncoderSettings, *, film: bool) -> ProbeKind | None:
+def kind_of_probe(
+    policy: Policy, settings: EncoderSettings, *, film: bool, beside: bool = False
+) -> ProbeKind | None:
     """The kind of probe encode of an encode, whose policy encodes films in chunks.
 
     Args:
       policy: of the encode.
       settings: of the encode.
       film: it is one that goes in chunks.
+      beside: chunks are encoded in real time beside the first pass.
     """
     if settings.rc_mode == "q":
         return None
     if by_levels(policy, settings):
-        return "realtime" if film else None
+        return ("beside" if beside else "realtime") if film else None
     return "whole"
 
 

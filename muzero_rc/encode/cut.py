@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["LEAST_FRAMES", "WHOLE_FRAMES", "Chunk", "cut", "is_film", "uncut_bytes"]
+__all__ = [
+    "LEAST_FRAMES",
+    "WHOLE_FRAMES",
+    "Chunk",
+    "cut",
+    "is_film",
+    "starts_so_far",
+    "uncut_bytes",
+]
 
 WHOLE_FRAMES = 300
 """A film of so many frames, or fewer, is not cut."""
@@ -75,3 +83,28 @@ def cut(keys: Sequence[int], frames: int) -> list[Chunk]:
         Chunk(index, start, end - start)
         for index, (start, end) in enumerate(zip(starts, ends, strict=True))
     ]
+
+
+def starts_so_far(keys: Sequence[int], known: int, seen: int) -> tuple[list[int], int]:
+    """Where `cut` will have chunks begin, of a film that has not ended.
+
+    Args:
+      keys: show indexes of the key frames so far, ascending, the first one 0.
+      known: of the frames before this one it is known which are key frames.
+      seen: frames so far.
+
+    Returns:
+      The starts, and the frame before which there will be no other.
+    """
+    starts = [0]
+    for key in keys:
+        while key - starts[-1] > 2 * WHOLE_FRAMES:
+            starts.append(starts[-1] + WHOLE_FRAMES)
+        if key - starts[-1] >= LEAST_FRAMES:
+            if seen - key < LEAST_FRAMES:  # it may be too near the film's end
+                return starts, key
+            starts.append(key)
+    while known - starts[-1] > 2 * WHOLE_FRAMES:
+        starts.append(starts[-1] + WHOLE_FRAMES)
+    # A shot is cut there, if no key frame comes before twice as many frames.
+    return starts, min(known, starts[-1] + WHOLE_FRAMES)

@@ -24,6 +24,7 @@ from muzero_rc.encode.chunked import in_chunks, kind_of_probe
 from muzero_rc.encode.cut import is_film, uncut_bytes
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.finish import TooLargeError, finish, kept_stream
+from muzero_rc.encode.first_pass_realtime import FirstPassInRealtime
 from muzero_rc.encode.hold_back import check_fits, what_was_needed
 from muzero_rc.encode.job_progress import JobProgress, phase_costs
 from muzero_rc.encode.passes import Encoding, InChunks, Whole, chunk_store
@@ -53,6 +54,7 @@ __all__ = [
     "encode",
 ]
 
+_NO_MEMORY = 1  # bytes: less than any frame
 _AUDIO_KBPS = 100  # rough, for the forecast of the space needed
 
 
@@ -168,10 +170,12 @@ def encode(
     if chunked:
         # Else what encoders keep after a chunk would grow with the film's first pass.
         _native.hold_heap_thresholds()
-    film = chunked and (is_film(_expected(shape, max_frames)) or bool(key_times or bucket))
-    if chunked and (expected := _expected(shape, max_frames)):
+    expected = _expected(shape, max_frames)
+    film = chunked and (is_film(expected) or bool(key_times or bucket))
+    # Key frames at given times are at other frames than the first pass cuts at.
+    probe = kind_of_probe(policy, settings, film=film, beside=not key_times)
+    if chunked and expected:
         cores = (workers or usable_cores()) if film else 1
-        probe = kind_of_probe(policy, settings, film=film)
         job = JobProgress(phase_costs(settings.speed, cores, probe=probe), expected)
     tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
@@ -188,23 +192,33 @@ def encode(
         tell.expect("mux", time.perf_counter() - trial)
         compiling = _start_warm_up(policy, size)
         tell("decode", 0, shape.expected_frames)
-        clip = Clip.load(
-            source,
-            height=height,
-            max_frames=max_frames,
-            memory_limit_bytes=_memory_for(size, picture.bit_depth) if chunked else None,
-            on_frames=lambda count: tell("decode", count, shape.expected_frames),
-            picture=picture,
-        )
+
+        def load(limit: int | None) -> Clip:
+            return Clip.load(
+                source,
+                height=height,
+                max_frames=max_frames,
+                memory_limit_bytes=limit,
+                on_frames=lambda count: tell("decode", count, shape.expected_frames),
+                picture=picture,
+            )
+
+        limit = _memory_for(size, picture.bit_depth) if chunked else None
+        # A film is streamed in any case: none of it is decoded to find that out.
+        streamed = chunked and is_film(expected)
+        clip = load(_NO_MEMORY if streamed else limit)
         planned = None if aim is None else aim.plan_kbps(clip.width * clip.height, float(clip.fps))
         if planned is not None:
             settings = settings.replace(target_kbps=planned)
         statistics = _first_pass(
             clip, settings, needs_blocks(policy), shape.expected_frames, tell,
             threads=(workers or usable_cores()) if film else 1,
+            beside=probe == "beside" and not clip.in_memory,
         )  # fmt: skip
         info.check_unchanged()
         _tell_resized(clip, info.turned, lines, lose)
+        if streamed and not is_film(clip.num_frames):
+            clip = load(limit)  # the file has promised more frames than there are
         compiling.join()
         if bucket is not None and aim is None and settings.rc_mode != "q":
             check_fits(bucket, settings.target_kbps, clip.duration_s)
@@ -423,17 +437,25 @@ def _first_pass(
     tell: Teller,
     *,
     threads: int,
+    beside: bool,
 ) -> FirstPass:
     # A clip that is streamed knows its length only after the first pass.
     expected = clip.num_frames if clip.in_memory else expected_frames
     tell("first pass", 0, expected)
-    return first_pass(
+
+    def told(count: int) -> None:
+        tell("first pass", count, expected)
+
+    chunks = FirstPassInRealtime(clip, settings, beside=threads > 1, on_frames=told)
+    found = first_pass(
         clip,
         settings,
         blocks=blocks,
         threads=threads,
-        on_frames=lambda count: tell("first pass", count, expected),
+        run=chunks if beside else None,
+        on_frames=told,
     )
+    return dataclasses.replace(found, realtime=chunks.costs)
 
 
 def _summary(policy: Policy) -> SearchSummary | None:

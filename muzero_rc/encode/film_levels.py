@@ -7,6 +7,7 @@ took more than expected is learned on the way (`encode.quality_budget`).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,7 @@ from muzero_rc.encode.realtime_probe import (
     ChunkForecast,
     RealtimeProbe,
     nearest_level,
+    probe_of,
 )
 from muzero_rc.encode.share import MOST_PROBES, Curve, curve_of, is_far
 from muzero_rc.env.codec.clip import Clip
@@ -102,6 +104,12 @@ class FilmLevels(FilmPhases):
             told = self._files.realtime_probe(index, round_)
             if told is not None and told.get("level") == nearest_level(level):
                 probes[index] = RealtimeProbe(**told)
+            elif level == START_LEVEL and round_ == 0:
+                beside = self._beside_first_pass(self._chunks[index])
+                if beside is not None:
+                    self._files.add_realtime_probe(index, dataclasses.asdict(beside), round_)
+                    probes[index] = beside
+            if index in probes:
                 self._on_frames("probe", self._chunks[index].frames, True)
 
         def task(chunk: Chunk, clip: Clip) -> RealtimeTask:
@@ -111,6 +119,14 @@ class FilmLevels(FilmPhases):
         handle = ProbeInRealtime(self._files, self._recipe)
         self._run("probe", handle, todo, task, probes)
         return probes
+
+    def _beside_first_pass(self, chunk: Chunk) -> RealtimeProbe | None:
+        """What the first pass has told of a chunk, if that was encoded beside it."""
+        costs = self._statistics.realtime.get((chunk.start, chunk.end))
+        if costs is None:
+            return None
+        settings = self._film_settings()
+        return probe_of(costs, self._clip, settings, START_LEVEL, recipe=self._recipe)
 
     def _last_pass(self, chunk: Chunk, clip: Clip, turn: int, bits: float) -> LastPassTask:
         """A chunk that is made again, at the level of so many bits by its first encode."""

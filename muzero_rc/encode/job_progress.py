@@ -15,8 +15,8 @@ from typing import Literal
 
 __all__ = ["JobProgress", "JobState", "ProbeKind", "phase_costs"]
 
-ProbeKind = Literal["whole", "realtime"]
-"""A probe encode of all passes, or an encode in real time."""
+ProbeKind = Literal["whole", "realtime", "beside"]
+"""A probe encode of all passes, or an encode in real time, after the first pass or beside it."""
 
 # Of a phase's frames, from which its own measured speed is trusted; set by hand.
 _SURE_SHARE = 0.02
@@ -183,6 +183,10 @@ def phase_costs(speed: int, workers: int, *, probe: ProbeKind | None = "whole") 
     first, probed, last, check = _MS_PER_FRAME[min(speed, len(_MS_PER_FRAME) - 1)]
     if probe == "realtime":
         probed = _REALTIME * first
+    elif probe == "beside":  # chunks that are encoded again at another level are not foreseen
+        first, probed = (1.0 + _REALTIME) * first, 0.0
+        if workers > 1:
+            first *= _REALTIME / (1.0 + _REALTIME)  # by two threads: as long as the longer one
     costs = {
         "first pass": first,
         "probe": probed / workers,

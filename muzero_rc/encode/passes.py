@@ -240,7 +240,9 @@ class InChunks:
           InputError: the film has changed, or what the policy decided cannot be used.
           EncoderError: the encoder failed.
         """
-        probe = kind_of_probe(self._policy, self.settings, film=True)
+        probe = kind_of_probe(
+            self._policy, self.settings, film=True, beside=bool(self._statistics.realtime)
+        )
         self._tell.know(self._clip.num_frames, self.settings.speed, self._workers, probe=probe)
         start = as_settings if self._aim is None else self._aim.start_kbps
         return encode_chunks(

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from muzero_rc.encode.share import Curve
 from muzero_rc.env.codec.clip import Clip
-from muzero_rc.env.codec.realtime import encode_in_realtime
+from muzero_rc.env.codec.realtime import RealtimeCosts, encode_in_realtime
 from muzero_rc.env.codec.statistics import column, finite
 from muzero_rc.env.control.qp_offsets import ConstantQualityPolicy
 from muzero_rc.env.control.rate.probe import qindex_octaves, qindex_of_octaves
@@ -46,6 +46,8 @@ __all__ = [
     "at_level",
     "features",
     "nearest_level",
+    "probe_of",
+    "quantizer_of",
     "realtime_probe",
 ]
 
@@ -80,6 +82,11 @@ def at_level(
 def nearest_level(level: float) -> float:
     """The nearest qindex that one of libvpx's quantizers has."""
     return float(_QINDEXES_PER_QUANTIZER * min(round(level / _QINDEXES_PER_QUANTIZER), _LAST_EVEN))
+
+
+def quantizer_of(level: float) -> int:
+    """libvpx's quantizer whose qindex is nearest."""
+    return round(nearest_level(level)) // _QINDEXES_PER_QUANTIZER
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +128,29 @@ def realtime_probe(
     Raises:
       EncoderError: the encoder failed.
     """
-    quantizer = round(nearest_level(level)) // _QINDEXES_PER_QUANTIZER
+    told = encode_in_realtime(clip, settings, quantizer_of(level), on_frames=on_frames)
+    return probe_of(told, clip, settings, level, recipe=recipe)
+
+
+def probe_of(
+    told: RealtimeCosts,
+    clip: Clip,
+    settings: EncoderSettings,
+    level: float,
+    *,
+    recipe: Recipe = DEFAULT_RECIPE,
+) -> RealtimeProbe:
+    """What an encode in real time tells of a chunk.
+
+    Args:
+      told: what its frames took.
+      clip: size and rate.
+      settings: of the encode that follows.
+      level: qindex of the constant quality.
+      recipe: the constants of control.
+    """
     pixels = clip.width * clip.height
     header = empty_frame(settings.frame_budget(clip.fps), pixels, recipe=recipe)
-    told = encode_in_realtime(clip, settings, quantizer, on_frames=on_frames)
     bits = told.bits - np.minimum(told.bits, header)
     squared = np.maximum(told.squared_error / (1.5 * pixels), _LEAST_SQUARED)
     each = len(bits) * pixels

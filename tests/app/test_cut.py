@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muzero_rc.encode.cut import LEAST_FRAMES, WHOLE_FRAMES, Chunk, cut
+from muzero_rc.encode.cut import LEAST_FRAMES, WHOLE_FRAMES, Chunk, cut, starts_so_far
 
 
 def lengths(keys: list[int], frames: int) -> list[int]:
@@ -47,3 +47,25 @@ def test_chunks_cover_the_film_and_are_neither_short_nor_long(
         assert {c.start for c in chunks} <= set(keys)
         assert min(c.frames for c in chunks) >= LEAST_FRAMES
         assert max(c.frames for c in chunks) <= 187 + 59
+
+
+@given(
+    st.lists(st.integers(1, 1300), min_size=1, max_size=20),
+    st.integers(1, 1300),
+    st.data(),
+)
+def test_starts_are_the_same_ones_as_frames_come(
+    distances: list[int], last: int, data: st.DataObject
+) -> None:
+    keys = [0]
+    for distance in distances:
+        keys.append(keys[-1] + distance)
+    frames = keys[-1] + last
+    whole = [chunk.start for chunk in cut(keys, frames)]
+    seen = data.draw(st.integers(1, frames))
+    known = data.draw(st.integers(max(seen - 40, 0), seen))
+    starts, safe = starts_so_far([k for k in keys if k < max(known, 1)], known, seen)
+    if frames > WHOLE_FRAMES:
+        assert whole[: len(starts)] == starts
+        assert not any(safe > start for start in whole[len(starts) :])
+    assert seen - safe <= max(40 + LEAST_FRAMES, WHOLE_FRAMES + 40)

@@ -298,6 +298,46 @@ def test_a_clip_that_is_not_cut_has_the_bytes_of_one_encode(source: Path, tmp_pa
     assert report.chunks == 1 and report.sha256 == whole.stream.sha256
 
 
+@pytest.mark.parametrize(("passes", "decoded"), [(2, 3), (3, 4)])
+def test_a_film_is_decoded_once_a_pass(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passes: Any, decoded: int
+) -> None:
+    monkeypatch.setenv("MUZERO_RC_CACHE", str(tmp_path / "cache"))
+    opened: list[str] = []
+    phase = "start"
+    plain = video.open_decoder
+
+    def counted(*args: Any, **options: Any) -> Any:
+        opened.append(phase)
+        return plain(*args, **options)
+
+    def on_progress(step: Progress) -> None:
+        nonlocal phase
+        phase = step.phase
+
+    monkeypatch.setattr(video, "open_decoder", counted)
+    settings, policy = SETTINGS.replace(target_kbps=60, passes=passes), make_policy("landed")
+    out = tmp_path / "out.webm"
+    done = encode(source, out, settings, policy, workers=2, on_progress=on_progress)
+    assert done.chunks == 3
+    # The first one decodes no more than a frame, for size and depth; further ones are of repairs.
+    assert sum(phase != "second pass" for phase in opened) == decoded
+
+
+def test_a_file_that_promises_too_many_frames_is_a_clip(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cut_module, "WHOLE_FRAMES", 70)
+    plain = run(source, tmp_path / "plain.webm")
+    monkeypatch.setattr("muzero_rc.encode.film._expected", lambda info, most: 71)
+    for passes in (2, 3):
+        settings = SETTINGS.replace(passes=passes)
+        policy = make_policy("landed")
+        done = encode(source, tmp_path / f"{passes}.webm", settings, policy)
+        assert done.chunks == plain.chunks == 1 and done.frames == FRAMES
+    assert (tmp_path / "3.webm").read_bytes() == (tmp_path / "plain.webm").read_bytes()
+
+
 def test_parts_of_a_streamed_clip_are_its_frames(source: Path) -> None:
     whole = Clip.load(source)
     streamed = Clip.load(source, memory_limit_bytes=10_000)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from muzero_rc.encode.chunked import kind_of_probe
 from muzero_rc.encode.encoded import Encoded
+from muzero_rc.encode.first_pass_realtime import FirstPassInRealtime
 from muzero_rc.encode.quality_budget import QualityBudget, common_level, first_levels
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import (
@@ -22,6 +23,7 @@ from muzero_rc.encode.realtime_probe import (
     ChunkForecast,
     at_level,
     nearest_level,
+    quantizer_of,
     realtime_probe,
 )
 from muzero_rc.encode.share import Curve, bits_for_psnr
@@ -115,6 +117,34 @@ def test_it_goes_on_where_it_was_stopped(
     assert sum(frames for _, frames, was_kept in seen if not was_kept) == 2 * LENGTH
 
 
+@pytest.mark.parametrize("beside", [False, True])
+def test_encodes_beside_the_first_pass_are_those_of_the_chunks(
+    film: Clip, statistics: FirstPass, tmp_path: Path, beside: bool
+) -> None:
+    told: list[int] = []
+    run_beside = FirstPassInRealtime(film, SETTINGS, beside=beside, on_frames=told.append)
+    found = first_pass(film, SETTINGS, cache=False, run=run_beside)
+    assert found.packed == statistics.packed
+    assert told == sorted(told) and told[-1] == FRAMES
+    assert sorted(run_beside.costs) == [(n, n + LENGTH) for n in range(0, FRAMES, LENGTH)]
+    quantizer = quantizer_of(START_LEVEL)
+    for costs, part in zip(run_beside.costs.values(), film.parts([LENGTH] * CHUNKS), strict=True):
+        alone = encode_in_realtime(part, SETTINGS, quantizer)
+        assert costs.bits.tolist() == alone.bits.tolist()
+        assert costs.squared_error.tolist() == alone.squared_error.tolist()
+    # A film needs no encode in real time then, and has the same bytes.
+    plain = run(film, statistics, tmp_path / "plain")[1]
+    seen: list[tuple[str, int, bool]] = []
+    told_by_pass = dataclasses.replace(found, realtime=run_beside.costs)
+    ivf = run(film, told_by_pass, tmp_path / "beside", on_frames=lambda *told: seen.append(told))[1]
+    assert ivf == plain
+    assert {kept for phase, _, kept in seen[:CHUNKS] if phase == "probe"} == {True}
+    # Chunks that begin elsewhere are encoded by themselves.
+    moved = {(start + 1, end): costs for (start, end), costs in run_beside.costs.items()}
+    other = dataclasses.replace(found, realtime=moved)
+    assert run(film, other, tmp_path / "moved")[1] == plain
+
+
 def test_another_bitrate_is_asked_for_by_what_is_expected(
     film: Clip, statistics: FirstPass, tmp_path: Path
 ) -> None:
@@ -168,7 +198,8 @@ def test_a_bucket_is_kept(film: Clip, statistics: FirstPass, tmp_path: Path) -> 
 def test_the_kind_of_probe() -> None:
     planned = make_policy("planned")
     assert kind_of_probe(planned, SETTINGS, film=True) == "realtime"
-    assert kind_of_probe(planned, SETTINGS, film=False) is None
+    assert kind_of_probe(planned, SETTINGS, film=True, beside=True) == "beside"
+    assert kind_of_probe(planned, SETTINGS, film=False, beside=True) is None
     assert kind_of_probe(planned, SETTINGS.replace(passes=3), film=True) == "whole"
     constant = SETTINGS.replace(rc_mode="q", cq_level=30)
     assert kind_of_probe(VbrPolicy(), constant, film=True) is None

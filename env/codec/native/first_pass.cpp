@@ -55,6 +55,25 @@ std::string run_first_pass(const Settings& settings, FrameReader& reader, const 
   return encoder.take_stats();
 }
 
+size_t FirstPassSteps::advance(FrameStore& kept, size_t frames, const Heartbeat& heartbeat) {
+  size_t done = 0;
+  while (done < frames) {
+    const uint8_t* frame = reader_->next(heartbeat);
+    if (!frame) break;
+    encoder_.encode(frame, count_++);
+    kept.append(frame);
+    ++done;
+    heartbeat();
+  }
+  return done;
+}
+
+void FirstPassSteps::finish() {
+  if (count_ == 0) throw CodecError("the clip has no frames", 0, "");
+  while (encoder_.encode(nullptr, -1)) {
+  }
+}
+
 std::vector<Packet> encode_plain(const Settings& settings, FrameReader& reader,
                                  const std::string* stats, const Heartbeat& heartbeat) {
   Encoder encoder(settings, stats ? Pass::kSecond : Pass::kOnly, stats);

@@ -223,6 +223,21 @@ NB_MODULE(_native, m) {
       },
       "settings"_a, "reader"_a, "on_blocks"_a = nb::none(), "on_frames"_a = nb::none());
 
+  nb::class_<FirstPassSteps>(m, "FirstPassSteps",
+                             "A first pass in steps; frames and statistics are there on the way.")
+      .def(nb::init<const Settings&, std::shared_ptr<FrameReader>>(), "settings"_a, "reader"_a)
+      .def("advance",
+           [](FirstPassSteps& self, std::shared_ptr<FrameStore> kept, size_t frames) {
+             const Heartbeat heartbeat = checking_signals();
+             nb::gil_scoped_release unlocked;
+             return self.advance(*kept, frames, heartbeat);
+           },
+           "kept"_a, "frames"_a,
+           "Analyses more frames and keeps them: how many, fewer than asked for at the end.")
+      .def("finish", &FirstPassSteps::finish, nb::call_guard<nb::gil_scoped_release>())
+      .def("take_stats", [](FirstPassSteps& self) { return to_bytes(self.take_stats()); },
+           "Packed statistics of frames that were finished since the last call.");
+
   m.def(
       "encode_plain",
       [](const Settings& settings, std::shared_ptr<FrameReader> reader,
@@ -247,23 +262,26 @@ NB_MODULE(_native, m) {
       "settings"_a, "reader"_a, "stats"_a.none(),
       "Stock encoding without any hook, one-pass if stats is None: (IVF file, seconds).");
 
-  m.def(
-      "encode_in_realtime",
-      [](const Settings& settings, std::shared_ptr<FrameStore> frames, int quantizer,
-         nb::object on_frames) {
-        std::vector<RealtimeFrame> found;
-        {
-          const Progress progress = reporting(on_frames);
-          nb::gil_scoped_release unlocked;
-          found = encode_in_realtime(*frames, settings, quantizer, progress);
-        }
-        nb::list told;
-        for (const RealtimeFrame& frame : found)
-          told.append(nb::make_tuple(frame.bits, frame.squared_error));
-        return told;
-      },
-      "settings"_a, "frames"_a, "quantizer"_a, "on_frames"_a = nb::none(),
-      "One pass in real time, at a constant quantizer: (bits, squared error) of each frame.");
+  nb::class_<RealtimeEncoder>(m, "RealtimeEncoder",
+                              "One pass in real time, at a constant quantizer; keeps no packet.")
+      .def(nb::init<const Settings&, int>(), "settings"_a, "quantizer"_a)
+      .def("encode",
+           [](RealtimeEncoder& self, std::shared_ptr<FrameStore> frames, size_t first, size_t count,
+              nb::object on_frames) {
+             if (first + count > frames->count()) throw nb::index_error();
+             std::vector<RealtimeFrame> found;
+             {
+               const Progress progress = reporting(on_frames);
+               nb::gil_scoped_release unlocked;
+               found = self.encode(*frames, first, count, progress);
+             }
+             nb::list told;
+             for (const RealtimeFrame& frame : found)
+               told.append(nb::make_tuple(frame.bits, frame.squared_error));
+             return told;
+           },
+           "frames"_a, "first"_a, "count"_a, "on_frames"_a = nb::none(),
+           "Codes the frames that follow: (bits, squared error) of each.");
 
   nb::class_<Stream>(m, "Stream", "The coded packets of a finished session.")
       .def_prop_ro("packets", &Stream::packets)

@@ -13,7 +13,7 @@ import pytest
 
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FIRST_PASS_FIELDS, FirstPass, first_pass
-from muzero_rc.env.codec.key_frames import key_frames
+from muzero_rc.env.codec.key_frames import KeyFrameFinder, key_frames
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.codec.settings import CodecSettings
 from muzero_rc.errors import InputError
@@ -80,6 +80,27 @@ def test_made_up_statistics_give_libvpx_the_same_keys(seed: int, fps: int, most:
     keys = key_frames(statistics.stats, clip, settings).tolist()
     assert keys == coded_keys(clip, statistics, settings)
     assert len(set(np.diff(keys))) > 5
+
+
+@pytest.mark.parametrize(("seed", "most"), [(3, 128), (4, 40)])
+def test_keys_are_the_same_ones_as_statistics_come(seed: int, most: int) -> None:
+    rows = made_up(seed, 1500)
+    clip, settings = black(1500), FAST.replace(kf_max_dist=most)
+    keys = key_frames(rows, clip, settings).tolist()
+    finder = KeyFrameFinder(clip, settings)
+    rng = np.random.default_rng(seed)
+    at, lags = 0, []
+    while at < len(rows):
+        step = int(rng.integers(0, 20))
+        finder.add(rows[at : at + step], ended=at + step >= len(rows))
+        at = min(at + step, len(rows))
+        # What is said to be known is, and no key frame is told too soon.
+        assert finder.keys == [key for key in keys if key <= finder.keys[-1]]
+        assert all(key in finder.keys for key in keys if key < finder.known)
+        lags.append(at - finder.known)
+    assert finder.keys == keys
+    # As far ahead as libvpx looks, but where all has stood still since a transition.
+    assert np.median(lags) <= 18 and max(lags) <= most + 20
 
 
 def test_a_real_cut_is_found(moving_square: Callable[..., Clip]) -> None:
