@@ -30,17 +30,18 @@ __all__ = [
     "SpeedProfile",
     "Search",
     "frame_search",
+    "is_quick",
     "show_existing_price",
     "speeds_by_role",
     "stream_speed",
 ]
 
-SpeedProfile = Literal["auto", "uniform", "hierarchical", "probe"]
+SpeedProfile = Literal["auto", "uniform", "hierarchical", "probe", "quick"]
 SPEED_PROFILES: tuple[str, ...] = get_args(SpeedProfile)
 _AS_THE_STREAM = ("auto", "uniform")
 
 POLICY_SPEED_PROFILES: tuple[str, ...] = ("uniform", "hierarchical")
-"""Those that a policy may want; the other is for what runs ahead of it."""
+"""Those that a policy may want; the others are for what runs ahead of it, and quick films."""
 
 
 class Search(NamedTuple):
@@ -48,7 +49,7 @@ class Search(NamedTuple):
 
     Attributes:
       speed: libvpx's `cpu-used`, 0..5, or `STREAM_SPEED`.
-      features: what is searched as if that were 0.
+      features: what goes by another rule than that.
       show_existing: whether a reference may be shown in its place.
     """
 
@@ -63,11 +64,25 @@ def stream_speed(
     """The speed that libvpx is opened with for the second pass, 0..9.
 
     Args:
-      speed_profile: `uniform` and `auto` are what was asked for.
+      speed_profile: `uniform` and `auto` are what was asked for, `quick` is as fast as libvpx
+        goes.
       speed: what was asked for, `cpu-used`.
       recipe: the constants.
     """
+    if speed_profile == "quick":
+        return recipe.frame_speed.quick
     return speed if speed_profile in _AS_THE_STREAM else speeds_by_role(speed, recipe=recipe).stream
+
+
+def is_quick(speed_profile: SpeedProfile, speed: int, *, recipe: Recipe = DEFAULT_RECIPE) -> bool:
+    """Whether more than libvpx's fastest speed is asked for, of all frames alike.
+
+    Args:
+      speed_profile: what was asked for.
+      speed: likewise, `cpu-used`.
+      recipe: the constants.
+    """
+    return speed_profile in _AS_THE_STREAM and speed > recipe.frame_speed.quick
 
 
 def show_existing_price(frame_budget: float, *, recipe: Recipe = DEFAULT_RECIPE) -> float:
@@ -90,7 +105,7 @@ def frame_search(
 
     Args:
       speed_profile: `uniform` leaves every frame at the stream's speed, `probe` codes all as
-        fast as libvpx goes.
+        fast as libvpx goes, `quick` searches their motion faster than that.
       speed: the stream's, libvpx's `cpu-used`; above 5 it changes nothing.
       info: the frame.
       recipe: the constants.
@@ -99,6 +114,8 @@ def frame_search(
         return Search(STREAM_SPEED)
     if speed_profile == "probe":
         return Search(recipe.frame_speed.probe, show_existing=ShowExisting.CHEAPER)
+    if speed_profile == "quick":
+        return Search(recipe.frame_speed.quick, SpeedFeatures.QUICK_MOTION)
     speed = speeds_by_role(speed, recipe=recipe).of(info.role)
     if info.role is FrameRole.KEY:
         return Search(speed)

@@ -31,6 +31,7 @@ from muzero_rc.encode.share import Curve
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.realtime import RealtimeCosts, encode_in_realtime
 from muzero_rc.env.codec.statistics import column, finite
+from muzero_rc.env.control.frame_speed import is_quick
 from muzero_rc.env.control.qp_offsets import ConstantQualityPolicy
 from muzero_rc.env.control.rate.probe import qindex_octaves, qindex_of_octaves
 from muzero_rc.env.control.rate.two_pass import empty_frame
@@ -76,7 +77,10 @@ def at_level(
     """Settings and policy of constant quality at a qindex, between libvpx's quantizers too."""
     quantizer = min(int(level) // _QINDEXES_PER_QUANTIZER, _LAST_EVEN)
     policy = ConstantQualityPolicy(level - _QINDEXES_PER_QUANTIZER * quantizer, recipe.qp_offsets)
-    return settings.replace(rc_mode="q", cq_level=quantizer), policy
+    settings = settings.replace(rc_mode="q", cq_level=quantizer)
+    if is_quick(settings.speed_profile, settings.speed, recipe=recipe):
+        settings = settings.replace(speed_profile="quick", tpl=False)
+    return settings, policy
 
 
 def nearest_level(level: float) -> float:

@@ -35,11 +35,12 @@ TIERS = 5
 
 
 class SpeedFeatures(enum.IntFlag):
-    """Shortcuts of its speed that a frame's search does not take; `vpx_rc_thorough`."""
+    """What of a frame's search goes by another rule than its speed; `vpx_rc_speed_features`."""
 
     NONE = 0
     ALL_MODES = 1  # none is left out for how rarely it won
     ALL_TRANSFORMS = 2  # of every size
+    QUICK_MOTION = 4  # motion as in real time
 
 
 class ShowExisting(enum.IntEnum):

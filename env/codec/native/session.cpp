@@ -68,7 +68,8 @@ const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
 void FrameDecision::check() const {
   check_range("qindex", qindex, -1, 255);
   check_range("speed", speed, -1, 9);
-  check_range("features", features, 0, VPX_RC_ALL_MODES | VPX_RC_ALL_TRANSFORMS);
+  check_range("features", features, 0,
+              VPX_RC_ALL_MODES | VPX_RC_ALL_TRANSFORMS | VPX_RC_QUICK_MOTION);
   check_range("model_qindex", model_qindex, -1, 255);
   check_not_negative("model_bits", model_bits);
   check_range("coarser", coarser, 0, 3);

@@ -90,6 +90,14 @@ class FrameSpeeds:
         "encode that follows, as libvpx's plan goes by that.",
         "libvpx's speed 5 takes longer",
     )
+    quick: int = constant(
+        4,
+        "cpu-used",
+        "speed of all frames of a film in two passes where a faster one is asked for with the "
+        "uniform profile. Motion is searched as in real time there, and nothing is estimated of "
+        "what later frames inherit (TPL).",
+        "docs/notes/2026-11-30-films-in-two-passes.md, Faster than libvpx's speed 4",
+    )
 
 
 @dataclass(frozen=True)
