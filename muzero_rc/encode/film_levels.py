@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from muzero_rc.encode.chunk_jobs import LastPassTask, ProbeInRealtime, RealtimeTask, Taken
 from muzero_rc.encode.cut import Chunk
-from muzero_rc.encode.film_phases import FilmPhases, Shape
+from muzero_rc.encode.film_phases import MOST_REPAIRS, FilmPhases, Shape
 from muzero_rc.encode.quality_budget import QualityBudget, first_levels
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import (
@@ -33,6 +33,8 @@ __all__ = ["FilmLevels"]
 
 class FilmLevels(FilmPhases):
     """The phases of such a film."""
+
+    _repairs = MOST_REPAIRS
 
     _forecasts: Sequence[ChunkForecast] = ()
     _curves: Mapping[int, Curve] = {}

@@ -47,10 +47,16 @@ from muzero_rc.leaky_bucket import Bucket, Excess
 from muzero_rc.types import EncodeLog, Policy
 from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
 
-__all__ = ["TURNS", "FilmPhases", "OnFrames"]
+__all__ = ["MOST_REPAIRS", "TURNS", "FilmPhases", "OnFrames"]
 
 _Task = TypeVar("_Task", ProbeTask, RealtimeTask, LastPassTask)
-TURNS = 1 + DEFAULT_RECIPE.retry.max_encodes + HOLD_BACKS
+MOST_REPAIRS = 6
+"""How often chunks of constant quality are made again at most, for the film's target.
+
+A bound, not tuned: they are few and short, and the film is to end within its tolerance.
+"""
+
+TURNS = 1 + MOST_REPAIRS + HOLD_BACKS
 """How often a chunk is made at most for one bitrate of the film."""
 
 _KBPS = (1, MAX_TARGET_KBPS)  # what libvpx takes
@@ -71,6 +77,8 @@ class Shape:
 
 class FilmPhases:
     """The phases of one film at one bitrate, and the chunks that they leave."""
+
+    _repairs = DEFAULT_RECIPE.retry.max_encodes  # times that chunks are made again at most
 
     def __init__(
         self,
@@ -197,7 +205,7 @@ class FilmPhases:
         """
         first = self._first_turn
         found = Repairs(curves, self.bits, taken, turn=first, recipe=self._recipe)
-        last = first + self._recipe.retry.max_encodes
+        last = first + self._repairs
         for turn in range(first + 1, last + 1):
             asks = found.asks(last=turn == last)
             if not asks:
@@ -252,7 +260,7 @@ class FilmPhases:
         """
         size = sum(ivf_packet_bits(output)) // 8
         floors: dict[int, tuple[int, ...]] = {}
-        first = self._first_turn + 1 + self._recipe.retry.max_encodes
+        first = self._first_turn + 1 + self._repairs
         for round_ in range(HOLD_BACKS + 1):
             excesses = bucket.excesses(ivf_packet_bits(output), self._clip.fps)
             if not excesses:

@@ -139,13 +139,15 @@ class Repairs:
         """As many chunks as possible whose misses together are within the film's tolerance.
 
         A chunk is expected to miss by the most that it ever missed what it was asked for, and
-        chunks miss independently of each other.
+        chunks miss independently of each other. Of a chunk of constant quality the first encode
+        tells nothing: what it took was never asked for.
         """
-        missed = {
-            i: max(abs(made.bits - made.asked) for made in self._encodes[i].values()) for i in able
+        misses = {
+            i: [abs(made.bits - made.asked) for made in self._encodes[i].values()] for i in able
         }
+        missed = {i: max(found) for i, found in misses.items() if max(found) > 0.0}
         certain: list[int] = []
-        for index in sorted(able, key=lambda i: missed[i]):
+        for index in sorted(missed, key=lambda i: missed[i]):
             together = math.hypot(*(missed[i] for i in (*certain, index)))
             if together > self._recipe.film_share.tolerance * self._bits:
                 break
@@ -223,6 +225,7 @@ class Repairs:
             low, high = min(between, key=lambda pair: pair[1].asked / pair[0].asked)
             part = (goal - low.bits) / (high.bits - low.bits)
             return low.asked + part * (high.asked - low.asked)
-        # As if it missed what it is asked for as it did before.
+        # As if it missed what it is asked for as it did before, if it was.
+        found = [taken for taken in found if taken.bits != taken.asked] or found
         asks = [taken.asked * goal / taken.bits for taken in found]
         return min(asks) if all(taken.bits > goal for taken in found) else max(asks)

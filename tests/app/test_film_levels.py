@@ -79,8 +79,7 @@ def test_the_film_is_whole_and_on_target_whoever_works(
     done, ivf = run(film, statistics, tmp_path / "one", workers=1, settings=settings)
     assert done.chunks == CHUNKS
     assert done.score.shown_frames == FRAMES == int.from_bytes(ivf[24:28], "little")
-    # Chunks of 22 frames are too few and short for 0.005, which longer films keep.
-    assert abs(done.score.overshoot) <= 0.02
+    assert abs(done.score.overshoot) <= 0.005
     assert run(film, statistics, tmp_path / "four", workers=4, settings=settings)[1] == ivf
 
 

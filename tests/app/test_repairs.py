@@ -154,3 +154,23 @@ def test_a_film_with_a_chunk_that_takes_more_the_less_it_is_asked_for() -> None:
         2: lambda asked: 0.999 * asked,
     }
     assert abs(repaired(curves, 2.88e6, taken, laws)) <= TOLERANCE
+
+
+def test_what_a_level_brought_tells_nothing_of_what_a_chunk_makes_of_what_it_is_asked_for() -> None:
+    """Of a film in two passes: first encodes were asked for nothing, so they missed nothing."""
+    taken = {index: Taken(float(round(bits)), round(bits), False, False)
+             for index, bits in enumerate(FAIR)}  # fmt: skip
+    taken[5] = Taken(2.0 * round(FAIR[5]), 2 * round(FAIR[5]), False, False)
+    found = Repairs(CURVES, BITS, taken)
+    goal = found.asks()[5]
+    assert goal == pytest.approx(FAIR[5], rel=0.03)
+    # It took a fifth less than it was asked for, and does so again.
+    found.add(1, {5: Taken(goal, round(0.8 * goal), False, False)})
+    asks = found.asks(last=True)
+    assert set(asks) == {5}, "a chunk that was asked for nothing yet is not sure to land"
+    assert goal < asks[5] < 1.3 * goal
+    high = Taken(100.0 * round(FAIR[5]), 100 * round(FAIR[5]), False, False)
+    below = Repairs(CURVES, BITS, {**taken, 5: high})
+    below.add(1, {5: Taken(1.5 * FAIR[5], round(1.25 * FAIR[5]), False, False)})
+    # As it took five sixths of what it was asked for, not as if it followed to the bit.
+    assert below.asks()[5] == pytest.approx(1.2 * FAIR[5], rel=0.03)
