@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import RealtimeProbe, at_level, features, realtime_probe
 from muzero_rc.encode.share import curve_of
 from muzero_rc.env.codec.clip import Clip
@@ -140,6 +141,28 @@ def variances(
     return own, max(float(np.var(list(means.values()))) - own, 1e-3)
 
 
+def saturated(looked: list[tuple[str, str, dict[str, Any]]]) -> dict[str, float]:
+    """Of encodes that the fit leaves out: what they are off, octaves, by the model and without."""
+    off: list[tuple[float, float]] = []
+    clips = set()
+    for _, clip, found in looked:
+        for told in found["probes"]:
+            probe = RealtimeProbe(**told)
+            known = features(probe, found["stats"])
+            for encode in found["encodes"]:
+                steps = float(qindex_octaves(encode["level"]) - qindex_octaves(probe.level))
+                if encode["psnr"] > SATURATED_DB and abs(steps) <= NEAR:
+                    c = REALTIME_MODEL.bits
+                    alone = encode["bits"] - probe.bits - c[1] * steps
+                    off.append((alone - c[0] - float(np.array(c[2:]) @ known), alone))
+                    clips.add(clip)
+    model, alone = np.sqrt(np.mean(np.square(off), axis=0)) if off else (0.0, 0.0)
+    return {
+        "clips": len(clips), "by_the_model": round(float(model), 3),
+        "by_the_encode_alone": round(float(alone), 3),
+    }  # fmt: skip
+
+
 def as_module(found: Mapping[str, Any]) -> str:
     """The module that has the coefficients."""
     bits, error = (
@@ -202,6 +225,7 @@ def main() -> None:
         },
     }  # fmt: skip
     print(json.dumps(found, indent=1))
+    print("saturated, root mean square of octaves off:", json.dumps(saturated(looked)))
     if args.model is not None:
         args.model.write_text(as_module(found))
 

@@ -77,7 +77,8 @@ class ConstantQualityPolicy(QindexPolicy):
     """libvpx's proposals of constant quality, all shifted alike, plus the offsets of the levels.
 
     The shift may lie between two qindexes: then as many shown frames have the one and the other
-    as make the mean.
+    as make the mean. Where libvpx proposes no loss (qindex 0) and there is no shift, all frames are
+    lossless.
     """
 
     name = "constant quality"
@@ -93,5 +94,7 @@ class ConstantQualityPolicy(QindexPolicy):
         shifts = np.floor(self._shift * (shown + 1.0)) - np.floor(self._shift * shown)
         steps = np.rint(steps_by_level(observations, self._offsets))
         proposals = np.array([o.proposal_qindex for o in observations], np.float64)
-        least = np.minimum(proposals, 1.0)  # no step makes a frame lossless
-        return np.clip(proposals + shifts + steps, least, NUM_QINDEX - 1).astype(np.int32)
+        # No step makes a frame lossless, nor one lossy where all are to be lossless.
+        lossless = (proposals == 0.0) & (self._shift == 0.0)
+        lossy = np.clip(proposals + shifts + steps, 1, NUM_QINDEX - 1)
+        return np.where(lossless, 0, lossy).astype(np.int32)

@@ -64,8 +64,30 @@ class FilmLevels(FilmPhases):
             }
             if not levels:
                 break
-        self._forecasts = forecasts
-        return forecasts
+        self._forecasts = self._with_lossless(forecasts)
+        return list(self._forecasts)
+
+    def _with_lossless(self, forecasts: Sequence[ChunkForecast]) -> list[ChunkForecast]:
+        """With what it takes to code chunks without loss that may be worth it.
+
+        Those are not far from level 0. The model knows lossy encodes alone; without loss a chunk
+        takes in real time what it takes with a thorough search.
+        """
+        levels = first_levels(forecasts, self.bits, recipe=self._recipe)
+        fine = {
+            index: 0.0
+            for index, (forecast, level) in enumerate(zip(forecasts, levels, strict=True))
+            if not is_far(forecast.bits_at(level), forecast.bits_at(0.0))
+        }
+        probes = self._realtime_probes(fine, MOST_PROBES)
+        return [
+            dataclasses.replace(
+                forecast, lossless=2.0 ** probes[index].bits * forecast.frames * forecast.pixels
+            )
+            if index in probes
+            else forecast
+            for index, forecast in enumerate(forecasts)
+        ]
 
     def constant_quality(self) -> tuple[list[Curve], dict[int, Taken]]:
         """Encodes all chunks with constant quality, each at its level, after `forecasts`.

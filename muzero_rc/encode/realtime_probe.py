@@ -32,6 +32,7 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.realtime import RealtimeCosts, encode_in_realtime
 from muzero_rc.env.codec.statistics import column, finite
 from muzero_rc.env.control.frame_speed import is_quick
+from muzero_rc.env.control.probe_record import SATURATED_DB
 from muzero_rc.env.control.qp_offsets import ConstantQualityPolicy
 from muzero_rc.env.control.rate.probe import qindex_octaves, qindex_of_octaves
 from muzero_rc.env.control.rate.two_pass import empty_frame
@@ -62,6 +63,7 @@ START_LEVEL = 124.0
 _QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
 _PEAK = 255.0
 _LEAST_SQUARED = 1e-4  # of a sample, 88 dB: a page may be lossless, and has no logarithm then
+_NEAR = 1e-6  # numerical: a share that ends at the most that a chunk takes is that
 _LEAST_ERROR = 1.0  # of a macroblock: what stands still has none, and no logarithm
 
 
@@ -191,6 +193,7 @@ class ChunkForecast:
       fixed: bits of headers, which no level can save.
       bits: [2] log2 of bits above headers, a frame and pixel: at g = 0, and for each g.
       error: [2] log2 of the mean squared error of a sample, likewise.
+      lossless: bits above headers that it takes without loss, at level 0, if that is known.
     """
 
     frames: int
@@ -198,6 +201,7 @@ class ChunkForecast:
     fixed: float
     bits: tuple[float, float]
     error: tuple[float, float]
+    lossless: float | None = None
 
     def curve(self, level: float, *, dearer: float = 0.0, worse: float = 0.0) -> Curve:
         """What is expected at a level, a qindex.
@@ -218,6 +222,8 @@ class ChunkForecast:
 
     def bits_at(self, level: float, *, dearer: float = 0.0) -> float:
         """Bits of the chunk above headers at a level."""
+        if level <= 0.0 and self.lossless is not None:
+            return self.lossless
         octaves = _octaves(level)
         each = 2.0 ** (self.bits[0] + dearer + self.bits[1] * octaves)
         return self.frames * self.pixels * each
@@ -227,7 +233,12 @@ class ChunkForecast:
         return qindex_of_octaves(float(qindex_octaves(level)) + octaves / self.bits[1])
 
     def level_for(self, bits: float, *, dearer: float = 0.0) -> float:
-        """The level at which the chunk is expected to take so many bits above headers."""
+        """The level at which the chunk is expected to take so many bits above headers.
+
+        Without loss, if it may take what that costs.
+        """
+        if self.lossless is not None and bits >= (1.0 - _NEAR) * self.lossless:
+            return 0.0
         each = float(np.log2(max(bits, 1.0) / (self.frames * self.pixels)))
         return qindex_of_octaves((each - self.bits[0] - dearer) / self.bits[1])
 
@@ -254,6 +265,9 @@ class RealtimeModel:
     ) -> ChunkForecast:
         """What is expected of a chunk at full size.
 
+        The bits of a chunk that is saturated at the probe's level are taken as they are: there
+        the coefficients were fitted to nothing (`benchmarks/make_realtime_model.py`).
+
         Args:
           probe: of the chunk.
           stats: [T, 25] of its first pass.
@@ -266,4 +280,8 @@ class RealtimeModel:
             (float(base + c[0] - c[1] * there + np.array(c[2:]) @ known), float(c[1]))
             for base, c in ((probe.bits, self.bits), (probe.error, self.error))
         )
-        return ChunkForecast(probe.frames, pixels, header * probe.frames, bits, error)
+        found = ChunkForecast(probe.frames, pixels, header * probe.frames, bits, error)
+        if found.curve(probe.level).psnr > SATURATED_DB:
+            own = (probe.bits - self.bits[1] * there, self.bits[1])
+            found = dataclasses.replace(found, bits=own)
+        return found

@@ -21,6 +21,7 @@ from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import (
     START_LEVEL,
     ChunkForecast,
+    RealtimeProbe,
     at_level,
     nearest_level,
     quantizer_of,
@@ -309,6 +310,42 @@ def test_the_shipped_model_is_that_of_its_record() -> None:
     assert record["sources"] >= 40
     assert record["octaves_of_bits_off"] < record["by_level_alone"]
     assert REALTIME_MODEL.bits[1] < 0.0 < REALTIME_MODEL.error[1]
+
+
+def test_what_a_saturated_encode_took_is_taken_as_it_is(statistics: FirstPass) -> None:
+    stats, pixels = statistics.stats[:LENGTH], 40 * 32
+    for error, alone in ((-4.0, True), (6.0, False)):
+        probe = RealtimeProbe(START_LEVEL, LENGTH, bits=-5.0, error=error, first=0.3)
+        forecast = REALTIME_MODEL.forecast(probe, stats, pixels, 100.0)
+        as_it_is = 2.0**-5.0 * LENGTH * pixels
+        assert (forecast.bits_at(START_LEVEL) == pytest.approx(as_it_is)) == alone
+        assert forecast.bits_at(60.0) > forecast.bits_at(START_LEVEL)
+
+
+def test_a_chunk_is_lossless_where_that_costs_no_more_than_its_share() -> None:
+    lossy = FORECASTS[0]
+    dear = lossy.bits_at(0.0)
+    known = dataclasses.replace(lossy, lossless=0.5 * dear)
+    assert known.bits_at(0.0) == known.curve(30.0).most == 0.5 * dear
+    assert known.bits_at(1.0) == lossy.bits_at(1.0) > known.bits_at(0.0)
+    assert known.level_for(0.5 * dear) == 0.0 < known.level_for(0.49 * dear)
+    assert known.level_for(0.49 * dear) == lossy.level_for(0.49 * dear)
+
+
+def test_a_page_that_stands_still_is_coded_without_loss(film: Clip, tmp_path: Path) -> None:
+    frames = np.stack([film.frame(index) for index in range(FRAMES)])
+    frames[LENGTH : 2 * LENGTH] = frames[LENGTH]
+    page = Clip.from_frames(frames, film.width, film.height, film.fps)
+    settings = SETTINGS.replace(target_kbps=50)
+    found = first_pass(page, settings, cache=False)
+    done, _ = run(page, found, tmp_path, settings=settings)
+    psnr = [frame.psnr for frame in done.results if frame.shown]
+    assert done.chunks == CHUNKS and abs(done.score.overshoot) <= 0.01
+    assert min(psnr[LENGTH : 2 * LENGTH]) > 80.0 > max(psnr[:LENGTH])
+    # Where it may cost no more than a lossy one it is that.
+    poor = settings.replace(target_kbps=10)
+    done, _ = run(page, found, tmp_path / "poor", settings=poor)
+    assert max(frame.psnr for frame in done.results if frame.shown) < 80.0
 
 
 def test_the_model_knows_a_clip_that_it_has_not_seen(sample_clips: dict[str, Path]) -> None:
