@@ -23,8 +23,7 @@ from muzero_rc.env.codec.settings import CodecSettings
 
 __all__ = ["FirstPassInRealtime"]
 
-# Frames that are taken at a time: of libvpx's own threads and of ours none waits long for another.
-_STEP = 16
+_STEP = 16  # frames that are taken at a time; by hand: far fewer than those that wait
 
 
 class FirstPassInRealtime:

@@ -30,13 +30,13 @@ from muzero_rc.encode.realtime_probe import (
 from muzero_rc.encode.share import Curve, bits_for_psnr
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
-from muzero_rc.env.codec.realtime import encode_in_realtime
+from muzero_rc.env.codec.realtime import RealtimeEncoder, encode_in_realtime
 from muzero_rc.env.control.baselines import VbrPolicy
 from muzero_rc.env.control.qp_offsets import steps_by_level
 from muzero_rc.env.control.rate.probe import qindex_octaves, qindex_of_octaves
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
-from muzero_rc.errors import InputError
+from muzero_rc.errors import EncoderError, InputError
 from muzero_rc.leaky_bucket import Bucket
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.video.ivf import ivf_packet_bits
@@ -143,6 +143,20 @@ def test_encodes_beside_the_first_pass_are_those_of_the_chunks(
     moved = {(start + 1, end): costs for (start, end), costs in run_beside.costs.items()}
     other = dataclasses.replace(found, realtime=moved)
     assert run(film, other, tmp_path / "moved")[1] == plain
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_encoder_that_fails_beside_the_first_pass_ends_it(
+    film: Clip, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    def fail(self: RealtimeEncoder, frames: Any, first: int, count: int) -> None:
+        raise EncoderError("no memory")
+
+    monkeypatch.setattr(RealtimeEncoder, "encode", fail)
+    chunks = FirstPassInRealtime(film, SETTINGS, beside=beside)
+    with pytest.raises(EncoderError, match="no memory"):
+        first_pass(film, SETTINGS, cache=False, run=chunks)
+    assert not chunks.costs
 
 
 def test_another_bitrate_is_asked_for_by_what_is_expected(

@@ -165,7 +165,7 @@ def test_cpu_time_of_the_frames_is_that_of_the_encode(
 
 _WRONG = (
     ("qindex", -2), ("qindex", 256), ("speed", -2), ("speed", 10), ("features", -1),
-    ("features", 4), ("model_qindex", -2), ("model_qindex", 256), ("model_bits", -1),
+    ("features", 8), ("model_qindex", -2), ("model_qindex", 256), ("model_bits", -1),
     ("coarser", -1), ("coarser", 4), ("finer", 4), ("show_existing", -1), ("show_existing", 3),
     ("show_existing_price", -0.1), ("show_existing_price", float("nan")),
     ("show_existing_change", float("inf")),
