@@ -16,10 +16,10 @@ import csv
 import json
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,7 @@ RIDGE = 1e-3  # of the features' variance: numerical, they are nearly collinear
 FOLDS = 5
 
 _Array = npt.NDArray[np.float64]
+Looked = tuple[str, str, dict[str, Any]]  # source, name, and what was found of a clip
 
 
 def clips_of(corpus: Path, which: str, height: int, count: int) -> list[tuple[Path, str]]:
@@ -83,26 +84,50 @@ def look(path: Path, height: int) -> dict[str, Any]:
     return found
 
 
+class Pair(NamedTuple):
+    """An encode, and an encode in real time that it is foretold by.
+
+    Attributes:
+      source: of the clip.
+      clip: its name.
+      known: features.
+      steps: octaves of the quantizer's step from the one in real time.
+      bits: octaves more than that took.
+      error: likewise.
+    """
+
+    source: str
+    clip: str
+    known: _Array
+    steps: float
+    bits: float
+    error: float
+
+
+def pairs(looked: Sequence[Looked], *, saturated: bool) -> Iterator[Pair]:
+    """Of all clips: encodes above `SATURATED_DB`, or all others."""
+    for source, clip, found in looked:
+        for told in found["probes"]:
+            probe = RealtimeProbe(**told)
+            known = features(probe, found["stats"])
+            for encode in found["encodes"]:
+                steps = float(qindex_octaves(encode["level"]) - qindex_octaves(probe.level))
+                if abs(steps) <= NEAR and (encode["psnr"] > SATURATED_DB) == saturated:
+                    bits, error = encode["bits"] - probe.bits, encode["error"] - probe.error
+                    yield Pair(source, clip, known, steps, bits, error)
+
+
 class Rows:
     """What is to be fitted: a row for each pair of a probe encode and an encode."""
 
-    def __init__(
-        self, looked: list[tuple[str, str, dict[str, Any]]], *, level: bool = False
-    ) -> None:
+    def __init__(self, looked: Sequence[Looked], *, level: bool = False) -> None:
         """Takes what was found of clips; `level` leaves all features out but the level."""
         terms, off, sources, clips = [], [], [], []
-        for source, clip, found in looked:
-            for told in found["probes"]:
-                probe = RealtimeProbe(**told)
-                known = features(probe, found["stats"])
-                for encode in found["encodes"]:
-                    steps = float(qindex_octaves(encode["level"]) - qindex_octaves(probe.level))
-                    if encode["psnr"] > SATURATED_DB or abs(steps) > NEAR:
-                        continue
-                    terms.append([steps, *(() if level else known)])
-                    off.append((encode["bits"] - probe.bits, encode["error"] - probe.error))
-                    sources.append(source)
-                    clips.append(clip)
+        for pair in pairs(looked, saturated=False):
+            terms.append([pair.steps, *(() if level else pair.known)])
+            off.append((pair.bits, pair.error))
+            sources.append(pair.source)
+            clips.append(pair.clip)
         self.terms, self.off = np.array(terms), np.array(off)
         self.sources, self.clips = np.array(sources), np.array(clips)
 
@@ -141,25 +166,16 @@ def variances(
     return own, max(float(np.var(list(means.values()))) - own, 1e-3)
 
 
-def saturated(looked: list[tuple[str, str, dict[str, Any]]]) -> dict[str, float]:
+def of_saturated(looked: Sequence[Looked]) -> dict[str, float]:
     """Of encodes that the fit leaves out: what they are off, octaves, by the model and without."""
-    off: list[tuple[float, float]] = []
-    clips = set()
-    for _, clip, found in looked:
-        for told in found["probes"]:
-            probe = RealtimeProbe(**told)
-            known = features(probe, found["stats"])
-            for encode in found["encodes"]:
-                steps = float(qindex_octaves(encode["level"]) - qindex_octaves(probe.level))
-                if encode["psnr"] > SATURATED_DB and abs(steps) <= NEAR:
-                    c = REALTIME_MODEL.bits
-                    alone = encode["bits"] - probe.bits - c[1] * steps
-                    off.append((alone - c[0] - float(np.array(c[2:]) @ known), alone))
-                    clips.add(clip)
-    model, alone = np.sqrt(np.mean(np.square(off), axis=0)) if off else (0.0, 0.0)
+    c = REALTIME_MODEL.bits
+    found = list(pairs(looked, saturated=True))
+    alone = np.array([pair.bits - c[1] * pair.steps for pair in found])
+    model = alone - [c[0] + float(np.array(c[2:]) @ pair.known) for pair in found]
+    by_the_model, by_the_encode = (float(np.sqrt(np.mean(off**2))) for off in (model, alone))
     return {
-        "clips": len(clips), "by_the_model": round(float(model), 3),
-        "by_the_encode_alone": round(float(alone), 3),
+        "clips": len({pair.clip for pair in found}),
+        "by_the_model": round(by_the_model, 3), "by_the_encode_alone": round(by_the_encode, 3),
     }  # fmt: skip
 
 
@@ -225,7 +241,7 @@ def main() -> None:
         },
     }  # fmt: skip
     print(json.dumps(found, indent=1))
-    print("saturated, root mean square of octaves off:", json.dumps(saturated(looked)))
+    print("saturated, root mean square of octaves off:", json.dumps(of_saturated(looked)))
     if args.model is not None:
         args.model.write_text(as_module(found))
 
