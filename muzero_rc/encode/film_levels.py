@@ -34,10 +34,12 @@ __all__ = ["FilmLevels"]
 class FilmLevels(FilmPhases):
     """The phases of such a film."""
 
-    _repairs = MOST_REPAIRS
-
     _forecasts: Sequence[ChunkForecast] = ()
     _curves: Mapping[int, Curve] = {}
+
+    @property
+    def _repairs(self) -> int:
+        return MOST_REPAIRS
 
     def forecasts(self) -> list[ChunkForecast]:
         """What is expected of all chunks by encodes of them in real time.

@@ -56,7 +56,7 @@ MOST_REPAIRS = 6
 A bound, not tuned: they are few and short, and the film is to end within its tolerance.
 """
 
-TURNS = 1 + MOST_REPAIRS + HOLD_BACKS
+TURNS = 1 + max(MOST_REPAIRS, DEFAULT_RECIPE.retry.max_encodes) + HOLD_BACKS
 """How often a chunk is made at most for one bitrate of the film."""
 
 _KBPS = (1, MAX_TARGET_KBPS)  # what libvpx takes
@@ -77,8 +77,6 @@ class Shape:
 
 class FilmPhases:
     """The phases of one film at one bitrate, and the chunks that they leave."""
-
-    _repairs = DEFAULT_RECIPE.retry.max_encodes  # times that chunks are made again at most
 
     def __init__(
         self,
@@ -111,6 +109,11 @@ class FilmPhases:
         self._backend = LibvpxBackend()
         self._round = 0
         self._plan(settings.target_kbps)
+
+    @property
+    def _repairs(self) -> int:
+        """How often chunks are made again at most, for one bitrate of the film."""
+        return self._recipe.retry.max_encodes
 
     def _plan(self, kbps: int) -> None:
         """libvpx's targets of all chunks, of a film at a bitrate in kbit/s."""
