@@ -176,7 +176,10 @@ def encode(
     probe = kind_of_probe(policy, settings, film=film, beside=not key_times)
     if chunked and expected:
         cores = (workers or usable_cores()) if film else 1
-        job = JobProgress(phase_costs(settings.speed, cores, probe=probe), expected)
+        uniform = settings.speed_profile == "uniform"
+        job = JobProgress(
+            phase_costs(settings.speed, cores, probe=probe, uniform=uniform), expected
+        )
     tell = Teller(on_progress, job)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_named(info))

@@ -31,6 +31,9 @@ _MS_PER_FRAME = (
     (0.54, 6.1, 22.1, 0.4),
     (0.65, 6.9, 16.7, 0.4),
 )
+# From this speed on the last pass of a uniform profile is about what a probe encode is, whose
+# frames are all searched at speed 4.
+_AS_A_PROBE = 3
 _REALTIME = 2.0  # first passes that an encode in real time takes; measured likewise
 
 
@@ -172,15 +175,20 @@ class JobProgress:
         }
 
 
-def phase_costs(speed: int, workers: int, *, probe: ProbeKind | None = "whole") -> dict[str, float]:
+def phase_costs(
+    speed: int, workers: int, *, probe: ProbeKind | None = "whole", uniform: bool = False
+) -> dict[str, float]:
     """Time of a frame in each phase of an encode, beside those of the others.
 
     Args:
       speed: of the encode, `cpu-used`.
       workers: chunks in work at a time, which share probes and last passes.
       probe: the kind of probe encode that it has.
+      uniform: all frames are searched at one speed.
     """
     first, probed, last, check = _MS_PER_FRAME[min(speed, len(_MS_PER_FRAME) - 1)]
+    if uniform and speed >= _AS_A_PROBE:
+        last = probed
     if probe == "realtime":
         probed = _REALTIME * first
     elif probe == "beside":  # chunks that are encoded again at another level are not foreseen

@@ -243,7 +243,10 @@ class InChunks:
         probe = kind_of_probe(
             self._policy, self.settings, film=True, beside=bool(self._statistics.realtime)
         )
-        self._tell.know(self._clip.num_frames, self.settings.speed, self._workers, probe=probe)
+        self._tell.know(
+            self._clip.num_frames, self.settings.speed, self._workers,
+            probe=probe, uniform=self.settings.speed_profile == "uniform",
+        )  # fmt: skip
         start = as_settings if self._aim is None else self._aim.start_kbps
         return encode_chunks(
             self._clip, self.settings.replace(budget_kbps=kbps), self._policy,

@@ -70,7 +70,13 @@ class Teller:
             self.job.reach(phase, 1, 1)
 
     def know(
-        self, frames: int, speed: int, workers: int, *, probe: ProbeKind | None = "whole"
+        self,
+        frames: int,
+        speed: int,
+        workers: int,
+        *,
+        probe: ProbeKind | None = "whole",
+        uniform: bool = False,
     ) -> None:
         """The first pass is done; the encode has so many frames.
 
@@ -79,9 +85,12 @@ class Teller:
           speed: of the encode.
           workers: chunks that are encoded at a time, 1 for a clip in one piece.
           probe: the kind of probe encode that it has.
+          uniform: all frames are searched at one speed.
         """
         if self.job is None:  # its file did not say how long it is
-            self.job = JobProgress(phase_costs(speed, workers, probe=probe), frames)
+            self.job = JobProgress(
+                phase_costs(speed, workers, probe=probe, uniform=uniform), frames
+            )
             for phase, seconds in self._expected.items():
                 self.job.expect(phase, seconds)
         self.job.set_frames(frames)

@@ -97,6 +97,11 @@ def test_many_workers_make_the_passes_that_they_share_cheap() -> None:
     one, four = phase_costs(4, 1), phase_costs(4, 4)
     assert four["probe"] == one["probe"] / 4 and four["first pass"] == one["first pass"]
     assert phase_costs(9, 1) == phase_costs(5, 1)
+    # A whole probe encode is uniform; encodes in real time beside the first pass have no phase.
+    quick = phase_costs(5, 1, probe="beside", uniform=True)
+    assert quick["second pass"] == phase_costs(5, 1)["probe"] < one["second pass"]
+    assert quick["probe"] == 0.0 and quick["first pass"] > one["first pass"]
+    assert phase_costs(2, 1, uniform=True) == phase_costs(2, 1)
 
 
 def test_a_phase_that_is_begun_anew_comes_on_top() -> None:
