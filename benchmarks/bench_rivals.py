@@ -183,12 +183,11 @@ def kind_of_film(film: str) -> str:
     return film.rstrip("0123456789")
 
 
-def warm_up(film: Path, levels: Sequence[str], cache: Path) -> None:
+def warm_up(film: Path, level: str, kbps: int, cache: Path) -> None:
     """Encodes a piece of a film: what a program's first start after installation does is done."""
-    if levels:
-        with tempfile.TemporaryDirectory() as folder:
-            words = ours(levels[-1], film, Path(folder, "out.webm"), 600, 1)[0]
-            run_tree([[*words, "--frames", str(WHOLE_FRAMES + 1)]], cache)
+    with tempfile.TemporaryDirectory() as folder:
+        words = ours(level, film, Path(folder, "out.webm"), kbps, 1)[0]
+        run_tree([[*words, "--frames", str(WHOLE_FRAMES + 1)]], cache)
 
 
 def run_tree(commands: Sequence[Sequence[str]], cache: Path) -> tuple[float, float, float]:
@@ -400,14 +399,16 @@ def main() -> None:
     }  # fmt: skip
     cache = (args.out / "cache").resolve()
     cache.mkdir(exist_ok=True)
-    for number, film in enumerate(make_films(args)):
-        if number == 0:
-            warm_up(film, args.speeds, cache)
+    warm = False
+    for film in make_films(args):
         for kbps in args.kbps:
             for encoder, each in levels.items():
                 for level in each:
                     if table.has((film.stem, encoder, level, kbps)):
                         continue
+                    if encoder == "muzero-rc" and not warm:
+                        warm_up(film, level, kbps, cache)
+                        warm = True
                     asked = table.asked(film.stem, encoder, kbps)
                     found = run(encoder, level, film, kbps, args.threads, vmaf, asked, cache)
                     table.add(*found)

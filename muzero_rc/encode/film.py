@@ -449,7 +449,7 @@ def _first_pass(
     def told(count: int) -> None:
         tell("first pass", count, expected)
 
-    chunks = FirstPassInRealtime(clip, settings, beside=threads > 1, on_frames=told)
+    chunks = FirstPassInRealtime(clip, settings, own_thread=threads > 1, on_frames=told)
     found = first_pass(
         clip,
         settings,

@@ -57,25 +57,25 @@ class FilmLevels(FilmPhases):
                 found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
                 seen[index] = probe.level
             forecasts = [found[chunk.index] for chunk in self._chunks]
+            wanted = first_levels(forecasts, self.bits, recipe=self._recipe)
             levels = {
                 index: level
-                for index, level in enumerate(
-                    first_levels(forecasts, self.bits, recipe=self._recipe)
-                )
+                for index, level in enumerate(wanted)
                 if is_far(found[index].bits_at(level), found[index].bits_at(seen[index]))
             }
             if not levels:
                 break
-        self._forecasts = self._with_lossless(forecasts)
+        self._forecasts = self._with_lossless(forecasts, wanted)
         return list(self._forecasts)
 
-    def _with_lossless(self, forecasts: Sequence[ChunkForecast]) -> list[ChunkForecast]:
+    def _with_lossless(
+        self, forecasts: Sequence[ChunkForecast], levels: Sequence[float]
+    ) -> list[ChunkForecast]:
         """With what it takes to code chunks without loss that may be worth it.
 
         Those are not far from level 0. The model knows lossy encodes alone; without loss a chunk
         takes in real time what it takes with a thorough search.
         """
-        levels = first_levels(forecasts, self.bits, recipe=self._recipe)
         fine = {
             index: 0.0
             for index, (forecast, level) in enumerate(zip(forecasts, levels, strict=True))

@@ -39,7 +39,7 @@ class FirstPassInRealtime:
         clip: Clip,
         settings: CodecSettings,
         *,
-        beside: bool,
+        own_thread: bool,
         on_frames: Callable[[int], None] | None = None,
     ) -> None:
         """Takes what to encode.
@@ -47,13 +47,13 @@ class FirstPassInRealtime:
         Args:
           clip: the film.
           settings: of its encode.
-          beside: encode in a thread of its own.
+          own_thread: encode in real time in a thread of its own.
           on_frames: told now and then how many frames the first pass has seen.
         """
         self.costs: dict[tuple[int, int], RealtimeCosts] = {}
         self._clip = clip
         self._settings = settings
-        self._beside = beside
+        self._own_thread = own_thread
         self._on_frames = on_frames
         self._waiting: collections.deque[Any] = collections.deque()  # stores of frames
         self._offset = 0  # frames of the first store that are encoded
@@ -97,7 +97,7 @@ class FirstPassInRealtime:
                 if work is not None:
                     work.result()
                 work = pool.submit(self._encode, starts, safe)
-                if ended or not self._beside:
+                if ended or not self._own_thread:
                     work.result()
             self._close_chunk()
         return b"".join(packed)

@@ -32,7 +32,7 @@ _MS_PER_FRAME = (
     (0.65, 6.9, 16.7, 0.4),
 )
 # From this speed on the last pass of a uniform profile is about what a probe encode is, whose
-# frames are all searched at speed 4.
+# frames are all searched at speed 4. Set by hand, of the film tables in docs/notes.
 _AS_A_PROBE = 3
 _REALTIME = 2.0  # first passes that an encode in real time takes; measured likewise
 

@@ -117,12 +117,12 @@ def test_it_goes_on_where_it_was_stopped(
     assert sum(frames for _, frames, was_kept in seen if not was_kept) == 2 * LENGTH
 
 
-@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("own_thread", [False, True])
 def test_encodes_beside_the_first_pass_are_those_of_the_chunks(
-    film: Clip, statistics: FirstPass, tmp_path: Path, beside: bool
+    film: Clip, statistics: FirstPass, tmp_path: Path, own_thread: bool
 ) -> None:
     told: list[int] = []
-    run_beside = FirstPassInRealtime(film, SETTINGS, beside=beside, on_frames=told.append)
+    run_beside = FirstPassInRealtime(film, SETTINGS, own_thread=own_thread, on_frames=told.append)
     found = first_pass(film, SETTINGS, cache=False, run=run_beside)
     assert found.packed == statistics.packed
     assert told == sorted(told) and told[-1] == FRAMES
@@ -145,15 +145,15 @@ def test_encodes_beside_the_first_pass_are_those_of_the_chunks(
     assert run(film, other, tmp_path / "moved")[1] == plain
 
 
-@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("own_thread", [False, True])
 def test_an_encoder_that_fails_beside_the_first_pass_ends_it(
-    film: Clip, monkeypatch: pytest.MonkeyPatch, beside: bool
+    film: Clip, monkeypatch: pytest.MonkeyPatch, own_thread: bool
 ) -> None:
     def fail(self: RealtimeEncoder, frames: Any, first: int, count: int) -> None:
         raise EncoderError("no memory")
 
     monkeypatch.setattr(RealtimeEncoder, "encode", fail)
-    chunks = FirstPassInRealtime(film, SETTINGS, beside=beside)
+    chunks = FirstPassInRealtime(film, SETTINGS, own_thread=own_thread)
     with pytest.raises(EncoderError, match="no memory"):
         first_pass(film, SETTINGS, cache=False, run=chunks)
     assert not chunks.costs
