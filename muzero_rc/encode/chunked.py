@@ -29,7 +29,7 @@ from muzero_rc.encode.chunk_store import ChunkFiles
 from muzero_rc.encode.cut import Chunk, cut
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.film_levels import FilmLevels
-from muzero_rc.encode.film_phases import FilmPhases, OnFrames
+from muzero_rc.encode.film_phases import FilmPhases, OnAhead, OnFrames
 from muzero_rc.encode.job_progress import ProbeKind
 from muzero_rc.encode.quality_budget import common_level
 from muzero_rc.encode.realtime_probe import START_LEVEL
@@ -58,8 +58,12 @@ def as_settings(curves: Sequence[Curve], seconds: float) -> None:
     """The settings' own bitrate."""
 
 
-def _ignore(phase: str, frames: int, kept: bool) -> None:
+def _ignore(phase: str, frames: int, kept: bool, weight: float) -> None:
     """For whoever wants to know nothing."""
+
+
+def _ignore_ahead(phase: str, frames: int, weight: float) -> None:
+    """Likewise."""
 
 
 def in_chunks(policy: Policy, settings: EncoderSettings) -> bool:
@@ -145,6 +149,7 @@ def encode_chunks(
     workers: int,
     memory_bytes: int,
     on_frames: OnFrames = _ignore,
+    on_ahead: OnAhead = _ignore_ahead,
     start_kbps: StartKbps = as_settings,
     first_turn: int = 0,
     forced: Sequence[int] = (),
@@ -164,7 +169,8 @@ def encode_chunks(
       workers: chunks in work at a time.
       memory_bytes: that frames may take.
       on_frames: told the phase, "probe" or "second pass", how many shown frames more are done,
-        and whether an earlier start had done them.
+        whether an earlier start had done them, and what each of them weighs.
+      on_ahead: told what is made again.
       start_kbps: the film's bitrate by the probe encodes' curves and its seconds, where
         settings have no `budget_kbps`; None for the settings' own.
       first_turn: how often all chunks were made before, for another bitrate.
@@ -190,7 +196,7 @@ def encode_chunks(
     kind = FilmLevels if by_levels(policy, settings) else FilmPhases
     film = kind(
         clip, settings, policy, statistics, files, chunks, workers, in_memory > workers,
-        first_turn, on_frames, compute, recipe,
+        first_turn, on_frames, on_ahead, compute, recipe,
     )  # fmt: skip
     start = time.perf_counter()
     probe_seconds = 0.0

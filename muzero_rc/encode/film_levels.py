@@ -65,6 +65,9 @@ class FilmLevels(FilmPhases):
             }
             if not levels:
                 break
+        self._weigh(
+            [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
+        )
         self._forecasts = self._with_lossless(forecasts, wanted)
         return list(self._forecasts)
 
@@ -136,7 +139,7 @@ class FilmLevels(FilmPhases):
                     self._files.add_realtime_probe(index, dataclasses.asdict(beside), round_)
                     probes[index] = beside
             if index in probes:
-                self._on_frames("probe", self._chunks[index].frames, True)
+                self._on_frames("probe", self._chunks[index].frames, True, self._weights[index])
 
         def task(chunk: Chunk, clip: Clip) -> RealtimeTask:
             return RealtimeTask(chunk, clip, self._film_settings(), levels[chunk.index], round_)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from muzero_rc.compute import Compute
 from muzero_rc.encode.chunk_jobs import (
@@ -47,7 +50,7 @@ from muzero_rc.leaky_bucket import Bucket, Excess
 from muzero_rc.types import EncodeLog, Policy
 from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
 
-__all__ = ["MOST_REPAIRS", "TURNS", "FilmPhases", "OnFrames"]
+__all__ = ["MOST_REPAIRS", "TURNS", "FilmPhases", "OnAhead", "OnFrames"]
 
 _Task = TypeVar("_Task", ProbeTask, RealtimeTask, LastPassTask)
 MOST_REPAIRS = 6
@@ -61,8 +64,23 @@ TURNS = 1 + max(MOST_REPAIRS, DEFAULT_RECIPE.retry.max_encodes) + HOLD_BACKS
 
 _KBPS = (1, MAX_TARGET_KBPS)  # what libvpx takes
 
-OnFrames = Callable[[str, int, bool], None]
-"""Told a phase, frames that are done in it, and whether an earlier start had done them."""
+
+class OnFrames(Protocol):
+    """Told how far a film is."""
+
+    def __call__(self, phase: str, frames: int, kept: bool, weight: float) -> None:
+        """So many frames more of a phase are done.
+
+        Args:
+          phase: of theirs.
+          frames: how many.
+          kept: an earlier start had done them.
+          weight: what each is expected to take beside the mean of the film.
+        """
+
+
+OnAhead = Callable[[str, int, float], None]
+"""Told a phase, how many frames of it will be made again, and what each weighs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +108,7 @@ class FilmPhases:
         read_ahead: bool,
         first_turn: int,
         on_frames: OnFrames,
+        on_ahead: OnAhead,
         compute: Compute,
         recipe: Recipe,
     ) -> None:
@@ -103,6 +122,7 @@ class FilmPhases:
         self._read_ahead = read_ahead
         self._first_turn = first_turn
         self._on_frames = on_frames
+        self._on_ahead = on_ahead
         self._compute = compute
         self._recipe = recipe
         self._work: FilmWork | None = None
@@ -125,6 +145,19 @@ class FilmPhases:
             round(min(max(self._kbps(chunk, self.bits * part), _KBPS[0]), _KBPS[1]))
             for chunk, part in zip(self._chunks, parts, strict=True)
         ]
+        self._weigh(parts)
+
+    def _weigh(self, shares: Sequence[float] | npt.NDArray[np.float64]) -> None:
+        """Weighs the frames of chunks by the shares of the bits that chunks are expected to take.
+
+        An encode's time goes with the square root of the bits of a frame
+        (docs/notes/2026-11-30-time-left-of-films.md).
+        """
+        frames = np.array([chunk.frames for chunk in self._chunks], np.float64)
+        found = np.sqrt(np.maximum(np.asarray(shares, np.float64), 0.0) / frames)
+        mean = float(found @ frames) / float(frames.sum())
+        self._mean_weights = (found / mean).tolist() if mean > 0.0 else [1.0] * len(frames)
+        self._weights = self._mean_weights
 
     def plan_nearer(self, kbps: float) -> bool:
         """Plans anew for a bitrate that is far from the plan's; False if that is near enough."""
@@ -149,7 +182,7 @@ class FilmPhases:
             if log is not None:
                 shape = Shape(self._clip.width, self._clip.height, self._clip.fps, chunk.frames)
                 curves[chunk.index] = curve_of(log, shape, self._frame_budget, recipe=self._recipe)
-                self._on_frames("probe", chunk.frames, True)
+                self._on_frames("probe", chunk.frames, True, self._weights[chunk.index])
 
         def task(chunk: Chunk, clip: Clip) -> ProbeTask:
             settings = self._settings_of(chunk)
@@ -181,6 +214,8 @@ class FilmPhases:
 
     def last_passes(self, budget: FilmBudget | None) -> dict[int, Taken]:
         """Encodes all chunks for good, each with its share; without a budget all alike."""
+        if budget is not None:
+            self._weigh(budget.first_shares())
         taken = self._kept("second pass", range(len(self._chunks)), self._first_turn)
         asked = {index: found.asked for index, found in taken.items()}
 
@@ -213,6 +248,7 @@ class FilmPhases:
             asks = found.asks(last=turn == last)
             if not asks:
                 break
+            self._tell_ahead(asks)
             made = self._kept("second pass", asks, turn)
 
             def task(
@@ -283,6 +319,7 @@ class FilmPhases:
                     floors[chunk.index] = raised(record.log, before, own, round_)
                     concerned[chunk.index] = record.asked
             turn = first + round_
+            self._tell_ahead(concerned)
             made = self._kept("second pass", concerned, turn)
 
             def task(
@@ -349,7 +386,9 @@ class FilmPhases:
                 scheduler.submit(
                     handle,
                     task_of(chunk, clip),
-                    on_progress=lambda task, frames: self._on_frames(phase, frames, False),
+                    on_progress=lambda task, frames: self._on_frames(
+                        phase, frames, False, self._weights[task.chunk.index]
+                    ),
                 )
                 if chunk.index == last < len(self._chunks) - 1:
                     break
@@ -366,8 +405,14 @@ class FilmPhases:
             record = self._files.record(index, turn)
             if record is not None:
                 found[index] = taken_of(record)
-                self._on_frames(phase, self._chunks[index].frames, True)
+                self._on_frames(phase, self._chunks[index].frames, True, self._weights[index])
         return found
+
+    def _tell_ahead(self, indexes: Collection[int]) -> None:
+        """Tells that chunks are made again; where they are few, not all workers share them."""
+        self._weights = [max(self._workers / len(indexes), 1.0) * w for w in self._mean_weights]
+        for index in indexes:
+            self._on_ahead("second pass", self._chunks[index].frames, self._weights[index])
 
     def _handle(self) -> LastPass:
         return LastPass(self._policy, self._files, self._backend, self._recipe)

@@ -1,40 +1,48 @@
 """How far an encode is: one measure over all phases, and the time left.
 
 A phase counts by what its frames cost. Before it has begun that is known from its cost beside
-the other phases' (`_MS_PER_FRAME`), and from then on it is measured, from its first frame on:
-what a process takes to start says nothing of its speed. A phase without frames takes the seconds
-that a trial of it took.
+the other phases' (`_FIRST_PASSES`), and from then on it is measured, from its first frame on:
+what a process takes to start says nothing of its speed. Until a chunk's worth of frames is
+measured, both count. Frames of a film's chunks weigh what they are expected to take beside the
+film's mean. A phase without frames takes the seconds that a trial of it took.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["JobProgress", "JobState", "ProbeKind", "phase_costs"]
+from muzero_rc.encode.cut import LEAST_FRAMES
+
+__all__ = ["JobProgress", "JobState", "ProbeKind", "frames_again", "phase_costs"]
 
 ProbeKind = Literal["whole", "realtime", "beside"]
 """A probe encode of all passes, or an encode in real time, after the first pass or beside it."""
 
-# Of a phase's frames, from which its own measured speed is trusted; set by hand.
+# Of a phase's frames, from which its own measured speed is known; set by hand.
 _SURE_SHARE = 0.02
-# ms of CPU a frame by speed from 0: first pass, first probe encode, last pass with what is
-# probed again, check. Measured on 60 frames of 96 lines (docs/notes/2026-11-29-films-in-chunks.md);
-# only their ratios count, and only until a phase's own speed is measured.
-_MS_PER_FRAME = (
-    (0.56, 6.8, 73.0, 0.4),
-    (0.57, 6.6, 73.0, 0.4),
-    (0.52, 6.6, 24.5, 0.4),
-    (0.57, 6.6, 24.3, 0.4),
-    (0.54, 6.1, 22.1, 0.4),
-    (0.65, 6.9, 16.7, 0.4),
+# Frames that a phase's cost counts for beside what is measured of it: a short chunk.
+_TRUST = float(LEAST_FRAMES)
+# CPU of a frame by speed from 0, in first passes: probe encode; last pass with what is probed
+# again, hierarchical and uniform. Measured on training clips of 144 and 480 lines
+# (docs/notes/2026-11-30-time-left-of-films.md); they count until a phase's own speed is measured.
+_FIRST_PASSES = (
+    (9.0, 105.0, 40.0),
+    (9.0, 105.0, 20.0),
+    (9.0, 26.0, 13.0),
+    (8.5, 22.0, 12.0),
+    (8.5, 19.0, 10.5),
+    (8.5, 16.0, 9.0),
 )
-# From this speed on the last pass of a uniform profile is about what a probe encode is, whose
-# frames are all searched at speed 4. Set by hand, of the film tables in docs/notes.
-_AS_A_PROBE = 3
-_REALTIME = 2.0  # first passes that an encode in real time takes; measured likewise
+_REALTIME = 1.0  # first passes that an encode in real time takes; measured likewise
+_CHECK, _DECODE = 0.6, 0.5  # that the check takes, and decoding the source; likewise
+_BITS_PER_PIXEL = 0.1  # at which they were measured; encodes go with the square root of the bits
+# Frames of a usual chunk; chunks that are made again, the median of films of 24 to 90 s; and the
+# share of a short film that they are at most. By hand, of the same measurements.
+_CHUNK, _AGAIN, _MOST_AGAIN = 100.0, 2.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +72,13 @@ class _Phase:
       cost: seconds of a frame beside the other phases', before it is measured.
       total: frames of the phase.
       done: of them.
-      kept: of those, frames that an earlier start had done.
       before: frames of runs of it that were begun anew since, of those done.
+      above: what all of its frames weigh, less `total`.
+      weight: of frames that are done.
+      kept: weight of those of them that an earlier start had done.
+      again: weight of frames that may come on top; nobody is told of them.
       start: when the first ones were done here.
-      lead: how many they were.
+      lead: weight of these.
       seconds: since then, at the latest frame.
       fixed: seconds of the whole phase, of one without frames.
     """
@@ -75,20 +86,30 @@ class _Phase:
     cost: float
     total: int
     done: int = 0
-    kept: int = 0
     before: int = 0
+    above: float = 0.0
+    weight: float = 0.0
+    kept: float = 0.0
+    again: float = 0.0
     start: float | None = None
-    lead: int = 0
+    lead: float = 0.0
     seconds: float = 0.0
     fixed: float | None = None
 
     @property
-    def measured(self) -> float | None:
-        """Seconds of a frame, once they are known."""
-        worked = self.done - self.kept - self.lead
-        if self.fixed is not None or worked <= max(_SURE_SHARE * self.total, 1):
-            return None
-        return self.seconds / worked
+    def worked(self) -> float:
+        """Weight of frames that were measured."""
+        return 0.0 if self.fixed is not None else self.weight - self.kept - self.lead
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the seconds of a frame are known."""
+        return self.worked > max(_SURE_SHARE * self.total, 1)
+
+    @property
+    def ahead(self) -> float:
+        """Weight of frames that are to be done."""
+        return max(self.total + self.above - self.weight, 0.0) + self.again
 
 
 class JobProgress:
@@ -117,6 +138,10 @@ class JobProgress:
         """A phase without frames, which will take so many seconds."""
         self._phases[phase] = _Phase(0.0, 1, fixed=seconds)
 
+    def expect_again(self, phase: str, frames: float) -> None:
+        """So many frames of a phase may have to be made again."""
+        self._phases[phase].again = frames
+
     def set_frames(self, frames: int) -> None:
         """The film has so many frames, now that it is known."""
         for phase in self._phases.values():
@@ -135,17 +160,40 @@ class JobProgress:
             found.total = found.before + total
         self.add(phase, found.before + done - found.done)
 
-    def add(self, phase: str, frames: int, *, kept: bool = False) -> None:
-        """So many frames more of a phase are done, now or by an earlier start."""
+    def add(self, phase: str, frames: int, *, kept: bool = False, weight: float = 1.0) -> None:
+        """So many frames more of a phase are done, now or by an earlier start.
+
+        Args:
+          phase: of theirs.
+          frames: how many.
+          kept: an earlier start had done them.
+          weight: of each beside the film's mean.
+        """
         found = self._phases[phase]
         found.done += frames
         found.total = max(found.total, found.done)
+        found.weight += frames * weight
+        self._end_before(phase)
         if kept:
-            found.kept += frames
+            found.kept += frames * weight
         elif found.start is not None:
             found.seconds = self._clock() - found.start
         elif frames:
-            found.start, found.lead = self._clock(), frames
+            found.start, found.lead = self._clock(), frames * weight
+
+    def add_ahead(self, phase: str, frames: int, weight: float = 1.0) -> None:
+        """So many frames of a phase, each of a weight, will be made again."""
+        found = self._phases[phase]
+        found.total += frames
+        found.above += frames * (weight - 1.0)
+        found.again = max(found.again - frames * weight, 0.0)
+
+    def _end_before(self, phase: str) -> None:
+        """In the phases before one nothing is made again any more."""
+        for name, found in self._phases.items():
+            if name == phase:
+                return
+            found.again = 0.0
 
     def done(self, phase: str) -> tuple[int, int]:
         """(frames done, frames of the phase)."""
@@ -155,28 +203,41 @@ class JobProgress:
     def read(self) -> JobState:
         """How far the job is now."""
         costs = self._costs()
-        ahead = sum(costs[n] * (p.total - p.done) for n, p in self._phases.items())
-        behind = sum(costs[n] * p.done for n, p in self._phases.items())
+        ahead = sum(costs[n] * p.ahead for n, p in self._phases.items())
+        behind = sum(costs[n] * p.weight for n, p in self._phases.items())
         if ahead + behind > 0:
             self._share = max(self._share, behind / (ahead + behind))
-        known = frozenset(n for n, p in self._phases.items() if p.measured is not None)
+        known = frozenset(n for n, p in self._phases.items() if p.is_measured)
         return JobState(self._share, ahead if known else None, known)
 
     def _costs(self) -> dict[str, float]:
         """Seconds of a frame in each phase, as far as they are known now."""
-        measured = {n: p.measured for n, p in self._phases.items()}
-        # This machine, with what else it does, over the one of the table.
-        paid = sum(m * self._phases[n].done for n, m in measured.items() if m is not None)
-        expected = sum(p.cost * p.done for n, p in self._phases.items() if measured[n] is not None)
-        pace = paid / expected if expected > 0 else 1.0
-        return {
-            name: pace * phase.cost if (found := measured[name] or phase.fixed) is None else found
-            for name, phase in self._phases.items()
-        }
+        costs = {}
+        paid = expected = 0.0
+        pace = None  # this machine, with what else it does, over the one of the table
+        for name, phase in self._phases.items():
+            if phase.fixed is not None:
+                costs[name] = phase.fixed
+            elif pace is None and not phase.is_measured:
+                costs[name] = phase.cost
+            else:
+                trust = 0.0 if pace is None else _TRUST
+                before = 0.0 if pace is None else pace * phase.cost
+                costs[name] = (trust * before + phase.seconds) / (trust + phase.worked)
+            if phase.is_measured and phase.cost > 0.0:  # one that was not expected tells no pace
+                paid += phase.seconds
+                expected += phase.cost * phase.worked
+                pace = paid / expected
+        return costs
 
 
 def phase_costs(
-    speed: int, workers: int, *, probe: ProbeKind | None = "whole", uniform: bool = False
+    speed: int,
+    workers: int,
+    *,
+    probe: ProbeKind | None = "whole",
+    uniform: bool = False,
+    bits_per_pixel: float | None = None,
 ) -> dict[str, float]:
     """Time of a frame in each phase of an encode, beside those of the others.
 
@@ -185,22 +246,42 @@ def phase_costs(
       workers: chunks in work at a time, which share probes and last passes.
       probe: the kind of probe encode that it has.
       uniform: all frames are searched at one speed.
+      bits_per_pixel: that are asked for; None if nobody knows.
     """
-    first, probed, last, check = _MS_PER_FRAME[min(speed, len(_MS_PER_FRAME) - 1)]
-    if uniform and speed >= _AS_A_PROBE:
-        last = probed
+    probed, hierarchical, last = _FIRST_PASSES[min(speed, len(_FIRST_PASSES) - 1)]
+    if not uniform:
+        last = hierarchical
+    first = 1.0
+    more = math.sqrt((bits_per_pixel or _BITS_PER_PIXEL) / _BITS_PER_PIXEL)
+    last, probed = more * last, more * probed
     if probe == "realtime":
-        probed = _REALTIME * first
+        probed = _REALTIME
     elif probe == "beside":  # chunks that are encoded again at another level are not foreseen
-        first, probed = (1.0 + _REALTIME) * first, 0.0
-        if workers > 1:
-            first *= _REALTIME / (1.0 + _REALTIME)  # by two threads: as long as the longer one
+        probed = 0.0
+        if workers == 1:  # else by two threads: as long as the longer one
+            first += _REALTIME
     costs = {
         "first pass": first,
         "probe": probed / workers,
         "second pass": last / workers,
-        "check": check,
+        "check": _CHECK,
     }
     if probe is None:
         del costs["probe"]
     return costs
+
+
+def frames_again(frames: int, workers: int, last: float) -> float:
+    """Frames of last passes whose time a film is likely to take on top, for its target.
+
+    A chunk that is made again is often alone, so it takes the time of as many as there are
+    workers, and the film is decoded up to it. At the end of the last passes half of a chunk is
+    alone, on average.
+
+    Args:
+      frames: of the film.
+      workers: chunks that are encoded at a time.
+      last: time of a frame of the last passes, in first passes (`phase_costs`).
+    """
+    chunks = max(_AGAIN, workers) + 0.5 * (workers - 1)
+    return min(_CHUNK * chunks + frames * _DECODE / last, _MOST_AGAIN * frames)

@@ -170,13 +170,13 @@ class Whole:
     def _on_settings(self, used: EncoderSettings) -> None:
         total = self._clip.num_frames
         if used.rc_mode == "q" or (self._tell.job and not used.needs_probe):
-            self._tell.know(total, used.speed, 1, probe=None)
+            self._tell.know(total, used, 1, probe=None)
         if not used.needs_probe:
             self._tell("second pass", 0, total)
             return
         self._probe_frames = total * probe_plan_of(used).encodes
         self._probed = 0 if self._probe is None else total
-        self._tell.know(total, used.speed, 1)
+        self._tell.know(total, used, 1)
         self._tell("probe", self._probed, self._probe_frames)
 
     def _on_probe_frame(self, frame: FrameResult) -> None:
@@ -243,15 +243,14 @@ class InChunks:
         probe = kind_of_probe(
             self._policy, self.settings, film=True, beside=bool(self._statistics.realtime)
         )
-        self._tell.know(
-            self._clip.num_frames, self.settings.speed, self._workers,
-            probe=probe, uniform=self.settings.speed_profile == "uniform",
-        )  # fmt: skip
+        frames = self._clip.num_frames
+        self._tell.know(frames, self.settings, self._workers, probe=probe, film=True)
         start = as_settings if self._aim is None else self._aim.start_kbps
         return encode_chunks(
             self._clip, self.settings.replace(budget_kbps=kbps), self._policy,
             self._statistics, self._files, self._ivf, workers=self._workers,
-            memory_bytes=default_memory_limit(), on_frames=self._tell.add,
+            memory_bytes=default_memory_limit(),
+            on_frames=self._tell.add, on_ahead=self._tell.add_ahead,
             first_turn=self._turn, start_kbps=start, forced=self._forced, bucket=self._bucket,
         )  # fmt: skip
 

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from muzero_rc.agents.hindsight import SearchProgress
-from muzero_rc.encode.job_progress import JobProgress, JobState, ProbeKind, phase_costs
+from muzero_rc.encode.job_progress import (
+    JobProgress,
+    JobState,
+    ProbeKind,
+    frames_again,
+    phase_costs,
+)
+from muzero_rc.env.control.settings import EncoderSettings
 
 __all__ = ["PHASES", "Progress", "Teller"]
 
@@ -36,11 +43,9 @@ class Progress:
 class Teller:
     """Tells how far an encode is."""
 
-    def __init__(
-        self, on_progress: Callable[[Progress], None] | None, job: JobProgress | None
-    ) -> None:
+    def __init__(self, on_progress: Callable[[Progress], None] | None) -> None:
         self._on_progress = on_progress
-        self.job = job
+        self.job: JobProgress | None = None  # of a clip in one piece, only with a probe encode
         self._expected: dict[str, float] = {}
 
     def __call__(
@@ -69,37 +74,63 @@ class Teller:
         if self.job is not None and phase in self.job.phases:
             self.job.reach(phase, 1, 1)
 
-    def know(
+    def begin(
         self,
         frames: int,
-        speed: int,
+        settings: EncoderSettings,
         workers: int,
         *,
         probe: ProbeKind | None = "whole",
-        uniform: bool = False,
+        film: bool = False,
+        bits_per_pixel: float | None = None,
     ) -> None:
-        """The first pass is done; the encode has so many frames.
+        """The encode has about so many frames.
 
         Args:
-          frames: of the clip or film.
-          speed: of the encode.
+          frames: of the clip or film, as far as it is known.
+          settings: of the encode.
           workers: chunks that are encoded at a time, 1 for a clip in one piece.
           probe: the kind of probe encode that it has.
-          uniform: all frames are searched at one speed.
+          film: chunks share a bitrate, and may be made again for it.
+          bits_per_pixel: that are asked for; None if nobody knows.
         """
-        if self.job is None:  # its file did not say how long it is
-            self.job = JobProgress(
-                phase_costs(speed, workers, probe=probe, uniform=uniform), frames
-            )
+        if self.job is None:
+            uniform = settings.speed_profile == "uniform"
+            costs = phase_costs(
+                settings.speed, workers,
+                probe=probe, uniform=uniform, bits_per_pixel=bits_per_pixel,
+            )  # fmt: skip
+            self.job = JobProgress(costs, frames)
+            if film and probe is not None:
+                again = frames_again(frames, workers, costs["second pass"])
+                self.job.expect_again("second pass", again)
             for phase, seconds in self._expected.items():
                 self.job.expect(phase, seconds)
+
+    def know(
+        self,
+        frames: int,
+        settings: EncoderSettings,
+        workers: int,
+        *,
+        probe: ProbeKind | None = "whole",
+        film: bool = False,
+    ) -> None:
+        """The first pass is done; the encode has so many frames. See `begin`."""
+        self.begin(frames, settings, workers, probe=probe, film=film)
+        assert self.job is not None
         self.job.set_frames(frames)
         # A first pass from the cache took no time, which says nothing of the speed.
         self.job.add("first pass", frames - self.job.done("first pass")[0], kept=True)
 
-    def add(self, phase: str, frames: int, kept: bool) -> None:
-        """So many frames more of a film's phase are done."""
+    def add(self, phase: str, frames: int, kept: bool, weight: float) -> None:
+        """So many frames more of a film's phase are done, each of a weight."""
         assert self.job is not None
-        self.job.add(phase, frames, kept=kept)
+        self.job.add(phase, frames, kept=kept, weight=weight)
         if self._on_progress is not None:
             self._on_progress(Progress(phase, *self.job.done(phase), None, self.job.read()))
+
+    def add_ahead(self, phase: str, frames: int, weight: float) -> None:
+        """So many frames of a film's phase will be made again, each of a weight."""
+        assert self.job is not None
+        self.job.add_ahead(phase, frames, weight)

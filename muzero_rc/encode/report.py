@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc.encode.aims import Quality
+from muzero_rc.encode.encoded import Encoded
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.types import FrameResult
 
@@ -131,6 +132,52 @@ class EncodeReport:
     time: TimeSummary | None
     losses: list[str]
     results: Sequence[FrameResult]
+
+    @classmethod
+    def of(
+        cls,
+        done: Encoded,
+        settings: EncoderSettings,
+        *,
+        seconds: float,
+        verified: bool,
+        **told: Any,
+    ) -> EncodeReport:
+        """What an encode gave, from what was encoded.
+
+        Args:
+          done: what was encoded.
+          settings: of the encode.
+          seconds: wall time of everything.
+          verified: the file's pictures were compared with the encoder's.
+          told: all other attributes.
+        """
+        score = done.score
+        controlled = settings.rc_mode != "q"
+        return cls(
+            frames=score.shown_frames,
+            coded_frames=score.coded_frames,
+            video_bytes=done.video_bytes,
+            target_kbps=score.target_kbps if controlled else None,
+            actual_kbps=score.actual_kbps,
+            deviation=score.overshoot if controlled else None,
+            psnr_avg=score.psnr_avg,
+            psnr_overall=score.psnr_overall,
+            psnr_y=score.psnr_y,
+            seconds=seconds,
+            second_pass_seconds=done.seconds,
+            probe_seconds=done.probe_seconds,
+            decision_seconds=done.decision_seconds,
+            encode_fps=score.shown_frames / seconds,
+            pictures_compared=score.shown_frames if verified else 0,
+            qindexes=done.qindexes,
+            sha256=done.sha256,
+            chunks=done.chunks,
+            chunks_again=done.chunks_again,
+            settings=settings,
+            results=done.results,
+            **told,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

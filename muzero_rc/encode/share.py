@@ -289,6 +289,10 @@ class FilmBudget:
         """The chunks that must be finished before a chunk gets its share."""
         return range(max(index - self._lag + 1, 0))
 
+    def first_shares(self) -> npt.NDArray[np.float64]:
+        """Bits of all chunks before any of them is known. [chunks]."""
+        return shares(self._curves, self._bits, whole=self._whole, recipe=self._recipe)
+
     def share(self, index: int, asked: Mapping[int, float], taken: Mapping[int, float]) -> float:
         """Bits that a chunk is asked to take.
 

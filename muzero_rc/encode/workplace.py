@@ -19,7 +19,7 @@ from muzero_rc.errors import OutputError
 from muzero_rc.folder_lock import FolderLock
 from muzero_rc.output_files import WORKING_ENDING, create_like
 
-__all__ = ["Workplace", "keep_stream", "workplace"]
+__all__ = ["Workplace", "check_space", "keep_stream", "workplace"]
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MOST_OF_NAME = 200  # bytes; file systems end at 255
@@ -77,6 +77,20 @@ def workplace(out: Path) -> Iterator[Workplace]:
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             lock.release()
+
+
+def check_space(folder: Path, needed_bytes: float) -> None:
+    """Refuses what the disk will not take.
+
+    Raises:
+      OutputError: so many bytes are not free where the folder is.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed_bytes > free:
+        raise OutputError(
+            f"{folder} has {free / 1e6:.3g} MB free, this encode needs about "
+            f"{needed_bytes / 1e6:.3g} MB; free some or write elsewhere"
+        )
 
 
 def keep_stream(place: Workplace, out: Path) -> Path:

@@ -117,7 +117,7 @@ def test_it_goes_on_where_it_was_stopped(
 ) -> None:  # fmt: skip
     told = 0
 
-    def stop(phase: str, frames: int, kept: bool) -> None:
+    def stop(phase: str, frames: int, kept: bool, weight: float) -> None:
         nonlocal told
         told += frames
         if told >= stop_at:
@@ -125,10 +125,10 @@ def test_it_goes_on_where_it_was_stopped(
 
     with pytest.raises(KeyboardInterrupt):
         run(film, statistics, tmp_path, on_frames=stop)
-    seen: list[tuple[str, int, bool]] = []
+    seen: list[tuple[str, int, bool, float]] = []
     again = run(film, statistics, tmp_path, on_frames=lambda *told: seen.append(told))
     assert again[1] == undisturbed[1]
-    new = [frames for _, frames, kept in seen if not kept]
+    new = [frames for _, frames, kept, _ in seen if not kept]
     # Two workers: no more than the two chunks in work were lost.
     whole: list[int] = []
     run(film, statistics, tmp_path / "whole", on_frames=lambda *told: whole.append(told[1]))
@@ -142,10 +142,10 @@ def test_a_damaged_chunk_is_made_again(
     (tmp_path / "00001.probe.npz").write_bytes(b"no such thing")
     (tmp_path / "00002.0.ivf").write_bytes(b"cut short")
     (tmp_path / "00000.0.npz").unlink()
-    seen: list[tuple[str, int, bool]] = []
+    seen: list[tuple[str, int, bool, float]] = []
     again = run(film, statistics, tmp_path, on_frames=lambda *told: seen.append(told))
     assert again[1] == undisturbed[1]
-    assert sum(frames for _, frames, kept in seen if not kept) == 3 * LENGTH
+    assert sum(frames for _, frames, kept, _ in seen if not kept) == 3 * LENGTH
 
 
 @pytest.mark.parametrize("ahead", [True, False])

@@ -25,8 +25,8 @@ from muzero_rc.agents.config import NetworkConfig
 from muzero_rc.agents.muzero.networks import initial_params
 from muzero_rc.agents.policy import save_policy
 from muzero_rc.cli.main import main as cli
-from muzero_rc.encode import film as encode_module
-from muzero_rc.encode.film import EncodeReport, Progress, check_output, encode
+from muzero_rc.encode import workplace as workplace_module
+from muzero_rc.encode.film import PHASES, EncodeReport, Progress, check_output, encode
 from muzero_rc.env.codec.block_stats import BLOCK_FEATURES
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
@@ -88,7 +88,7 @@ def test_report_and_file_agree(clip_file: Path, tmp_path: Path) -> None:
     assert 0 < report.decision_seconds < report.second_pass_seconds < report.seconds
     assert 0 < report.probe_seconds < report.second_pass_seconds
     phases = list(dict.fromkeys(step.phase for step in seen))
-    assert phases == list(encode_module.PHASES)
+    assert phases == list(PHASES)
     for phase in ("probe", "second pass"):
         assert [s.done for s in seen if s.phase == phase][-1] == 25
     assert report.as_dict()["settings"]["target_kbps"] == 100
@@ -273,7 +273,7 @@ def test_output_that_is_the_input_is_refused(clip_file: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
-@pytest.mark.parametrize("phase", encode_module.PHASES)
+@pytest.mark.parametrize("phase", PHASES)
 def test_nothing_is_left_whenever_it_stops(
     clip_file: Path, tmp_path: Path, phase: str, error: type[BaseException]
 ) -> None:
@@ -309,7 +309,7 @@ def test_space_is_checked_before_the_work(
     clip_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = SimpleNamespace(free=1000)
-    monkeypatch.setattr(encode_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(workplace_module.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OutputError, match="MB free, this encode needs about"):
         run(clip_file, tmp_path / "out.webm")
     assert os.listdir(tmp_path) == []

@@ -329,7 +329,7 @@ def test_a_file_that_promises_too_many_frames_is_a_clip(
 ) -> None:
     monkeypatch.setattr(cut_module, "WHOLE_FRAMES", 70)
     plain = run(source, tmp_path / "plain.webm")
-    monkeypatch.setattr("muzero_rc.encode.film._expected", lambda info, most: 71)
+    monkeypatch.setattr("muzero_rc.encode.file_encode._expected", lambda info, most: 71)
     for passes in (2, 3):
         settings = SETTINGS.replace(passes=passes)
         policy = make_policy("landed")

@@ -90,7 +90,7 @@ def test_it_goes_on_where_it_was_stopped(
 ) -> None:
     told = 0
 
-    def stop(phase: str, frames: int, kept: bool) -> None:
+    def stop(phase: str, frames: int, kept: bool, weight: float) -> None:
         nonlocal told
         told += frames
         if told >= stop_at:
@@ -102,10 +102,10 @@ def test_it_goes_on_where_it_was_stopped(
     )
     with pytest.raises(KeyboardInterrupt):
         run(film, statistics, tmp_path, on_frames=stop)
-    seen: list[tuple[str, int, bool]] = []
+    seen: list[tuple[str, int, bool, float]] = []
     again = run(film, statistics, tmp_path, on_frames=lambda *told: seen.append(told))
     assert again[1] == undisturbed[1]
-    new = [frames for _, frames, kept in seen if not kept]
+    new = [frames for _, frames, kept, _ in seen if not kept]
     # Two workers: no more than the two chunks in work were lost.
     assert sum(new) <= sum(whole) - stop_at + 2 * LENGTH
     # An encode in real time that is damaged, or of another level, is made again.
@@ -114,7 +114,7 @@ def test_it_goes_on_where_it_was_stopped(
     kept[1].write_text(json.dumps(json.loads(kept[1].read_text()) | {"level": 8.0}))
     seen.clear()
     assert run(film, statistics, tmp_path, on_frames=lambda *told: seen.append(told))[1] == again[1]
-    assert sum(frames for _, frames, was_kept in seen if not was_kept) == 2 * LENGTH
+    assert sum(frames for _, frames, was_kept, _ in seen if not was_kept) == 2 * LENGTH
 
 
 @pytest.mark.parametrize("own_thread", [False, True])
@@ -134,11 +134,11 @@ def test_encodes_beside_the_first_pass_are_those_of_the_chunks(
         assert costs.squared_error.tolist() == alone.squared_error.tolist()
     # A film needs no encode in real time then, and has the same bytes.
     plain = run(film, statistics, tmp_path / "plain")[1]
-    seen: list[tuple[str, int, bool]] = []
+    seen: list[tuple[str, int, bool, float]] = []
     told_by_pass = dataclasses.replace(found, realtime=run_beside.costs)
     ivf = run(film, told_by_pass, tmp_path / "beside", on_frames=lambda *told: seen.append(told))[1]
     assert ivf == plain
-    assert {kept for phase, _, kept in seen[:CHUNKS] if phase == "probe"} == {True}
+    assert {kept for phase, _, kept, _ in seen[:CHUNKS] if phase == "probe"} == {True}
     # Chunks that begin elsewhere are encoded by themselves.
     moved = {(start + 1, end): costs for (start, end), costs in run_beside.costs.items()}
     other = dataclasses.replace(found, realtime=moved)

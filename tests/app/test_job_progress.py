@@ -11,6 +11,7 @@ from muzero_rc.encode.job_progress import JobProgress, phase_costs
 from muzero_rc.encode.progress import Progress
 
 COSTS = {"first": 1.0, "second": 3.0}
+CHUNK = 60  # frames that a phase's expected cost counts for
 
 
 class Clock:
@@ -31,13 +32,68 @@ def test_shares_go_by_costs_until_something_is_measured() -> None:
     # 0.4 s a frame, so 1.2 s for one of the second phase.
     assert job.read().share == pytest.approx(50 / 400)
     assert job.read().eta_s == pytest.approx(0.4 * 50 + 1.2 * 100)
+    clock.now = 43
     job.add("first", 50)
-    clock.now = 30
+    clock.now = 50
     job.add("second", 1)
-    clock.now = 226
+    clock.now = 246
     job.add("second", 49)
-    # Measured by now: 4 s a frame.
-    assert job.read().eta_s == pytest.approx(200)
+    # 4 s a frame by now; 1.2 s by the first phase still counts for a chunk of frames.
+    assert job.read().eta_s == pytest.approx(50 * (CHUNK * 1.2 + 196) / (CHUNK + 49))
+
+
+def test_what_was_expected_of_a_phase_counts_less_and_less() -> None:
+    clock = Clock()
+    job = JobProgress(COSTS, 6000, clock)
+    job.add("first", 1)
+    for _ in range(5999):
+        clock.now += 1
+        job.add("first", 1)
+    off = []
+    for _ in range(5500):
+        clock.now += 9.0  # three times what the table says
+        job.add("second", 1)
+        eta = job.read().eta_s
+        assert eta is not None
+        off.append(eta / (9.0 * (6000 - job.done("second")[0])))
+    assert off == sorted(off) and off[0] < 0.4 and off[600] > 0.9 and off[-1] < 1
+
+
+def test_frames_of_hard_chunks_weigh_more() -> None:
+    clock = Clock()
+    job = JobProgress({"only": 1.0}, 200, clock)
+    job.add("only", 1, weight=0.5)
+    for _ in range(99):  # an easy chunk, 1 s a frame; the other one takes three times that
+        clock.now += 1
+        job.add("only", 1, weight=0.5)
+    state = job.read()
+    assert state.share == pytest.approx(0.25) and state.eta_s == pytest.approx(300)
+    for _ in range(100):
+        clock.now += 3
+        job.add("only", 1, weight=1.5)
+    assert job.read().share == 1 and job.read().eta_s == 0
+
+
+def test_frames_that_are_made_again_are_expected_and_then_counted() -> None:
+    clock = Clock()
+    job = JobProgress({"only": 1.0, "check": 0.0}, 100, clock)
+    job.expect_again("only", 50)
+    job.add("only", 1)
+    clock.now = 98
+    job.add("only", 98)
+    assert job.done("only") == (99, 100)  # nobody is told of what may come
+    assert job.read().eta_s == pytest.approx(51)
+    job.add_ahead("only", 20, 2.0)  # it comes, and weighs 40
+    assert job.done("only") == (99, 120) and job.read().eta_s == pytest.approx(51)
+    job.add_ahead("only", 20, 2.0)
+    assert job.read().eta_s == pytest.approx(81)
+    job.add("check", 1)  # what has not come by then does not come
+    assert job.read().eta_s == pytest.approx(81)
+    job = JobProgress({"only": 1.0, "check": 0.0}, 100, clock)
+    job.expect_again("only", 50)
+    job.add("only", 100, kept=True)
+    job.add("check", 1)
+    assert job.read().share == 1
 
 
 def test_the_share_never_falls_and_ends_at_one() -> None:
@@ -97,11 +153,17 @@ def test_many_workers_make_the_passes_that_they_share_cheap() -> None:
     one, four = phase_costs(4, 1), phase_costs(4, 4)
     assert four["probe"] == one["probe"] / 4 and four["first pass"] == one["first pass"]
     assert phase_costs(9, 1) == phase_costs(5, 1)
-    # A whole probe encode is uniform; encodes in real time beside the first pass have no phase.
+    # Encodes in real time beside the first pass have no phase.
     quick = phase_costs(5, 1, probe="beside", uniform=True)
-    assert quick["second pass"] == phase_costs(5, 1)["probe"] < one["second pass"]
+    assert quick["second pass"] < one["second pass"]
     assert quick["probe"] == 0.0 and quick["first pass"] > one["first pass"]
-    assert phase_costs(2, 1, uniform=True) == phase_costs(2, 1)
+    assert phase_costs(5, 2, probe="beside")["first pass"] == one["first pass"]
+
+
+def test_encodes_go_with_the_square_root_of_the_bits() -> None:
+    plain, four = phase_costs(4, 1), phase_costs(4, 1, bits_per_pixel=0.4)
+    assert four["probe"] == 2 * plain["probe"] and four["second pass"] == 2 * plain["second pass"]
+    assert four["first pass"] == plain["first pass"] and four["check"] == plain["check"]
 
 
 def test_a_phase_that_is_begun_anew_comes_on_top() -> None:
@@ -138,9 +200,9 @@ def test_a_long_job_is_estimated_once_a_phase(capsys: pytest.CaptureFixture[str]
             job.add(phase, 5000)
             display(Progress(phase, *job.done(phase), None, job.read()))
     said = [line for line in capsys.readouterr().err.splitlines() if "about" in line]
-    # 2 ms a frame of the first pass: 29.14 / 0.54 times that for all phases.
+    # 2 ms a frame of the first pass: 29.1 times that for all phases.
     assert re.fullmatch(
-        r"film.webm: about 2:59:\d\d to go, by the speed of the first pass", said[0]
+        r"film.webm: about 1:3[67]:\d\d to go, by the speed of the first pass", said[0]
     )
     assert len(said) == 2 and said[1].endswith("speed of the probe encodes")
     short = JobProgress(phase_costs(4, 1), 100, clock)

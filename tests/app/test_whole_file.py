@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 from muzero_rc import video
-from muzero_rc.encode import film
+from muzero_rc.encode import file_encode
 from muzero_rc.encode.aims import QualityAim
-from muzero_rc.encode.film import EncodeReport, encode
+from muzero_rc.encode.film import EncodeReport, Progress, encode
 from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
@@ -245,7 +245,7 @@ def test_a_failure_after_the_encode_keeps_the_stream(
     monkeypatch_ready: list[bool] = []
     monkeypatch.setattr(video, step, fails)
 
-    def late(progress: film.Progress) -> None:
+    def late(progress: Progress) -> None:
         if progress.phase == "mux":
             monkeypatch_ready.append(True)
 
@@ -451,7 +451,7 @@ def test_pictures_of_another_size_keep_their_time(
     both.write_bytes(b"".join(part.read_bytes() for part in parts))
     ffmpeg("-r", "25", "-i", both, *TONE, "-c:v", "copy", "-c:a", "aac", tmp_path / "in.mkv")
     if streamed:
-        monkeypatch.setattr(film, "_memory_for", lambda size, depth: 1000)
+        monkeypatch.setattr(file_encode, "_memory_for", lambda size, depth: 1000)
     settings = FAST.replace(passes=3)
     for _ in range(2):  # the second time the first pass is known
         report = encode(tmp_path / "in.mkv", tmp_path / "out.webm", settings, make_policy("landed"))
