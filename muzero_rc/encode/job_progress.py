@@ -37,7 +37,9 @@ _FIRST_PASSES = (
     (8.5, 19.0, 10.5),
     (8.5, 16.0, 9.0),
 )
-_REALTIME = 1.0  # first passes that an encode in real time takes; measured likewise
+# First passes that an encode in real time takes, and what it adds to one from a thread of its
+# own; measured likewise.
+_REALTIME, _OWN_THREAD = 1.0, 0.3
 _CHECK, _DECODE = 0.6, 0.5  # that the check takes, and decoding the source; likewise
 _BITS_PER_PIXEL = 0.1  # at which they were measured; encodes go with the square root of the bits
 # Frames of a usual chunk; chunks that are made again, the median of films of 24 to 90 s; and the
@@ -186,7 +188,7 @@ class JobProgress:
         found = self._phases[phase]
         found.total += frames
         found.above += frames * (weight - 1.0)
-        found.again = max(found.again - frames * weight, 0.0)
+        found.again = 0.0  # what was expected has come
 
     def _end_before(self, phase: str) -> None:
         """In the phases before one nothing is made again any more."""
@@ -258,8 +260,7 @@ def phase_costs(
         probed = _REALTIME
     elif probe == "beside":  # chunks that are encoded again at another level are not foreseen
         probed = 0.0
-        if workers == 1:  # else by two threads: as long as the longer one
-            first += _REALTIME
+        first += _REALTIME if workers == 1 else _OWN_THREAD
     costs = {
         "first pass": first,
         "probe": probed / workers,

@@ -84,15 +84,14 @@ def test_frames_that_are_made_again_are_expected_and_then_counted() -> None:
     assert job.done("only") == (99, 100)  # nobody is told of what may come
     assert job.read().eta_s == pytest.approx(51)
     job.add_ahead("only", 20, 2.0)  # it comes, and weighs 40
-    assert job.done("only") == (99, 120) and job.read().eta_s == pytest.approx(51)
+    assert job.done("only") == (99, 120) and job.read().eta_s == pytest.approx(41)
     job.add_ahead("only", 20, 2.0)
-    assert job.read().eta_s == pytest.approx(81)
-    job.add("check", 1)  # what has not come by then does not come
     assert job.read().eta_s == pytest.approx(81)
     job = JobProgress({"only": 1.0, "check": 0.0}, 100, clock)
     job.expect_again("only", 50)
     job.add("only", 100, kept=True)
-    job.add("check", 1)
+    assert job.read().share == pytest.approx(100 / 150)
+    job.add("check", 1)  # what has not come by then does not come
     assert job.read().share == 1
 
 
@@ -157,7 +156,8 @@ def test_many_workers_make_the_passes_that_they_share_cheap() -> None:
     quick = phase_costs(5, 1, probe="beside", uniform=True)
     assert quick["second pass"] < one["second pass"]
     assert quick["probe"] == 0.0 and quick["first pass"] > one["first pass"]
-    assert phase_costs(5, 2, probe="beside")["first pass"] == one["first pass"]
+    beside = phase_costs(5, 2, probe="beside", uniform=True)["first pass"]
+    assert one["first pass"] < beside < quick["first pass"]
 
 
 def test_encodes_go_with_the_square_root_of_the_bits() -> None:
