@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import resource_tracker
@@ -119,6 +121,7 @@ class Child:
 
 def serve(connection: Connection) -> None:
     """The life of a worker: one task after the other, until nobody sends any."""
+    _end_with_caller()
     handle: Callable[[Any], Any] | None = None
     # A task here is cancelled by the end of the process.
     with task_scope(CancelToken(), lambda progress: connection.send(("progress", progress))):
@@ -163,6 +166,7 @@ class _Context:
 def act(connection: Connection, factory: Factory, number: int, path: Path, version: Any) -> None:
     """The life of an actor's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, and ends us
+    _end_with_caller()
     try:
         for result in factory(_Context(number, path, version)):
             connection.send(("result", result))
@@ -175,6 +179,23 @@ def act(connection: Connection, factory: Factory, number: int, path: Path, versi
         with contextlib.suppress(OSError):
             connection.send(("end", text))
         os._exit(1)
+
+
+def _end_with_caller() -> None:
+    """Ends this process as `terminate` does when its caller is gone, in the middle of a task too.
+
+    A caller that was killed cannot do it, and nobody wants the answer any more.
+    """
+    caller = multiprocessing.parent_process()
+    assert caller is not None
+
+    def watch() -> None:
+        caller.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-caller", daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from muzero_rc.errors import EncoderError, InputError, OutputError
 from muzero_rc.video.decode import open_decoder
 from muzero_rc.video.tools import (
     command_line,
+    ending_with_us,
     file_url,
     find_tool,
     last_error_line,
@@ -97,8 +98,9 @@ def packets(path: Path) -> Packets:
 
 def _ask(command: list[str], path: Path) -> str:
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WAIT_S
-    )
+        ending_with_us(command),
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_WAIT_S,
+    )  # fmt: skip
     if done.returncode:
         detail = last_error_line(done.stderr.splitlines()) or f"status {done.returncode}"
         raise EncoderError(f"{path.name} cannot be read: {detail}")

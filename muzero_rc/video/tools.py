@@ -7,6 +7,7 @@ Ctrl-C in a terminal reaches this process alone, which then decides what to stop
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -32,6 +33,7 @@ __all__ = [
     "check_written",
     "command_line",
     "each_packet",
+    "ending_with_us",
     "ffmpeg_command",
     "ffprobe",
     "file_url",
@@ -91,6 +93,30 @@ def find_tool(name: str) -> str:
             f"{name} is not installed or not on PATH; install it (Debian: apt install ffmpeg)"
         )
     return path
+
+
+def ending_with_us(command: Sequence[str]) -> Sequence[str]:
+    """A command whose process is killed when the thread that starts it ends, however that ends.
+
+    Nothing in this process can do that after a `kill -9`; Linux does, where `setpriv` asks.
+    """
+    setpriv = _setpriv()
+    if setpriv is None or shutil.which(command[0]) is None:
+        return command  # one that cannot be started has to fail in its own words
+    return [setpriv, "--pdeathsig", "KILL", "--", *command]
+
+
+@functools.cache
+def _setpriv() -> str | None:
+    """Path of util-linux's program; None where there is none that can do it."""
+    path = shutil.which("setpriv")
+    if path is None:
+        return None
+    tried = subprocess.run(
+        [path, "--pdeathsig", "KILL", "--", path, "--version"],
+        stdin=subprocess.DEVNULL, capture_output=True,
+    )  # fmt: skip
+    return None if tried.returncode else path
 
 
 def ffmpeg_command(*global_options: str, program: str | None = None) -> list[str]:
@@ -154,13 +180,13 @@ def ffprobe(path: Path, *options: str) -> dict[str, Any]:
       InputError: it cannot be read as video.
       ToolMissingError: ffprobe is not installed.
     """
+    command = [
+        find_tool("ffprobe"), "-v", "error", "-protocol_whitelist", PROTOCOLS,
+        "-of", "json", *options, literal(file_url(path)),
+    ]  # fmt: skip
     done = subprocess.run(
-        [
-            find_tool("ffprobe"), "-v", "error", "-protocol_whitelist", PROTOCOLS,
-            "-of", "json", *options, literal(file_url(path)),
-        ],
-        stdin=subprocess.DEVNULL, capture_output=True, process_group=0,
-    )  # fmt: skip
+        ending_with_us(command), stdin=subprocess.DEVNULL, capture_output=True, process_group=0
+    )
     if done.returncode:
         line = last_error_line(done.stderr.decode("utf-8", "replace").splitlines())
         shown = str(path.absolute()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -251,6 +277,8 @@ def check_written(child: Child, status: int, folder: Path) -> None:
 class Child:
     """A child process whose stderr is drained and which is killed on leaving the context.
 
+    It does not outlive the thread that starts it, see `ending_with_us`.
+
     Attributes:
       process: the child; its stdout is a pipe of bytes, and so is stdin if asked for.
     """
@@ -276,7 +304,7 @@ class Child:
         self._levels = levels
         self._warnings: set[str] = set()
         self.process = subprocess.Popen(
-            command,
+            ending_with_us(command),
             stdin=stdin,
             cwd=cwd,
             stdout=subprocess.PIPE,
