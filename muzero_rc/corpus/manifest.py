@@ -16,7 +16,16 @@ from typing import Any, Literal
 from muzero_rc.errors import InputError
 from muzero_rc.output_files import write_text
 
-__all__ = ["MANIFEST", "REASONS", "SPLITS", "Entry", "Manifest", "Split"]
+__all__ = [
+    "MANIFEST",
+    "REASONS",
+    "SAME_FILE",
+    "SAME_PICTURES",
+    "SPLITS",
+    "Entry",
+    "Manifest",
+    "Split",
+]
 
 MANIFEST = "manifest.csv"
 """Name of the file in a corpus."""
@@ -32,6 +41,12 @@ REASONS = {
     "limit": "over the number of clips a file may give",
 }
 """Why something was left out."""
+
+SAME_FILE = "the same file as "
+"""Begins the detail of a duplicate; the name of the original file follows."""
+
+SAME_PICTURES = "nearly the same pictures as "
+"""Likewise; the clip follows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from muzero_rc.corpus.duplicates import SeenPictures
 from muzero_rc.corpus.folder import Corpus, find_videos, split_of
-from muzero_rc.corpus.manifest import Entry, Split
+from muzero_rc.corpus.manifest import SAME_FILE, SAME_PICTURES, Entry, Split
 from muzero_rc.corpus.scenes import Look, Part, cut_parts
 from muzero_rc.errors import InputError
 from muzero_rc.video import check_height
@@ -172,9 +172,7 @@ def plan_clips(
     for original in originals:
         digest = digests[original]
         if digest and digest in first:
-            rejected.append(
-                original.left_out(digest, "duplicate", f"the same file as {first[digest]}")
-            )
+            rejected.append(original.left_out(digest, "duplicate", SAME_FILE + first[digest]))
             continue
         first[digest] = original.name
         look = looks[digest or original.name]
@@ -202,7 +200,7 @@ def plan_clips(
             hashes = look.hashes_of(part)
             matching_frame = seen.find(digest, hashes)
             if matching_frame is not None:
-                detail = f"nearly the same pictures as {matching_frame}"
+                detail = SAME_PICTURES + matching_frame
                 rejected.append(original.left_out(digest, "duplicate", detail, part))
                 continue
             entry = original.clip(digest, part)

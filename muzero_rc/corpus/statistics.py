@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from muzero_rc.corpus.folder import split_of
-from muzero_rc.corpus.manifest import SPLITS, Entry, Manifest
+from muzero_rc.corpus.manifest import SAME_FILE, SAME_PICTURES, SPLITS, Entry, Manifest
 
 __all__ = ["CorpusStatistics", "SideStatistics", "describe_corpus"]
 
@@ -44,8 +44,8 @@ class CorpusStatistics:
       sizes: how many clips have each size, such as `640x360`.
       rates: how many clips have each frame rate, frames per second as a fraction.
       rejected: how many files and parts were left out, by reason.
-      alike: pairs of sources on different sides of the split where a clip of one was left
-        out as a duplicate of the other's: they may show the same thing elsewhere, too.
+      alike: pairs of sources with clips on different sides of the split where a part of one
+        was left out as a duplicate of the other's: they may show the same thing elsewhere, too.
     """
 
     sides: dict[str, SideStatistics]
@@ -93,11 +93,16 @@ def _counted(values: Any) -> dict[str, int]:
 def _alike(manifest: Manifest) -> tuple[tuple[str, str], ...]:
     of_clip = {entry.file: entry for entry in manifest.kept()}
     of_origin = {entry.origin: entry for entry in manifest.kept()}
+    # Of a copy nothing is left that could be on the other side.
+    sources = {entry.source for entry in manifest.kept()}
     pairs: set[tuple[str, str]] = set()
     for entry in manifest.rejected():
-        named = entry.detail.rpartition(" as ")[2]
-        other = of_clip.get(named) or of_origin.get(named)
-        if entry.reason == "duplicate" and other and _side_of(other) != _side_of(entry):
+        if entry.reason != "duplicate" or entry.source not in sources:
+            continue
+        other = of_origin.get(entry.detail.removeprefix(SAME_FILE)) or of_clip.get(
+            entry.detail.removeprefix(SAME_PICTURES)
+        )
+        if other is not None and _side_of(other) != _side_of(entry):
             first, second = sorted((entry.source, other.source))
             pairs.add((first, second))
     return tuple(sorted(pairs))

@@ -254,21 +254,27 @@ def test_a_manifest_decides_the_split_and_without_one_the_name_does(tmp_path: Pa
 
 
 def test_statistics_count_and_warn_of_what_is_on_both_sides() -> None:
+    again = "nearly the same pictures as validation/b.mp4"
     lines = [
         entry("training/a.mp4"),
         entry("training/a-aug1.mp4", augmentation="reverse"),
         entry("validation/b.mp4", split="validation", source="t", origin="t.mp4", fps="50"),
-        Entry("", "training", "u", "u.mp4", "", reason="duplicate",
-              detail="nearly the same pictures as validation/b.mp4"),
+        entry("training/u.mp4", source="u", origin="u.mp4"),
+        Entry("", "training", "u", "u.mp4", "", reason="duplicate", detail=again),
+        # Nothing is left of it that could be on another side.
+        Entry("", "training", "copy", "copy.mp4", "", reason="duplicate", detail=again),
+        Entry("", "validation", "t", "t2.mp4", "", reason="duplicate",
+              detail="the same file as such as s.mp4"),
+        entry("training/v.mp4", source="v", origin="such as s.mp4"),
         Entry("", "training", "s", "s2.mp4", "", reason="duplicate",
               detail="the same file as s.mp4"),
         Entry("", "training", "s", "s3.mp4", "", reason="broken", detail="damaged"),
     ]  # fmt: skip
     numbers = describe_corpus(Manifest(lines))
-    assert numbers.sides["training"].clips == 2
+    assert numbers.sides["training"].clips == 4
     assert numbers.sides["training"].augmented == 1
-    assert numbers.sides["training"].sources == 1
-    assert numbers.sides["training"].seconds == pytest.approx(4.8)
+    assert numbers.sides["training"].sources == 3
+    assert numbers.sides["training"].seconds == pytest.approx(9.6)
     assert numbers.sides["validation"].seconds == pytest.approx(1.2)
-    assert numbers.rejected == {"duplicate": 2, "broken": 1}
-    assert numbers.alike == (("t", "u"),)
+    assert numbers.rejected == {"duplicate": 4, "broken": 1}
+    assert numbers.alike == (("t", "u"), ("t", "v"))
