@@ -38,6 +38,7 @@ _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 # Formats in which ffmpeg counts time from the first of the streams that are mapped, where it
 # else counts from the start of the file: libavformat's AVFMT_TS_DISCONT.
 _REBASED = frozenset({"dhav", "hls", "live_flv", "m4v", "mpeg", "mpegts", "mpegtsraw", "ogg", "ty"})
+_MOST_STREAM_TYPE = 0xFF  # of an MPEG transport stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +310,7 @@ def _describe(
     if _known(stream.get("color_transfer")) in _HDR_TRANSFERS:
         side_data += _first_frame_data(path, int(stream["index"]))
     tracks = tracks_of(streams)
-    rebased = not _REBASED.isdisjoint(str(container.get("format_name", "")).split(","))
+    rebased = _is_rebased(str(container.get("format_name", "")), stream)
     start = _seconds(stream.get("start_time"))
     zero = _first_start(tracks, int(stream["index"])) if rebased else None
     if zero is None:
@@ -353,6 +354,17 @@ def _describe(
         transport_id=_transport_id(stream) if container.get("format_name") == "mpegts" else None,
         turned=any("displaymatrix" in data for data in stream.get("side_data_list", ())),
     )
+
+
+def _is_rebased(formats: str, stream: Mapping[str, Any]) -> bool:
+    """Whether ffmpeg counts time as `VideoInfo.rebased` says.
+
+    Only where time stamps wrap around: those of a playlist's MP4 segments do not. Streams of MP4
+    have tags of four letters, those of transport streams numbers of one byte.
+    """
+    if formats == "hls" and int(str(stream.get("codec_tag", "0")), 0) > _MOST_STREAM_TYPE:
+        return False
+    return not _REBASED.isdisjoint(formats.split(","))
 
 
 def _transport_id(stream: Mapping[str, Any]) -> int | None:

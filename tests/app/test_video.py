@@ -276,3 +276,17 @@ def test_a_changed_file_is_probed_anew(
 )  # fmt: skip
 def test_last_error_line(lines: list[str], line: str) -> None:
     assert last_error_line(lines) == line
+
+
+@pytest.mark.parametrize("segments", ["mpegts", "fmp4"])
+def test_a_playlist_has_the_frames_of_its_segments(make_video: MakeVideo, segments: str) -> None:
+    # The sound begins before the pictures, by what AAC needs to begin.
+    playlist = make_video(
+        f"{segments}.m3u8", *X264, "-g", "12", "-f", "hls", "-hls_time", "0.4",
+        "-hls_list_size", "0", "-hls_segment_type", segments, sound=True,
+    )  # fmt: skip
+    assert 0 < (video.probe(playlist).start_s or 0.0) < 0.04
+    decoder, data = decode(playlist)
+    assert len(data) == 25 * decoder.frame_bytes
+    first, second = data[: decoder.frame_bytes], data[decoder.frame_bytes : 2 * decoder.frame_bytes]
+    assert first != second
