@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muzero_rc.errors import InputError
-from muzero_rc.types import SHOW_BITS, EncodeLog, FrameRole, UpdateType
+from muzero_rc.types import PEAK, SHOW_BITS, EncodeLog, FrameRole, UpdateType
 
 __all__ = ["MAX_FRAME_PSNR_DB", "NO_REFERENCE", "REFERENCES", "EncodeFrames", "columns_of"]
 
@@ -30,7 +30,6 @@ REFERENCES = 3
 """LAST, GOLDEN, ALTREF."""
 
 _NO_INFO = -1
-_PEAK = 255.0
 _INFO_COLUMNS = (
     "gop_index", "gop_size", "layer_depth", "max_layer_depth", "frames_to_key",
     "ref_coding_indexes", "proposal_qindex", "proposal_bits", "boost", "tpl_intra_cost",
@@ -227,7 +226,7 @@ class EncodeFrames:
             raise InputError("an encode without coded frames says nothing")
         rows = {name: values[coded] for name, values in table.items()}
         samples = rows["samples"].sum(axis=1)
-        floor = samples * _PEAK**2 * 10.0 ** (-MAX_FRAME_PSNR_DB / 10.0)
+        floor = samples * PEAK**2 * 10.0 ** (-MAX_FRAME_PSNR_DB / 10.0)
         sse = np.maximum(rows["sse"].sum(axis=1), floor)
         shown = rows["shown"].astype(np.bool_)
         weight, shown_sse = _shown(table, coded, sse, floor)
@@ -285,7 +284,7 @@ def columns_of(log: EncodeLog) -> dict[str, npt.NDArray[np.float64]]:
 
 
 def _psnr(sse: _Floats, samples: _Floats) -> _Floats:
-    return 10.0 * np.log10(samples * _PEAK**2 / sse)
+    return 10.0 * np.log10(samples * PEAK**2 / sse)
 
 
 def _checked(columns: Mapping[str, npt.ArrayLike]) -> dict[str, _Floats]:

@@ -25,7 +25,7 @@ from muzero_rc.evaluation.grid.encoder import EXTERNAL, ClipInfo, ClipSource, Me
 from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder
 from muzero_rc.evaluation.measure.quality import spread
 from muzero_rc.evaluation.results import EncodeRecord
-from muzero_rc.types import psnr_db
+from muzero_rc.types import PEAK, psnr_db
 
 __all__ = ["GridEncoder", "encode_external", "external_method", "split_command"]
 
@@ -181,7 +181,7 @@ def encode_external(
     planes = {plane: found.pop(f"psnr_{plane}") for plane in "yuv"}
     fps = Fraction(info.fps)
     joint = spread(psnr, fps)
-    mean_error = sum(255.0**2 / 10 ** (db / 10) for db in psnr) / len(psnr)
+    mean_error = sum(PEAK**2 / 10 ** (db / 10) for db in psnr) / len(psnr)
     size = sum(packets.sizes)
     settings: dict[str, Any] = {"target_kbps": target_kbps, "command": command}
     return EncodeRecord(

@@ -38,7 +38,7 @@ from muzero_rc.env.control.rate.probe import qindex_octaves, qindex_of_octaves
 from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.types import NUM_QINDEX
+from muzero_rc.types import NUM_QINDEX, PEAK
 
 __all__ = [
     "START_LEVEL",
@@ -61,7 +61,6 @@ START_LEVEL = 124.0
 
 # libvpx's quantizer_to_qindex: its quantizers 0 to 61 are four qindexes apart.
 _QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
-_PEAK = 255.0
 _LEAST_SQUARED = 1e-4  # of a sample, 88 dB: a page may be lossless, and has no logarithm then
 _NEAR = 1e-6  # numerical: a share that ends at the most that a chunk takes is that
 _LEAST_ERROR = 1.0  # of a macroblock: what stands still has none, and no logarithm
@@ -217,7 +216,7 @@ class ChunkForecast:
         error = max(2.0 ** (self.error[0] + worse + self.error[1] * octaves), _LEAST_SQUARED)
         return Curve(
             fixed=self.fixed, bits=bits, error=self.frames * error, least=least, most=most,
-            frames=self.frames, psnr=10.0 * math.log10(_PEAK**2 / error),
+            frames=self.frames, psnr=10.0 * math.log10(PEAK**2 / error),
         )  # fmt: skip
 
     def bits_at(self, level: float, *, dearer: float = 0.0) -> float:

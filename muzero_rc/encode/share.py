@@ -32,7 +32,7 @@ from muzero_rc.env.control.probe_record import ProbeRecord
 from muzero_rc.env.control.rate.probe import ProbeRateController
 from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
-from muzero_rc.types import EncodeLog
+from muzero_rc.types import PEAK, EncodeLog
 
 __all__ = [
     "MOST_PROBES",
@@ -54,7 +54,6 @@ MOST_PROBES = 3
 # Octaves from the plan's bitrate at which a curve tells little, and libvpx's plan is another
 # one; as far as the plan itself is often off. Set by hand.
 _FAR_OCTAVES = 1.0
-_PEAK = 255.0
 # Numerical: how exactly the equations are solved, far below what an encode can keep to.
 _HALVINGS = 60  # of an interval in log lambda, far below a bit
 _MOST_ROUNDS = 60  # each at least halves what is left to go; some 30 are enough
@@ -106,7 +105,7 @@ def curve_of(
     results = log.results
     fixed = log.superframe_index_bits + sum(min(float(r.bits), floor) for r in results)
     most_psnr = recipe.gop.max_psnr
-    error = sum(_PEAK**2 * 10.0 ** (-min(r.psnr, most_psnr) / 10.0) for r in results if r.shown)
+    error = sum(PEAK**2 * 10.0 ** (-min(r.psnr, most_psnr) / 10.0) for r in results if r.shown)
     record = replace(ProbeRecord.of(log), refined=last)
     rate = ProbeRateController(frame_budget, record, clip.num_frames, pixels, recipe=recipe)
     least, most = (bits - fixed for bits in rate.range_of_bits())

@@ -29,6 +29,7 @@ from muzero_rc.env.observation.builder import ObservationBuilder
 from muzero_rc.errors import CheckpointError, PolicyWarning
 from muzero_rc.policy_identity import PolicyIdentity
 from muzero_rc.types import (
+    PEAK,
     SHOW_BITS,
     EncodeLog,
     FrameInfo,
@@ -114,7 +115,7 @@ def _reference() -> _Reference:
 
 
 def _pair(place: int, row: _Row) -> tuple[FrameInfo | None, FrameResult]:
-    error = sum(_SAMPLES) * 255.0**2 * 10.0 ** (-row.psnr / 10.0)
+    error = sum(_SAMPLES) * PEAK**2 * 10.0 ** (-row.psnr / 10.0)
     result = FrameResult(
         coding_index=place,
         show_index=row.show_index,

@@ -26,6 +26,7 @@ from muzero_rc.types.encode_log import (
 from muzero_rc.types.frame import (
     MAX_PSNR_DB,
     NUM_QINDEX,
+    PEAK,
     SHOW_BITS,
     FrameInfo,
     FrameResult,
@@ -61,6 +62,7 @@ __all__ = [
     "MAX_PSNR_DB",
     "NUM_QINDEX",
     "Observation",
+    "PEAK",
     "PartitionHint",
     "Policy",
     "QindexPolicy",

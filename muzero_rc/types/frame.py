@@ -13,6 +13,7 @@ __all__ = [
     "FrameRole",
     "MAX_PSNR_DB",
     "NUM_QINDEX",
+    "PEAK",
     "SHOW_BITS",
     "UpdateType",
     "Work",
@@ -22,6 +23,9 @@ __all__ = [
 
 NUM_QINDEX = 256
 """Size of the action space: qindex 0..255."""
+
+PEAK = 255.0
+"""Largest sample, also of more than 8 bits: their squared errors are told as those of 8 bits."""
 
 SHOW_BITS = 8
 """Bits of a frame that only shows an existing buffer; a coded one's header alone takes more."""
@@ -78,7 +82,7 @@ def is_show_existing(qindex: int, bits: int) -> bool:
     return qindex >= 0 and bits <= SHOW_BITS
 
 
-def psnr_db(sse: float, samples: float, peak: float = 255.0) -> float:
+def psnr_db(sse: float, samples: float, peak: float = PEAK) -> float:
     """PSNR in dB of a summed squared error over `samples` samples.
 
     10 log10(samples * peak^2 / sse), capped at `MAX_PSNR_DB` as libvpx does.

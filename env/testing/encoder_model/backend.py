@@ -34,6 +34,7 @@ from muzero_rc.env.testing.encoder_model.optimum import Tables, best_constant
 from muzero_rc.errors import EncoderError, InputError, SessionClosedError
 from muzero_rc.types import (
     KEEP,
+    PEAK,
     SHOW_BITS,
     FrameDecision,
     FrameInfo,
@@ -45,7 +46,7 @@ from muzero_rc.types import (
 __all__ = ["ModelBackend", "ModelClip", "ModelSession"]
 
 _DB = 10.0 * np.log10(2.0)  # of an octave of error
-_PEAK_DB = float(10.0 * np.log10(255.0**2))
+_PEAK_DB = float(10.0 * np.log10(PEAK**2))
 _INTRA, _CODED, _SECOND = (
     FIRST_PASS_FIELDS.index(n) for n in ("intra_error", "coded_error", "sr_coded_error")
 )
