@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from muzero_rc.env.control.settings import modern_settings
 from muzero_rc.evaluation.measure.bd_rate import MIN_POINTS
 from muzero_rc.evaluation.measure.summary import ANCHOR
 from muzero_rc.evaluation.results import Results
-from muzero_rc.policies.registry import POLICY_NAMES
+from muzero_rc.policies.registry import POLICY_NAMES, WithSpeedProfile, make_policy
 
 __all__ = ["Control", "Described", "Methods"]
 
@@ -33,9 +34,6 @@ class Control(NamedTuple):
     speed_profile: str
     passes: int
     show_existing: bool
-
-
-_OF_LANDED = Control("hierarchical", 3, show_existing=True)  # where nothing else is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class Described:
 
     def word_without_learning(self) -> str:
         """What `Methods.without_learning` looks for, as `--policy` takes it."""
-        usual = _OF_LANDED._asdict()
+        usual = _usual(_WITHOUT_LEARNING)._asdict()
         asked = self.control._asdict() if self.control else usual
         changes = {k: v for k, v in self.changes.items() if k not in _KNOBS}
         changed = {k: v for k, v in asked.items() if v != usual[k]}
@@ -210,6 +208,14 @@ def _word(policy: str, simulations: int, changes: Mapping[str, Any]) -> str:
     every = {**({"simulations": simulations} if simulations else {}), **changes}
     said = [f"{k}={('off', 'on')[v] if isinstance(v, bool) else v}" for k, v in every.items()]
     return f"{policy}@{','.join(said)}" if said else policy
+
+
+@functools.cache
+def _usual(name: str) -> Control:
+    """The control of a policy's encodes where nothing else is asked for."""
+    policy = make_policy(name)
+    assert isinstance(policy, WithSpeedProfile)
+    return _control({"speed_profile": policy.speed_profile, "passes": policy.passes})
 
 
 def _control(settings: Mapping[str, Any]) -> Control:
