@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from muzero_rc.dataset.reader import Dataset, EncodeView, StudyView, load_dataset
+from muzero_rc.dataset.reader import Dataset, EncodeView, StudyView, load_dataset, sources_of
 from muzero_rc.dataset.schema import FRAME_COLUMNS, FrameColumn
 from muzero_rc.dataset.writer import DatasetWriter, EncodeRow, StudyRow
 
@@ -24,4 +24,5 @@ __all__ = [
     "StudyRow",
     "StudyView",
     "load_dataset",
+    "sources_of",
 ]

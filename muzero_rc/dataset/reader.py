@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.checkpoint import read_arrays
+from muzero_rc.checkpoint import read_arrays, read_meta
 from muzero_rc.dataset.schema import FORMAT, FRAME_COLUMNS, VERSION, FrameColumn, unpack
 from muzero_rc.errors import CheckpointError
 
-__all__ = ["Dataset", "EncodeView", "StudyView", "load_dataset"]
+__all__ = ["Dataset", "EncodeView", "StudyView", "load_dataset", "sources_of"]
 
 _BY_NAME: dict[str, FrameColumn] = {column.name: column for column in FRAME_COLUMNS}
 
@@ -171,8 +171,7 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
       CheckpointError: it is missing, damaged, of another version or something else.
     """
     tree, meta = read_arrays(path)
-    if meta.get("format") != FORMAT or meta.get("version") != VERSION:
-        raise CheckpointError(f"{path} is no {FORMAT} of version {VERSION}; give another file")
+    _check_format(path, meta)
     try:
         stored = _Stored(tree, meta)
         studies = [_study(stored, number) for number in range(len(meta["clip"]))]
@@ -182,6 +181,25 @@ def load_dataset(path: str | os.PathLike[str]) -> Dataset:
         return Dataset(studies, meta["about"], num_frames, stored)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; get it again") from error
+
+
+def sources_of(path: str | os.PathLike[str]) -> list[str]:
+    """`Dataset.sources` of a file whose arrays are not read.
+
+    Raises:
+      CheckpointError: it is missing, damaged, of another version or something else.
+    """
+    meta = read_meta(path)
+    _check_format(path, meta)
+    try:
+        return sorted(set(meta["source"]))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}; get it again") from error
+
+
+def _check_format(path: str | os.PathLike[str], meta: Mapping[str, Any]) -> None:
+    if meta.get("format") != FORMAT or meta.get("version") != VERSION:
+        raise CheckpointError(f"{path} is no {FORMAT} of version {VERSION}; give another file")
 
 
 def _study(stored: _Stored, number: int) -> StudyView:

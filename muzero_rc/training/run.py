@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import time
@@ -38,7 +39,7 @@ from muzero_rc.agents.policy import AgentPolicy, save_policy
 from muzero_rc.agents.world_model.plan_model import PlanModel
 from muzero_rc.checkpoint import read_meta
 from muzero_rc.corpus import Corpus, CorpusClip, check_sources
-from muzero_rc.dataset import load_dataset
+from muzero_rc.dataset import Dataset, load_dataset, sources_of
 from muzero_rc.env.codec._native import build_id
 from muzero_rc.env.gym.registration import ENV_ID
 from muzero_rc.env.observation.builder import OBSERVATION_VERSION
@@ -134,8 +135,8 @@ class TrainingRun:
             raise InputError("network.representation hip needs --corpus: a data set has no blocks")
         if exclude and corpus is not None:
             check_sources(exclude, [clip.source for clip in Corpus.open(corpus).clips])
-        if exclude and dataset is not None:
-            check_sources(exclude, load_dataset(dataset).sources)
+        if dataset is not None:
+            check_sources(exclude, sources_of(dataset))
         try:
             (folder / "studies").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -226,7 +227,7 @@ class TrainingRun:
             return self.folder / "policy.npz"
         with self.costs.stage("fit"):
             teacher = make_teacher(
-                self.folder, self.config.imitate, self._dataset, self._exclude, self._log.say
+                self.folder, self.config.imitate, self._data, self._exclude, self._log.say
             )
         gpus = gpus_in_use(self.config.agent.optimizer.devices)
         with self.costs.stage("imitate", gpus) as meter:
@@ -264,10 +265,15 @@ class TrainingRun:
 
     def _studies(self) -> Iterator[Study]:
         """The studies, one after the other: all of them together would fill the memory."""
-        if self._dataset is None:
+        if self._data is None:
             yield from load_studies(self.folder / "studies")
         else:
-            yield from studies_of_dataset(load_dataset(self._dataset))
+            yield from studies_of_dataset(self._data)
+
+    @functools.cached_property
+    def _data(self) -> Dataset | None:
+        """The data set that the run is of, read once for all stages."""
+        return None if self._dataset is None else load_dataset(self._dataset)
 
     # ------------------------------------------------------------------ imitate
 

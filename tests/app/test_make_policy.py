@@ -37,8 +37,11 @@ def test_a_run_of_a_data_set_fits_imitates_and_leaves_sources_out(
 ) -> None:
     whole = load_dataset(DATA)
     few = dataclasses.replace(whole, studies=whole.studies[:3])
+    reads: list[Path] = []
     for module in ("run", "stages.teacher"):
-        monkeypatch.setattr(f"muzero_rc.training.{module}.load_dataset", lambda path: few)
+        monkeypatch.setattr(
+            f"muzero_rc.training.{module}.load_dataset", lambda path: reads.append(path) or few
+        )
     # Which ridge is chosen is tested elsewhere; to try all of them takes most of a fit.
     monkeypatch.setitem(fit_plan_model.__kwdefaults__, "ridges", RIDGES[:1])
     left_out = few.studies[1].source
@@ -46,6 +49,7 @@ def test_a_run_of_a_data_set_fits_imitates_and_leaves_sources_out(
     words = ["train", "--dataset", str(DATA), "--out", str(out), "--preset", "tiny", "--quiet"]
     more = ["--updates", "0", "--exclude", left_out, "--imitate.step_strength", "10"]
     assert main([*words, *more]) == 0
+    assert len(reads) == 1
     plan = PlanModel.load(out / "plan.npz")
     assert plan.settings.step_strength == 10.0 and plan.meta["excluded"] == [left_out]
     assert plan.meta["sources"] == 2

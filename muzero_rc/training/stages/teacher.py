@@ -7,7 +7,7 @@ from collections.abc import Callable, Set
 from pathlib import Path
 
 from muzero_rc.agents.world_model.plan_model import PlanModel
-from muzero_rc.dataset import load_dataset
+from muzero_rc.dataset import Dataset, load_dataset
 from muzero_rc.errors import InputError
 from muzero_rc.policies.shipped import SHIPPED_FILES, shipped_policy_path
 from muzero_rc.training.config import FITTED, NOBODY, ImitateConfig
@@ -22,7 +22,7 @@ _SHIPPED = "planned"
 def make_teacher(
     folder: Path,
     config: ImitateConfig,
-    dataset: Path | None,
+    dataset: Dataset | None,
     exclude: Set[str],
     say: Callable[[str], None],
 ) -> PlanModel | None:
@@ -58,14 +58,14 @@ def make_teacher(
     if path.exists():
         return PlanModel.load(path)
     if dataset is None:
-        dataset = folder / "dataset.npz"
-        publish(folder, dataset)
-    data = load_dataset(dataset)
-    sources = {found.study.source for found in studies_of(data)} - exclude
+        made = folder / "dataset.npz"
+        publish(folder, made)
+        dataset = load_dataset(made)
+    sources = {found.study.source for found in studies_of(dataset)} - exclude
     if len(sources) < 2:
         say("studies of fewer than two sources can be planned: the shipped plan model teaches")
         return dataclasses.replace(PlanModel.load(shipped_policy_path(_SHIPPED)), settings=settings)
-    model = fit_dataset(data, settings, exclude=exclude, on_step=say).model
+    model = fit_dataset(dataset, settings, exclude=exclude, on_step=say).model
     model.save(path)
     return model
 
