@@ -14,6 +14,7 @@ from muzero_rc.errors import OutputError
 __all__ = [
     "WORKING_ENDING",
     "as_word",
+    "check_output",
     "create_like",
     "output",
     "replacing",
@@ -85,6 +86,22 @@ def output(path: Path, suffix: str = "") -> Iterator[Path]:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; choose another --out or make room"
         ) from error
+
+
+def check_output(path: Path) -> None:
+    """Says now what `output` would say after the work: asks for room and makes the folder.
+
+    Raises:
+      OutputError: it is a folder, or the file cannot be written.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file")
+    with contextlib.suppress(_Checked), output(path):
+        raise _Checked  # so that nothing takes its place
+
+
+class _Checked(Exception):
+    """A file could be written."""
 
 
 def write_text(path: Path, text: str) -> None:

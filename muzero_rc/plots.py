@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from muzero_rc.errors import OutputError
+from muzero_rc.output_files import output
 from muzero_rc.types import FrameResult
 
 if TYPE_CHECKING:
@@ -97,13 +97,8 @@ def plot_frames(
 
 
 def _save(figure: Figure, path: Path) -> None:
-    try:
-        figure.savefig(path, metadata={"Software": "muzero-rc"})
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; give another folder or free some "
-            "space"
-        ) from None
+    with output(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": "muzero-rc"})
 
 
 def _draw(

@@ -13,6 +13,7 @@ from muzero_rc.corpus import Corpus, find_videos
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.evaluation.results import EncodeRecord
+from muzero_rc.video import check_frames, check_height
 
 __all__ = [
     "EXTERNAL",
@@ -201,8 +202,12 @@ def find_sources(
     without that the sub-folder it lies in; else the clip is its own source.
 
     Raises:
-      InputError: a path does not exist, an index is bad, or no video was found.
+      InputError: a path does not exist, an index is bad, no video was found, or no clip can
+        have that height or number of frames.
     """
+    if height is not None:
+        check_height(height)
+    check_frames(max_frames)
     files = {path.resolve(): path for path in find_videos(paths)}
     names = _unique_names(list(files))
     folders = [p.resolve() for p in paths if p.is_dir()]

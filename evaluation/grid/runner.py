@@ -67,6 +67,8 @@ class EvaluationPlan:
             raise InputError(f"every evaluation needs the method {sorted(missing)[0]}")
         if self.targets_kbps is not None and not self.targets_kbps:
             raise InputError("an evaluation needs at least one target")
+        for method in self.methods:
+            method.settings(self.settings)  # checks its changes before anything is encoded
 
     @property
     def anchor(self) -> Method:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
+import io
 import json
 import os
 import sys
@@ -14,10 +17,12 @@ import tyro
 
 from muzero_rc.cli.train import rewrite
 from muzero_rc.errors import InputError
+from muzero_rc.output_files import check_output, write_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from muzero_rc.evaluation.grid.runner import EvaluationPlan
     from muzero_rc.evaluation.measure.statistics import Interval
     from muzero_rc.evaluation.results import Results
     from muzero_rc.training.ablation import Ablation, VariantSummary
@@ -95,6 +100,10 @@ def run(args: AblateArgs) -> int:
 
     if not args.corpus.is_dir():
         raise InputError(f"{args.corpus}: no such folder")
+    if args.clips < 0:
+        raise InputError(f"--clips must be at least 0, not {args.clips}")
+    if args.jobs < 1:
+        raise InputError(f"--jobs must be at least 1, not {args.jobs}")
     ablation = Ablation(
         args.out,
         axis=args.axis,
@@ -108,49 +117,62 @@ def run(args: AblateArgs) -> int:
         imitation_updates=args.updates,
         only=args.only,
     )
-    clips = ablation.validation_clips(args.clips) if args.clips else []
+    plan = _plan(args, ablation)
+    files = {name: args.out / name for name in ("ablation.json", "ablation.csv", "curves.png")}
+    for path in files.values():
+        check_output(path)
     with noting(f"what is done is kept in {args.out}; the same command goes on from there"):
         ablation.train(lambda folder, title: RunLog(folder, quiet=args.quiet))
     curves = ablation.curves()
     plot_curves(
-        args.out / "curves.png",
+        files["curves.png"],
         {name: [(c.frames, c.wins) for c in runs] for name, runs in curves.items()},
         title=f"{args.axis}: {args.budget:,} frames of self-play, {args.seeds} seed(s)",
     )
-    results = _evaluate(args, ablation, clips)
+    results = _evaluate(args, ablation, plan)
     summaries = summarise(results, curves, ablation.variants, ablation.seeds)
     text = json.dumps({"axis": args.axis, "variants": as_json(summaries)}, indent=1)
-    (args.out / "ablation.json").write_text(text + "\n")
-    _write_csv(args.out / "ablation.csv", summaries)
+    write_text(files["ablation.json"], text + "\n")
+    write_text(files["ablation.csv"], _csv(summaries))
     make_console(sys.stdout).print(_table(args, summaries))
     if args.seeds == 1:
         print("one seed: BD-rate's interval is over clips alone, another seed's is not known")
     elif args.seeds == 2:
         print("two seeds are too few for intervals; three are enough")
-    print("\n".join(str(args.out / n) for n in ("ablation.json", "ablation.csv", "curves.png")))
+    print("\n".join(map(str, files.values())))
     return 1 if results.failures else 0
 
 
-def _evaluate(args: AblateArgs, ablation: Ablation, clips: Sequence[Path]) -> Results:
+def _plan(args: AblateArgs, ablation: Ablation) -> EvaluationPlan | None:
+    """The evaluation but for its policies, which are not trained yet; None without clips."""
     from muzero_rc.cli.methods import methods_of
     from muzero_rc.env.control.settings import EncoderSettings
     from muzero_rc.evaluation.grid.encoder import find_sources
-    from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder
-    from muzero_rc.evaluation.grid.runner import EvaluationPlan, run_evaluation
-    from muzero_rc.evaluation.results import Results
+    from muzero_rc.evaluation.grid.runner import EvaluationPlan
     from muzero_rc.identity import build_identity
-    from muzero_rc.policies.registry import make_policy
 
-    if not clips:
-        return Results(settings={}, encodes=[])
-    plan = EvaluationPlan(
+    if not args.clips:
+        return None
+    clips = ablation.validation_clips(args.clips)
+    return EvaluationPlan(
         sources=tuple(find_sources(clips, height=args.scale, max_frames=args.frames)),
-        methods=(*methods_of(()), *ablation.methods()),
+        methods=methods_of(()),
         settings=EncoderSettings(target_kbps=1, speed=args.speed),
         targets_kbps=None,
         build=build_identity(),
         notes={"axis": args.axis, "budget": args.budget},
     )
+
+
+def _evaluate(args: AblateArgs, ablation: Ablation, plan: EvaluationPlan | None) -> Results:
+    from muzero_rc.evaluation.grid.policy_encoder import PolicyEncoder
+    from muzero_rc.evaluation.grid.runner import run_evaluation
+    from muzero_rc.evaluation.results import Results
+    from muzero_rc.policies.registry import make_policy
+
+    if plan is None:
+        return Results(settings={}, encodes=[])
+    plan = dataclasses.replace(plan, methods=(*plan.methods, *ablation.methods()))
     return run_evaluation(plan, PolicyEncoder(make_policy), args.out / "evaluation", jobs=args.jobs)
 
 
@@ -196,24 +218,23 @@ def _interval(interval: Interval | None, factor: float, unit: str, *, signed: bo
     return f"{low:+.1f} .. {high:+.1f}" if signed else f"{low:.0f} .. {high:.0f}{unit}"
 
 
-def _write_csv(path: Path, summaries: Sequence[VariantSummary]) -> None:
-    import csv
-
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["variant", "seeds", "win_rate", "win_low", "win_high", "bd_rate", "bd_low", "bd_high",
-             "deviation", "deviation_low", "deviation_high", "over_1", "over_1_low",
-             "over_1_high", "over_5"]
+def _csv(summaries: Sequence[VariantSummary]) -> str:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(
+        ["variant", "seeds", "win_rate", "win_low", "win_high", "bd_rate", "bd_low", "bd_high",
+         "deviation", "deviation_low", "deviation_high", "over_1", "over_1_low",
+         "over_1_high", "over_5"]
+    )  # fmt: skip
+    for s in summaries:
+        known = (
+            (s.win_rate, s.win_interval), (s.bd_rate, s.bd_interval),
+            (s.deviation, s.deviation_interval), (s.over_1, s.over_1_interval),
         )  # fmt: skip
-        for s in summaries:
-            known = (
-                (s.win_rate, s.win_interval), (s.bd_rate, s.bd_interval),
-                (s.deviation, s.deviation_interval), (s.over_1, s.over_1_interval),
-            )  # fmt: skip
-            cells = [
-                cell
-                for value, interval in known
-                for cell in (value, *((interval.low, interval.high) if interval else ("", "")))
-            ]
-            writer.writerow([s.name, s.seeds, *cells, s.over_5])
+        cells = [
+            cell
+            for value, interval in known
+            for cell in (value, *((interval.low, interval.high) if interval else ("", "")))
+        ]
+        writer.writerow([s.name, s.seeds, *cells, s.over_5])
+    return out.getvalue()

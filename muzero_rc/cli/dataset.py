@@ -37,12 +37,14 @@ class DatasetArgs:
 
 def run(args: DatasetArgs) -> int:
     """Makes the file; returns the exit status."""
+    from muzero_rc.output_files import check_output
     from muzero_rc.training.publish import publish
 
     if not args.run.is_dir():
         raise InputError(f"{args.run}: no such folder")
     if args.out.suffix != ".npz":
         raise InputError(f"{args.out} must end with .npz")
+    check_output(args.out)
 
     def show(done: int, total: int) -> None:
         if not args.quiet and (done % 20 == 0 or done == total):

@@ -60,6 +60,7 @@ def run(args: FitArgs) -> int:
     from muzero_rc.agents.world_model.planner import PlanSettings
     from muzero_rc.corpus import check_sources
     from muzero_rc.dataset import load_dataset
+    from muzero_rc.output_files import check_output
     from muzero_rc.training.stages.plan import fit_dataset
 
     suffix = ".npz" if args.tiers is None else ".json"
@@ -75,6 +76,7 @@ def run(args: FitArgs) -> int:
     if not 0 <= args.members <= _MOST_MEMBERS:
         raise InputError(f"--members must be 0..{_MOST_MEMBERS}, not {args.members}")
     settings = PlanSettings(step_strength=args.step_strength, limit=args.limit)
+    check_output(args.out)
     data = load_dataset(args.dataset)
     exclude = check_sources(args.exclude, data.sources)
 
@@ -101,10 +103,11 @@ def _fit_work(args: FitArgs, tiers: Path) -> int:
     from muzero_rc.agents.world_model.plan_model import PlanModel
     from muzero_rc.corpus import check_sources
     from muzero_rc.dataset import load_dataset
-    from muzero_rc.output_files import write_text
+    from muzero_rc.output_files import check_output, write_text
     from muzero_rc.policies.shipped import shipped_policy_path
     from muzero_rc.training.stages.work import fit_work_model, joined
 
+    check_output(args.out)
     studies = joined(load_dataset(args.dataset).studies, load_dataset(tiers).studies)
     exclude = check_sources(args.exclude, [study.source for study in studies])
     response = PlanModel.load(shipped_policy_path("planned")).linear

@@ -132,14 +132,18 @@ def run(args: TrainArgs) -> int:
             settings=args.set,
             seed=args.seed,
         )
-        if args.corpus is not None:
-            Corpus.open(args.corpus)  # has videos, before anything is told or made
+        if args.corpus is not None:  # has videos, before anything is told or made
+            corpus = Corpus.open(args.corpus)
+            if args.evaluate:
+                corpus.spread_validation(1)
         TrainingRun.create(args.out, config, args.corpus, args.exclude, args.dataset)
         if not args.quiet and args.until != "collect":
             print(_fit(args.preset, config), file=sys.stderr)
     kept = f"what is done is kept; muzero-rc train --out {args.out} --resume goes on from there"
     with noting(kept), RunLog(args.out / "events", quiet=args.quiet) as log:
         training = TrainingRun.resume(args.out, log)
+        if args.evaluate:
+            training.check_evaluation()
         done = training.collect() if args.until == "collect" else training.run()
         rows = training.evaluate() if args.evaluate else []
     console = make_console(sys.stdout)

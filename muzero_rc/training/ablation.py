@@ -25,6 +25,7 @@ from muzero_rc.errors import CheckpointError, InputError
 from muzero_rc.evaluation.grid.encoder import Method
 from muzero_rc.evaluation.measure.statistics import Interval, bootstrap_runs
 from muzero_rc.evaluation.results import Results
+from muzero_rc.output_files import replacing
 from muzero_rc.training.checkpoints import write_json
 from muzero_rc.training.config import TrainConfig
 from muzero_rc.training.log import RunLog
@@ -252,7 +253,8 @@ class Ablation:
             try:
                 os.link(study, target)
             except OSError:
-                shutil.copyfile(study, target)
+                with replacing(target) as copy:
+                    shutil.copyfile(study, copy)
 
     def _keep_studies(self, folder: Path) -> None:
         kept, fresh = self.folder / "studies", self.folder / "studies.new"

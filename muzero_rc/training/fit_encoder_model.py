@@ -27,7 +27,7 @@ from muzero_rc.env.testing.encoder_model.formulas import (
     reference_term,
 )
 from muzero_rc.errors import InputError, MuzeroRcError
-from muzero_rc.output_files import write_text
+from muzero_rc.output_files import check_output, write_text
 from muzero_rc.training.study import Study
 
 __all__ = ["fit", "main"]
@@ -149,6 +149,8 @@ def main() -> int:
         paths = sorted(args.studies.glob("*.npz"))
         if not paths:
             raise InputError(f"{args.studies} holds no study")
+        if args.out is not None:
+            check_output(args.out)
         found = fit([Study.load(path) for path in paths])
         text = json.dumps(found, indent=1)
         print(text)

@@ -60,7 +60,7 @@ from muzero_rc.training.stages.imitate import (
 )
 from muzero_rc.training.stages.self_play import SelfPlayStage, checked_update
 from muzero_rc.training.stages.start import start_params
-from muzero_rc.training.stages.teacher import make_teacher
+from muzero_rc.training.stages.teacher import check_teacher, make_teacher
 from muzero_rc.training.studies import Studies, load_studies
 from muzero_rc.training.study import Study
 from muzero_rc.training.tasks import Task, TaskClips
@@ -124,7 +124,8 @@ class TrainingRun:
 
         Raises:
           InputError: there is a run already, there is no source of a name in `exclude`, or a
-            data set cannot give what the run needs.
+            data set cannot give what the run needs; or a policy that it begins with or learns
+            from cannot be taken.
           OutputError: the folder cannot be made.
         """
         if (folder / "config.json").exists():
@@ -137,6 +138,8 @@ class TrainingRun:
             check_sources(exclude, [clip.source for clip in Corpus.open(corpus).clips])
         if dataset is not None:
             check_sources(exclude, sources_of(dataset))
+        check_teacher(config.imitate, frozenset(exclude))
+        start_params(config.imitate.start, config.agent.network)
         try:
             (folder / "studies").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -251,11 +254,21 @@ class TrainingRun:
           InputError: the run has no corpus, or no source of it is kept for validation.
           MuzeroRcError: an encode failed; the others are kept.
         """
+        corpus = self.check_evaluation()
+        with FolderLock.own(self.folder), self.costs.stage("evaluate"):
+            found = evaluate_run(self.folder, self.config, corpus, self._log)
+        return result_rows(found)
+
+    def check_evaluation(self) -> Corpus:
+        """The corpus, if `evaluate` finds clips in it: better told before the training than after.
+
+        Raises:
+          InputError: the run has no corpus, or no source of it is kept for validation.
+        """
         if self._corpus is None:
             raise InputError(f"{self.folder} is a run of a data set: it has no clips to evaluate")
-        with FolderLock.own(self.folder), self.costs.stage("evaluate"):
-            found = evaluate_run(self.folder, self.config, self._corpus, self._log)
-        return result_rows(found)
+        self._corpus.spread_validation(1)
+        return self._corpus
 
     def _is_done(self) -> bool:
         """Whether the last stage of training has left its policy."""

@@ -46,6 +46,40 @@ def test_nonsense_is_refused(tmp_path: Path, changes: dict[str, object], says: s
         _ablation(tmp_path, tmp_path, **changes)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--jobs", "0"], "--jobs must be at least 1"),
+        (["--clips", "-1"], "--clips must be at least 0"),
+        (["--scale", "3"], "cannot scale to a height of 3"),
+        (["--frames", "0"], "cannot take 0 frames"),
+        (["--speed", "10"], "speed must be between 0 and 9"),
+        (["--out", "curves/curves.png/x"], "cannot write"),
+        (["--out", "curves"], "is a folder"),
+    ],
+)
+def test_what_the_evaluation_refuses_is_refused_before_the_training(
+    words: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def train(*arguments: object) -> None:
+        raise AssertionError("it has begun")
+
+    monkeypatch.setattr(Ablation, "train", train)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "d.mp4").touch()  # kept for validation by the hash of its name
+    (tmp_path / "curves" / "curves.png").mkdir(parents=True)
+    (tmp_path / "curves" / "curves.png" / "x").touch()
+    base = ["ablate", "--axis", "search", "--corpus", "clips", "--preset", "tiny"]
+    assert main([*base, *([] if "--out" in words else ["--out", "out"]), *words]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
 def test_curves_are_read_from_progress(tmp_path: Path) -> None:
     path = tmp_path / "progress.csv"
     path.write_text("frames,win_vbr,overshoot\n10,-1,0.1\n20,0,0\n30,1,0\n40,1,0\n50,1,0\n")

@@ -110,6 +110,7 @@ def test_a_given_teacher_must_not_have_seen_what_is_left_out(
         out = str(tmp_path / teacher)
         assert main([*words, "--out", out, "--imitate.teacher", teacher]) == 2
         assert says in capsys.readouterr().err
+        assert not (tmp_path / teacher).exists(), "told before anything is made"
 
 
 @pytest.mark.parametrize("command", ["train", "fit", "corpus", "ablate"])

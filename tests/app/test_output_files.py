@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from muzero_rc.checkpoint import write_arrays
+from muzero_rc.cli.main import main
 from muzero_rc.encode.film import encode
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.output_files import output, replacing, write_text
+from muzero_rc.errors import OutputError
+from muzero_rc.output_files import check_output, output, replacing, write_text
+from muzero_rc.plots import plot_curves
 from muzero_rc.policies.registry import make_policy
 from muzero_rc.training.checkpoints import write_json
 from muzero_rc.training.progress import ProgressFile
@@ -33,12 +38,17 @@ def _progress(path: Path) -> None:
         pass
 
 
+def _picture(path: Path) -> None:
+    plot_curves(path, {"a": [(np.arange(3.0), np.ones(3))]}, title="a")
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     "texts": lambda path: write_text(path, "new"),
     "streams and pictures": _media,
     "policies and data sets": _arrays,
     "runs": lambda path: write_json(path, {}),
     "progress": _progress,
+    "pictures of curves": _picture,
 }
 
 
@@ -69,6 +79,48 @@ def test_a_file_keeps_its_mode_and_a_new_one_has_the_umasks(
     assert _mode(path) == mode
     assert path.stat().st_size > 0
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "curves.png"
+    path.write_text("the last one")
+
+    def full(figure: Figure, file: Path, **options: object) -> None:
+        Path(file).write_text("half of")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OutputError, match="No space left"):
+        _picture(path)
+    assert path.read_text() == "the last one" and os.listdir(tmp_path) == ["curves.png"]
+
+
+def test_whether_a_file_can_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    check_output(path)
+    assert os.listdir(path.parent) == []
+    path.write_text("kept")
+    check_output(path)
+    assert path.read_text() == "kept" and os.listdir(path.parent) == ["file"]
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(path.parent)
+    with pytest.raises(OutputError, match="cannot write"):
+        check_output(path / "in a file")
+
+
+@pytest.mark.parametrize("command", ["fit", "fit --tiers", "dataset"])
+def test_a_command_tells_of_its_output_before_it_reads(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    end = "json" if "--tiers" in command else "npz"
+    words = [*command.split(), *(["tiers.npz"] if "--tiers" in command else [])]
+    words += [str(tmp_path), "--out", str(tmp_path / "file" / f"out.{end}")]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "cannot write" in error and error.count("\n") == 1
 
 
 def test_what_is_private_is_so_while_it_is_written(tmp_path: Path) -> None:

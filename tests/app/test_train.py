@@ -238,17 +238,28 @@ def test_configuration_survives_json() -> None:
         (["--out", "OUT", "--resume"], "holds no run"),
         (["--corpus", "EMPTY", "--out", "OUT"], "no video files"),
         (["--corpus", "EMPTY", "--out", "OUT", "--studies", "0"], "studies must be 2 or more"),
+        (["--corpus", "CLIPS", "--out", "OUT", "--evaluate"], "no source of the corpus is kept"),
+        (["--corpus", "CLIPS", "--out", "OUT", "--imitate.start", "x"], "x does not exist"),
+        (["--dataset", "CLIPS/street.mp4", "--out", "OUT"], "not a file of this program"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
-    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(TrainingRun, "run", lambda run: pytest.fail("it has begun"))
     (tmp_path / "EMPTY").mkdir()
-    words = [str(tmp_path / w) if w.isupper() else w for w in arguments]
+    (tmp_path / "CLIPS").mkdir()
+    (tmp_path / "CLIPS" / "street.mp4").write_text("no data set either")
+    words = [str(tmp_path / w) if w[:2].isupper() else w for w in arguments]
     assert main(["train", *words]) == 2
     error = capsys.readouterr().err.strip()
     assert says in error
     assert "\n" not in error
+    assert not (tmp_path / "OUT" / "config.json").exists()
 
 
 def test_a_run_that_another_process_works_at_is_refused(

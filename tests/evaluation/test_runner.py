@@ -278,11 +278,13 @@ def test_keys_do_not_depend_on_names(make) -> None:
 
 def test_plans_without_anchor_control_or_with_duplicates_are_refused(make) -> None:
     plan, _ = make({"a": "one"})
+    odd = Method("odd", "vbr", "", changes={"speed": 11})
     for change, words in (
         ({"methods": (method("vbr"),)}, "needs the method proposal"),
         ({"methods": (method("proposal"),)}, "needs the method vbr"),
         ({"methods": plan.methods * 2}, "two methods .* same name"),
         ({"sources": plan.sources * 2}, "two clips .* same name"),
+        ({"methods": (*plan.methods, odd)}, "speed must be between 0 and 9, not 11"),
         ({"sources": ()}, "at least one clip"),
         ({"targets_kbps": ()}, "at least one target"),
     ):

@@ -14,9 +14,20 @@ from muzero_rc.training.config import FITTED, NOBODY, ImitateConfig
 from muzero_rc.training.publish import publish
 from muzero_rc.training.stages.plan import fit_dataset, studies_of
 
-__all__ = ["make_teacher"]
+__all__ = ["check_teacher", "make_teacher"]
 
 _SHIPPED = "planned"
+
+
+def check_teacher(config: ImitateConfig, exclude: Set[str]) -> None:
+    """Refuses a teacher that is given and cannot be taken, before studies are made for it.
+
+    Raises:
+      InputError: it does not exist, or has seen one of these sources.
+      CheckpointError: its file is damaged.
+    """
+    if config.teacher not in (NOBODY, FITTED):
+        _given(config.teacher, exclude)
 
 
 def make_teacher(
@@ -47,13 +58,7 @@ def make_teacher(
         return None
     settings = config.plans()
     if config.teacher != FITTED:
-        model = PlanModel.load(_given(config.teacher))
-        if exclude and not exclude <= set(model.meta.get("excluded", ())):
-            raise InputError(
-                f"the teacher {config.teacher} may have seen what --exclude names; fit another: "
-                "muzero-rc fit --exclude"
-            )
-        return dataclasses.replace(model, settings=settings)
+        return dataclasses.replace(_given(config.teacher, exclude), settings=settings)
     path = folder / "plan.npz"
     if path.exists():
         return PlanModel.load(path)
@@ -70,12 +75,16 @@ def make_teacher(
     return model
 
 
-def _given(teacher: str) -> Path:
-    if teacher in SHIPPED_FILES:
-        return shipped_policy_path(teacher)
-    path = Path(teacher)
+def _given(teacher: str, exclude: Set[str]) -> PlanModel:
+    path = shipped_policy_path(teacher) if teacher in SHIPPED_FILES else Path(teacher)
     if not path.is_file():
         raise InputError(
             f"the teacher {teacher} does not exist; give fit, none, planned or a plan model"
         )
-    return path
+    model = PlanModel.load(path)
+    if exclude and not exclude <= set(model.meta.get("excluded", ())):
+        raise InputError(
+            f"the teacher {teacher} may have seen what --exclude names; fit another: "
+            "muzero-rc fit --exclude"
+        )
+    return model
