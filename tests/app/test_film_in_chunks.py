@@ -231,6 +231,27 @@ def test_kill_9_loses_the_chunks_in_work_alone(
     assert out.read_bytes() == undisturbed[0].read_bytes()
 
 
+@pytest.mark.parametrize("ends_first", ["the film", "a short one"])
+def test_another_encode_to_the_same_output_leaves_one_that_runs_alone(
+    ends_first: str, source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.webm"
+    frames = None if ends_first == "the film" else 20
+    other: list[bytes] = []
+
+    def meanwhile(step: Progress) -> None:
+        if step.phase == "second pass" and step.done >= 20 and not other:
+            settings = SETTINGS.replace(target_kbps=90)
+            policy = make_policy("landed")
+            encode(source, out, settings, policy, policy_key="landed", max_frames=frames)
+            other.append(out.read_bytes())
+
+    run(source, out, on_progress=meanwhile)
+    # Who ends last has the name; the chunks of neither were taken away.
+    assert out.read_bytes() == undisturbed[0].read_bytes() != other[0]
+    assert os.listdir(tmp_path) == ["out.webm"]
+
+
 def damage(stream: Path) -> None:
     """Changes one byte in the middle of a stream, as a disk might."""
     data = bytearray(stream.read_bytes())
