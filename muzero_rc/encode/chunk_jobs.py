@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from muzero_rc.compute import check_cancelled, report
@@ -77,15 +77,13 @@ class RealtimeTask:
       chunk: which one.
       clip: its frames.
       settings: of the film.
-      level: qindex of the constant quality.
-      round: how often it was encoded so before, at another level.
+      levels: qindex of the constant quality of each encode, by the name that it is kept under.
     """
 
     chunk: Chunk
     clip: Clip
     settings: EncoderSettings
-    level: float
-    round: int
+    levels: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +169,11 @@ class ProbeInRealtime:
     files: ChunkFiles
     recipe: Recipe
 
-    def __call__(self, task: RealtimeTask) -> RealtimeProbe:
+    def __call__(self, task: RealtimeTask) -> dict[int, RealtimeProbe]:
         """Runs a task; reports frames now and then."""
+        return {name: self._encode(task, name, level) for name, level in task.levels.items()}
+
+    def _encode(self, task: RealtimeTask, name: int, level: float) -> RealtimeProbe:
         told = 0
 
         def tell(done: int) -> None:
@@ -181,11 +182,9 @@ class ProbeInRealtime:
             report(done - told)
             told = done
 
-        found = realtime_probe(
-            task.clip, task.settings, task.level, on_frames=tell, recipe=self.recipe
-        )
+        found = realtime_probe(task.clip, task.settings, level, on_frames=tell, recipe=self.recipe)
         report(found.frames - told)
-        self.files.add_realtime_probe(task.chunk.index, dataclasses.asdict(found), task.round)
+        self.files.add_realtime_probe(task.chunk.index, dataclasses.asdict(found), name)
         return found
 
 

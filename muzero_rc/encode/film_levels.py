@@ -52,8 +52,9 @@ class FilmLevels(FilmPhases):
         levels = dict.fromkeys(range(len(self._chunks)), START_LEVEL)
         found: dict[int, ChunkForecast] = {}
         seen: dict[int, float] = {}
+        fine: dict[int, float] = {}
         for round_ in range(MOST_PROBES):
-            for index, probe in self._realtime_probes(levels, round_).items():
+            for index, probe in self._realtime_probes(levels, round_, fine).items():
                 found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
                 seen[index] = probe.level
             forecasts = [found[chunk.index] for chunk in self._chunks]
@@ -65,6 +66,7 @@ class FilmLevels(FilmPhases):
             }
             if not levels:
                 break
+            fine = self._fine(forecasts, wanted, doubted=True)
         self._weigh(
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )
@@ -76,15 +78,10 @@ class FilmLevels(FilmPhases):
     ) -> list[ChunkForecast]:
         """With what it takes to code chunks without loss that may be worth it.
 
-        Those are not far from level 0. The model knows lossy encodes alone; without loss a chunk
-        takes in real time what it takes with a thorough search.
+        The model knows lossy encodes alone; without loss a chunk takes in real time what it takes
+        with a thorough search.
         """
-        fine = {
-            index: 0.0
-            for index, (forecast, level) in enumerate(zip(forecasts, levels, strict=True))
-            if not is_far(forecast.bits_at(level), forecast.bits_at(0.0))
-        }
-        probes = self._realtime_probes(fine, MOST_PROBES)
+        probes = self._realtime_probes(self._fine(forecasts, levels), MOST_PROBES)
         return [
             dataclasses.replace(
                 forecast, lossless=2.0 ** probes[index].bits * forecast.frames * forecast.pixels
@@ -93,6 +90,23 @@ class FilmLevels(FilmPhases):
             else forecast
             for index, forecast in enumerate(forecasts)
         ]
+
+    def _fine(
+        self, forecasts: Sequence[ChunkForecast], levels: Sequence[float], *, doubted: bool = False
+    ) -> dict[int, float]:
+        """Level 0 of chunks whose levels are not far from it.
+
+        Args:
+          forecasts: of all chunks.
+          levels: of them.
+          doubted: forecasts may be far off themselves.
+        """
+        found = {}
+        for index, (forecast, level) in enumerate(zip(forecasts, levels, strict=True)):
+            bits, most = forecast.bits_at(level), forecast.bits_at(0.0)
+            if not is_far(math.sqrt(bits * most) if doubted else bits, most):
+                found[index] = 0.0
+        return found
 
     def constant_quality(self) -> tuple[list[Curve], dict[int, Taken]]:
         """Encodes all chunks with constant quality, each at its level, after `forecasts`.
@@ -125,9 +139,17 @@ class FilmLevels(FilmPhases):
         return list(self._curves.values()), taken
 
     def _realtime_probes(
-        self, levels: Mapping[int, float], round_: int
+        self, levels: Mapping[int, float], round_: int, fine: Mapping[int, float] | None = None
     ) -> dict[int, RealtimeProbe]:
-        """Encodes of some chunks in real time, at these levels; those that are kept stay."""
+        """Encodes of some chunks in real time, at these levels; those that are kept stay.
+
+        Args:
+          levels: by chunk.
+          round_: how often chunks were encoded so before; `MOST_PROBES` for those without loss.
+          fine: chunks among them that may be encoded without loss later, and are in the same
+            decode of the film.
+        """
+        fine = fine or {}
         probes: dict[int, RealtimeProbe] = {}
         for index, level in levels.items():
             told = self._files.realtime_probe(index, round_)
@@ -142,12 +164,15 @@ class FilmLevels(FilmPhases):
                 self._on_frames("probe", self._chunks[index].frames, True, self._weights[index])
 
         def task(chunk: Chunk, clip: Clip) -> RealtimeTask:
-            return RealtimeTask(chunk, clip, self._film_settings(), levels[chunk.index], round_)
+            wanted = {round_: levels[chunk.index]}
+            if chunk.index in fine:
+                wanted[MOST_PROBES] = fine[chunk.index]
+            return RealtimeTask(chunk, clip, self._film_settings(), wanted)
 
         todo = [self._chunks[index] for index in levels if index not in probes]
-        handle = ProbeInRealtime(self._files, self._recipe)
-        self._run("probe", handle, todo, task, probes)
-        return probes
+        made: dict[int, dict[int, RealtimeProbe]] = {}
+        self._run("probe", ProbeInRealtime(self._files, self._recipe), todo, task, made)
+        return probes | {index: found[round_] for index, found in made.items()}
 
     def _beside_first_pass(self, chunk: Chunk) -> RealtimeProbe | None:
         """What the first pass has told of a chunk, if that was encoded beside it."""

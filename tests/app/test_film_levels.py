@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from muzero_rc.encode.chunked import kind_of_probe
 from muzero_rc.encode.encoded import Encoded
+from muzero_rc.encode.film_levels import FilmLevels
 from muzero_rc.encode.first_pass_realtime import FirstPassInRealtime
 from muzero_rc.encode.quality_budget import QualityBudget, common_level, first_levels
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
@@ -346,7 +347,17 @@ def test_a_chunk_is_lossless_where_that_costs_no_more_than_its_share() -> None:
     assert known.level_for(0.49 * dear) == lossy.level_for(0.49 * dear)
 
 
-def test_a_page_that_stands_still_is_coded_without_loss(film: Clip, tmp_path: Path) -> None:
+def test_a_page_that_stands_still_is_coded_without_loss(
+    film: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[str] = []
+    run_phase = FilmLevels._run
+
+    def noted(self: FilmLevels, phase: str, handle: Any, todo: Sequence[Any], *more: Any) -> None:
+        decoded.extend([phase] * bool(todo))
+        run_phase(self, phase, handle, todo, *more)
+
+    monkeypatch.setattr(FilmLevels, "_run", noted)
     frames = np.stack([film.frame(index) for index in range(FRAMES)])
     frames[LENGTH : 2 * LENGTH] = frames[LENGTH]
     page = Clip.from_frames(frames, film.width, film.height, film.fps)
@@ -356,6 +367,8 @@ def test_a_page_that_stands_still_is_coded_without_loss(film: Clip, tmp_path: Pa
     psnr = [frame.psnr for frame in done.results if frame.shown]
     assert done.chunks == CHUNKS and abs(done.score.overshoot) <= 0.01
     assert min(psnr[LENGTH : 2 * LENGTH]) > 80.0 > max(psnr[:LENGTH])
+    # At the first level, and in one decode at the level that it needs and without loss.
+    assert decoded.count("probe") == 2
     # Where it may cost no more than a lossy one it is that.
     poor = settings.replace(target_kbps=10)
     done, _ = run(page, found, tmp_path / "poor", settings=poor)
