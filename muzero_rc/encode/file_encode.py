@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from muzero_rc.encode.workplace import Workplace, check_space, workplace
 from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.clip import Clip, default_memory_limit
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.control.recipe import DEFAULT_RECIPE
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.control.work_budget import check_time
 from muzero_rc.errors import AimMissedError, InputError
@@ -34,7 +36,7 @@ from muzero_rc.leaky_bucket import Bucket
 from muzero_rc.output_files import take_place
 from muzero_rc.policies.hindsight.policy import HindsightPolicy
 from muzero_rc.policies.registry import prepare, warm_up
-from muzero_rc.types import Policy, needs_blocks
+from muzero_rc.types import NUM_QINDEX, Policy, needs_blocks
 
 __all__ = ["FileEncode"]
 
@@ -125,13 +127,14 @@ class FileEncode:
             self._check_space()
             self._try_mux(place)
             compiling = _start_warm_up(self._policy, self._size)
-            clip, statistics = self._analyse()
+            clip, first = self._analyse()
             compiling.join()
-            store, encoding = self._encoding(stack, clip, statistics, place)
+            store, encoding = self._encoding(stack, clip, first, place)
             tries = [] if store is None else [Try.from_dict(one) for one in store.files.tries()]
             done = self._reach(encoding, place, clip, store, tries)
             shown = done.score.shown_frames
             self._tell("check", shown, shown)
+            self._tell_missed(done, encoding.settings)
             bucket = self._bucket
             buffer = None if bucket is None else what_was_needed(bucket, place.ivf, clip.fps)
             file_bytes = place.file.stat().st_size
@@ -221,14 +224,14 @@ class FileEncode:
         planned = None if aim is None else aim.plan_kbps(clip.width * clip.height, float(clip.fps))
         if planned is not None:
             self._settings = self._settings.replace(target_kbps=planned)
-        statistics = self._first_pass(clip)
+        first = self._first_pass(clip)
         self._info.check_unchanged()
         self._tell_resized(clip)
         if streamed and not is_film(clip.num_frames):
             clip = self._load(limit)  # the file has promised more frames than there are
         if self._bucket is not None and aim is None and self._settings.rc_mode != "q":
             check_fits(self._bucket, self._settings.target_kbps, clip.duration_s)
-        return clip, statistics
+        return clip, first
 
     def _first_pass(self, clip: Clip) -> FirstPass:
         """The first pass, in two passes with encodes in real time beside it."""
@@ -252,16 +255,16 @@ class FileEncode:
         return dataclasses.replace(found, realtime=chunks.costs)
 
     def _encoding(
-        self, stack: contextlib.ExitStack, clip: Clip, statistics: FirstPass, place: Workplace
+        self, stack: contextlib.ExitStack, clip: Clip, first: FirstPass, place: Workplace
     ) -> tuple[ChunkStore | None, Encoding]:
         """How the clip is encoded, in one piece or in chunks, and where these are kept."""
         policy, aim, bucket, tell = self._policy, self._aim, self._bucket, self._tell
         times = self._picture.times_ms
         forced = video.frames_at(self._key_times, clip.fps, clip.num_frames, times)
         if not self._chunked or not (is_film(clip.num_frames) or forced or bucket):
-            whole = Whole(clip, self._settings, policy, statistics, place.ivf, aim=aim, tell=tell)
+            whole = Whole(clip, self._settings, policy, first, place.ivf, aim=aim, tell=tell)
             return None, whole
-        settings = prepare(policy, clip, self._settings, statistics)
+        settings = prepare(policy, clip, self._settings, first)
         check_time(settings)
         store = stack.enter_context(
             chunk_store(self._out, clip, settings, self._policy_key, aim, forced, bucket)
@@ -270,7 +273,7 @@ class FileEncode:
         if not self._resume:
             store.clear()
         return store, InChunks(
-            clip, settings, policy, statistics, store, place.ivf,
+            clip, settings, policy, first, store, place.ivf,
             workers=self._workers, aim=aim, forced=forced, bucket=bucket, tell=tell,
         )  # fmt: skip
 
@@ -359,6 +362,16 @@ class FileEncode:
         )  # fmt: skip
         for line in lines:
             self._lose(line)
+
+    def _tell_missed(self, done: Encoded, settings: EncoderSettings) -> None:
+        """Says that the video takes more than was asked for, where nothing coarser is left."""
+        over = settings.rc_mode != "q" and done.score.overshoot > DEFAULT_RECIPE.retry.over
+        if over and statistics.median(done.qindexes) >= NUM_QINDEX - 1:
+            score = done.score
+            self._lose(
+                f"the video takes {score.actual_kbps:.1f} kbit/s, not {score.target_kbps:g}, with "
+                "the coarsest quantizer; scale it down (--scale) or ask for more"
+            )
 
     def _tell_resized(self, clip: Clip) -> None:
         """Says once that pictures have several sizes, as far as it is known."""

@@ -315,6 +315,20 @@ def test_space_is_checked_before_the_work(
     assert os.listdir(tmp_path) == []
 
 
+def test_a_bitrate_that_cannot_be_met_is_told(clip_file: Path, tmp_path: Path) -> None:
+    noise = tmp_path / "noise.mkv"
+    random = "nullsrc=s=96x64:r=25:d=0.6,geq=random(1)*255:128:128,format=yuv420p"
+    ffmpeg("-f", "lavfi", "-i", random, "-c:v", "ffv1", noise)
+    told: list[str] = []
+    settings = EncoderSettings(target_kbps=2, speed=9)
+    report = encode(
+        noise, tmp_path / "out.webm", settings, make_policy("landed"), on_loss=told.append
+    )
+    assert report.deviation is not None and report.deviation > 0.5
+    assert told == report.losses and "not 2, with the coarsest quantizer" in told[0]
+    assert not run(clip_file, tmp_path / "plain.webm").losses
+
+
 def test_streamed_clip_gives_the_same_bytes(clip_file: Path) -> None:
     whole = Clip.load(clip_file)
     streamed = Clip.load(clip_file, memory_limit_bytes=20_000)
