@@ -42,9 +42,8 @@ _FIRST_PASSES = (
 _REALTIME, _OWN_THREAD = 1.0, 0.3
 _CHECK, _DECODE = 0.6, 0.5  # that the check takes, and decoding the source; likewise
 _BITS_PER_PIXEL = 0.1  # at which they were measured; encodes go with the square root of the bits
-# Frames of a usual chunk; chunks that are made again, the median of films of 24 to 90 s; and the
-# share of a short film that they are at most. By hand, of the same measurements.
-_CHUNK, _AGAIN, _MOST_AGAIN = 100.0, 2.0, 0.5
+# Frames of a usual chunk, and the share of a short film that is made again at most. By hand.
+_CHUNK, _MOST_AGAIN = 100.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,14 +274,14 @@ def phase_costs(
 def frames_again(frames: int, workers: int, last: float) -> float:
     """Frames of last passes whose time a film is likely to take on top, for its target.
 
-    A chunk that is made again is often alone, so it takes the time of as many as there are
-    workers, and the film is decoded up to it. At the end of the last passes half of a chunk is
-    alone, on average.
+    A film has one chunk made again or two, or none. They are often alone, so each takes the time
+    of as many as there are workers, and the film is decoded up to it. At the end of the last
+    passes half of a chunk is alone, on average.
 
     Args:
       frames: of the film.
       workers: chunks that are encoded at a time.
       last: time of a frame of the last passes, in first passes (`phase_costs`).
     """
-    chunks = max(_AGAIN, workers) + 0.5 * (workers - 1)
+    chunks = max(0.5 * workers, 1.0) + 0.5 * (workers - 1)
     return min(_CHUNK * chunks + frames * _DECODE / last, _MOST_AGAIN * frames)
