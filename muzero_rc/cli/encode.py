@@ -118,6 +118,10 @@ class EncodeArgs:
     audio: Annotated[str, tyro.conf.arg(metavar="auto|copy|opus|none")] = "auto"
     """auto copies what the output's format takes and makes Opus of the rest."""
 
+    audio_bitrate: Annotated[str | None, tyro.conf.arg(metavar="RATE")] = None
+    """Bitrate of each track that becomes Opus, 6k to 510k; by its channels if not given, 96k of
+    stereo."""
+
     keyint: Annotated[int, tyro.conf.arg(metavar="N")] = 128
     """Most frames from one key frame to the next: fewer for seeking, more for bits."""
 
@@ -220,6 +224,7 @@ def run(args: EncodeArgs) -> int:
     _bucket(args)
     if args.audio not in ("auto", "copy", "opus", "none"):
         raise InputError(f"--audio must be auto, copy, opus or none, not {args.audio!r}")
+    _audio_kbps(args)
     spec = split_spec(args.policy)
     if spec.changes:
         raise InputError(f"give encoder settings as options, not in --policy {args.policy}")
@@ -299,6 +304,7 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
                 "key_times": key_times,
                 "bucket": _bucket(args),
                 "audio": cast("AudioMode", args.audio),
+                "audio_kbps": _audio_kbps(args),
                 "on_progress": display,
                 "on_loss": lambda line: print(f"muzero-rc: {job.source}: {line}", file=sys.stderr),
             }
@@ -383,6 +389,20 @@ def _bucket(args: EncodeArgs) -> Bucket | None:
         return None
     kbps = parse_bitrate(args.max_bitrate)
     return Bucket(kbps, parse_buffer(args.buffer or "1s", kbps))
+
+
+def _audio_kbps(args: EncodeArgs) -> int | None:
+    """Bitrate of audio that becomes Opus.
+
+    Raises:
+      InputError: it cannot be read, no Opus has it, or no track becomes Opus.
+    """
+    if args.audio_bitrate is None:
+        return None
+    from muzero_rc import video
+
+    kbps = parse_bitrate(args.audio_bitrate)
+    return video.MuxPlan(audio=cast("AudioMode", args.audio), audio_kbps=kbps).audio_kbps
 
 
 def _check_quality(text: str) -> None:

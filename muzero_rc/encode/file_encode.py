@@ -62,6 +62,7 @@ class FileEncode:
         policy_key: str | None,
         resume: bool,
         audio: video.AudioMode,
+        audio_kbps: int | None,
         aim: Aim | None,
         key_times: Sequence[float],
         bucket: Bucket | None,
@@ -91,8 +92,8 @@ class FileEncode:
         self._picture.source.check_unchanged()
         self._shape = self._picture.info
         self._plan = video.MuxPlan(
-            container=video.container_of(out), audio=audio, picture=self._picture,
-            start_s=self._picture.start_s, end_s=self._picture.end_s,
+            container=video.container_of(out), audio=audio, audio_kbps=audio_kbps,
+            picture=self._picture, start_s=self._picture.start_s, end_s=self._picture.end_s,
         )  # fmt: skip
         self._chunked = in_chunks(policy, settings)
         self._check_options()
@@ -184,7 +185,7 @@ class FileEncode:
         seconds = self._shape.duration_s or 0.0
         if self._max_frames is not None:
             seconds = min(seconds, float(self._max_frames / self._shape.fps))
-        audio_kbps = _AUDIO_KBPS * len(self._shape.audio)
+        audio_kbps = (self._plan.audio_kbps or _AUDIO_KBPS) * len(self._shape.audio)
         # What constant quality or a quality will take nobody knows.
         unknown = self._settings.rc_mode == "q" or isinstance(self._aim, QualityAim)
         video_kbps = 0 if unknown else self._settings.target_kbps

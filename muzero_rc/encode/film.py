@@ -71,6 +71,7 @@ def encode(
     policy_key: str | None = None,
     resume: bool = True,
     audio: video.AudioMode = "auto",
+    audio_kbps: int | None = None,
     aim: Aim | None = None,
     key_times: Sequence[float] = (),
     bucket: Bucket | None = None,
@@ -95,6 +96,7 @@ def encode(
         where it was; without it the finished chunks are thrown away.
       resume: go on from chunks that an earlier start has finished; else they are thrown away.
       audio: what becomes of audio.
+      audio_kbps: bitrate of each track that becomes Opus; by its channels if not given.
       aim: what is to be reached in the place of the target bitrate; it takes several encodes,
         which share what was decoded, the first pass and the probe encodes.
       key_times: seconds of the video at which there is a key frame; the clip is cut there, and
@@ -116,6 +118,7 @@ def encode(
     return FileEncode(
         source, out, check_output(source, out), settings, policy,
         height=height, max_frames=max_frames, verify=verify, workers=workers,
-        policy_key=policy_key, resume=resume, audio=audio, aim=aim, key_times=key_times,
-        bucket=bucket, picture=picture, on_progress=on_progress, on_loss=on_loss,
+        policy_key=policy_key, resume=resume, audio=audio, audio_kbps=audio_kbps,
+        aim=aim, key_times=key_times, bucket=bucket, picture=picture,
+        on_progress=on_progress, on_loss=on_loss,
     ).run()  # fmt: skip

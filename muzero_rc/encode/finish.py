@@ -145,6 +145,8 @@ def _command(
     words += ["-map", "0:v"]
     if source.audio and plan.audio != "none":
         words += ["-map", "1:a?"]
+        if plan.audio_kbps is not None:
+            words += ["-b:a", f"{plan.audio_kbps}k"]
     words += ["-c:v", "copy"]
     if picture is not None and picture.info.pixel_aspect != 1:
         words += ["-aspect", str(picture.info.display_aspect).replace("/", ":")]

@@ -33,6 +33,7 @@ def encode_to_size(
     height: int | None = None,
     max_frames: int | None = None,
     audio: video.AudioMode = "auto",
+    audio_kbps: int | None = None,
     picture: video.Picture | None = None,
     check_kbps: Callable[[int], None] | None = None,
     **options: Any,
@@ -52,6 +53,7 @@ def encode_to_size(
       height: scale down to this height.
       max_frames: encode only the beginning.
       audio: what becomes of audio.
+      audio_kbps: bitrate of each track that becomes Opus; by its channels if not given.
       picture: how the source becomes frames.
       check_kbps: told the bitrate of the video before it is encoded, to refuse it.
       options: more of `encode`.
@@ -63,13 +65,15 @@ def encode_to_size(
     picture = picture or video.picture_of(video.probe(source))
     kbps = video_kbps(
         source, out, max_bytes,
-        height=height, max_frames=max_frames, audio=audio, picture=picture,
+        height=height, max_frames=max_frames, audio=audio, audio_kbps=audio_kbps,
+        picture=picture,
     )  # fmt: skip
     if check_kbps is not None:
         check_kbps(kbps)
     return encode(
         source, out, settings.replace(target_kbps=kbps), policy, height=height,
-        max_frames=max_frames, audio=audio, picture=picture, aim=SizeAim(max_bytes), **options,
+        max_frames=max_frames, audio=audio, audio_kbps=audio_kbps, picture=picture,
+        aim=SizeAim(max_bytes), **options,
     )  # fmt: skip
 
 
@@ -81,6 +85,7 @@ def video_kbps(
     height: int | None,
     max_frames: int | None,
     audio: video.AudioMode,
+    audio_kbps: int | None = None,
     picture: video.Picture,
 ) -> int:
     """Bitrate of the video, kbit/s, with which a file ends below a size.
@@ -98,7 +103,7 @@ def video_kbps(
         frames = min(frames, shape.expected_frames)
     seconds = float(frames / shape.fps)
     plan = video.MuxPlan(
-        container=video.container_of(real), audio=audio,
+        container=video.container_of(real), audio=audio, audio_kbps=audio_kbps,
         start_s=picture.start_s, end_s=picture.end_s, picture=picture,
     )  # fmt: skip
     with workplace(real) as place:

@@ -26,10 +26,12 @@ from muzero_rc.video.tools import (
 )
 from muzero_rc.video.tracks import Track
 
-__all__ = ["MOST_OPUS_CHANNELS", "MuxPlan", "mux", "mux_command", "wrap"]
+__all__ = ["MOST_OPUS_CHANNELS", "MuxPlan", "mux", "mux_command", "opus_kbps", "wrap"]
 
 # Opus at these rates is close to transparent (Xiph's recommendations for music), kbit/s.
 _OPUS_KBPS = {1: 64, 2: 96, 3: 160, 4: 192, 5: 224, 6: 256, 7: 320, 8: 320}
+_LEAST_OPUS_KBPS, _MOST_OPUS_KBPS = 6, 510  # RFC 6716, 2.1.1
+_MOST_OPUS_KBPS_A_CHANNEL = 256  # above it ffmpeg refuses a rate
 _OPUS_LAYOUTS = {
     "mono": 1, "stereo": 2, "3.0": 3, "quad": 4, "5.0": 5, "5.1": 6, "6.1": 7, "7.1": 8,
 }  # fmt: skip
@@ -72,6 +74,10 @@ class MuxPlan:
       start_s: of the stretch that is encoded, seconds after the file's start.
       end_s: its end; None is the file's.
       picture: how the source became frames; in 8 bits at a constant rate if not given.
+      audio_kbps: bitrate of each track that becomes Opus; by its channels if not given.
+
+    Raises:
+      InputError: no Opus has that bitrate, or no track becomes Opus.
     """
 
     container: Container = WEBM
@@ -80,6 +86,21 @@ class MuxPlan:
     start_s: float = 0.0
     end_s: float | None = None
     picture: Picture | None = None
+    audio_kbps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.audio_kbps is None:
+            return
+        if self.audio in ("copy", "none"):
+            raise InputError(
+                f"a bitrate of audio is for what becomes Opus, --audio {self.audio} makes none; "
+                "leave one of them out"
+            )
+        if not _LEAST_OPUS_KBPS <= self.audio_kbps <= _MOST_OPUS_KBPS:
+            raise InputError(
+                f"a bitrate of audio must be {_LEAST_OPUS_KBPS}k to {_MOST_OPUS_KBPS}k, "
+                f"not {self.audio_kbps}k: Opus has no other"
+            )
 
     def kept(self, info: VideoInfo) -> list[Track]:
         """The tracks beside the video that go in, in the order that they have there."""
@@ -304,7 +325,7 @@ def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> l
         match track.kind:
             case "audio":
                 copied = plan.container.copies_audio(track, plan.audio)
-                words += _audio_options(number, sounds.get(track.index), copied)
+                words += _audio_options(number, sounds.get(track.index), copied, plan.audio_kbps)
                 words += _labels(f"a:{number}", track, plan.container)
             case "subtitle":
                 words += [f"-c:s:{number}", _subtitle_codec(track, plan)]
@@ -321,10 +342,19 @@ def _subtitle_codec(track: Track, plan: MuxPlan) -> str:
     return plan.container.text_codec or "copy"
 
 
-def _audio_options(number: int, sound: AudioStream | None, copied: bool) -> list[str]:
+def opus_kbps(channels: int, asked: int | None) -> int:
+    """Bitrate of a track of so many channels that becomes Opus, kbit/s."""
+    if asked is None:
+        return _OPUS_KBPS.get(channels, 320)
+    return min(asked, _MOST_OPUS_KBPS_A_CHANNEL * max(1, channels))
+
+
+def _audio_options(
+    number: int, sound: AudioStream | None, copied: bool, asked: int | None
+) -> list[str]:
     if copied:
         return [f"-c:a:{number}", "copy"]
-    kbps = _OPUS_KBPS.get(sound.channels, 320) if sound is not None else _OPUS_KBPS[2]
+    kbps = opus_kbps(2 if sound is None else sound.channels, asked)
     return [
         f"-c:a:{number}", "libopus",
         f"-b:a:{number}", f"{kbps}k",

@@ -20,9 +20,11 @@ import numpy as np
 import pytest
 
 from muzero_rc import video
+from muzero_rc.cli import main as cli
 from muzero_rc.encode import file_encode
 from muzero_rc.encode.aims import QualityAim
 from muzero_rc.encode.film import EncodeReport, Progress, encode
+from muzero_rc.encode.size import video_kbps
 from muzero_rc.encode.workplace import workplace
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
@@ -506,6 +508,53 @@ def test_opus_keeps_every_channel_that_it_has_a_place_for(
     assert loud == [True] * min(channels, 8) + [False] * (channels - 8)
     told = [line for line in report.losses if "of 10 channels 8 are kept" in line]
     assert report.losses == told and bool(told) == (channels == 10)
+
+
+def test_audio_has_the_bitrate_that_was_asked_for(tmp_path: Path) -> None:
+    noise = ("-f", "lavfi", "-i", "anoisesrc=d=4:a=0.5", "-f", "lavfi", "-i", "anoisesrc=d=4")
+    card = ("-f", "lavfi", "-i", "testsrc2=s=64x48:r=5:d=4")
+    source = tmp_path / "in.mkv"
+    ffmpeg(*card, *noise, "-map", "0", "-map", "1", "-map", "2", *X264, "-c:a", "flac", source)
+
+    def kbps(path: Path) -> list[float]:
+        told = ask(path, "-select_streams", "a", "-show_entries", "packet=stream_index,size")
+        sizes = {1: 0, 2: 0}
+        for packet in told["packets"]:
+            sizes[packet["stream_index"]] += int(packet["size"])
+        return [size * 8 / 1000 / 4 for size in sizes.values()]
+
+    run(source, tmp_path / "out.webm", audio_kbps=24)
+    assert kbps(tmp_path / "out.webm") == pytest.approx([24, 24], rel=0.25)
+    # One channel takes no more than 256 kbit/s, to ffmpeg.
+    run(source, tmp_path / "loud.webm", audio_kbps=510)
+    assert all(128 < rate <= 270 for rate in kbps(tmp_path / "loud.webm"))
+    # What audio leaves is the video's, where the size of the file is given.
+    rates = [
+        video_kbps(
+            source, tmp_path / "out.webm", 200_000, height=None, max_frames=None,
+            audio="auto", audio_kbps=asked, picture=video.picture_of(video.probe(source)),
+        )
+        for asked in (24, 48)
+    ]  # fmt: skip
+    assert rates[0] - rates[1] == pytest.approx(2 * 24, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate", "told"),
+    [
+        ("auto", "5k", "must be 6k to 510k"),
+        ("opus", "511k", "must be 6k to 510k"),
+        ("copy", "96k", "--audio copy makes none"),
+        ("none", "96k", "--audio none makes none"),
+        ("auto", "loud", "'loud' is not"),
+    ],
+)
+def test_bitrates_of_audio_that_cannot_be_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], audio: str, rate: str, told: str
+) -> None:
+    words = ["encode", "none.mkv", "-o", str(tmp_path / "out.webm"), "-b", "100k", "-q"]
+    assert cli.main([*words, "--audio", audio, "--audio-bitrate", rate]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_a_stream_that_is_kept_never_has_the_name_of_the_output(tmp_path: Path) -> None:
