@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from muzero_rc.video.mux import MOST_OPUS_CHANNELS, MuxPlan
+from muzero_rc.video.mux import MOST_OPUS_CHANNELS, MuxPlan, opus_kbps
 from muzero_rc.video.picture import Picture, plain
 from muzero_rc.video.probe import VideoInfo
+from muzero_rc.video.tools import ffprobe
 from muzero_rc.video.tracks import Track
 
 __all__ = ["left_at_edges", "losses"]
@@ -16,6 +17,11 @@ _DISPOSITIONS = {
     "webm": frozenset({"default", "forced"}),
     "mp4": frozenset({"default", "forced", "comment", "hearing_impaired", "visual_impaired"}),
 }
+
+# A file has them that nobody gave any.
+_TAGS_OF_MUXERS = frozenset({
+    "compatible_brands", "creation_time", "duration", "encoder", "major_brand", "minor_version",
+})  # fmt: skip
 
 
 def losses(info: VideoInfo, plan: MuxPlan) -> list[str]:
@@ -53,6 +59,8 @@ def _of_picture(info: VideoInfo, picture: Picture | None) -> list[str]:
         lines.append(f"{' and '.join(info.dynamic)}: VP9 has no place for metadata that changes")
     info = shown
     subsampling = next((s for s in ("444", "440", "422", "411", "410") if s in info.pix_fmt), None)
+    if shown.color_range == "pc" and picture.out_range != "pc" and not shown.is_rgb:
+        lines.append("full range becomes limited range, as all video of 8 bits")
     if info.is_rgb:
         lines.append("RGB becomes YUV 4:2:0")
     elif subsampling is not None:
@@ -90,15 +98,16 @@ def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
             and not container.text >= {track.codec}
         ):
             lines.append(f"{track.name} becomes {container.text_codec}: its styles are left out")
-    for sound in info.audio:
-        if sound.channels <= MOST_OPUS_CHANNELS:
+    channels = {sound.index: sound.channels for sound in info.audio}
+    for track in kept:
+        if track.kind != "audio" or container.copies_audio(track, plan.audio):
             continue
-        for track in kept:
-            if track.index == sound.index and not container.copies_audio(track, plan.audio):
-                lines.append(
-                    f"{track.name}: of {sound.channels} channels {MOST_OPUS_CHANNELS} are kept, "
-                    "Opus has no more"
-                )
+        count = channels.get(track.index, 2)
+        lines.append(f"{track.name} becomes Opus of {opus_kbps(count, plan.audio_kbps)} kbit/s")
+        if count > MOST_OPUS_CHANNELS:
+            lines.append(
+                f"{track.name}: of {count} channels {MOST_OPUS_CHANNELS} are kept, Opus has no more"
+            )
     takes = _DISPOSITIONS.get(container.muxer)
     if takes is not None:
         for track in kept:
@@ -110,9 +119,27 @@ def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
             f"mastering display and light levels are left out: {container.name} has no "
             "place for them"
         )
+    if not container.tracks and (tags := _tags(info)):
+        lines.append(f"{tags} left out: {container.name} holds the video alone")
     if not container.tracks and info.chapters:
-        lines.append("chapters are left out: IVF holds the video alone")
+        lines.append(f"chapters are left out: {container.name} holds the video alone")
     return lines
+
+
+def _tags(info: VideoInfo) -> str:
+    """The tags of a file and of its video that somebody wrote; empty if there are none."""
+    tags = ffprobe(info.path, "-show_format").get("format", {}).get("tags", {})
+    names = sorted({name.lower() for name in tags} - _TAGS_OF_MUXERS)
+    video = info.video_track
+    names += [
+        f"{what} of the video"
+        for what, text in (("title", video.title), ("language", video.language))
+        if text
+    ]
+    if not names:
+        return ""
+    one = len(names) == 1
+    return f"{'the tag' if one else 'tags'} {', '.join(names)} {'is' if one else 'are'}"
 
 
 def _why(track: Track, plan: MuxPlan) -> str:

@@ -290,7 +290,8 @@ def test_joined_recordings_are_encoded_with_a_line(recordings: Path, tmp_path: P
     report = run(recordings / "joined.ts", tmp_path / "out.webm")
     assert report.frames == packets(tmp_path / "out.webm")["vp9"] == 30
     assert report.losses == [
-        "the file is joined from 2 recordings; times go on where they are joined"
+        "the file is joined from 2 recordings; times go on where they are joined",
+        "audio stream 1 (mp2) becomes Opus of 64 kbit/s",
     ]
 
 
