@@ -29,7 +29,7 @@ from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log
 from muzero_rc.output_files import WORKING_ENDING
 from muzero_rc.types import EncodeLog, FrameRecord
 
-__all__ = ["IDENTITY_DIGITS", "ChunkFiles", "ChunkRecord", "ChunkStore"]
+__all__ = ["IDENTITY_DIGITS", "ChunkFiles", "ChunkRecord", "ChunkStore", "remove_left"]
 
 IDENTITY_DIGITS = 16
 """Hexadecimal, of the hash in a folder's name."""
@@ -218,8 +218,7 @@ class ChunkStore:
           identity: hash of all that decides the chunks' bytes, `IDENTITY_DIGITS` of it.
           keep: leave the folder if the encode does not come to its end.
         """
-        self._prefix = f".{os.fsdecode(os.fsencode(out.name)[:180])}."
-        self.folder = out.with_name(f"{self._prefix}{identity}{WORKING_ENDING}")
+        self.folder = out.with_name(f"{_prefix(out)}{identity}{WORKING_ENDING}")
         self.files = ChunkFiles(self.folder)
         self.kept = keep
         self._lock: FolderLock | None = None
@@ -260,20 +259,39 @@ class ChunkStore:
             path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """The file is done: removes this folder, and what other settings had left for it."""
+        """Nobody goes on from it: the folder is removed when the encode ends."""
         self.kept = False
-        for folder in list(self.folder.parent.iterdir()):
-            identity = folder.name.removeprefix(self._prefix).removesuffix(WORKING_ENDING)
-            # Nothing of another output, whose name begins alike, nor of another purpose.
-            name = f"{self._prefix}{identity}{WORKING_ENDING}"
-            ours = folder.name == name and _is_identity(identity)
-            if folder == self.folder or not ours or not folder.is_dir():
-                continue
-            lock = FolderLock.take(folder)
+
+
+def remove_left(out: Path) -> None:
+    """The file is done: removes what encodes with other settings had left for it.
+
+    A clip that is not cut has no folder of its own, and removes them likewise. A folder that
+    an encode is at work in stays; that is said of its own too, whose lock is held.
+
+    Args:
+      out: the output file.
+    """
+    prefix = _prefix(out)
+    entries: list[Path] = []
+    with contextlib.suppress(OSError):
+        entries += out.parent.iterdir()
+    for folder in entries:
+        identity = folder.name.removeprefix(prefix).removesuffix(WORKING_ENDING)
+        # Nothing of another output, whose name begins alike, nor of another purpose.
+        ours = folder.name == f"{prefix}{identity}{WORKING_ENDING}" and _is_identity(identity)
+        # The file is there: what cannot be removed is no reason to fail.
+        with contextlib.suppress(OSError):
+            lock = FolderLock.take(folder) if ours and not folder.is_symlink() else None
             if lock is not None:
                 with lock:
                     if lock.exclusive:
                         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prefix(out: Path) -> str:
+    """How the names of all folders of an output begin."""
+    return f".{os.fsdecode(os.fsencode(out.name)[:180])}."
 
 
 def _probe_name(index: int, plan: int, which: str = "") -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from muzero_rc import video
 from muzero_rc.compute import usable_cores
 from muzero_rc.encode.aims import Aim, QualityAim, Try
-from muzero_rc.encode.chunk_store import ChunkStore
+from muzero_rc.encode.chunk_store import ChunkStore, remove_left
 from muzero_rc.encode.chunked import in_chunks, kind_of_probe
 from muzero_rc.encode.cut import is_film, uncut_bytes
 from muzero_rc.encode.encoded import Encoded
@@ -143,6 +143,7 @@ class FileEncode:
             take_place(place.file, self._out)
             if store is not None:
                 store.remove()
+            remove_left(self._out)
         return EncodeReport.of(
             done, encoding.settings,
             output=self._given, policy=self._policy.name,

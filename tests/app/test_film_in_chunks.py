@@ -20,6 +20,7 @@ import pytest
 from muzero_rc import video
 from muzero_rc.cli import main as cli
 from muzero_rc.encode import cut as cut_module
+from muzero_rc.encode.chunk_store import ChunkStore
 from muzero_rc.encode.clip import encode_clip
 from muzero_rc.encode.film import EncodeReport, Progress, encode
 from muzero_rc.encode.film_phases import FilmPhases
@@ -229,6 +230,16 @@ def test_kill_9_loses_the_chunks_in_work_alone(
     run(source, out, on_progress=note_kept)
     assert kept[0] >= 20
     assert out.read_bytes() == undisturbed[0].read_bytes()
+
+
+def test_a_clip_removes_what_a_killed_film_left(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.webm"
+    left = [ChunkStore(name, "a" * 16) for name in (out, tmp_path / "other.webm")]
+    for store in left:  # of a film that kill -9 has ended: no lock, and chunks
+        store.folder.mkdir()
+        (store.folder / "00000.0.ivf").touch()
+    encode(source, out, SETTINGS.replace(speed=8, passes=2), make_policy("vbr"), max_frames=5)
+    assert sorted(os.listdir(tmp_path)) == [left[1].folder.name, "out.webm"]
 
 
 @pytest.mark.parametrize("ends_first", ["the film", "a short one"])
