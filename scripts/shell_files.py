@@ -45,6 +45,12 @@ EPILOG = (
 )
 
 _SPEC = re.compile(r"^COMPLETION_SPEC = .*$", re.MULTILINE)
+# An option whose value is one of some words, which its metavar says: tyro offers files there.
+_WORDS = re.compile(
+    r"""('description':\ \\?['"](?P<words>[a-z0-9]+(?:\|[a-z0-9]+)+)\ •(?:(?!'flags':).)*?)
+    'type':\ '(?:path|value)'""",
+    re.VERBOSE,
+)
 _NO_DEFAULT = re.compile(r"\s*\((default: (None|False|)|required)\)$")
 
 
@@ -68,12 +74,20 @@ def write_completions(folder: Path) -> None:
         text, (nothing, files) = path.read_text(), FILES_TOO[shell]
         if nothing not in text:
             raise SystemExit(f"tyro's completion for {shell} has no {nothing!r} any more")
-        path.write_text(_SPEC.sub(_one_line, text.replace(nothing, files)))
+        path.write_text(_SPEC.sub(_completed, text.replace(nothing, files)))
 
 
-def _one_line(spec: re.Match[str]) -> str:
-    """Descriptions without line ends: the scripts take each line for a word to offer."""
-    return spec[0].replace(r"\n", " ")
+def _completed(spec: re.Match[str]) -> str:
+    """The spec as the scripts need it.
+
+    Descriptions have no line ends: the scripts take each line for a word to offer. Options of
+    which one of some words is given offer those.
+    """
+    return _WORDS.sub(_choice, spec[0].replace(r"\n", " "))
+
+
+def _choice(option: re.Match[str]) -> str:
+    return f"{option[1]}'type': 'choice', 'choices': {option['words'].split('|')}"
 
 
 def plain_parser() -> argparse.ArgumentParser:

@@ -76,6 +76,12 @@ def test_bash_completes_commands_options_and_files(made: Path, tmp_path: Path) -
     assert complete(script, "muzero-rc", "encode", "--keyi") == ["--keyint"]
     # The description of the second has two lines.
     assert complete(script, "muzero-rc", "encode", "--sp") == ["--speed", "--speed-profile"]
+    # One of some words, and no files.
+    assert complete(script, "muzero-rc", "encode", "--audio", "") == [
+        "auto", "copy", "opus", "none",
+    ]  # fmt: skip
+    assert complete(script, "muzero-rc", "encode", "--effort", "s") == ["search"]
+    assert complete(script, "muzero-rc", "encode", "--passes", "") == ["2", "3"]
     # An input: nothing of ours, so that bash goes on with files.
     assert complete(script, "muzero-rc", "encode", str(tmp_path / "fil")) == []
     assert "complete -o bashdefault -o default -F _tyro_muzero_rc muzero-rc" in script.read_text()
@@ -85,6 +91,7 @@ def test_all_shells_know_the_commands(made: Path) -> None:
     for name in ("zsh/site-functions/_muzero-rc", "fish/vendor_completions.d/muzero-rc.fish"):
         text = (made / name).read_text()
         assert all(f"'{command}'" in text for command in COMMANDS)
+        assert "'choices': ['auto', 'copy', 'opus', 'none']" in text
     assert (made / "zsh/site-functions/_muzero-rc").read_text().startswith("#compdef muzero-rc")
 
 
