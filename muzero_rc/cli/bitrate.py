@@ -22,8 +22,12 @@ _LEAST_USUAL_KBPS = 10
 _LEAST_USUAL_PIXELS = 176 * 144  # QCIF, the smallest size that every H.261 decoder has
 
 
-def parse_bitrate(text: str) -> int:
+def parse_bitrate(text: str, name: str = "bitrate") -> int:
     """Kilobits per second of `400k`, `0.4M` or `400000`: as ffmpeg, bit/s if no unit.
+
+    Args:
+      text: what was given.
+      name: what it is called in messages.
 
     Raises:
       InputError: not a number with an optional k, M or G, out of any useful range, or so few
@@ -32,17 +36,17 @@ def parse_bitrate(text: str) -> int:
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         raise InputError(
-            f"bitrate {text!r} is not a positive number of bit/s; write it like 400k or 1.5M"
+            f"{name} {text!r} is not a positive number of bit/s; write it like 400k or 1.5M"
         )
     kbps = float(match["number"]) * _FACTOR[match["unit"].lower()]
     if kbps == 0:
-        raise InputError(f"bitrate {text!r} is zero; give a positive one such as 400k or 1.5M")
+        raise InputError(f"{name} {text!r} is zero; give a positive one such as 400k or 1.5M")
     # A number of 310 digits is infinite, which cannot be rounded.
     if kbps > 2 * _MAX_KBPS or not _MIN_KBPS <= round(kbps) <= _MAX_KBPS:
         hint = _hint(text, match, kbps)
-        raise InputError(f"bitrate {text!r} is {kbps:g} kbit/s; it must be 1k to 1G bit/s{hint}")
+        raise InputError(f"{name} {text!r} is {kbps:g} kbit/s; it must be 1k to 1G bit/s{hint}")
     if hint := _hint(text, match, kbps):
-        raise InputError(f"bitrate {text!r} without a letter is {kbps:g} kbit/s{hint}")
+        raise InputError(f"{name} {text!r} without a letter is {kbps:g} kbit/s{hint}")
     return round(kbps)
 
 
@@ -71,7 +75,11 @@ def parse_buffer(text: str, kbps: float) -> float:
     """
     match = _SECONDS.fullmatch(text.strip())
     if match is None:
-        return parse_bitrate(text) / kbps
+        if _NUMBER.fullmatch(text.strip()) is None:
+            raise InputError(
+                f"--buffer {text!r} is no time and no number of bits; write it like 2s or 800k"
+            )
+        return parse_bitrate(text, "--buffer") / kbps
     if (seconds := float(match[1])) == 0:
         raise InputError("a buffer of 0 s holds nothing; write it like 2s or 800k")
     if math.isinf(seconds):

@@ -8,10 +8,11 @@ and gain instead of frames), then `result` (the fields of
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json as json_text
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from muzero_rc.leaky_bucket import Bucket
     from muzero_rc.video import AudioMode
 
+# What people give, of the settings that are called otherwise.
+_OPTION_OF_SETTING = {"kf_max_dist": "keyint", "target_kbps": "bitrate"}
 _NO_TARGET_KBPS = 256  # libvpx's own where nobody gives one; nothing depends on it then
 
 __all__ = ["EncodeArgs", "encoder_settings", "result_line", "run"]
@@ -173,18 +176,35 @@ def encoder_settings(
     """
     from muzero_rc.env.control.settings import EncoderSettings
 
-    return EncoderSettings(
-        target_kbps=target_kbps,
-        speed=speed,
-        threads=threads,
-        row_mt=threads > 1,
-        auto_alt_ref=auto_alt_ref,
-        frame_parallel=frame_parallel,
-        passes=cast(Literal[0, 2, 3], passes),
-        show_existing=show_existing,
-        time=time,
-        speed_profile=speed_profile,
-    )
+    with _naming_options():
+        return EncoderSettings(
+            target_kbps=target_kbps,
+            speed=speed,
+            threads=threads,
+            row_mt=threads > 1,
+            auto_alt_ref=auto_alt_ref,
+            frame_parallel=frame_parallel,
+            passes=cast(Literal[0, 2, 3], passes),
+            show_existing=show_existing,
+            time=time,
+            speed_profile=speed_profile,
+        )
+
+
+@contextlib.contextmanager
+def _naming_options() -> Iterator[None]:
+    """What is wrong with a setting is said of the option that people gave."""
+    from muzero_rc.env.control.settings import EncoderSettings
+
+    names = {field.name for field in dataclasses.fields(EncoderSettings)}
+    try:
+        yield
+    except InputError as error:
+        name, _, rest = str(error).partition(" ")
+        if name not in names:
+            raise
+        option = _OPTION_OF_SETTING.get(name, name).replace("_", "-")
+        raise InputError(f"--{option} {rest}") from None
 
 
 def run(args: EncodeArgs) -> int:
@@ -208,11 +228,12 @@ def run(args: EncodeArgs) -> int:
         time=args.time,
         speed_profile=_speed_profile(args),
     )
-    settings = settings.replace(
-        kf_max_dist=args.keyint,
-        tile_columns=args.tile_columns,
-        row_mt=settings.row_mt or args.row_mt,
-    )
+    with _naming_options():
+        settings = settings.replace(
+            kf_max_dist=args.keyint,
+            tile_columns=args.tile_columns,
+            row_mt=settings.row_mt or args.row_mt,
+        )
     if args.crf is not None:
         if args.time is not None:
             raise InputError("--time is kept by rate control, which --crf has none of; give one")
@@ -387,7 +408,7 @@ def _bucket(args: EncodeArgs) -> Bucket | None:
         if args.buffer is not None:
             raise InputError("--buffer is filled by --max-bitrate: give that, too")
         return None
-    kbps = parse_bitrate(args.max_bitrate)
+    kbps = parse_bitrate(args.max_bitrate, "--max-bitrate")
     return Bucket(kbps, parse_buffer(args.buffer or "1s", kbps))
 
 
@@ -401,7 +422,7 @@ def _audio_kbps(args: EncodeArgs) -> int | None:
         return None
     from muzero_rc import video
 
-    kbps = parse_bitrate(args.audio_bitrate)
+    kbps = parse_bitrate(args.audio_bitrate, "--audio-bitrate")
     return video.MuxPlan(audio=cast("AudioMode", args.audio), audio_kbps=kbps).audio_kbps
 
 

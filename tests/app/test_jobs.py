@@ -75,7 +75,7 @@ def test_key_frames_are_no_farther_apart_than_asked(
     assert len(flags) == 25 and keys[0] == 0
     assert max(b - a for a, b in zip(keys, [*keys[1:], 25], strict=True)) <= 9
     assert main(["encode", str(source), "-o", str(out), *FAST, "--keyint", "-1"]) == 2
-    assert "kf_max_dist must be between" in capfd.readouterr().err
+    assert "--keyint must be between" in capfd.readouterr().err
 
 
 def test_from_pipe_to_pipe(make_video: MakeVideo, tmp_path: Path) -> None:
