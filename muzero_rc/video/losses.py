@@ -150,7 +150,8 @@ def _why(track: Track, plan: MuxPlan) -> str:
         return "pictures that do not move are not encoded"
     if track.kind == "video":
         return "one video is encoded"
-    if track.codec == "unknown":
+    # Other files have no codec: fonts have a name for some types, font/ttf is not among them.
+    if track.codec == "unknown" and track.kind != "attachment":
         return "ffmpeg does not know its codec"
     others = "; an output that ends in .mkv keeps it" if container.muxer != "matroska" else ""
     return f"{container.name} does not take it{others if track.kind != 'data' else ''}"

@@ -532,6 +532,17 @@ def test_what_is_made_of_full_range_and_of_audio_is_told(
     assert ask(out, "-show_streams")["streams"][0]["color_range"] == "tv"
 
 
+def test_a_font_that_ffmpeg_has_no_name_for_is_kept_by_matroska(tmp_path: Path) -> None:
+    (tmp_path / "f.ttf").write_text("font")
+    ffmpeg(*CARD, *X264, "-attach", tmp_path / "f.ttf", "-metadata:s:t", "mimetype=font/ttf",
+           tmp_path / "in.mkv")  # fmt: skip
+    (line,) = run(tmp_path / "in.mkv", tmp_path / "out.webm").losses
+    assert line.endswith("WebM does not take it; an output that ends in .mkv keeps it")
+    assert run(tmp_path / "in.mkv", tmp_path / "out.mkv").losses == []
+    font = ask(tmp_path / "out.mkv", "-show_streams")["streams"][1]
+    assert (font["codec_type"], font["tags"]["mimetype"]) == ("attachment", "font/ttf")
+
+
 def test_ivf_says_which_tags_it_leaves_out(tmp_path: Path) -> None:
     tags = ("-metadata", "title=Title", "-metadata", "artist=Me", "-metadata:s:v", "language=deu")
     ffmpeg(*CARD, *X264, *tags, tmp_path / "in.mp4")
