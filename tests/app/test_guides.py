@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from muzero_rc.cli.encode import EncodeArgs
+from muzero_rc.cli.picture import PictureArgs
+from muzero_rc.encode.cut import WHOLE_FRAMES
 from muzero_rc.encode.film import PHASES, EncodeReport, SearchSummary
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -33,6 +35,16 @@ def test_options_in_the_guides_exist() -> None:
     table = re.findall(r"^\| `(--[a-z-]+)", (DOCS / "guide/encode.md").read_text(), re.MULTILINE)
     assert len(named) > 12 and len(table) > 10
     assert not {*named, *table} - OPTIONS
+
+
+def test_coming_from_has_what_people_do_to_pictures_and_tracks() -> None:
+    text = (DOCS / "guide/coming-from.md").read_text()
+    rows = {row.split("|")[1].strip(): row for row in text.splitlines() if row.startswith("| ")}
+    ours = {purpose: row.rstrip(" |").rpartition(" | ")[2] for purpose, row in rows.items()}
+    options = options_of(PictureArgs) | {"--8bit", "--audio", "--audio-bitrate"}
+    assert not {option for option in options - {"--picture", "--eight-bit"} if option not in text}
+    assert {"crop", "deinterlace", "10 bits", "subtitles", "bitrate of audio"} <= set(ours)
+    assert f"up to {WHOLE_FRAMES} frames one" in ours["cores"]
 
 
 def test_the_page_of_json_lines_has_every_key() -> None:
