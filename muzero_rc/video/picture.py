@@ -330,7 +330,7 @@ def _tried(picture: Picture, asked: str, eight_bits: bool) -> tuple[Picture, boo
         if status:
             raise InputError(f"the filters {asked!r} fail: {detail}")
         try:
-            seen = probe(path)
+            seen = probe(path, by_header=True)
         except InputError:
             raise InputError(f"the filters {asked!r} leave no frame") from None
         stretched = _off_rate(path, seen.fps)
@@ -370,11 +370,10 @@ def _telling(errors: list[str]) -> str:
 def _with_own_times(picture: Picture) -> Picture:
     """With the time of each frame, and their mean rate for the rate control's budget."""
     keeping = dataclasses.replace(picture, times_ms=())
-    # Else times would be rounded to the rate that filters tell.
-    ticks = {} if picture.filters is None else {"enc_time_base": -1}
     output = ffmpeg.output(
         decoded(keeping), "pipe:1", format="mkvtimestamp_v2", vcodec="wrapped_avframe",
-        fps_mode="passthrough", **ticks,
+        fps_mode="passthrough",
+        enc_time_base=-1,  # else times would be rounded to the rate that file or filters tell
     )  # fmt: skip
     times: list[int] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 import os
 import stat
@@ -16,12 +17,15 @@ from typing import Any
 from muzero_rc.errors import InputError
 from muzero_rc.video.hdr import HdrMetadata, dynamic_metadata, hdr_metadata
 from muzero_rc.video.timing import (
+    FrameTimes,
     frame_rate,
     frame_times,
+    is_steady,
     may_vary,
     parse_ratio,
     shared_slots,
     steady_rate,
+    without_hidden,
 )
 from muzero_rc.video.tools import ffprobe
 from muzero_rc.video.tracks import Track, tracks_of
@@ -38,6 +42,12 @@ _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 # Formats in which ffmpeg counts time from the first of the streams that are mapped, where it
 # else counts from the start of the file: libavformat's AVFMT_TS_DISCONT.
 _REBASED = frozenset({"dhav", "hls", "live_flv", "m4v", "mpeg", "mpegts", "mpegtsraw", "ogg", "ty"})
+# Formats whose rate is a guess: of the program that wrote them, or of ffprobe by the first frames.
+_GUESSED = frozenset({
+    "apng", "asf", "flv", "gif", "hls", "matroska", "mpeg", "mpegts", "nut", "ogg", "rm", "webm",
+    "webp_pipe",
+})  # fmt: skip
+_LONGEST_GAP_S = 10.0  # ffmpeg closes longer ones where time stamps wrap around
 _MOST_STREAM_TYPE = 0xFF  # of an MPEG transport stream
 
 
@@ -210,8 +220,12 @@ def check_height(height: int) -> None:
         raise InputError(f"cannot scale to a height of {height}; give {_MIN_SCALE_HEIGHT} or more")
 
 
-def probe(path: Path | str) -> VideoInfo:
-    """Reads the header of a video file.
+def probe(path: Path | str, *, by_header: bool = False) -> VideoInfo:
+    """Reads the header of a video file, and its frames' times where the header may be wrong.
+
+    Args:
+      path: the file.
+      by_header: take the rate that the header tells, if it tells one.
 
     Raises:
       InputError: no such file, not a file, not readable, no video stream, zero frames,
@@ -232,7 +246,8 @@ def probe(path: Path | str) -> VideoInfo:
     stream = _pick_video(streams)
     if stream is None or container.get("format_name") in _NOT_VIDEO:
         raise InputError(f"{path} has no video stream; give a file with video in it")
-    info = _describe(path, stream, streams, container, bool(report.get("chapters")))
+    chapters = bool(report.get("chapters"))
+    info = _describe(path, stream, streams, container, chapters, by_header)
     return dataclasses.replace(info, version=_version(now))
 
 
@@ -286,6 +301,7 @@ def _describe(
     streams: list[dict[str, Any]],
     container: Mapping[str, Any],
     chapters: bool,
+    by_header: bool,
 ) -> VideoInfo:
     num_frames = _positive_int(stream.get("nb_frames"))
     if stream.get("nb_frames") == "0":
@@ -301,16 +317,24 @@ def _describe(
     interlaced = stream.get("field_order") in _INTERLACED
     told = (stream.get("avg_frame_rate"), stream.get("r_frame_rate"))
     rate, varying, lost = frame_rate(*told), None, 0
+    index, nominal = int(stream["index"]), parse_ratio(told[1])
+    formats = str(container.get("format_name", ""))
+    rebased = _is_rebased(formats, stream)
     # Packets of interlaced video may be fields, and their number says nothing.
     if rate is None or (may_vary(*told) and not interlaced):
-        rate, varying, lost = _measured_rate(path, int(stream["index"]), rate, parse_ratio(told[1]))
+        rate, varying, lost = _measured_rate(path, index, rate, nominal)
+    elif (
+        not (by_header or interlaced)
+        and not _GUESSED.isdisjoint(formats.split(","))
+        and not _holds(path, stream, rate, rebased)
+    ):
+        rate, varying, lost = _measured_rate(path, index, rate, nominal)
     if rate is None:
         raise InputError(f"{path} does not tell its frame rate; remux it with a frame rate first")
     side_data = list(stream.get("side_data_list", ()))
     if _known(stream.get("color_transfer")) in _HDR_TRANSFERS:
         side_data += _first_frame_data(path, int(stream["index"]))
     tracks = tracks_of(streams)
-    rebased = _is_rebased(str(container.get("format_name", "")), stream)
     start = _seconds(stream.get("start_time"))
     zero = _first_start(tracks, int(stream["index"])) if rebased else None
     if zero is None:
@@ -405,8 +429,7 @@ def _measured_rate(
     path: Path, index: int, told: Fraction | None, nominal: Fraction | None
 ) -> tuple[Fraction | None, tuple[Fraction, Fraction] | None, int]:
     """Rate at which no frame is lost, (average, rate) if it is not constant, frames lost yet."""
-    status = path.stat()
-    times = _times(path, index, status.st_size, status.st_mtime_ns)
+    times = _times(path, index).seconds
     rate = steady_rate(times, nominal, told)
     if rate is None:
         return told, None, 0
@@ -415,10 +438,25 @@ def _measured_rate(
     return rate, (mean, rate) if abs(mean / rate - 1) > Fraction(1, 100) else None, lost
 
 
+def _holds(path: Path, stream: Mapping[str, Any], rate: Fraction, rebased: bool) -> bool:
+    """Whether frames come at a rate that a header tells, as far as their times can be trusted."""
+    told = _times(path, int(stream["index"]))
+    gaps = itertools.pairwise(told.seconds) if rebased else ()
+    if not told.whole or any(after - time > _LONGEST_GAP_S for time, after in gaps):
+        return True
+    hides = stream.get("codec_name") == "vp8"
+    return is_steady(without_hidden(told.seconds) if hides else told.seconds, rate)
+
+
+def _times(path: Path, index: int) -> FrameTimes:
+    status = path.stat()
+    return _read_times(path, index, status.st_size, status.st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=4)
-def _times(path: Path, index: int, size: int, changed_ns: int) -> tuple[float, ...]:
+def _read_times(path: Path, index: int, size: int, changed_ns: int) -> FrameTimes:
     """Time stamps of a file of this size, last changed then; a clip is probed several times."""
-    return tuple(frame_times(path, index))
+    return frame_times(path, index)
 
 
 def _has_alpha(stream: Mapping[str, Any]) -> bool:

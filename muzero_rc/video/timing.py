@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,18 +13,22 @@ from muzero_rc.video.tools import each_packet
 
 __all__ = [
     "MAX_FPS",
+    "FrameTimes",
     "frame_rate",
     "frame_times",
+    "is_steady",
     "may_vary",
     "parse_ratio",
     "shared_slots",
     "steady_rate",
+    "without_hidden",
 ]
 
 MAX_FPS = 1000
 """Frames per second; the clock of WebM ticks in milliseconds."""
 
 _USUAL_FPS = 300
+_HIDDEN_S = 0.0025  # VP8's hidden pictures have a time of their own, a tick after the one before
 # Standard rates of film, television and screens; 120 is the highest that levels of VP9 know.
 _STANDARD = tuple(
     sorted(
@@ -69,21 +75,64 @@ def may_vary(average: str | None, nominal: str | None) -> bool:
     return abs(base / mean - 1) > Fraction(1, 100)
 
 
-def frame_times(path: Path, index: int) -> list[float]:
-    """Time stamps of all frames of a video stream in order, seconds; those that are told.
+@dataclass(frozen=True, slots=True)
+class FrameTimes:
+    """When the frames of a video are shown.
+
+    Attributes:
+      seconds: of each frame whose time is told, ascending.
+      whole: every frame has a time, and no time begins anew, as where recordings were joined.
+    """
+
+    seconds: tuple[float, ...]
+    whole: bool
+
+
+def frame_times(path: Path, index: int) -> FrameTimes:
+    """Time stamps of all frames of a video stream.
 
     Raises:
       InputError: the file cannot be read.
       ToolMissingError: ffprobe is not installed.
     """
     times: list[float] = []
+    latest, whole = -math.inf, True
 
     def note(fields: list[str]) -> None:
-        if fields[0] != "N/A" and "D" not in fields[1]:  # D: not shown
-            times.append(float(fields[0]))
+        nonlocal latest, whole
+        shown, decoded, flags = fields[:3]
+        if "D" in flags:  # not shown
+            return
+        if shown == "N/A":
+            whole = False
+        else:
+            times.append(float(shown))
+        if decoded != "N/A":
+            whole &= float(decoded) >= latest
+            latest = float(decoded)
 
-    each_packet(path, ("pts_time", "flags"), "-select_streams", str(index), on_packet=note)
-    return sorted(times)
+    entries = ("pts_time", "dts_time", "flags")
+    each_packet(path, entries, "-select_streams", str(index), on_packet=note)
+    return FrameTimes(tuple(sorted(times)), whole)
+
+
+def is_steady(times: Sequence[float], rate: Fraction) -> bool:
+    """Whether a constant rate drops no frame and repeats hardly one in a hundred.
+
+    Args:
+      times: of the frames, seconds, ascending.
+      rate: frames per second.
+    """
+    if len(times) < 2 or times[-1] <= times[0]:
+        return True
+    mean = (len(times) - 1) / (times[-1] - times[0])
+    return abs(mean / float(rate) - 1) <= 0.01 and shared_slots(times, rate) == 0
+
+
+def without_hidden(times: Sequence[float]) -> tuple[float, ...]:
+    """Times of the frames of VP8 that are shown, as far as times tell them from hidden ones."""
+    pairs = zip(times, (-math.inf, *times), strict=False)
+    return tuple(time for time, before in pairs if time - before > _HIDDEN_S)
 
 
 def steady_rate(times: Sequence[float], *told: Fraction | None) -> Fraction | None:

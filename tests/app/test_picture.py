@@ -24,6 +24,7 @@ from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import InputError
 from muzero_rc.video.subtitles import earlier_cues, shorter_cues
+from muzero_rc.video.timing import is_steady, without_hidden
 from muzero_rc.video.transport import count_joins
 from tests.app.test_whole_file import ask, ffmpeg, packets
 
@@ -256,6 +257,35 @@ def test_frames_keep_their_own_times(varying_file: Path, tmp_path: Path, suffix:
     # What the rate control went by: the frames' true time.
     true_s = source[-1] - source[0] + (source[-1] - source[0]) / 17
     assert report.duration_s == pytest.approx(true_s, abs=0.01)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", slow("flv"), "ts", slow("nut")])
+def test_times_are_kept_where_the_header_tells_a_constant_rate(
+    varying_file: Path, tmp_path: Path, suffix: str
+) -> None:
+    copied, out = tmp_path / f"in.{suffix}", tmp_path / "out.mkv"
+    ffmpeg("-i", varying_file, "-map", "0:v", "-c", "copy", copied)
+    report = run(copied, out)
+    assert report.frames == 18 and not any("rate" in line for line in report.losses)
+    assert np.diff(times(out)) == pytest.approx(np.diff(times(varying_file)), abs=0.002)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm", "ts"])
+def test_a_constant_rate_stays_what_the_header_tells(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / f"in.{suffix}"
+    codec = ("-c:v", "libvpx") if suffix == "webm" else ("-c:v", "libx264", "-bf", "2")
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=30000/1001:d=3", *codec, source)
+    info = video.probe(source)
+    assert info.fps == Fraction(30000, 1001)
+    assert info.varying is None and info.lost_slots == 0
+
+
+def test_hidden_pictures_of_vp8_make_no_rate() -> None:
+    shown = tuple(n / 25 for n in range(20))
+    hidden = (shown[3] + 0.001, shown[9] + 0.001, shown[12])
+    assert without_hidden(sorted((*shown, *hidden))) == shown
+    assert is_steady(shown, Fraction(25)) and not is_steady(shown, Fraction(20))
+    assert not is_steady((*shown, 9.0), Fraction(25))
 
 
 def test_a_constant_rate_is_made_where_it_is_asked_for(varying_file: Path, tmp_path: Path) -> None:
