@@ -11,6 +11,7 @@ from muzero_rc import video
 from muzero_rc.encode.workplace import Workplace, keep_stream
 from muzero_rc.errors import EncoderError, InputError, OutputError
 from muzero_rc.output_files import as_word
+from muzero_rc.video.ivf import refine_clock
 
 __all__ = ["TooLargeError", "finish", "kept_stream"]
 
@@ -119,6 +120,8 @@ def kept_stream(
         if times is not None:  # its own are those of the mean rate
             with contextlib.suppress(EncoderError):
                 video.set_times(place.ivf, times)
+        elif plan.picture is not None and plan.picture.first_s:
+            refine_clock(place.ivf)  # the command shifts it, and ffmpeg rounds that to its clock
         kept = keep_stream(place, out)
         if not plan.container.tracks:
             return f"; the encoded video is kept as {kept}"

@@ -31,6 +31,7 @@ from muzero_rc.video.transport import count_joins
 __all__ = ["Picture", "decoded", "picture_of", "with_filters"]
 
 _PLACE = "muzerorcfilters"  # stands for the filters in what ffmpeg-python has built
+_LEAST_LATE_MS = 2  # what comes earlier than this comes at once: clocks round
 _TRIAL_FRAMES = 10  # enough for a rate of frames
 _FILTER_NAME = re.compile(r"(?:^|[,;\]])\s*([a-z0-9_]+)")
 _DEINTERLACERS = frozenset({
@@ -58,6 +59,7 @@ class Picture:
       bit_depth: of a sample: 8, 10 or 12.
       start_s: where the stretch starts, seconds after the file.
       end_s: where it ends; None for the end of the file.
+      late_s: how long after the start the next frame comes; 0 where the video begins later.
       filters: ffmpeg's chain of filters, None without one.
       filters_fps: the rate that they tell of what they put out.
       deinterlace: deinterlace what is interlaced, before the filters.
@@ -72,6 +74,7 @@ class Picture:
     bit_depth: int = 8
     start_s: float = 0.0
     end_s: float | None = None
+    late_s: float = 0.0
     filters: str | None = None
     filters_fps: Fraction | None = None
     deinterlace: bool = False
@@ -101,7 +104,7 @@ class Picture:
         """When the first frame is shown, seconds after the stretch's start."""
         if self.times_ms is not None and not self.source.rebased:
             return self.times_ms[0] / 1000
-        return max(0.0, (self.source.start_s or 0.0) - self.start_s)
+        return self.late_s or max(0.0, (self.source.start_s or 0.0) - self.start_s)
 
     @property
     def times_from_zero(self) -> list[int] | None:
@@ -136,8 +139,8 @@ class Picture:
         if self == plain(self.source):
             return ""
         return (
-            f"{self.bit_depth} {self.start_s} {self.end_s} {self.filters} {self.deinterlace} "
-            f"{self.out_range} {self.times_ms is not None}"
+            f"{self.bit_depth} {self.start_s} {self.late_s} {self.end_s} {self.filters} "
+            f"{self.deinterlace} {self.out_range} {self.times_ms is not None}"
         )
 
 
@@ -204,6 +207,7 @@ def picture_of(
         joins=joins,
         notes=tuple(notes),
     )
+    picture = dataclasses.replace(picture, late_s=_late_s(picture))
     stretched = False
     if picture.filters is not None:
         picture, stretched = _tried(picture, filters or "--8bit", eight_bits)
@@ -248,8 +252,14 @@ def decoded(
         stream = stream.filter("scale", info.width, info.height)
     if info.rebased and picture.cut:
         stream = _trimmed(stream, picture)
+    elif picture.end_s is not None:
+        # ffmpeg counts `t` from the first frame, which may come after the start.
+        stream = stream.filter("trim", end=f"{picture.end_s - picture.start_s:.6f}")
     if picture.deinterlace:
         stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
+    if picture.times_ms is None and picture.late_s:
+        # From the first frame on all are in the middle of their slots.
+        stream = stream.filter("setpts", f"PTS-{picture.late_s:.3f}/TB")
     if picture.times_ms is None:
         # start_time repeats the first frame if what comes before it could not be decoded,
         # so the frames stay where the audio expects them.
@@ -369,25 +379,9 @@ def _telling(errors: list[str]) -> str:
 
 def _with_own_times(picture: Picture) -> Picture:
     """With the time of each frame, and their mean rate for the rate control's budget."""
-    keeping = dataclasses.replace(picture, times_ms=())
-    output = ffmpeg.output(
-        decoded(keeping), "pipe:1", format="mkvtimestamp_v2", vcodec="wrapped_avframe",
-        fps_mode="passthrough",
-        enc_time_base=-1,  # else times would be rounded to the rate that file or filters tell
-    )  # fmt: skip
-    times: list[int] = []
-
-    def note(line: str) -> None:
-        if line.lstrip("-").isdigit():
-            times.append(int(line))
-
-    with Child(with_filters(command_line(output, *picture.strict), picture)) as child:
-        status = child.run(note)
-        detail = child.error_line()
-    if status:  # other errors end the decoding of the frames, which comes after this
-        detail = detail or f"ffmpeg ended with status {status}"
+    times, detail = _times(picture)
+    if detail is not None:  # other errors end the decoding of the frames, which comes after this
         raise InputError(f"{picture.source.path} is damaged: {detail}")
-    times.sort()
     if len(times) < 2 or times[-1] <= times[0]:
         return picture  # one frame has no rate
     zero = times[0] if picture.source.rebased else 0
@@ -398,6 +392,40 @@ def _with_own_times(picture: Picture) -> Picture:
         picture.info, fps=mean, duration_s=length, num_frames=len(own), varying=None, lost_slots=0
     )
     return dataclasses.replace(picture, info=shown, times_ms=own)
+
+
+def _late_s(picture: Picture) -> float:
+    """How long after the stretch's start the next frame comes, seconds.
+
+    Else it would be repeated until then: starts that people write are seldom a frame's.
+    """
+    if picture.start_s <= (picture.source.start_s or 0.0):
+        return 0.0
+    alone = dataclasses.replace(picture, filters=None, deinterlace=False)
+    times, _ = _times(alone, **{"frames:v": 1})  # the decoder tells better what is wrong
+    late = times[0] if times else 0
+    return late / 1000 if late >= _LEAST_LATE_MS else 0.0
+
+
+def _times(picture: Picture, **limit: int) -> tuple[list[int], str | None]:
+    """Milliseconds after the stretch's start at which frames come, ascending; what failed."""
+    keeping = dataclasses.replace(picture, times_ms=())
+    output = ffmpeg.output(
+        decoded(keeping), "pipe:1", format="mkvtimestamp_v2", vcodec="wrapped_avframe",
+        fps_mode="passthrough",
+        enc_time_base=-1,  # else times would be rounded to the rate that file or filters tell
+        **limit,
+    )  # fmt: skip
+    times: list[int] = []
+
+    def note(line: str) -> None:
+        if line.lstrip("-").isdigit():
+            times.append(int(line))
+
+    with Child(with_filters(command_line(output, *picture.strict), picture)) as child:
+        status = child.run(note)
+        detail = child.error_line() or f"ffmpeg ended with status {status}"
+    return sorted(times), detail if status else None
 
 
 def _joins(info: VideoInfo) -> int:

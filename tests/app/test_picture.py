@@ -409,6 +409,29 @@ def test_a_stretch_has_its_sound_cues_and_chapters(
     assert float(told["chapters"][1]["start_time"]) == pytest.approx(0.8, abs=0.002)
 
 
+@pytest.mark.parametrize("suffix", ["mp4", slow("mkv"), "ts"])
+@pytest.mark.parametrize(("late", "start", "end"), [
+    (0, 1.0, 2.0), (0, 1.01, 2.0), (0, 1.02, 1.99), (0.023, 1.0, 2.0),
+])  # fmt: skip
+def test_a_stretch_begins_and_ends_between_frames(
+    tmp_path: Path, suffix: str, late: float, start: float, end: float
+) -> None:
+    source = tmp_path / f"in.{suffix}"
+    ffmpeg("-itsoffset", f"{late}", "-f", "lavfi", "-i",
+           "testsrc2=s=64x48:r=25:d=3,noise=alls=40:allf=t", "-f", "lavfi", "-i", "sine=d=3",
+           *X264, "-fps_mode", "passthrough", "-c:a", "mp2", source)  # fmt: skip
+    zero = float(ask(source, "-show_format")["format"]["start_time"])
+    shown = [time - zero for time in times(source)]
+    wanted = [n for n, time in enumerate(shown) if start <= time + 0.0005 and time < end - 0.0005]
+    picture = how(source, start_s=start, end_s=end)
+    with video.open_decoder(source) as decoder:
+        whole = list(dict.fromkeys(decoder.frames()))  # one that waits for its time comes twice
+    with video.open_decoder(source, picture=picture) as decoder:
+        found = list(decoder.frames())
+    assert len(whole) == 75 and [whole.index(frame) for frame in found] == wanted
+    assert picture.first_s == pytest.approx(shown[wanted[0]] - start, abs=0.002)
+
+
 def test_filters_change_size_and_rate(whole_file: Path, tmp_path: Path) -> None:
     picture = how(whole_file, filters="crop=48:32,yadif=1,scale=32:32", end_s=0.4)
     report = run(whole_file, tmp_path / "out.webm", picture=picture)
