@@ -18,6 +18,7 @@ import ffmpeg
 from muzero_rc.errors import InputError
 from muzero_rc.video.picture import Picture, decoded, plain, with_filters
 from muzero_rc.video.probe import probe
+from muzero_rc.video.promised import check_promised_end
 from muzero_rc.video.tools import WITH_WARNINGS, Child, command_line, last_error_line
 from muzero_rc.video.y4m import check_y4m_end
 
@@ -195,7 +196,8 @@ def open_decoder(
       picture: how `path` becomes frames.
 
     Raises:
-      InputError: the file or the arguments cannot be used; a YUV4MPEG2 file is cut off.
+      InputError: the file or the arguments cannot be used; a YUV4MPEG2, IVF or FLV file is
+        cut off.
       ToolMissingError: ffmpeg or ffprobe is not installed.
     """
     check_frames(max_frames)
@@ -208,6 +210,7 @@ def open_decoder(
         picture = dataclasses.replace(picture, info=info)
     if max_frames is None and picture.end_s is None:
         check_y4m_end(path)
+        check_promised_end(path)
     return Decoder(picture, height=height, max_frames=max_frames, threads=threads)
 
 

@@ -1,0 +1,110 @@
+"""Files whose header promises more than is there: ffmpeg takes them for whole ones that end."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from muzero_rc.errors import InputError
+
+__all__ = ["check_promised_end"]
+
+_IVF, _FLV = b"DKIF", b"FLV"
+_IVF_HEADER, _IVF_PACKET = struct.Struct("<4sHH16xII"), struct.Struct("<IQ")
+_NO_COUNT = (0, 0xFFFFFFFF)  # of a stream whose writer could not go back to its header
+_FLV_TAG, _FLV_AFTER = struct.Struct(">B3s3sB3x"), 4
+_FLV_KINDS = _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
+_LEAST_SLACK_S = 1.0  # writers round lengths
+
+
+def check_promised_end(path: Path | str) -> None:
+    """Refuses an IVF or FLV file that ends before its header says; other files pass.
+
+    One that was cut between two packets has no other sign of it. Without a promise, as of a live
+    recording, a file passes.
+
+    Raises:
+      InputError: it does, or cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            head = file.peek(len(_IVF))[: len(_IVF)]
+            if head == _IVF:
+                missing = _of_ivf(file)
+            elif head.startswith(_FLV):
+                missing = _of_flv(file)
+            else:
+                return
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    if missing is not None:
+        raise InputError(f"{path} is cut off: {missing}; get it whole")
+
+
+def _of_ivf(file: BinaryIO) -> str | None:
+    head = file.read(_IVF_HEADER.size + 4)
+    if len(head) < _IVF_HEADER.size:
+        return None  # the decoder tells better what is wrong
+    _, _, start, promised, _ = _IVF_HEADER.unpack(head[: _IVF_HEADER.size])
+    if promised in _NO_COUNT:
+        return None
+    size = os.fstat(file.fileno()).st_size
+    times: list[int] = []
+    at = max(start, _IVF_HEADER.size)
+    file.seek(at)
+    while len(packet := file.read(_IVF_PACKET.size)) == _IVF_PACKET.size:
+        length, time = _IVF_PACKET.unpack(packet)
+        at += _IVF_PACKET.size + length
+        if at > size:
+            break
+        times.append(time)
+        file.seek(at)
+    # libvpx writes the number of packets, ffmpeg the length in ticks: one of them is enough.
+    step = (max(times) - min(times)) // max(1, len(times) - 1) if times else 0
+    if not times or len(times) >= promised or max(times) + max(1, step) >= promised:
+        return None
+    return f"its header promises {promised} frames, {len(times)} are there"
+
+
+def _of_flv(file: BinaryIO) -> str | None:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(9)
+    if len(head) < 9:
+        return None
+    at = int.from_bytes(head[5:9], "big") + _FLV_AFTER
+    duration = promised_size = last = longest_step = 0.0
+    told = False
+    file.seek(at)
+    while len(tag := file.read(_FLV_TAG.size)) == _FLV_TAG.size:
+        kind, length, low, high = _FLV_TAG.unpack(tag)
+        kind &= 0x1F
+        if kind not in _FLV_KINDS:
+            return None  # the decoder tells better what is wrong
+        if kind == _SCRIPT and not told:
+            data = file.read(int.from_bytes(length, "big"))
+            duration, promised_size = _number(data, b"duration"), _number(data, b"filesize")
+            told = b"onMetaData" in data
+        elif kind != _SCRIPT:
+            if duration <= 0:
+                return None
+            time = (high << 24 | int.from_bytes(low, "big")) / 1000
+            longest_step = max(longest_step, time - last)
+            last = max(last, time)
+        at += _FLV_TAG.size + int.from_bytes(length, "big") + _FLV_AFTER
+        file.seek(at)
+    # A length of bytes is exact where it is true; that of time is the last frame's end, and
+    # pictures may stand for long.
+    whole = size >= promised_size > 0
+    slack = 0.0 if size < promised_size else max(_LEAST_SLACK_S, longest_step)
+    if duration <= 0 or whole or last + slack >= duration:
+        return None
+    return f"its header promises {duration:.2f} s, it ends at {last:.2f}"
+
+
+def _number(data: bytes, name: bytes) -> float:
+    """A number of the metadata's, 0 if it is not told."""
+    at = data.find(len(name).to_bytes(2, "big") + name + b"\0")
+    value = data[at + len(name) + 3 : at + len(name) + 11]
+    return float(struct.unpack(">d", value)[0]) if at >= 0 and len(value) == 8 else 0.0
