@@ -24,8 +24,8 @@ MakeVideo = Callable[..., Path]
 def still_start(make_video: MakeVideo) -> Path:
     """96x64: 13 frames that stand still, then noise."""
     return make_video(
-        "still.mkv", "-vf", "loop=12:1:0,noise=alls=20:allf=t:enable=gte(n\\,13)",
-        "-c:v", "ffv1", "-pix_fmt", "yuv420p", seconds=0.8,
+        "still.mkv", "-vf", "loop=12:1:0,noise=alls=20:allf=t:enable=gte(n\\,13),fps=25",
+        "-c:v", "ffv1", "-pix_fmt", "yuv420p", seconds=0.84,
     )  # fmt: skip
 
 
