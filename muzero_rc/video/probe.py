@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 import os
 import stat
@@ -16,17 +15,8 @@ from typing import Any
 
 from muzero_rc.errors import InputError
 from muzero_rc.video.hdr import HdrMetadata, dynamic_metadata, hdr_metadata
-from muzero_rc.video.timing import (
-    FrameTimes,
-    frame_rate,
-    frame_times,
-    is_steady,
-    may_vary,
-    parse_ratio,
-    shared_slots,
-    steady_rate,
-    without_hidden,
-)
+from muzero_rc.video.measured_rate import measured_rate, rate_holds
+from muzero_rc.video.timing import frame_rate, may_vary, parse_ratio
 from muzero_rc.video.tools import ffprobe
 from muzero_rc.video.tracks import Track, tracks_of
 
@@ -47,7 +37,6 @@ _GUESSED = frozenset({
     "apng", "asf", "flv", "gif", "hls", "matroska", "mpeg", "mpegts", "nut", "ogg", "rm", "webm",
     "webp_pipe",
 })  # fmt: skip
-_LONGEST_GAP_S = 10.0  # ffmpeg closes longer ones where time stamps wrap around
 _MOST_STREAM_TYPE = 0xFF  # of an MPEG transport stream
 
 
@@ -322,13 +311,13 @@ def _describe(
     rebased = _is_rebased(formats, stream)
     # Packets of interlaced video may be fields, and their number says nothing.
     if rate is None or (may_vary(*told) and not interlaced):
-        rate, varying, lost = _measured_rate(path, index, rate, nominal)
+        rate, varying, lost = measured_rate(path, index, rate, nominal)
     elif (
         not (by_header or interlaced)
         and not _GUESSED.isdisjoint(formats.split(","))
-        and not _holds(path, stream, rate, rebased)
+        and not rate_holds(path, stream, rate, rebased)
     ):
-        rate, varying, lost = _measured_rate(path, index, rate, nominal)
+        rate, varying, lost = measured_rate(path, index, rate, nominal)
     if rate is None:
         raise InputError(f"{path} does not tell its frame rate; remux it with a frame rate first")
     side_data = list(stream.get("side_data_list", ()))
@@ -423,40 +412,6 @@ def time_streams(tracks: Sequence[Track], video: int) -> tuple[int, ...]:
     """
     kept = ("audio", "subtitle")
     return (video, *(t.index for t in tracks if t.kind in kept and t.codec != "unknown"))
-
-
-def _measured_rate(
-    path: Path, index: int, told: Fraction | None, nominal: Fraction | None
-) -> tuple[Fraction | None, tuple[Fraction, Fraction] | None, int]:
-    """Rate at which no frame is lost, (average, rate) if it is not constant, frames lost yet."""
-    times = _times(path, index).seconds
-    rate = steady_rate(times, nominal, told)
-    if rate is None:
-        return told, None, 0
-    mean = Fraction((len(times) - 1) / (times[-1] - times[0])).limit_denominator(1001)
-    lost = shared_slots(times, rate)
-    return rate, (mean, rate) if abs(mean / rate - 1) > Fraction(1, 100) else None, lost
-
-
-def _holds(path: Path, stream: Mapping[str, Any], rate: Fraction, rebased: bool) -> bool:
-    """Whether frames come at a rate that a header tells, as far as their times can be trusted."""
-    told = _times(path, int(stream["index"]))
-    gaps = itertools.pairwise(told.seconds) if rebased else ()
-    if not told.whole or any(after - time > _LONGEST_GAP_S for time, after in gaps):
-        return True
-    hides = stream.get("codec_name") == "vp8"
-    return is_steady(without_hidden(told.seconds) if hides else told.seconds, rate)
-
-
-def _times(path: Path, index: int) -> FrameTimes:
-    status = path.stat()
-    return _read_times(path, index, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=4)
-def _read_times(path: Path, index: int, size: int, changed_ns: int) -> FrameTimes:
-    """Time stamps of a file of this size, last changed then; a clip is probed several times."""
-    return frame_times(path, index)
 
 
 def _has_alpha(stream: Mapping[str, Any]) -> bool:
