@@ -226,10 +226,10 @@ def test_what_the_system_refuses_one_file_keeps_no_other_from_being_done(
     small: Path, make_video: MakeVideo, tmp_path: Path, capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from muzero_rc.encode import film
+    from muzero_rc.encode import file_encode
 
     other = make_video("other.mp4", *X264, size="64x48", seconds=0.2)
-    usual = film.take_place
+    usual = file_encode.take_place
 
     def refused(new: Path, path: Path) -> None:
         if path.stem == "small":
@@ -238,7 +238,7 @@ def test_what_the_system_refuses_one_file_keeps_no_other_from_being_done(
             raise error
         usual(new, path)
 
-    monkeypatch.setattr(film, "take_place", refused)
+    monkeypatch.setattr(file_encode, "take_place", refused)
     words = ["encode", str(small), str(other), "-o", str(tmp_path), *FAST, "--json"]
     assert main(words) == 1
     assert os.listdir(tmp_path) == ["other.webm"]
