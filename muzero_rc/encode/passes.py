@@ -170,13 +170,15 @@ class Whole:
     def _on_settings(self, used: EncoderSettings) -> None:
         total = self._clip.num_frames
         if used.rc_mode == "q" or (self._tell.job and not used.needs_probe):
-            self._tell.know(total, used, 1, probe=None)
+            self._tell.begin(total, used, 1, probe=None)
+            self._tell.know(total)
         if not used.needs_probe:
             self._tell("second pass", 0, total)
             return
         self._probe_frames = total * probe_plan_of(used).encodes
         self._probed = 0 if self._probe is None else total
-        self._tell.know(total, used, 1)
+        self._tell.begin(total, used, 1)
+        self._tell.know(total)
         self._tell("probe", self._probed, self._probe_frames)
 
     def _on_probe_frame(self, frame: FrameResult) -> None:
@@ -244,7 +246,8 @@ class InChunks:
             self._policy, self.settings, film=True, beside=bool(self._statistics.realtime)
         )
         frames = self._clip.num_frames
-        self._tell.know(frames, self.settings, self._workers, probe=probe, film=True)
+        self._tell.begin(frames, self.settings, self._workers, probe=probe, film=True)
+        self._tell.know(frames)
         start = as_settings if self._aim is None else self._aim.start_kbps
         return encode_chunks(
             self._clip, self.settings.replace(budget_kbps=kbps), self._policy,

@@ -84,7 +84,7 @@ class Teller:
         film: bool = False,
         bits_per_pixel: float | None = None,
     ) -> None:
-        """The encode has about so many frames.
+        """The encode has about so many frames; what was told first counts.
 
         Args:
           frames: of the clip or film, as far as it is known.
@@ -107,17 +107,8 @@ class Teller:
             for phase, seconds in self._expected.items():
                 self.job.expect(phase, seconds)
 
-    def know(
-        self,
-        frames: int,
-        settings: EncoderSettings,
-        workers: int,
-        *,
-        probe: ProbeKind | None = "whole",
-        film: bool = False,
-    ) -> None:
-        """The first pass is done; the encode has so many frames. See `begin`."""
-        self.begin(frames, settings, workers, probe=probe, film=film)
+    def know(self, frames: int) -> None:
+        """The first pass is done; the encode that has begun has so many frames."""
         assert self.job is not None
         self.job.set_frames(frames)
         # A first pass from the cache took no time, which says nothing of the speed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,15 @@ from typing import BinaryIO, NamedTuple
 
 from muzero_rc.errors import EncoderError
 
-__all__ = ["IvfHeader", "ivf_packet_bits", "join_ivf", "read_ivf", "refine_clock", "set_times"]
+__all__ = [
+    "IvfHeader",
+    "ivf_packet_bits",
+    "ivf_stamps",
+    "join_ivf",
+    "read_ivf",
+    "refine_clock",
+    "set_times",
+]
 
 _HEADER = struct.Struct("<4sHH4sHHIIII")  # signature .. height, rate, scale, frames, unused
 _FRAME = struct.Struct("<IQ")  # bytes, time stamp
@@ -124,6 +133,28 @@ def ivf_packet_bits(path: Path) -> list[int]:
     """
     with path.open("rb") as file:
         return [8 * len(packet) for packet in read_ivf(file, path)[1]]
+
+
+def ivf_stamps(file: BinaryIO) -> tuple[int, list[int]]:
+    """The length that a file's header tells, and the time stamps of its whole packets.
+
+    Only the heads of packets are read. A file whose own head is cut off has neither.
+    """
+    head = file.read(_HEADER.size)
+    if len(head) < _HEADER.size:
+        return 0, []
+    header = _HEADER.unpack(head)
+    stamps: list[int] = []
+    size = os.fstat(file.fileno()).st_size
+    at = file.seek(max(header[2], _HEADER.size))
+    while len(packet := file.read(_FRAME.size)) == _FRAME.size:
+        length, stamp = _FRAME.unpack(packet)
+        at += _FRAME.size + length
+        if at > size:
+            break
+        stamps.append(stamp)
+        file.seek(at)
+    return int(header[8]), stamps
 
 
 def _header(part: BinaryIO, path: Path) -> tuple[object, ...]:

@@ -20,7 +20,7 @@ from muzero_rc.video.timing import (
 
 __all__ = ["measured_rate", "rate_holds"]
 
-_LONGEST_GAP_S = 10.0  # ffmpeg closes longer ones where time stamps wrap around
+_LONGEST_GAP_S = 10.0  # ffmpeg's dts_delta_threshold: it closes longer ones where stamps wrap
 
 
 def measured_rate(

@@ -31,7 +31,7 @@ from muzero_rc.video.transport import count_joins
 __all__ = ["Picture", "decoded", "picture_of", "with_filters"]
 
 _PLACE = "muzerorcfilters"  # stands for the filters in what ffmpeg-python has built
-_LEAST_LATE_MS = 2  # what comes earlier than this comes at once: clocks round
+_LEAST_LATE_MS = 2  # by hand: clocks of 1 ms round, so what is less late comes at once
 _TRIAL_FRAMES = 10  # enough for a rate of frames
 _FILTER_NAME = re.compile(r"(?:^|[,;\]])\s*([a-z0-9_]+)")
 _DEINTERLACERS = frozenset({

@@ -310,12 +310,10 @@ def _describe(
     formats = str(container.get("format_name", ""))
     rebased = _is_rebased(formats, stream)
     # Packets of interlaced video may be fields, and their number says nothing.
-    if rate is None or (may_vary(*told) and not interlaced):
-        rate, varying, lost = measured_rate(path, index, rate, nominal)
-    elif (
-        not (by_header or interlaced)
-        and not _GUESSED.isdisjoint(formats.split(","))
-        and not rate_holds(path, stream, rate, rebased)
+    guessed = not by_header and not _GUESSED.isdisjoint(formats.split(","))
+    if rate is None or (
+        not interlaced
+        and (may_vary(*told) or (guessed and not rate_holds(path, stream, rate, rebased)))
     ):
         rate, varying, lost = measured_rate(path, index, rate, nominal)
     if rate is None:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from muzero_rc.errors import InputError
+from muzero_rc.video.ivf import ivf_stamps
 
 __all__ = ["check_promised_end"]
 
 _IVF, _FLV = b"DKIF", b"FLV"
-_IVF_HEADER, _IVF_PACKET = struct.Struct("<4sHH16xII"), struct.Struct("<IQ")
 _NO_COUNT = (0, 0xFFFFFFFF)  # of a stream whose writer could not go back to its header
 _FLV_TAG, _FLV_AFTER = struct.Struct(">B3s3sB3x"), 4
 _FLV_KINDS = _AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
-_LEAST_SLACK_S = 1.0  # writers round lengths
+_LEAST_SLACK_S = 1.0  # by hand: writers round lengths
 
 
 def check_promised_end(path: Path | str) -> None:
@@ -44,26 +44,12 @@ def check_promised_end(path: Path | str) -> None:
 
 
 def _of_ivf(file: BinaryIO) -> str | None:
-    head = file.read(_IVF_HEADER.size + 4)
-    if len(head) < _IVF_HEADER.size:
-        return None  # the decoder tells better what is wrong
-    _, _, start, promised, _ = _IVF_HEADER.unpack(head[: _IVF_HEADER.size])
-    if promised in _NO_COUNT:
-        return None
-    size = os.fstat(file.fileno()).st_size
-    times: list[int] = []
-    at = max(start, _IVF_HEADER.size)
-    file.seek(at)
-    while len(packet := file.read(_IVF_PACKET.size)) == _IVF_PACKET.size:
-        length, time = _IVF_PACKET.unpack(packet)
-        at += _IVF_PACKET.size + length
-        if at > size:
-            break
-        times.append(time)
-        file.seek(at)
+    promised, times = ivf_stamps(file)
+    if promised in _NO_COUNT or not times:
+        return None  # of a file without packets the decoder tells better what is wrong
     # libvpx writes the number of packets, ffmpeg the length in ticks: one of them is enough.
-    step = (max(times) - min(times)) // max(1, len(times) - 1) if times else 0
-    if not times or len(times) >= promised or max(times) + max(1, step) >= promised:
+    step = (max(times) - min(times)) // max(1, len(times) - 1)
+    if len(times) >= promised or max(times) + max(1, step) >= promised:
         return None
     return f"its header promises {promised} frames, {len(times)} are there"
 

@@ -28,7 +28,8 @@ MAX_FPS = 1000
 """Frames per second; the clock of WebM ticks in milliseconds."""
 
 _USUAL_FPS = 300
-_HIDDEN_S = 0.0025  # VP8's hidden pictures have a time of their own, a tick after the one before
+# By hand, two ticks of WebM's clock: VP8's hidden pictures are a tick after the one before.
+_HIDDEN_S = 0.0025
 # Standard rates of film, television and screens; 120 is the highest that levels of VP9 know.
 _STANDARD = tuple(
     sorted(
