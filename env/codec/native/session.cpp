@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <ctime>
 #include <new>
@@ -15,12 +16,9 @@
 namespace muzero_rc {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr auto kHeartbeat = std::chrono::milliseconds(100);
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+// Of a heartbeat, seconds: a process that was stopped has waited no longer.
+constexpr double kLongestSlice = 0.2;
 
 // CPU time of the calling thread, seconds.
 double thread_cpu_s() {
@@ -294,7 +292,7 @@ void Session::wait(const std::function<bool()>& done, const Heartbeat& heartbeat
                    const char* what) {
   check_process();
   State& state = *state_;
-  const auto start = Clock::now();
+  Patience patience = this->patience();
   std::unique_lock<std::mutex> lock(state.mutex);
   while (true) {
     if (state.closed) throw ClosedError("the session is closed");
@@ -302,15 +300,23 @@ void Session::wait(const std::function<bool()>& done, const Heartbeat& heartbeat
     if (state.phase == State::Phase::kFailed) std::rethrow_exception(state.error);
     if (state.phase == State::Phase::kDone)
       throw ClosedError(std::string(what) + ": all frames are coded");
-    if (seconds_since(start) > state.timeout_s)
+    if (patience.over())
       throw TimeoutError("the encoder did not answer within " +
                          std::to_string(static_cast<int>(state.timeout_s)) + " s (" + what + ")");
     if (state.moved.wait_for(lock, kHeartbeat) == std::cv_status::timeout) {
       lock.unlock();
       heartbeat();
+      patience.waited(kLongestSlice);
       lock.lock();
     }
   }
+}
+
+Patience Session::patience() const {
+  Patience found(state_->timeout_s,
+                 static_cast<double>(state_->settings.width) * state_->settings.height);
+  if (thread_) found.watch(*thread_);
+  return found;
 }
 
 std::optional<vpx_rc_encodeframe_info_t> Session::next(const Heartbeat& heartbeat) {
@@ -404,8 +410,11 @@ void Session::close() {
     state.cancelled = true;
     state.closed = true;
     state.moved.notify_all();
-    const auto patience = std::chrono::duration<double>(state.timeout_s);
-    exited = state.moved.wait_for(lock, patience, [&] { return state.exited; });
+    Patience patience = this->patience();
+    const auto done = [&] { return state.exited; };
+    while (!state.moved.wait_for(lock, kHeartbeat, done) && !patience.over())
+      patience.waited(kLongestSlice);
+    exited = state.exited;
   }
   if (exited) {
     thread_->join();
@@ -423,15 +432,23 @@ void Session::close() {
 
 bool Session::wait_any(const std::vector<Session*>& sessions, double timeout_s,
                        const Heartbeat& heartbeat) {
-  const auto start = Clock::now();
+  double pixels = 0.0;
+  for (const Session* session : sessions) {
+    const Settings& settings = session->state_->settings;
+    pixels = std::max(pixels, static_cast<double>(settings.width) * settings.height);
+  }
+  Patience patience(timeout_s, pixels);
+  for (const Session* session : sessions)
+    if (session->thread_) patience.watch(*session->thread_);
   std::unique_lock<std::mutex> lock(any_mutex);
   while (true) {
     for (const Session* session : sessions)
       if (session->ready()) return true;
-    if (seconds_since(start) > timeout_s) return false;
+    if (patience.over()) return false;
     if (any_moved.wait_for(lock, kHeartbeat) == std::cv_status::timeout) {
       lock.unlock();
       heartbeat();
+      patience.waited(kLongestSlice);
       lock.lock();
     }
   }

@@ -15,6 +15,7 @@
 
 #include "encoder.hpp"
 #include "partition.hpp"
+#include "patience.hpp"
 #include "stream.hpp"
 
 namespace muzero_rc {
@@ -92,6 +93,7 @@ class Session {
   // Throws if this process was forked from the session's: the thread is not in it.
   void check_process() const;
   void wait(const std::function<bool()>& done, const Heartbeat& heartbeat, const char* what);
+  Patience patience() const;
 
   // Shared with the thread, which may outlive a session whose encoder hangs.
   std::shared_ptr<State> state_;
