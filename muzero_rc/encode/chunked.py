@@ -183,7 +183,8 @@ def encode_chunks(
     Raises:
       InputError: the film cannot be read any more, or the policy's answer cannot be used.
       EncoderError: the encoder failed.
-      AimMissedError: the bucket underflows however coarse the frames are; the stream is there.
+      AimMissedError: the bucket underflows however coarse the frames are; the stream is there
+        if that is known at the end alone.
       OSError: the disk is full.
     """
     chunks: list[Chunk] = []
@@ -199,6 +200,8 @@ def encode_chunks(
         first_turn, on_frames, on_ahead, compute, recipe,
     )  # fmt: skip
     start = time.perf_counter()
+    if bucket is not None and not first_turn:
+        film.check_bucket(bucket)
     probe_seconds = 0.0
     work = None
     if settings.rc_mode == "q":  # nothing is shared

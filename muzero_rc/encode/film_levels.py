@@ -27,6 +27,7 @@ from muzero_rc.encode.share import MOST_PROBES, Curve, curve_of, is_far
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.types import NUM_QINDEX
 
 __all__ = ["FilmLevels"]
 
@@ -190,6 +191,9 @@ class FilmLevels(FilmPhases):
             octaves = math.log2(max(bits - curve.fixed, 1.0) / curve.bits)
             level = self._forecasts[chunk.index].level_from(level, octaves)
         return self._at_level(chunk, clip, turn, bits, level)
+
+    def _coarsest_task(self, chunk: Chunk, clip: Clip) -> LastPassTask:
+        return self._at_level(chunk, clip, self._first_turn, 0.0, NUM_QINDEX - 1.0)
 
     def _at_level(
         self, chunk: Chunk, clip: Clip, turn: int, bits: float, level: float

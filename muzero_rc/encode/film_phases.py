@@ -27,8 +27,9 @@ from muzero_rc.encode.chunk_jobs import (
     taken_of,
 )
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
+from muzero_rc.encode.coarsest import Coarsest, hardest
 from muzero_rc.encode.cut import Chunk
-from muzero_rc.encode.hold_back import HOLD_BACKS, raised
+from muzero_rc.encode.hold_back import HOLD_BACKS, cannot_be_kept, raised
 from muzero_rc.encode.repairs import Repairs
 from muzero_rc.encode.share import (
     MOST_PROBES,
@@ -45,7 +46,7 @@ from muzero_rc.env.codec.settings import MAX_TARGET_KBPS
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.control.work_budget import FilmWork, film_work
-from muzero_rc.errors import AimMissedError, EncoderError
+from muzero_rc.errors import EncoderError
 from muzero_rc.leaky_bucket import Bucket, Excess
 from muzero_rc.types import EncodeLog, Policy
 from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
@@ -289,6 +290,30 @@ class FilmPhases:
         streams = ((self._files.stream(c.index, turns[c.index]), c.frames) for c in self._chunks)
         return join_ivf(streams, output)
 
+    def check_bucket(self, bucket: Bucket) -> None:
+        """Refuses a bucket that cannot be kept, before chunks are encoded for good.
+
+        As many chunks as are encoded at a time are looked at, see `encode.coarsest`.
+
+        Raises:
+          AimMissedError: it underflows however coarse the frames are.
+        """
+        last = (self._files.record(chunk.index, self._first_turn) for chunk in self._chunks)
+        if any(record is not None for record in last):
+            return  # it was looked at
+        fps = self._clip.fps
+        todo = hardest(self._statistics.stats, self._chunks, bucket, fps, self._workers)
+        found: dict[int, list[int]] = {}
+        handle = Coarsest(self._policy, self._backend, self._recipe)
+        self._run("second pass", handle, todo, self._coarsest_task, found)
+        for chunk in todo:
+            for excess in bucket.excesses(found[chunk.index], fps):
+                first, last_one = excess.first + chunk.start, excess.last + chunk.start
+                raise cannot_be_kept(excess._replace(first=first, last=last_one))
+
+    def _coarsest_task(self, chunk: Chunk, clip: Clip) -> LastPassTask:
+        return self._last_pass(chunk, clip, self._first_turn, 0.0)
+
     def hold_back(self, bucket: Bucket, turns: dict[int, int], output: Path) -> int:
         """Makes chunks again, coarser, until the bucket never underflows; the film's bytes.
 
@@ -333,14 +358,7 @@ class FilmPhases:
             self._run("second pass", self._handle(), todo, task, made)
             turns |= dict.fromkeys(concerned, turn)
             size = self.join(turns, output)
-        worst = excesses[0]
-        which = f"the frames from {worst.first} to {worst.last} take"
-        if worst.first == worst.last:
-            which = f"frame {worst.first} takes"
-        raise AimMissedError(
-            f"--max-bitrate and --buffer cannot be kept: {which} {1 / worst.share - 1:.1%} too "
-            "much with the coarsest quantizer; give more of one of them"
-        )
+        raise cannot_be_kept(excesses[0])
 
     def _run(
         self,

@@ -116,6 +116,8 @@ def kept_stream(
     # The file that could not be made may have taken the space that the stream needs.
     place.file.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
+        if not place.ivf.stat().st_size:
+            return ""  # nothing was encoded for good yet
         times = None if plan.picture is None else plan.picture.times_from_zero
         if times is not None:  # its own are those of the mean rate
             with contextlib.suppress(EncoderError):

@@ -13,12 +13,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from muzero_rc.env.control.rate.probe import qindex_octaves
-from muzero_rc.errors import InputError
+from muzero_rc.errors import AimMissedError, InputError
 from muzero_rc.leaky_bucket import Bucket, Excess, needed_seconds
 from muzero_rc.types import NUM_QINDEX, EncodeLog
 from muzero_rc.video.ivf import ivf_packet_bits
 
-__all__ = ["HOLD_BACKS", "check_fits", "coarser", "raised", "what_was_needed"]
+__all__ = ["HOLD_BACKS", "cannot_be_kept", "check_fits", "coarser", "raised", "what_was_needed"]
 
 HOLD_BACKS = 12
 """Encodes of a chunk for the bucket's sake at most: each is coarser than the one before."""
@@ -40,6 +40,17 @@ def check_fits(bucket: Bucket, target_kbps: float, seconds: float) -> None:
             f"{target_kbps:g} kbit/s do not go through {bucket.kbps:g} kbit/s with a "
             f"buffer of {bucket.size_s:g} s; give a lower bitrate"
         )
+
+
+def cannot_be_kept(worst: Excess) -> AimMissedError:
+    """What is raised of frames, counted in the film, that take too much however coarse they are."""
+    which = f"the frames from {worst.first} to {worst.last} take"
+    if worst.first == worst.last:
+        which = f"frame {worst.first} takes"
+    return AimMissedError(
+        f"--max-bitrate and --buffer cannot be kept: {which} {1 / max(worst.share, 1e-9) - 1:.1%} "
+        "too much with the coarsest quantizer; give more of one of them"
+    )
 
 
 def what_was_needed(bucket: Bucket, ivf: Path, fps: Fraction) -> dict[str, float]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,13 @@ from hypothesis import strategies as st
 from muzero_rc import video
 from muzero_rc.cli import main as cli
 from muzero_rc.cli.bitrate import parse_buffer
+from muzero_rc.encode.chunk_jobs import LastPass
+from muzero_rc.encode.coarsest import hardest
+from muzero_rc.encode.cut import Chunk
 from muzero_rc.encode.film import encode
+from muzero_rc.encode.film_phases import FilmPhases
 from muzero_rc.encode.hold_back import coarser
+from muzero_rc.env.codec.statistics import column
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import AimMissedError, InputError
 from muzero_rc.evaluation.measure.buffer import drain
@@ -99,10 +106,43 @@ def test_what_cannot_be_is_told(
     assert cli.main([*words, "-p", "vbr", "-b", "30k", "--max-bitrate", "60k"]) == 2
     assert "a largest bitrate needs a policy that encodes in chunks" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
-    # Known at the end: a key frame is larger than the buffer at any quantizer.
+
+
+@pytest.mark.parametrize("options", [{}, {"passes": 2}, {"rc_mode": "q", "cq_level": 40}])
+def test_a_bucket_that_cannot_be_kept_is_refused_before_the_encode(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """A key frame is larger than the buffer at any quantizer."""
+    monkeypatch.setattr(LastPass, "__call__", lambda self, task: pytest.fail("encoded for good"))
+    policy = make_policy("vbr" if "rc_mode" in options else "landed")
+    with pytest.raises(AimMissedError, match=r"cannot be kept: .* coarsest quantizer; give more"):
+        encode(
+            source, tmp_path / "o.webm", EncoderSettings(target_kbps=12, speed=8, **options),
+            policy, bucket=Bucket(14, 0.02), max_frames=4,
+        )  # fmt: skip
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_bucket_that_is_too_small_for_a_chunk_that_was_not_looked_at(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FilmPhases, "check_bucket", lambda self, bucket: None)
     with pytest.raises(AimMissedError, match=r"cannot be kept: .* the encoded video is kept as"):
         encode(
-            source, out, EncoderSettings(target_kbps=12, speed=8), make_policy("landed"),
-            bucket=Bucket(14, 0.02), max_frames=4,
+            source, tmp_path / "o.webm", EncoderSettings(target_kbps=12, speed=8),
+            make_policy("landed"), bucket=Bucket(14, 0.02), max_frames=4,
         )  # fmt: skip
     assert os.listdir(tmp_path) == ["o.ivf"]
+
+
+def test_the_hardest_chunks_are_those_that_ask_most_of_the_bucket() -> None:
+    stats = np.zeros((40, 25))
+    stats[:, column("intra_error")], stats[:, column("coded_error")] = 100.0, 10.0
+    stats[20:30, column("coded_error")] = 50.0
+    stats[30, column("intra_error")] = 400.0
+    chunks = [Chunk(number, 10 * number, 10) for number in range(4)]
+    # 0.1 s at 10 frames a second: one frame. A key frame alone decides.
+    assert hardest(stats, chunks, Bucket(100, 0.1), 10, 1) == [chunks[3]]
+    # 10 s: the whole chunk does, 100 + 9 * 50 there, 400 + 9 * 10 in the last one.
+    assert hardest(stats, chunks, Bucket(100, 10), 10, 1) == [chunks[2]]
+    assert hardest(stats, chunks, Bucket(100, 10), 10, 2) == [chunks[2], chunks[3]]
