@@ -25,7 +25,7 @@ _SETTINGS = EncoderSettings(target_kbps=100, speed=8, auto_alt_ref=0, lag_in_fra
 def plan_mux(
     info: video.VideoInfo, plan: video.MuxPlan, place: Workplace
 ) -> tuple[video.MuxPlan, list[str]]:
-    """The plan with its text subtitles taken out of the source, and what is lost by it.
+    """The plan with text subtitles and covers taken out of the source, and what is lost by it.
 
     Raises:
       InputError: audio cannot be copied as asked for, or subtitles cannot be read.
@@ -37,7 +37,8 @@ def plan_mux(
     texts = video.extract_text(
         info, plan.cleaned(info), place.folder, start_s=plan.start_s, end_s=plan.end_s
     )
-    plan = dataclasses.replace(plan, texts=tuple(texts))
+    covers = video.extract_covers(info, plan.takes_covers(info), place.folder)
+    plan = dataclasses.replace(plan, texts=tuple(texts), covers=tuple(covers))
     return plan, video.losses(info, plan)
 
 

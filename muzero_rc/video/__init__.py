@@ -12,6 +12,7 @@ from muzero_rc.video.containers import (
     Container,
     container_of,
 )
+from muzero_rc.video.covers import Cover, extract_covers
 from muzero_rc.video.decode import Decoder, check_frames, open_decoder
 from muzero_rc.video.ivf import set_times
 from muzero_rc.video.key_times import frames_at, key_times
@@ -44,6 +45,7 @@ __all__ = [
     "Child",
     "CleanText",
     "Container",
+    "Cover",
     "Decoder",
     "LosslessWriter",
     "MEASURES",
@@ -59,6 +61,7 @@ __all__ = [
     "check_height",
     "clean_end",
     "container_of",
+    "extract_covers",
     "extract_text",
     "find_tool",
     "frames_at",

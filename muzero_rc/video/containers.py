@@ -30,6 +30,7 @@ class Container:
       text_codec: what other text subtitles become; None if there is no room for any.
       pictures: codecs of picture subtitles that it takes.
       attachments: it takes fonts and other files.
+      covers: codecs of cover pictures that it takes.
       tracks: it takes more than the video.
       empty_tracks: a track without a packet stays in it.
     """
@@ -42,13 +43,16 @@ class Container:
     text_codec: str | None = None
     pictures: frozenset[str] = frozenset()
     attachments: bool = False
+    covers: frozenset[str] = frozenset()
     tracks: bool = True
     empty_tracks: bool = True
 
     def keeps(self, track: Track) -> bool:
         """Whether a track that is not the video goes in, as it is or made another codec."""
-        if not self.tracks or track.picture:
+        if not self.tracks:
             return False
+        if track.picture:
+            return track.cover and track.codec in self.covers
         match track.kind:
             case "audio":
                 return track.codec != "unknown"
@@ -86,11 +90,13 @@ _MKV = Container(
     }),
     frozenset({"ass", "ssa", "subrip", "text", "webvtt"}), "subrip",
     frozenset({"dvb_subtitle", "dvd_subtitle", "hdmv_pgs_subtitle"}), attachments=True,
+    covers=frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"}),
 )  # fmt: skip
 _MP4 = Container(
     "MP4", ".mp4", "mp4",
     frozenset({"aac", "ac3", "eac3", "alac", "flac", "mp3", "opus"}),
-    frozenset({"mov_text"}), "mov_text", frozenset({"dvd_subtitle"}), empty_tracks=False,
+    frozenset({"mov_text"}), "mov_text", frozenset({"dvd_subtitle"}),
+    covers=frozenset({"mjpeg", "png", "bmp"}), empty_tracks=False,
 )  # fmt: skip
 _IVF = Container("IVF", ".ivf", "ivf", tracks=False)
 

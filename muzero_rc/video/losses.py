@@ -146,9 +146,11 @@ def _why(track: Track, plan: MuxPlan) -> str:
     container = plan.container
     if not container.tracks:
         return f"{container.name} holds the video alone"
-    if track.picture:
+    if track.cover and container.keeps(track):
+        return "it cannot be read"
+    if track.picture and not track.cover:
         return "pictures that do not move are not encoded"
-    if track.kind == "video":
+    if track.kind == "video" and not track.cover:
         return "one video is encoded"
     # Other files have no codec: fonts have a name for some types, font/ttf is not among them.
     if track.codec == "unknown" and track.kind != "attachment":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from muzero_rc.errors import InputError
 from muzero_rc.video.containers import WEBM, AudioMode, Container
+from muzero_rc.video.covers import Cover, file_type
 from muzero_rc.video.ivf import refine_clock
 from muzero_rc.video.matroska import write_matroska
 from muzero_rc.video.picture import Picture
@@ -71,6 +72,7 @@ class MuxPlan:
       container: the file's format.
       audio: what becomes of audio.
       texts: text subtitles that are not copied, cleaned.
+      covers: cover pictures, in files of their own; others do not go in.
       start_s: of the stretch that is encoded, seconds after the file's start.
       end_s: its end; None is the file's.
       picture: how the source became frames; in 8 bits at a constant rate if not given.
@@ -87,6 +89,7 @@ class MuxPlan:
     end_s: float | None = None
     picture: Picture | None = None
     audio_kbps: int | None = None
+    covers: Sequence[Cover] = field(default_factory=tuple)
 
     def __post_init__(self) -> None:
         if self.audio_kbps is None:
@@ -104,15 +107,21 @@ class MuxPlan:
 
     def kept(self, info: VideoInfo) -> list[Track]:
         """The tracks beside the video that go in, in the order that they have there."""
-        order = {"audio": 0, "subtitle": 1, "attachment": 2}
+        order = {"audio": 0, "subtitle": 1, "attachment": 2, "video": 3}
+        covers = {cover.track.index for cover in self.covers}
         kept = [
             track
             for track in info.tracks
             if track.index != info.stream_index
             and self.container.keeps(track)
             and not (track.kind == "audio" and self.audio == "none")
+            and not (track.cover and track.index not in covers)
         ]
         return sorted(kept, key=lambda track: order[track.kind])
+
+    def takes_covers(self, info: VideoInfo) -> list[Track]:
+        """The cover pictures that the format has a place for."""
+        return [track for track in info.tracks if track.cover and self.container.keeps(track)]
 
     def cleaned(self, info: VideoInfo) -> list[Track]:
         """Those of them whose text is made another codec."""
@@ -244,6 +253,8 @@ def mux_command(
     kept = [track for track in kept if track.index not in empty]
     command += ["-map", "0:v:0"]
     for track in kept:
+        if track.cover and container.attachments:
+            continue
         number = texts.get(track.index)
         command += ["-map", f"1:{track.index}" if number is None else f"{number}:0"]
     command += _video_options(source, plan.picture)
@@ -316,10 +327,20 @@ def _exact_clock(picture: Picture) -> list[str]:
 def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> list[str]:
     words = _labels("v:0", source.video_track, plan.container)
     sounds = {stream.index: stream for stream in source.audio}
-    numbers = {"audio": 0, "subtitle": 0, "attachment": 0}
+    covers = {cover.track.index: cover for cover in plan.covers}
+    attached = plan.container.attachments
+    numbers = {"audio": 0, "subtitle": 0, "attachment": 0, "video": 1}
     for track in kept:
-        number = numbers[track.kind]
-        numbers[track.kind] += 1
+        kind = "attachment" if track.cover and attached else track.kind
+        number = numbers[kind]
+        numbers[kind] += 1
+        if track.cover:
+            words += (
+                _attachment(number, covers[track.index])
+                if attached
+                else [f"-disposition:v:{number}", "attached_pic"]
+            )
+            continue
         for tag in track.statistics:  # of the track as it was in the source
             words += [f"-metadata:s:{track.kind[0]}:{number}", f"{tag}="]
         match track.kind:
@@ -332,6 +353,15 @@ def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> l
                 words += _labels(f"s:{number}", track, plan.container)
             case _:
                 words += [f"-c:t:{number}", "copy"]
+    return words
+
+
+def _attachment(number: int, cover: Cover) -> list[str]:
+    stream = f"-metadata:s:t:{number}"
+    words = ["-attach", file_url(cover.path), stream, f"filename={cover.filename}"]
+    words += [stream, f"mimetype={file_type(cover.track)}"]
+    if cover.track.title:
+        words += [stream, f"title={cover.track.title}"]
     return words
 
 

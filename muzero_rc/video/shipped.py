@@ -26,7 +26,7 @@ __all__ = ["Promise", "promise_of", "verify"]
 # Opus frames of 20 ms and what a decoder swallows at its start; a packet that was cut off or
 # damaged in a source is longer than that for no codec in use.
 _AUDIO_SLACK_S = 0.25
-_PACKET = ("stream_index", "duration_time")
+_PACKET = ("stream_index", "duration_time", "size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Promise:
       frames: of video.
       source_frames: packets of the source's video, None if they were not counted.
       tracks: kind of each other stream, in order, with what it must have at least: seconds
-        of audio, cues of text; None where nothing is known.
+        of audio, cues of text; None where nothing is known. Of a `cover` it is the exact bytes.
       pictures: checksum of each frame as the encoder has it, by `ffmpeg -f framecrc`; None where
         nothing is known.
       may_lack: tracks of which nothing is known may be missing, as the format has no empty ones.
@@ -75,11 +75,16 @@ def promise_of(
     kept = plan.kept(info)
     cues = {text.track.index: text.cues for text in plan.texts}
     kept = [track for track in kept if cues.get(track.index, 1)]
+    sizes = {cover.track.index: cover.size for cover in plan.covers}
     lengths, packets = _lengths(info) if not cut else ({}, None)
     told: list[tuple[str, float | int | None]] = []
     for track in kept:
         if track.kind == "audio":
             told.append(("audio", lengths.get(track.index) or None))
+        elif track.cover:
+            # Whether a picture of another codec in Matroska is a cover, versions of ffmpeg differ.
+            sure = not plan.container.attachments or track.codec in ("mjpeg", "png")
+            told.append(("cover", sizes[track.index]) if sure else ("attachment", None))
         elif track.kind == "subtitle":
             told.append(("subtitle", None if cut else cues.get(track.index)))
         else:
@@ -95,7 +100,7 @@ def _lengths(info: VideoInfo) -> tuple[Mapping[int, float], int]:
 
     def note(fields: list[str]) -> None:
         nonlocal frames
-        index, duration, flags = int(fields[0]), fields[1], fields[2]
+        index, duration, _, flags = int(fields[0]), *fields[1:4]
         if "D" in flags:  # not played: an edit list of MP4 begins after it
             return
         seconds[index] += float(duration) if duration != "N/A" else 0.0
@@ -202,12 +207,20 @@ def _decoded(path: Path, on_progress: Callable[[int], None] | None) -> _Shown:
 
 
 def _read_beside(path: Path) -> list[int]:
-    """Indexes of the streams that a player reads beside the first video."""
+    """Indexes of the streams that a player reads beside the first video.
+
+    Not those of covers: a damaged one is as it was in the source, and ends nothing else.
+    """
+    entries = "stream=index,codec_type:stream_disposition=attached_pic"
     try:
-        streams = ffprobe(path, "-show_entries", "stream=index,codec_type").get("streams", [])
+        streams = ffprobe(path, "-show_entries", entries).get("streams", [])
     except InputError as error:
         raise OutputError(f"the encoded video does not decode: {error}") from None
-    kinds = {int(s["index"]): s.get("codec_type") for s in streams}
+    kinds = {
+        int(s["index"]): s.get("codec_type")
+        for s in streams
+        if not s.get("disposition", {}).get("attached_pic")
+    }
     video = next((number for number, kind in kinds.items() if kind == "video"), None)
     played = ("video", "audio", "subtitle")
     return [number for number, kind in kinds.items() if kind in played and number != video]
@@ -228,31 +241,39 @@ def _compare(shown: _Shown, pictures: Sequence[int]) -> None:
 def _check_packets(path: Path, promise: Promise) -> Sequence[str]:
     kinds: list[str] = []
     counts: dict[int, int] = collections.defaultdict(int)
+    sizes: dict[int, int] = collections.defaultdict(int)
     seconds: dict[int, float] = collections.defaultdict(float)
 
     def note(fields: list[str]) -> None:
         index, duration = int(fields[0]), fields[1]
         counts[index] += 1
+        sizes[index] += int(fields[2])
         seconds[index] += float(duration) if duration != "N/A" else 0.0
 
     try:
         each_packet(path, _PACKET, on_packet=note, on_stream=kinds.append)
     except InputError as error:
         raise OutputError(f"the encoded file cannot be read: {error}") from None
-    # Titles of chapters are a stream of an MP4 file.
-    while len(kinds) > 1 and kinds[-1] == "data":
-        kinds.pop()
+    # Titles of chapters are a stream of an MP4 file, before its covers.
+    numbers = [number for number, kind in enumerate(kinds) if kind != "data"]
+    kinds = [kinds[number] for number in numbers]
     if kinds[:1] != ["video"] or counts[0] != promise.frames:
         raise OutputError(f"the encoded file has {counts[0]} frames instead of {promise.frames}")
     if not promise.tracks:
         return ()
     tracks, lacking = _there(promise, kinds[1:])
-    if kinds[1:] != [kind for kind, _ in tracks]:
+    promised = [kind for kind, _ in tracks]
+    if len(promised) != len(kinds) - 1 or not all(map(_is, promised, kinds[1:])):
         raise OutputError(
             f"the encoded file has {', '.join(kinds[1:]) or 'nothing'} beside the video instead "
             f"of {', '.join(kind for kind, _ in promise.tracks)}"
         )
-    for number, (kind, least) in enumerate(tracks, 1):
+    for number, (kind, least) in zip(numbers[1:], tracks, strict=True):
+        if kind == "cover" and sizes[number] != least:
+            raise OutputError(
+                f"cover picture {number} of the encoded file has {sizes[number]} bytes instead "
+                f"of {least}"
+            )
         if kind == "audio" and least is not None and seconds[number] < least - _AUDIO_SLACK_S:
             raise OutputError(
                 f"audio stream {number} of the encoded file has {seconds[number]:.2f} s instead "
@@ -265,6 +286,11 @@ def _check_packets(path: Path, promise: Promise) -> Sequence[str]:
                 f"instead of {least}"
             )
     return lacking
+
+
+def _is(promised: str, found: str) -> bool:
+    """Whether a stream of one kind is what was promised: some attachments are seen as covers."""
+    return found == promised or (promised, found) == ("attachment", "cover")
 
 
 def _there(

@@ -209,14 +209,15 @@ def each_packet(
       entries: fields of a packet, two or more, in ffprobe's order.
       options: which packets.
       on_packet: gets the fields as text, `N/A` where there is none.
-      on_stream: gets the kind of each stream, after all packets.
+      on_stream: gets the kind of each stream, after all packets; that of a cover picture is
+        `cover`.
 
     Raises:
       InputError: it cannot be read.
       ToolMissingError: ffprobe is not installed.
     """
     command = [find_tool("ffprobe"), "-v", "error", "-protocol_whitelist", PROTOCOLS, *options]
-    kinds = "" if on_stream is None else ":stream=codec_type"
+    kinds = "" if on_stream is None else ":stream=codec_type:stream_disposition=attached_pic"
     command += ["-show_entries", f"packet={','.join(entries)}{kinds}", "-of", "csv"]
 
     def read(line: str) -> None:
@@ -225,7 +226,7 @@ def each_packet(
         if section == "packet" and len(fields) >= len(entries):
             on_packet(fields)
         elif section == "stream" and on_stream is not None:
-            on_stream(fields[0].strip())
+            on_stream("cover" if fields[1:] == ["1"] else fields[0])
 
     with Child([*command, literal(file_url(path))]) as child:
         if child.run(read):

@@ -33,6 +33,7 @@ class Track:
       filename: of an attachment.
       statistics: tags that tell its size and length in this file, as mkvmerge writes them.
       picture: it is a cover picture, or another one that does not move.
+      cover: it is a cover picture.
     """
 
     index: int
@@ -45,12 +46,14 @@ class Track:
     filename: str | None = None
     statistics: tuple[str, ...] = ()
     picture: bool = False
+    cover: bool = False
 
     @property
     def name(self) -> str:
         """How messages call it."""
         told = [self.codec, *filter(None, (self.language, self.title, self.filename))]
-        kind = "cover picture" if self.picture else f"{self.kind} stream"
+        kind = "picture" if self.picture else f"{self.kind} stream"
+        kind = "cover picture" if self.cover else kind
         return f"{kind} {self.index} ({', '.join(told)})"
 
     @property
@@ -82,6 +85,7 @@ def _track(stream: Mapping[str, Any]) -> Track:
         filename=tags.get("filename"),
         statistics=tuple(name for name in stream.get("tags", {}) if _is_statistic(name)),
         picture=any(disposition.get(name) for name in _NO_DISPOSITION),
+        cover=bool(disposition.get("attached_pic")) and not disposition.get("timed_thumbnails"),
     )
 
 
