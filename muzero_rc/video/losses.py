@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from muzero_rc.video.mux import MOST_OPUS_CHANNELS, MuxPlan, opus_kbps
 from muzero_rc.video.picture import Picture, plain
 from muzero_rc.video.probe import VideoInfo
@@ -98,6 +100,8 @@ def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
             and not container.text >= {track.codec}
         ):
             lines.append(f"{track.name} becomes {container.text_codec}: its styles are left out")
+    if plan.audio_kbps is not None and (why := _no_opus_made(kept, plan)):
+        lines.append(f"--audio-bitrate {plan.audio_kbps}k is left out: {why}")
     channels = {sound.index: sound.channels for sound in info.audio}
     for track in kept:
         if track.kind != "audio" or container.copies_audio(track, plan.audio):
@@ -124,6 +128,18 @@ def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
     if not container.tracks and info.chapters:
         lines.append(f"chapters are left out: {container.name} holds the video alone")
     return lines
+
+
+def _no_opus_made(kept: Sequence[Track], plan: MuxPlan) -> str:
+    """Why no audio becomes Opus; empty if some does."""
+    sounds = [track for track in kept if track.kind == "audio"]
+    if not all(plan.container.copies_audio(track, plan.audio) for track in sounds):
+        return ""
+    if not sounds:
+        return "the output has no audio"
+    if all(track.codec == "opus" for track in sounds):
+        return "all audio is Opus and is copied"
+    return "all audio is copied; --audio opus makes Opus of it"
 
 
 def _tags(info: VideoInfo) -> str:

@@ -583,6 +583,27 @@ def test_audio_has_the_bitrate_that_was_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sound", "options", "told"),
+    [
+        ("aac", {}, "all audio is copied; --audio opus makes Opus of it"),
+        ("aac", {"audio": "opus"}, None),
+        ("libopus", {"audio": "opus"}, "all audio is Opus and is copied"),
+        (None, {}, "the output has no audio"),
+    ],
+)
+def test_a_bitrate_that_no_audio_has_is_told(
+    tmp_path: Path, sound: str | None, options: dict[str, Any], told: str | None
+) -> None:
+    audio = () if sound is None else (*TONE, "-c:a", sound)
+    ffmpeg(*CARD, *audio, *X264, tmp_path / "in.mkv")
+    lines = run(tmp_path / "in.mkv", tmp_path / "out.mkv", audio_kbps=96, **options).losses
+    if told is None:
+        assert lines == ["audio stream 1 (aac) becomes Opus of 96 kbit/s"]
+    else:
+        assert lines == [f"--audio-bitrate 96k is left out: {told}"]
+
+
+@pytest.mark.parametrize(
     ("audio", "rate", "told"),
     [
         ("auto", "5k", "must be 6k to 510k"),
