@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from muzero_rc.cli.options import naming_encoder_options, naming_options
 from muzero_rc.cli.train import rewrite
 from muzero_rc.errors import InputError
 from muzero_rc.output_files import check_output, write_text
@@ -104,19 +105,22 @@ def run(args: AblateArgs) -> int:
         raise InputError(f"--clips must be at least 0, not {args.clips}")
     if args.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {args.jobs}")
-    ablation = Ablation(
-        args.out,
-        axis=args.axis,
-        corpus=args.corpus,
-        preset=args.preset,
-        frames=args.budget,
-        seeds=args.seeds,
-        settings=args.set,
-        exclude=args.exclude,
-        studies=args.studies,
-        imitation_updates=args.updates,
-        only=args.only,
-    )
+    if args.frames < 1:
+        raise InputError(f"--frames must be at least 1, not {args.frames}")
+    with naming_options(("frames", "seeds", "studies", "updates"), {"frames": "budget"}):
+        ablation = Ablation(
+            args.out,
+            axis=args.axis,
+            corpus=args.corpus,
+            preset=args.preset,
+            frames=args.budget,
+            seeds=args.seeds,
+            settings=args.set,
+            exclude=args.exclude,
+            studies=args.studies,
+            imitation_updates=args.updates,
+            only=args.only,
+        )
     plan = _plan(args, ablation)
     files = {name: args.out / name for name in ("ablation.json", "ablation.csv", "curves.png")}
     for path in files.values():
@@ -153,11 +157,13 @@ def _plan(args: AblateArgs, ablation: Ablation) -> EvaluationPlan | None:
 
     if not args.clips:
         return None
+    with naming_encoder_options():
+        settings = EncoderSettings(target_kbps=1, speed=args.speed)
     clips = ablation.validation_clips(args.clips)
     return EvaluationPlan(
         sources=tuple(find_sources(clips, height=args.scale, max_frames=args.frames)),
         methods=methods_of(()),
-        settings=EncoderSettings(target_kbps=1, speed=args.speed),
+        settings=settings,
         targets_kbps=None,
         build=build_identity(),
         notes={"axis": args.axis, "budget": args.budget},

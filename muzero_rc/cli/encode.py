@@ -8,11 +8,10 @@ and gain instead of frames), then `result` (the fields of
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json as json_text
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -23,6 +22,7 @@ from muzero_rc.cli.bitrate import check_bitrate, parse_bitrate, parse_buffer, pa
 from muzero_rc.cli.display import make_display, print_line
 from muzero_rc.cli.jobs import PIPE, Job, as_files, jobs_of
 from muzero_rc.cli.methods import split_spec
+from muzero_rc.cli.options import naming_encoder_options
 from muzero_rc.cli.picture import PictureArgs, picture_for
 from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError, told
 from muzero_rc.policies.shipped import DEFAULT_POLICY
@@ -176,7 +176,7 @@ def encoder_settings(
     """
     from muzero_rc.env.control.settings import EncoderSettings
 
-    with _naming_options():
+    with naming_encoder_options(_OPTION_OF_SETTING):
         return EncoderSettings(
             target_kbps=target_kbps,
             speed=speed,
@@ -189,22 +189,6 @@ def encoder_settings(
             time=time,
             speed_profile=speed_profile,
         )
-
-
-@contextlib.contextmanager
-def _naming_options() -> Iterator[None]:
-    """What is wrong with a setting is said of the option that people gave."""
-    from muzero_rc.env.control.settings import EncoderSettings
-
-    names = {field.name for field in dataclasses.fields(EncoderSettings)}
-    try:
-        yield
-    except InputError as error:
-        name, _, rest = str(error).partition(" ")
-        if name not in names:
-            raise
-        option = _OPTION_OF_SETTING.get(name, name).replace("_", "-")
-        raise InputError(f"--{option} {rest}") from None
 
 
 def run(args: EncodeArgs) -> int:
@@ -228,7 +212,7 @@ def run(args: EncodeArgs) -> int:
         time=args.time,
         speed_profile=_speed_profile(args),
     )
-    with _naming_options():
+    with naming_encoder_options(_OPTION_OF_SETTING):
         settings = settings.replace(
             kf_max_dist=args.keyint,
             tile_columns=args.tile_columns,

@@ -13,6 +13,7 @@ import tyro
 
 from muzero_rc.cli.display import clock
 from muzero_rc.cli.methods import methods_of
+from muzero_rc.cli.options import naming_encoder_options
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
@@ -197,7 +198,11 @@ def _plan(args: EvaluateArgs) -> EvaluationPlan:
     targets = parse_targets(args.targets)
     metrics = parse_metrics(args.metrics)
     measured_by = video.program_version(video.measuring_program(metrics)) if metrics else ""
-    settings = _settings(args)
+    with naming_encoder_options({"lag_in_frames": "lag"}):
+        settings = _settings(args)
+    with naming_encoder_options({"speed": "speeds"}):
+        for speed in args.speeds:
+            settings.replace(speed=speed)
     return EvaluationPlan(
         sources=tuple(find_sources(args.clips, height=args.scale, max_frames=args.frames)),
         methods=methods_of(

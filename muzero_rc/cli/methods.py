@@ -105,7 +105,7 @@ def split_spec(spec: str) -> Spec:
     changes: dict[str, Any] = {}
     for part in tail.split(","):
         name, _, text = (word.strip() for word in part.partition("="))
-        name = _SHORT.get(name, name).replace("-", "_")
+        written, name = name, _SHORT.get(name, name).replace("-", "_")
         if name == "simulations":
             simulations = _value(name, text, simulations, spec)
             if simulations < 0:
@@ -117,8 +117,18 @@ def split_spec(spec: str) -> Spec:
             )
         else:
             changes[name] = _value(name, text, usual[name], spec)
-    EncoderSettings(target_kbps=1).replace(**changes)  # checks the values
+            _check(name, written, changes, spec)
     return Spec(base, simulations, changes)
+
+
+def _check(name: str, written: str, changes: dict[str, Any], spec: str) -> None:
+    from muzero_rc.env.control.settings import EncoderSettings
+
+    try:
+        EncoderSettings(target_kbps=1).replace(**changes)
+    except InputError as error:
+        told = str(error).removeprefix(name).strip()
+        raise InputError(f"{written} in {spec!r} {told}") from None
 
 
 def _value(name: str, text: str, usual: Any, spec: str) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from muzero_rc.cli.options import naming_options
 from muzero_rc.errors import InputError
 
 if TYPE_CHECKING:
@@ -123,15 +124,16 @@ def run(args: TrainArgs) -> int:
             raise InputError(f"{args.corpus}: no such folder")
         if args.dataset is not None and not args.dataset.is_file():
             raise InputError(f"{args.dataset}: no such file")
-        config = configure(
-            args.preset,
-            studies=args.studies,
-            imitation_updates=args.updates,
-            episodes=0 if args.dataset and args.episodes is None else args.episodes,
-            frames=args.frames,
-            settings=args.set,
-            seed=args.seed,
-        )
+        with naming_options(("studies", "updates", "episodes", "frames", "seed")):
+            config = configure(
+                args.preset,
+                studies=args.studies,
+                imitation_updates=args.updates,
+                episodes=0 if args.dataset and args.episodes is None else args.episodes,
+                frames=args.frames,
+                settings=args.set,
+                seed=args.seed,
+            )
         if args.corpus is not None:  # has videos, before anything is told or made
             corpus = Corpus.open(args.corpus)
             if args.evaluate:

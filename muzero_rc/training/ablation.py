@@ -183,7 +183,7 @@ class Ablation:
         if unknown:
             raise InputError(f"axis {axis} has no {unknown[0]}; it has {', '.join(AXES[axis])}")
         if frames < 1:
-            raise InputError(f"the budget must be at least 1 frame, not {frames}")
+            raise InputError(f"frames must be at least 1, not {frames}")
         if seeds < 1:
             raise InputError(f"seeds must be at least 1, not {seeds}")
         self.folder = folder

@@ -237,7 +237,7 @@ def test_configuration_survives_json() -> None:
         (["--corpus", "MISSING", "--out", "OUT"], "no such folder"),
         (["--out", "OUT", "--resume"], "holds no run"),
         (["--corpus", "EMPTY", "--out", "OUT"], "no video files"),
-        (["--corpus", "EMPTY", "--out", "OUT", "--studies", "0"], "studies must be 2 or more"),
+        (["--corpus", "EMPTY", "--out", "OUT", "--studies", "0"], " --studies must be 2 or more"),
         (["--corpus", "CLIPS", "--out", "OUT", "--evaluate"], "no source of the corpus is kept"),
         (["--corpus", "CLIPS", "--out", "OUT", "--imitate.start", "x"], "x does not exist"),
         (["--dataset", "CLIPS/street.mp4", "--out", "OUT"], "not a file of this program"),

@@ -99,7 +99,8 @@ def test_methods_with_changes_and_speeds() -> None:
         ("muzero@simulations=many", "takes a whole number, not 'many'"),
         ("muzero@simulations=-1", "must be 0 or more"),
         ("vbr@tpl=2", "takes on or off"),
-        ("vbr@speed=12", "speed must be between 0 and 9"),
+        ("vbr@speed=12", "speed in 'vbr@speed=12' must be between 0 and 9"),
+        ("vbr@lag=99", "lag in 'vbr@lag=99' must be between 0 and 25"),
     ],
 )
 def test_bad_changes_are_told(spec, told) -> None:
