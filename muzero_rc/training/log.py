@@ -27,8 +27,9 @@ class RunLog:
     """Progress of the stages of a run. A context manager."""
 
     def __init__(self, folder: Path, *, quiet: bool = False) -> None:
-        """Writes events to `folder`; `quiet` shows nothing on stderr."""
-        self._writer = SummaryWriter(str(folder))
+        """Writes events to `folder`, made with the first; `quiet` shows nothing on stderr."""
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
         self._live = not quiet and sys.stderr.isatty()
         self._lines = not quiet and not self._live
         self._last_line = 0.0
@@ -54,7 +55,8 @@ class RunLog:
     def __exit__(self, *error: object) -> None:
         """Stops showing and flushes the events."""
         self._progress.stop()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def stage(self, name: str, total: int, done: int = 0) -> None:
         """Begins a stage of `total` steps, `done` of which were done before."""
@@ -72,7 +74,10 @@ class RunLog:
           numbers: for TensorBoard, under the stage's name at this step.
         """
         self._progress.update(self._task, completed=done, note=note)
+        if numbers and self._writer is None:  # not before: a run that is refused leaves nothing
+            self._writer = SummaryWriter(str(self._folder))
         for name, value in (numbers or {}).items():
+            assert self._writer is not None
             self._writer.add_scalar(f"{self._stage}/{name}", value, done)
         now = time.monotonic()
         if self._lines and (now - self._last_line > _LINE_EVERY_S or done >= self._total):

@@ -259,7 +259,20 @@ def test_bad_input_is_one_line_and_status_2(
     error = capsys.readouterr().err.strip()
     assert says in error
     assert "\n" not in error
-    assert not (tmp_path / "OUT" / "config.json").exists()
+    assert not (tmp_path / "OUT").exists()
+
+
+@pytest.mark.parametrize("stored", [None, "{"])
+def test_resume_writes_nothing_where_it_cannot(
+    stored: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if stored is not None:
+        (tmp_path / "config.json").write_text(stored)
+    before = sorted(tmp_path.iterdir())
+    assert main(["train", "--out", str(tmp_path), "--resume"]) != 0
+    said = "holds no run" if stored is None else "is damaged"
+    assert said in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_run_that_another_process_works_at_is_refused(
