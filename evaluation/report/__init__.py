@@ -5,6 +5,6 @@ folder, `figure` a picture for print.
 """
 
 from muzero_rc.evaluation.report.figure import plot_rate_distortion
-from muzero_rc.evaluation.report.page import write_report
+from muzero_rc.evaluation.report.page import check_report_folder, write_report
 
-__all__ = ["plot_rate_distortion", "write_report"]
+__all__ = ["check_report_folder", "plot_rate_distortion", "write_report"]

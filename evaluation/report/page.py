@@ -20,7 +20,7 @@ from muzero_rc.errors import InputError, OutputError
 from muzero_rc.evaluation.report.contents import Contents
 from muzero_rc.evaluation.report.verdict import times
 
-__all__ = ["GENERATOR", "render", "write_report"]
+__all__ = ["GENERATOR", "check_report_folder", "render", "write_report"]
 
 GENERATOR = "muzero-rc report"
 """Content of the page's `generator`: by it a folder is known as a report."""
@@ -46,7 +46,7 @@ def write_report(contents: Contents, out: Path) -> Path:
       InputError: `out` is something else, or a file to take along is gone.
       OutputError: it cannot be written.
     """
-    _check_replaceable(out)
+    check_report_folder(out)
     page = render(contents)
     new = out.with_name(f".{out.name}.{secrets.token_hex(6)}")
     old = out.with_name(f".{out.name}.{secrets.token_hex(6)}.old")
@@ -88,13 +88,25 @@ def _keep_modes(before: Path, now: Path) -> None:
             path.chmod(stat.S_IMODE(old.stat().st_mode))
 
 
-def _check_replaceable(out: Path) -> None:
+def check_report_folder(out: Path) -> None:
     """Only a report, or nothing, is replaced: a mistyped folder must not be lost.
+
+    Writes nothing.
+
+    Args:
+      out: the folder of a report to be.
 
     Raises:
       InputError: it is a file, or a folder with something else in it.
+      OutputError: it is not there, and cannot be made where it is to be.
     """
     if not out.exists():
+        there = next(folder for folder in out.absolute().parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "it does not take files" if there.is_dir() else "it is a file"
+            raise OutputError(
+                f"cannot write the report {out} in {there}: {why}; choose another --out"
+            )
         return
     if not out.is_dir():
         raise InputError(f"{out} is a file; give a folder for the report")

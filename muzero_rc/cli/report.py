@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from muzero_rc.errors import InputError
+from muzero_rc.output_files import check_output
 
 if TYPE_CHECKING:
     from muzero_rc.evaluation.report.contents import Contents
@@ -51,10 +52,21 @@ def run(args: ReportArgs) -> int:
     if args.png is not None and args.png.suffix.lower() != ".png":
         raise InputError(f"the picture is a PNG file; give --png NAME.png, not {args.png}")
     # Heavy imports come after the cheap mistakes.
-    from muzero_rc.evaluation.report import plot_rate_distortion, write_report
+    from muzero_rc.evaluation.report import (
+        check_report_folder,
+        plot_rate_distortion,
+        write_report,
+    )
 
+    if args.out is not None:
+        check_report_folder(args.out)
+        if args.png is not None and args.png.absolute().is_relative_to(args.out.absolute()):
+            raise InputError(
+                f"the report replaces all that is in {args.out}; give --png another folder"
+            )
     contents = _gather(args)
     if args.png is not None:
+        check_output(args.png)
         plot_rate_distortion(contents.data, args.png)
         print(args.png)
     if args.out is not None:

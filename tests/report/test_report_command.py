@@ -40,6 +40,10 @@ def test_picture_shows_something(three, make_results, tmp_path) -> None:
         (["RESULTS", "-o", "TEXT"], "is a file; give a folder"),
         (["RESULTS", "-o", "TEXT/out"], "cannot write the report"),
         (["RESULTS", "--png", "TEXT/x.png"], "cannot write"),
+        (["RESULTS", "-o", "TEXT", "--png", "x.png"], "is a file; give a folder"),
+        (["RESULTS", "-o", "TEXT/out", "--png", "x.png"], "cannot write the report"),
+        (["RESULTS", "-o", "out", "--png", "out/x.png"], "replaces all that is in out"),
+        (["RESULTS", "-o", "RESULTS", "--png", "x.png"], "holds something else"),
         (["RESULTS", "-o", "RESULTS"], "holds something else than a report"),
         (["RESULTS", "-o", "out", "--lottery", "TEXT"], "is not JSON or damaged"),
         (
