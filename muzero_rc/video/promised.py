@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from pathlib import Path
@@ -24,6 +25,11 @@ def check_promised_end(path: Path | str) -> None:
 
     One that was cut between two packets has no other sign of it. Without a promise, as of a live
     recording, a file passes.
+
+    The length of an FLV file in time is rounded by its writers, to whole seconds by some. Where it
+    is the only promise, a cut between two tags in the last second passes: nothing tells it from
+    rounding. A cut within a tag is always seen. Metadata of more than the length tell more: the
+    bytes of the file, places of key frames, or the time of the last tag.
 
     Raises:
       InputError: it does, or cannot be read.
@@ -60,8 +66,8 @@ def _of_flv(file: BinaryIO) -> str | None:
     if len(head) < 9:
         return None
     at = int.from_bytes(head[5:9], "big") + _FLV_AFTER
-    duration = promised_size = last = longest_step = 0.0
-    told = False
+    duration = promised_size = last = last_told = longest_step = 0.0
+    told, key_frame = False, 0
     file.seek(at)
     while len(tag := file.read(_FLV_TAG.size)) == _FLV_TAG.size:
         kind, length, low, high = _FLV_TAG.unpack(tag)
@@ -71,6 +77,7 @@ def _of_flv(file: BinaryIO) -> str | None:
         if kind == _SCRIPT and not told:
             data = file.read(int.from_bytes(length, "big"))
             duration, promised_size = _number(data, b"duration"), _number(data, b"filesize")
+            last_told, key_frame = _number(data, b"lasttimestamp"), _last_key_frame(data)
             told = b"onMetaData" in data
         elif kind != _SCRIPT:
             if duration <= 0:
@@ -80,13 +87,36 @@ def _of_flv(file: BinaryIO) -> str | None:
             last = max(last, time)
         at += _FLV_TAG.size + int.from_bytes(length, "big") + _FLV_AFTER
         file.seek(at)
-    # A length of bytes is exact where it is true; that of time is the last frame's end, and
-    # pictures may stand for long.
-    whole = size >= promised_size > 0
+    if duration <= 0:
+        return None
+    # Some writers leave out the four bytes after the last tag; a few more bytes may be anything.
+    if at - _FLV_AFTER > size or (tag and tag[0] in _FLV_KINDS):
+        return "it ends within a tag"
+    if size >= promised_size > 0:
+        return None  # a length of bytes is exact where it is true
+    if key_frame >= size:
+        return f"its header promises a key frame at byte {key_frame}, it has {size} bytes"
+    if last + longest_step < last_told:
+        return f"its header promises a tag at {last_told:.2f} s, the last one is at {last:.2f}"
+    # That of time is the last frame's end, and pictures may stand for long.
     slack = 0.0 if size < promised_size else max(_LEAST_SLACK_S, longest_step)
-    if duration <= 0 or whole or last + slack >= duration:
+    if last + slack >= duration:
         return None
     return f"its header promises {duration:.2f} s, it ends at {last:.2f}"
+
+
+def _last_key_frame(data: bytes) -> int:
+    """Where the last key frame of the metadata's index begins, byte; 0 without an index."""
+    name = b"filepositions\n"  # an array of AMF: its count, then a mark and a number of each
+    at = data.find(name)
+    if at < 0:
+        return 0
+    start = at + len(name) + 4
+    count = int.from_bytes(data[start - 4 : start], "big")
+    if not count or len(data) < start + 9 * count:
+        return 0
+    places = (place for _, place in struct.iter_unpack(">Bd", data[start : start + 9 * count]))
+    return int(max(filter(math.isfinite, places), default=0))
 
 
 def _number(data: bytes, name: bytes) -> float:

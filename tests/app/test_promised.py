@@ -41,6 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ffmpeg(*picture, *x264, folder / "whole.flv")
     ffmpeg(*picture, *gap, *x264, folder / "gap.flv")
     ffmpeg(*picture, *sound, *x264, "-c:a", "aac", folder / "sound.flv")
+    index = ("-g", "5", "-flvflags", "add_keyframe_index")
+    ffmpeg(*picture, *sound, "-shortest", *x264, *index, "-c:a", "aac", folder / "index.flv")
     ffmpeg(*picture, *x264, "-flvflags", "no_duration_filesize", folder / "live.flv")
     data = bytearray((folder / "whole.ivf").read_bytes())
     for name, promised in (("none", 0), ("live", 0xFFFFFFFF)):
@@ -68,6 +70,46 @@ def test_a_file_without_a_promise_passes(folder: Path, tmp_path: Path, name: str
     data = (folder / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(data[: _ends(data)[40]])
+    check_promised_end(path)
+
+
+@pytest.mark.parametrize("name", ["whole.flv", "sound.flv", "index.flv"])
+def test_an_flv_file_that_ends_within_a_tag_is_refused(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    data = (folder / name).read_bytes().replace(b"filesize", b"filesizf")
+    for key in (b"filepositions", b"lasttimestamp"):
+        data = data.replace(key, key.upper())
+    end, path = _ends(data)[-1], tmp_path / name
+    last = _ends(data)[-2]
+    assert end == len(data)
+    # Within what the last tag holds, within its head; what is after a tag may lack, or be odd.
+    for cut in (end - 5, end - 6, last + 11, last + 5, last + 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(InputError, match="is cut off: it ends within a tag"):
+            check_promised_end(path)
+    for whole in (data, data[:-4], data[:last], data + b"\0\0\0", data + bytes(40)):
+        path.write_bytes(whole)
+        check_promised_end(path)
+
+
+def test_an_index_of_key_frames_tells_a_cut_in_the_last_second(
+    folder: Path, tmp_path: Path
+) -> None:
+    data = (folder / "index.flv").read_bytes().replace(b"filesize", b"filesizf")
+    ends, path = _ends(data), tmp_path / "a.flv"
+    late = next(end for end in ends if int.from_bytes(data[end + 4 : end + 7], "big") > 2500)
+    for hidden, told in (
+        (b"lasttimestamp", "promises a key frame at byte"),
+        (b"filepositions", r"promises a tag at 2\.\d\d s, the last one is at 2\.\d\d"),
+    ):
+        one = data.replace(hidden, hidden.upper())
+        path.write_bytes(one)
+        check_promised_end(path)
+        path.write_bytes(one[:late])
+        with pytest.raises(InputError, match=told):
+            check_promised_end(path)
+    path.write_bytes(one[:late].replace(b"lasttimestamp", b"LASTTIMESTAMP"))
     check_promised_end(path)
 
 
