@@ -109,8 +109,8 @@ class EncodeArgs:
 
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Cores to use; all if not given. A film of more than 300 frames is encoded in chunks, so
-    many at a time, which changes no byte. A shorter clip takes one thread, or N if given: more
-    than one also change its bytes a little."""
+    many at a time, which changes no byte. A shorter clip takes one thread, so that its bytes are
+    the same on any machine: more than one change them a little."""
 
     no_resume: bool = False
     """Begin anew: throw away the chunks that a start before has finished."""
