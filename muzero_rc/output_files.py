@@ -14,6 +14,7 @@ from muzero_rc.errors import OutputError
 __all__ = [
     "WORKING_ENDING",
     "as_word",
+    "as_line",
     "check_output",
     "create_like",
     "output",
@@ -37,6 +38,16 @@ def as_word(path: Path | str) -> str:
     text = os.fspath(path)
     odd = text.startswith("-") or ":" in text.partition("/")[0]
     return f"./{text}" if odd and text != "-" else text
+
+
+def as_line(path: Path | str) -> str:
+    """A name in a message of one line: what would end the line, or move the cursor, is escaped."""
+    return "".join(
+        char.encode("unicode_escape").decode("ascii")
+        if ord(char) < 32 or ord(char) == 127
+        else char
+        for char in os.fspath(path)
+    )
 
 
 def shown(folder: Path) -> Path:

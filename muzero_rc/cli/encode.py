@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as json_text
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from muzero_rc.cli.methods import split_spec
 from muzero_rc.cli.options import naming_encoder_options
 from muzero_rc.cli.picture import PictureArgs, picture_for
 from muzero_rc.errors import InputError, MuzeroRcError, SomeFailedError, told
+from muzero_rc.output_files import as_line
 from muzero_rc.policies.shipped import DEFAULT_POLICY
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 _OPTION_OF_SETTING = {"kf_max_dist": "keyint", "target_kbps": "bitrate"}
 _NO_TARGET_KBPS = 256  # libvpx's own where nobody gives one; nothing depends on it then
 
-__all__ = ["EncodeArgs", "encoder_settings", "result_line", "run"]
+__all__ = ["EncodeArgs", "encoder_settings", "result_line", "rewrite", "run"]
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,27 @@ def encoder_settings(
         )
 
 
+def rewrite(words: list[str]) -> list[str]:
+    """Names of files that begin with a dash, such as -x.webm, as ./-x.webm; options have no dot.
+
+    Raises:
+      InputError: the output has no name.
+    """
+    out: list[str] = []
+    for word in words:
+        if word == "--output=" or (word == "" and out and out[-1] in ("-o", "--output")):
+            raise InputError("the output has no name; give -o NAME.webm, or a folder")
+        dashed = word.startswith("-") and "." in word and "=" not in word
+        out.append(f"./{word}" if dashed and _is_file_name(word) else word)
+    return out
+
+
+def _is_file_name(word: str) -> bool:
+    from muzero_rc.video import CONTAINERS
+
+    return os.path.isfile(word) or Path(word).suffix.lower() in CONTAINERS
+
+
 def run(args: EncodeArgs) -> int:
     """Encodes; 0 if the output is there and checked."""
     # Cheap mistakes are told before anything heavy is loaded.
@@ -259,7 +282,7 @@ def _encode_all(
             failed += 1
             message, code = told(error)
             status = max(status, code)
-            print(f"muzero-rc: error: {job.source}: {message}", file=sys.stderr)
+            print(f"muzero-rc: error: {as_line(job.source)}: {message}", file=sys.stderr)
             if args.json:
                 line = {"type": "failed", "input": str(job.source), "message": message}
                 print_line(json_text.dumps(line | {"exit_code": code}))
@@ -279,6 +302,7 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
     if args.scale is not None:
         video.check_height(args.scale)
     video.check_frames(args.frames)
+    source_name = as_line(job.source)
     with as_files(job) as files:
         source, out = files.source, files.out
         picture = picture_for(args.picture, video.probe(source))
@@ -296,7 +320,7 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
         policy = make_policy(spec.policy, simulations=simulations)
         if args.effort == "search":
             policy = searching(policy, args.budget, threads=settings.threads)
-        with make_display(job.out.name, quiet=args.quiet, as_json=args.json) as display:
+        with make_display(as_line(job.out.name), quiet=args.quiet, as_json=args.json) as display:
             options: dict[str, Any] = {
                 "height": args.scale,
                 "max_frames": args.frames,
@@ -311,7 +335,7 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
                 "audio": cast("AudioMode", args.audio),
                 "audio_kbps": _audio_kbps(args),
                 "on_progress": display,
-                "on_loss": lambda line: print(f"muzero-rc: {job.source}: {line}", file=sys.stderr),
+                "on_loss": lambda line: print(f"muzero-rc: {source_name}: {line}", file=sys.stderr),
             }
             if args.quality is not None:
                 options["aim"] = QualityAim.parse(args.quality)
@@ -434,7 +458,7 @@ def result_line(report: EncodeReport) -> str:
     elif report.deviation is not None:
         aim = f" ({report.deviation:+.1%} of {report.target_kbps:g})"
     return (
-        f"{report.output}: {report.file_bytes / 1000:.1f} kB, "
+        f"{as_line(report.output)}: {report.file_bytes / 1000:.1f} kB, "
         f"{report.actual_kbps:.1f} kbit/s{aim}, "
         f"PSNR {report.psnr_avg:.2f} dB (overall {report.psnr_overall:.2f}, "
         f"Y {report.psnr_y:.2f}), {report.frames} frames in {report.seconds:.1f} s "

@@ -38,7 +38,8 @@ def jobs_of(inputs: Sequence[Path], output: Path) -> list[Job]:
     """One job for each input; a folder as output gets a WebM file of the name of each.
 
     Raises:
-      InputError: several inputs and no folder, or two of them would become one file.
+      InputError: several inputs and no folder, two of them would become one file, or an output
+        is one of the inputs.
     """
     into_folder = output.is_dir() or str(output).endswith(os.sep)
     if not into_folder:
@@ -53,6 +54,12 @@ def jobs_of(inputs: Sequence[Path], output: Path) -> list[Job]:
         if job.out in seen:
             raise InputError(f"{seen[job.out]} and {job.source} would both become {job.out}")
         seen[job.out] = job.source
+    for job in jobs:
+        # Else the first encode would replace what the second is to read.
+        if job.out.exists() and (
+            read := [one for one in inputs if one.exists() and one.samefile(job.out)]
+        ):
+            raise InputError(f"the output {job.out} is the input {read[0]}; give another folder")
     return jobs
 
 

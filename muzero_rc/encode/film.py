@@ -51,6 +51,8 @@ def check_output(source: Path | str, out: Path | str) -> Path:
     # Through a symbolic link, the file it points to is what gets replaced.
     out = Path(os.path.realpath(out))
     folder = out.parent
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"the output cannot lie in {folder}, which is a file; write elsewhere")
     if not folder.is_dir():
         raise OutputError(f"the output folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK | os.X_OK) or (out.exists() and not os.access(out, os.W_OK)):
