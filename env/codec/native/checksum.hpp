@@ -1,4 +1,4 @@
-// A number for what a picture looks like, to tell whether a decoder shows the same one.
+// Numbers for what pictures look like, to tell whether a decoder shows the same ones.
 #pragma once
 
 #include <cstddef>
@@ -23,5 +23,8 @@ class Adler32 {
 
 // Of the visible part of an image: Y, U and V, row after row, without what lies between rows.
 uint32_t checksum_of(const vpx_image_t& image);
+
+// XXH64 with seed 0 (github.com/Cyan4973/xxHash, doc/xxhash_spec.md): as fast as memory.
+uint64_t xxh64(const uint8_t* data, size_t size);
 
 }  // namespace muzero_rc

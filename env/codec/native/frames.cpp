@@ -6,6 +6,7 @@
 #include <string>
 #include <unistd.h>
 
+#include "checksum.hpp"
 #include "errors.hpp"
 
 namespace muzero_rc {
@@ -72,6 +73,13 @@ bool FrameStore::read_from(int fd, size_t max_frames, size_t max_bytes,
   return true;
 }
 
+std::vector<uint64_t> FrameStore::hashes() const {
+  std::vector<uint64_t> found;
+  found.reserve(frames_.size());
+  for (const auto& frame : frames_) found.push_back(xxh64(frame.get(), size_.bytes()));
+  return found;
+}
+
 const uint8_t* PipeReader::next(const Heartbeat& heartbeat) {
   if (ended_) return nullptr;
   if (!read_frame(fd_, buffer_.data(), buffer_.size(), heartbeat)) {
@@ -79,6 +87,7 @@ const uint8_t* PipeReader::next(const Heartbeat& heartbeat) {
     return nullptr;
   }
   if (left_ > 0 && --left_ == 0) ended_ = true;
+  if (hashed_) hashes_.push_back(xxh64(buffer_.data(), buffer_.size()));
   return buffer_.data();
 }
 

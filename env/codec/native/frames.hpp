@@ -50,6 +50,8 @@ class FrameStore {
   // True if the stream ended; false if it would not fit into `max_bytes`.
   bool read_from(int fd, size_t max_frames, size_t max_bytes, const Progress& progress);
   void clear() { frames_.clear(); }
+  // XXH64 of each frame.
+  std::vector<uint64_t> hashes() const;
 
   size_t count() const { return frames_.size(); }
   const uint8_t* frame(size_t index) const { return frames_.at(index).get(); }
@@ -67,6 +69,8 @@ class FrameReader {
   // The next frame, valid until the next call; nullptr after the last one.
   virtual const uint8_t* next(const Heartbeat& heartbeat) = 0;
   virtual FrameSize size() const = 0;
+  // XXH64 of each frame so far, where they were asked for; not while another thread reads.
+  virtual std::vector<uint64_t> hashes() const { return {}; }
 };
 
 class StoreReader : public FrameReader {
@@ -85,17 +89,20 @@ class StoreReader : public FrameReader {
 // Reads from a pipe of raw frames; owns neither the pipe nor the process behind it.
 class PipeReader : public FrameReader {
  public:
-  PipeReader(int fd, FrameSize size, size_t max_frames)
-      : fd_(fd), size_(size), left_(max_frames), buffer_(size.bytes()) {}
+  PipeReader(int fd, FrameSize size, size_t max_frames, bool hashed)
+      : fd_(fd), size_(size), left_(max_frames), hashed_(hashed), buffer_(size.bytes()) {}
   const uint8_t* next(const Heartbeat& heartbeat) override;
   FrameSize size() const override { return size_; }
+  std::vector<uint64_t> hashes() const override { return hashes_; }
 
  private:
   int fd_;
   FrameSize size_;
   size_t left_;  // 0: no limit
   bool ended_ = false;
+  bool hashed_;
   std::vector<uint8_t> buffer_;
+  std::vector<uint64_t> hashes_;
 };
 
 }  // namespace muzero_rc

@@ -104,6 +104,10 @@ nb::tuple info_tuple(const vpx_rc_encodeframe_info_t& f) {
 
 nb::bytes to_bytes(const std::string& text) { return nb::bytes(text.data(), text.size()); }
 
+nb::bytes to_bytes(const std::vector<uint64_t>& numbers) {
+  return nb::bytes(reinterpret_cast<const char*>(numbers.data()), 8 * numbers.size());
+}
+
 nb::tuple work_tuple(const vpx_rc_encodeframe_result_t& v) {
   nb::list counts;
   for (const int64_t count : v.work) counts.append(count);
@@ -186,6 +190,16 @@ NB_MODULE(_native, m) {
            },
            "fd"_a, "max_frames"_a = 0, "max_bytes"_a = 0, "on_frames"_a = nb::none())
       .def("clear", &FrameStore::clear)
+      .def("hashes",
+           [](const FrameStore& self) {
+             std::vector<uint64_t> found;
+             {
+               nb::gil_scoped_release unlocked;
+               found = self.hashes();
+             }
+             return to_bytes(found);
+           },
+           "XXH64 of each frame, 8 bytes of it.")
       .def("frame",
            [](const FrameStore& self, size_t index) {
              if (index >= self.count()) throw nb::index_error();
@@ -201,12 +215,15 @@ NB_MODULE(_native, m) {
                     return std::make_shared<StoreReader>(std::move(store));
                   })
       .def_static("from_pipe",
-                  [](int fd, int width, int height, size_t max_frames,
-                     int bit_depth) -> std::shared_ptr<FrameReader> {
+                  [](int fd, int width, int height, size_t max_frames, int bit_depth,
+                     bool hashed) -> std::shared_ptr<FrameReader> {
                     return std::make_shared<PipeReader>(
-                        fd, FrameSize{width, height, bit_depth}, max_frames);
+                        fd, FrameSize{width, height, bit_depth}, max_frames, hashed);
                   },
-                  "fd"_a, "width"_a, "height"_a, "max_frames"_a = 0, "bit_depth"_a = 8);
+                  "fd"_a, "width"_a, "height"_a, "max_frames"_a = 0, "bit_depth"_a = 8,
+                  "hashed"_a = false)
+      .def("hashes", [](const FrameReader& self) { return to_bytes(self.hashes()); },
+           "XXH64 of each frame so far, 8 bytes of it, if the reader hashes; else none.");
 
   m.def(
       "first_pass",

@@ -1,4 +1,4 @@
-"""Checksums of what is shown are those of stock ffmpeg's decoder."""
+"""Checksums of what is shown are those of stock ffmpeg's decoder; hashes of frames are XXH64."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.session import EncoderSession
 from muzero_rc.env.control.settings import EncoderSettings
@@ -65,3 +66,31 @@ def test_they_are_there_where_they_are_asked_for_and_change_nothing(tmp_path: Pa
     assert all(result.checksum is None for result in results)
     encoded(clip, tmp_path / "with.ivf", checksums=True)
     assert (tmp_path / "with.ivf").read_bytes() == (tmp_path / "without.ivf").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "height", "told"),
+    [
+        # From the test suites of xxHash's implementations.
+        (b"abc", 1, 0x44BC2CF5AD770999),
+        (b"Nobody inspects the spammish repetition", 19, 0xFBCEA83C8A378BF1),
+    ],
+)
+def test_hashes_of_frames_are_xxh64(text: bytes, height: int, told: int) -> None:
+    store = _native.FrameStore(1, height)
+    for frame in (text, text[::-1]):
+        store.append(np.frombuffer(frame, np.uint8))
+    hashes = np.frombuffer(store.hashes(), "<u8")
+    assert hashes[0] == told and hashes[1] != told
+
+
+def test_every_byte_of_a_frame_counts() -> None:
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, 7 * 9 + 2 * 4 * 5).astype(np.uint8)
+    store = _native.FrameStore(7, 9)
+    store.append(frame)
+    for place in range(len(frame)):
+        other = frame.copy()
+        other[place] ^= 1
+        store.append(other)
+    assert len({store.hashes()[n : n + 8] for n in range(0, 8 * len(store), 8)}) == len(store)
