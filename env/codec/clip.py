@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
@@ -16,6 +17,7 @@ import psutil
 
 from muzero_rc import video
 from muzero_rc.env.codec import _native
+from muzero_rc.env.codec.parts import PartReader
 from muzero_rc.errors import InputError
 
 __all__ = ["Clip", "default_memory_limit"]
@@ -47,6 +49,9 @@ class Clip:
         clip in memory, of the file with size, rate and limits for a streamed one.
       resized: the source has pictures of several sizes or formats, which are all made like the
         first; of a streamed clip only as far as it was read.
+      frame_hashes: of a streamed clip: XXH64 of each frame from the first on that was read, 8
+        bytes of it, see `env.codec.parts`.
+      may_seek: no decode that began within the file has had other frames than one from its start.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class Clip:
         self.fps = fps
         self.sha256 = sha256
         self.resized = False
+        self.frame_hashes = bytearray()
+        self.may_seek = True
         self.color_space = color_space
         self.color_range = color_range
         self.bit_depth = bit_depth
@@ -220,80 +227,104 @@ class Clip:
         return float(self.num_frames / self.fps)
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[Any]:
-        """A native reader over all frames from the first; closes its decoder, if any."""
+    def reader(self, *, hashed: bool = False) -> Iterator[Any]:
+        """A native reader over all frames from the first; closes its decoder, if any.
+
+        Args:
+          hashed: note the frames' hashes, of a streamed clip. Nobody may read on after the body.
+        """
         if self._store is not None:
             yield _native.FrameReader.from_store(self._store)
             return
         assert self._source is not None
-        with self._decoder() as decoder:
-            yield _native.FrameReader.from_pipe(
-                decoder.fileno(), self.width, self.height, self._source[2] or 0, self.bit_depth
-            )
+        with self.decoder() as decoder:
+            reader = _native.FrameReader.from_pipe(
+                decoder.fileno(), self.width, self.height, self._source[2] or 0, self.bit_depth,
+                hashed=hashed,
+            )  # fmt: skip
+            yield reader
+        if hashed:
+            self.frame_hashes[:] = reader.hashes()
 
-    def parts(self, lengths: Sequence[int]) -> Generator[Clip, None, None]:
-        """All frames in clips of these lengths, one after the other, decoded once.
+    def parts(
+        self, lengths: Sequence[int], wanted: Sequence[int] | None = None
+    ) -> Generator[Clip, None, None]:
+        """Frames in clips of these lengths, one after the other, decoded once.
 
         A part is in memory as long as somebody has it; the next one is read when it is asked
-        for.
+        for. Behind the last part it is checked that the file ends there.
 
         Args:
           lengths: frames of each part, together those of the clip.
+          wanted: indexes of the parts to give, ascending; all if not given.
 
         Raises:
           InputError: the file is damaged, or has not as many frames any more.
         """
+        ends = list(itertools.accumulate(lengths))
+        wanted = range(len(lengths)) if wanted is None else wanted
         if self._store is not None:
-            reader = iter(range(self.num_frames))
-            yield from self._parts(
-                lengths, lambda store, n: [store.append(self.frame(next(reader))) for _ in range(n)]
-            )
+            for index in wanted:
+                start = ends[index] - lengths[index]
+                yield self._part(start, ends[index], self._copied(start, ends[index]))
             return
-        assert self._source is not None
-        path = self._source[0]
-        with self._decoder() as decoder:
-            fd = decoder.fileno()
-            yield from self._parts(lengths, lambda store, n: store.read_from(fd, n, 0, None))
-            rest = self.new_store()
-            rest.read_from(fd, 1, 0, None)
-            decoder.check()
-            if len(rest):
-                raise InputError(f"{path} has more frames than before; it may be changing")
+        with PartReader(self, lengths, wanted) as reader:
+            for index in wanted:
+                yield self._part(ends[index] - lengths[index], ends[index], reader.read(index))
+            if wanted and wanted[-1] == len(lengths) - 1:
+                reader.check_end()
 
-    def _parts(self, lengths: Sequence[int], fill: Callable[[Any, int], object]) -> Iterator[Clip]:
-        start = 0
-        for length in lengths:
-            store = self.new_store()
-            fill(store, length)
-            if len(store) < length:
-                raise InputError(
-                    f"{self.name} has {start + len(store)} frames now, it had more before; "
-                    "it may be changing"
-                )
-            yield Clip(
-                name=self.name,
-                width=self.width,
-                height=self.height,
-                fps=self.fps,
-                sha256=hashlib.sha256(f"{self.sha256} {start} {length}\n".encode()).hexdigest(),
-                store=store,
-                num_frames=length,
-                color_space=self.color_space,
-                color_range=self.color_range,
-                bit_depth=self.bit_depth,
-            )
-            del store  # not held while the next one is read
-            start += length
+    def _copied(self, start: int, end: int) -> Any:
+        """A store of some frames of a clip in memory."""
+        store = self.new_store()
+        for index in range(start, end):
+            store.append(self.frame(index))
+        return store
+
+    def _part(self, start: int, end: int, store: Any) -> Clip:
+        what = f"{self.sha256} {start} {end - start}\n"
+        return Clip(
+            name=self.name,
+            width=self.width,
+            height=self.height,
+            fps=self.fps,
+            sha256=hashlib.sha256(what.encode()).hexdigest(),
+            store=store,
+            num_frames=end - start,
+            color_space=self.color_space,
+            color_range=self.color_range,
+            bit_depth=self.bit_depth,
+        )
+
+    @property
+    def path(self) -> Path:
+        """The file of a streamed clip."""
+        assert self._source is not None
+        return self._source[0]
 
     @contextlib.contextmanager
-    def _decoder(self) -> Iterator[video.Decoder]:
+    def decoder(self, seek: video.Seek | None = None) -> Iterator[video.Decoder]:
+        """A decode of a streamed clip, which ends with the body.
+
+        Args:
+          seek: where it begins; with the first frame if not given.
+
+        Raises:
+          InputError: the file is damaged, if it was read to its end.
+        """
         assert self._source is not None
         path, height, max_frames, picture = self._source
         with video.open_decoder(
-            path, height=height, max_frames=max_frames, picture=picture
+            path, height=height, max_frames=max_frames, picture=picture, seek=seek
         ) as decoder:
             yield decoder
         self.resized |= decoder.resized
+
+    def seek_before(self, frame: int) -> video.Seek | None:
+        """Where a decode of a streamed clip may begin for a frame; None for its start alone."""
+        assert self._source is not None
+        picture = self._source[3]
+        return None if picture is None else video.seek_before(picture, frame)
 
     def store(self) -> Any:
         """The frames in native memory.

@@ -197,7 +197,7 @@ def first_pass(
         else:
             native = _on_threads(native_settings(clip, settings), threads)
             plain = functools.partial(_native.first_pass, on_frames=on_frames)
-            with clip.reader() as reader:
+            with clip.reader(hashed=True) as reader:
                 packed = (run or plain)(native, reader)
         found = FirstPass.unpack(packed)
         if path is not None:
@@ -267,7 +267,10 @@ def _run_with_blocks(
 ) -> tuple[bytes, npt.NDArray[np.float16]]:
     """libvpx's bytes, and the blocks, kept beside `path`, the file of statistics in the cache."""
     folder, keep_as = (None, None) if path is None else (path.parent, _blocks_path(path))
-    with BlockWriter(folder, clip.width, clip.height) as writer, clip.reader() as reader:
+    with (
+        BlockWriter(folder, clip.width, clip.height) as writer,
+        clip.reader(hashed=True) as reader,
+    ):
         packed = _native.first_pass(
             native_settings(clip, settings), reader, on_blocks=writer.add, on_frames=on_frames
         )

@@ -29,6 +29,7 @@ from muzero_rc.video.metrics import (
 from muzero_rc.video.mux import MuxPlan, mux, mux_command, wrap
 from muzero_rc.video.picture import Picture, picture_of
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
+from muzero_rc.video.seek import Seek, seek_before
 from muzero_rc.video.shipped import Promise, promise_of, verify
 from muzero_rc.video.streams import Packets, packets, write_y4m
 from muzero_rc.video.subtitles import CleanText, extract_text
@@ -54,6 +55,7 @@ __all__ = [
     "Picture",
     "Promise",
     "Recipe",
+    "Seek",
     "Track",
     "VideoInfo",
     "WEBM",
@@ -81,6 +83,7 @@ __all__ = [
     "program_version",
     "promise_of",
     "render",
+    "seek_before",
     "set_times",
     "start_hash",
     "store_y4m",

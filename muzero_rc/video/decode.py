@@ -19,6 +19,7 @@ from muzero_rc.errors import InputError
 from muzero_rc.video.picture import Picture, decoded, plain, with_filters
 from muzero_rc.video.probe import probe
 from muzero_rc.video.promised import check_promised_end
+from muzero_rc.video.seek import Seek
 from muzero_rc.video.tools import WITH_WARNINGS, Child, command_line, last_error_line
 from muzero_rc.video.y4m import check_y4m_end
 
@@ -46,6 +47,7 @@ class Decoder:
       height: even height of the frames, pixels.
       fps: frames per second.
       frame_bytes: bytes of one frame.
+      first_frame: the place of the first frame among all, 0 unless a seek was asked for.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Decoder:
         height: int | None = None,
         max_frames: int | None = None,
         threads: int | None = None,
+        seek: Seek | None = None,
     ) -> None:
         info = picture.info
         self.info = dataclasses.replace(
@@ -67,8 +70,9 @@ class Decoder:
         self.width, self.height = info.coded_size(height)
         self.fps: Fraction = info.fps
         self.frame_bytes = self.width * self.height * 3 // 2 * (1 if self.bit_depth == 8 else 2)
+        self.first_frame = 0 if seek is None else seek.frame
         self._checked = False
-        command = _command(picture, self.width, self.height, max_frames, threads)
+        command = _command(picture, self.width, self.height, max_frames, threads, seek)
         self._child = Child(command, levels=True)
         # A larger pipe means fewer switches between the two processes; not vital.
         with contextlib.suppress(OSError, AttributeError):
@@ -177,13 +181,14 @@ def open_decoder(
     max_fps: Fraction | None = None,
     threads: int | None = None,
     picture: Picture | None = None,
+    seek: Seek | None = None,
 ) -> Decoder:
     """Starts decoding a video file.
 
     Rotation is applied; sizes are made even by dropping a row or column; other subsampling
     becomes 4:2:0. Without a picture, interlaced video is deinterlaced, deeper pixels become 8
     bits, and the rate is constant.
-    Each call starts from the beginning, so a clip may be decoded several times.
+    Each call starts from the beginning, or at one place, so a clip may be decoded several times.
 
     Args:
       path: any file ffmpeg reads.
@@ -194,6 +199,8 @@ def open_decoder(
       threads: of the decoder; ffmpeg's choice if not given. With one, a damaged file is
         always damaged in the same words.
       picture: how `path` becomes frames.
+      seek: begin there, with this picture. What fails to decode is passed over then, so somebody
+        must know what the frames are.
 
     Raises:
       InputError: the file or the arguments cannot be used; a YUV4MPEG2, IVF or FLV file is
@@ -211,14 +218,19 @@ def open_decoder(
     if max_frames is None and picture.end_s is None:
         check_y4m_end(path)
         check_promised_end(path)
-    return Decoder(picture, height=height, max_frames=max_frames, threads=threads)
+    return Decoder(picture, height=height, max_frames=max_frames, threads=threads, seek=seek)
 
 
 def _command(
-    picture: Picture, width: int, height: int, max_frames: int | None, threads: int | None
+    picture: Picture,
+    width: int,
+    height: int,
+    max_frames: int | None,
+    threads: int | None,
+    seek: Seek | None,
 ) -> list[str]:
     info = picture.info
-    stream = decoded(picture, threads=threads)
+    stream = decoded(picture, threads=threads, seek_s=0.0 if seek is None else seek.after_s)
     if (width, height) == (info.width // 2 * 2, info.height // 2 * 2):
         # Dropping an odd row or column keeps the rest sharp; scaling would blur it all.
         stream = stream.filter("crop", "iw-mod(iw,2)", "ih-mod(ih,2)", 0, 0)
@@ -226,9 +238,11 @@ def _command(
     stream = stream.filter(
         "scale", width, height, flags=_SCALER, out_range=picture.out_range, **matrix
     )
-    limit = {} if max_frames is None else {"frames:v": max_frames}
+    before = 0 if seek is None else seek.frame
+    limit = {} if max_frames is None else {"frames:v": max_frames - before}
+    strict = picture.strict if seek is None else ()
     output = ffmpeg.output(
         stream, "pipe:1", format="rawvideo", pix_fmt=picture.pix_fmt, fps_mode="passthrough",
         **limit,
     )  # fmt: skip
-    return with_filters(command_line(output, *picture.strict, *WITH_WARNINGS), picture)
+    return with_filters(command_line(output, *strict, *WITH_WARNINGS), picture)

@@ -222,7 +222,12 @@ def picture_of(
 
 
 def decoded(
-    picture: Picture, *, threads: int | None = None, on_trial: bool = False, **options: Any
+    picture: Picture,
+    *,
+    threads: int | None = None,
+    on_trial: bool = False,
+    seek_s: float = 0.0,
+    **options: Any,
 ) -> Any:
     """The frames as a stream of ffmpeg-python, before they are scaled; see `with_filters`.
 
@@ -230,23 +235,25 @@ def decoded(
       picture: how the video becomes frames.
       threads: of the decoder; ffmpeg's choice if not given.
       on_trial: leave the frames at the times that the filters give them.
+      seek_s: begin so many seconds after the stretch's start, see `video.seek`.
       options: of the input.
     """
     info = picture.source
     own: dict[str, Any] = {} if threads is None else {"threads": threads}
+    if not seek_s:  # what comes just after a key frame may lack frames before it, and is dropped
+        own["err_detect"] = "explode"
+    start_s = picture.start_s + seek_s
     if not info.rebased:
-        if picture.start_s:
-            own["ss"] = f"{picture.start_s:.6f}"
+        if start_s:
+            own["ss"] = f"{start_s:.6f}"
         if picture.end_s is not None:
-            own["t"] = f"{picture.end_s - picture.start_s:.6f}"
+            own["t"] = f"{picture.end_s - start_s:.6f}"
     if not info.turned:
         # Where the size changes on the way, ffmpeg would make all filters anew, and `fps` would
         # begin once more at zero. Its own filters that turn pictures need that: they read
         # beyond a picture that is smaller than the first.
         own["reinit_filter"] = 0
-    source = ffmpeg.input(
-        file_url(info.path), protocol_whitelist=PROTOCOLS, err_detect="explode", **own, **options
-    )
+    source = ffmpeg.input(file_url(info.path), protocol_whitelist=PROTOCOLS, **own, **options)
     stream = source[str(info.stream_index)]
     if not info.turned:
         stream = stream.filter("scale", info.width, info.height)
@@ -254,7 +261,7 @@ def decoded(
         stream = _trimmed(stream, picture)
     elif picture.end_s is not None:
         # ffmpeg counts `t` from the first frame, which may come after the start.
-        stream = stream.filter("trim", end=f"{picture.end_s - picture.start_s:.6f}")
+        stream = stream.filter("trim", end=f"{picture.end_s - start_s:.6f}")
     if picture.deinterlace:
         stream = stream.filter("bwdif", mode="send_frame", deint="interlaced")
     if picture.times_ms is None and picture.late_s:
