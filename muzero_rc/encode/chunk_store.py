@@ -3,7 +3,8 @@
 A hidden folder `.OUT.IDENTITY.muzero-rc` has for each chunk its probe encode, and its stream
 with a record of it, once for each time that it was made. Everything is written under another
 name, flushed and renamed, the record last, so that what is there is whole. Whoever starts the
-same encode again finds the folder by its name and goes on.
+same encode again finds the folder by its name and goes on. Beside the chunks lie hashes of the
+film's frames, as far as they were read. They alone are not flushed: wrong ones cost time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from muzero_rc.env.codec.parts import HASH_BYTES
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.folder_lock import FolderLock
 from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
@@ -36,6 +38,7 @@ IDENTITY_DIGITS = 16
 
 _NEW = ".new"
 _TRIES = "tries.json"
+_FRAMES = "frames.xxh64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,31 @@ class ChunkFiles:
             if int(path.name.split(".")[1]) < turn:
                 path.with_suffix(".npz").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
+
+    def frame_hashes(self) -> bytes:
+        """Hashes of the film's frames from the first on, `env.codec.parts.HASH_BYTES` of each."""
+        with contextlib.suppress(OSError):
+            found = (self.folder / _FRAMES).read_bytes()
+            return found[: len(found) // HASH_BYTES * HASH_BYTES]  # a kill may cut one
+        return b""
+
+    def set_frame_hashes(self, hashes: bytes, same: int) -> None:
+        """Keeps hashes of frames.
+
+        Args:
+          hashes: of all frames that are known.
+          same: bytes of them that are there.
+        """
+        path = self.folder / _FRAMES
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.seek(same)
+            file.write(hashes[same:])
+            file.truncate()
+
+    def remove_lone_hashes(self) -> None:
+        """Removes what is of no use where nothing else was kept."""
+        if [path.name for path in self.folder.iterdir()] == [_FRAMES]:
+            (self.folder / _FRAMES).unlink()
 
     def finished(self) -> int:
         """Chunks that are there."""
@@ -249,6 +277,7 @@ class ChunkStore:
         if not self.kept:
             shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # something is in it, or it is gone
+            self.files.remove_lone_hashes()
             self.folder.rmdir()
         if self._lock is not None:
             self._lock.release()

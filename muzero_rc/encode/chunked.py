@@ -11,9 +11,9 @@
 
 Steps 2 to 6 are in `encode.film_phases`.
 
-Steps 2, 4 and 5 decode the film once each. No more than a stated number of chunks is in memory
-(`most_in_memory`). Which bytes come out depends neither on the number of workers nor on where
-an earlier start was stopped.
+Steps 2, 4 and 5 decode the film once each, or what they need of it. No more than a stated number
+of chunks is in memory (`most_in_memory`). Which bytes come out depends neither on the number of
+workers nor on where an earlier start was stopped.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The phases of a film in chunks: probe encodes, last passes, repairs, and the joined stream.
 
-Each phase decodes the film once and hands its chunks to workers in their order. What is
-finished is kept (`encode.chunk_store`), and not made again by a later start.
+Each phase decodes the film once and hands its chunks to workers in their order. Where it needs
+few of them, it seeks to them (`env.codec.parts`). What is finished is kept
+(`encode.chunk_store`), and not made again by a later start.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from muzero_rc.encode.chunk_jobs import (
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.coarsest import Coarsest, hardest
 from muzero_rc.encode.cut import Chunk
+from muzero_rc.encode.frame_hashes import KeptHashes
 from muzero_rc.encode.hold_back import HOLD_BACKS, cannot_be_kept, raised
 from muzero_rc.encode.repairs import Repairs
 from muzero_rc.encode.share import (
@@ -118,6 +120,7 @@ class FilmPhases:
         self._policy = policy
         self._statistics = statistics
         self._files = files
+        self._hashes = KeptHashes(clip, files)
         self._chunks = chunks
         self._workers = workers
         self._read_ahead = read_ahead
@@ -371,6 +374,8 @@ class FilmPhases:
     ) -> None:
         """Runs a task for each of some chunks, in their order, as the film is decoded once.
 
+        Nothing is decoded behind the last of them, unless the film ends with it.
+
         Args:
           phase: that the tasks' frames count for.
           handle: what is done.
@@ -381,22 +386,21 @@ class FilmPhases:
         """
         if not todo:
             return
-        wanted = {chunk.index for chunk in todo}
-        last = todo[-1].index
+        todo = sorted(todo, key=lambda chunk: chunk.index)
 
         def collect(scheduler: Any) -> None:
             for work in scheduler.wait():
                 answers[work.task.chunk.index] = work.result()
 
-        parts = self._clip.parts([chunk.frames for chunk in self._chunks])
+        lengths = [chunk.frames for chunk in self._chunks]
+        parts = self._clip.parts(lengths, [chunk.index for chunk in todo])
         with contextlib.closing(parts), self._compute(self._workers) as scheduler:
-            for chunk in self._chunks:
+            for chunk in todo:
                 clip = None  # else the chunk before would stay while this one is read
                 while not (self._read_ahead or scheduler.room_for()):
                     collect(scheduler)
                 clip = next(parts)
-                if chunk.index not in wanted:
-                    continue
+                self._hashes.keep()
                 while not scheduler.room_for() or any(
                     index not in answers for index in known_before(chunk.index)
                 ):
@@ -408,11 +412,8 @@ class FilmPhases:
                         phase, frames, False, self._weights[task.chunk.index]
                     ),
                 )
-                if chunk.index == last < len(self._chunks) - 1:
-                    break
-            else:
-                clip = None
-                next(parts, None)  # whether the film ends there
+            clip = None
+            next(parts, None)  # whether the film ends there, if the last chunk was read
             while scheduler.running:
                 collect(scheduler)
 
