@@ -73,7 +73,9 @@ def extract_covers(info: VideoInfo, tracks: Sequence[Track], folder: Path) -> li
         path = folder / f"{track.index}.{_TYPES[track.codec][0]}"
         command = [*ffmpeg_command(), "-protocol_whitelist", PROTOCOLS, "-i", file_url(info.path)]
         # The muxer of raw data writes a packet as it is; that of pictures reads a % in a name.
-        command += ["-map", f"0:{track.index}", "-c", "copy", "-f", "data", file_url(path)]
+        # A cover is the file's first packet: the rest need not be read.
+        command += ["-map", f"0:{track.index}", "-c", "copy", "-frames:v", "1"]
+        command += ["-f", "data", file_url(path)]
         with Child([literal(word) for word in command]) as child:
             status = child.run()
         check_written(child, status, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -234,3 +235,24 @@ def test_a_cover_that_is_lost_is_told_before_the_encode(
     with pytest.raises(OutputError, match="tried on one frame before the encode"):
         run(mp4, tmp_path / "out.mkv", on_progress=lambda step: phases.append(step.phase))
     assert phases == [] and list(tmp_path.iterdir()) == []
+
+
+def test_the_film_is_not_read_for_its_cover(
+    pictures: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x240:r=25:d=8", "-c:v", "rawvideo", "-attach",
+           pictures["jpg"], "-metadata:s:t", "mimetype=image/jpeg", source)  # fmt: skip
+    read: list[int] = []
+    covers = video.extract_covers.__globals__
+
+    class Counting(covers["Child"]):  # type: ignore[misc, name-defined]
+        def wait(self, *words: Any) -> int:
+            os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
+            with open(f"/proc/{self.process.pid}/io", "rb") as file:
+                read.append(int(file.read().split(b"rchar: ")[1].split()[0]))
+            return super().wait(*words)
+
+    monkeypatch.setitem(covers, "Child", Counting)
+    assert covers_of(source, tmp_path) == [pictures["jpg"].read_bytes()]
+    assert source.stat().st_size > 20_000_000 and read[0] < 5_000_000
