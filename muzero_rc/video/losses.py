@@ -92,6 +92,8 @@ def _of_tracks(info: VideoInfo, plan: MuxPlan) -> list[str]:
             continue
         if track.kind == "audio" and plan.audio == "none":
             continue  # asked for
+        if track.chapters and info.chapters:
+            continue  # chapters are told of by themselves
         if track not in kept:
             lines.append(f"{track.name} is left out: {_why(track, plan)}")
         elif (

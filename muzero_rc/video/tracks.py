@@ -34,6 +34,7 @@ class Track:
       statistics: tags that tell its size and length in this file, as mkvmerge writes them.
       picture: it is a cover picture, or another one that does not move.
       cover: it is a cover picture.
+      chapters: it has the titles of chapters, which MP4 keeps in a stream of text.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Track:
     statistics: tuple[str, ...] = ()
     picture: bool = False
     cover: bool = False
+    chapters: bool = False
 
     @property
     def name(self) -> str:
@@ -86,6 +88,7 @@ def _track(stream: Mapping[str, Any]) -> Track:
         statistics=tuple(name for name in stream.get("tags", {}) if _is_statistic(name)),
         picture=any(disposition.get(name) for name in _NO_DISPOSITION),
         cover=bool(disposition.get("attached_pic")) and not disposition.get("timed_thumbnails"),
+        chapters=stream.get("codec_type") == "data" and stream.get("codec_tag_string") == "text",
     )
 
 

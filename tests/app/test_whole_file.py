@@ -142,6 +142,11 @@ def test_mp4_and_ivf(rich_file: Path, tmp_path: Path) -> None:
     assert packets(tmp_path / "out.ivf") == {"vp9": 15}
     assert len([line for line in report.losses if "left out" in line]) == 6
     assert "the tag title of the video is left out: IVF holds the video alone" in report.losses
+    # MP4 keeps titles of chapters in a stream of text, which is no loss.
+    report = run(tmp_path / "out.mp4", tmp_path / "again.mkv")
+    assert [line for line in report.losses if "data stream" in line] == []
+    chapters = ask(tmp_path / "again.mkv", "-show_chapters")["chapters"]
+    assert [c["tags"]["title"] for c in chapters] == ["One", "Two"]
 
 
 @pytest.mark.parametrize("mode", ["none", pytest.param("opus", marks=pytest.mark.slow), "copy"])
