@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,11 +29,9 @@ from muzero_rc.encode.chunk_store import ChunkFiles
 from muzero_rc.encode.cut import Chunk, cut
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.film_levels import FilmLevels
-from muzero_rc.encode.film_phases import FilmPhases, OnAhead, OnFrames
-from muzero_rc.encode.job_progress import ProbeKind
-from muzero_rc.encode.quality_budget import common_level
-from muzero_rc.encode.realtime_probe import START_LEVEL
-from muzero_rc.encode.share import MOST_PROBES, Curve, FilmBudget, is_far
+from muzero_rc.encode.film_phases import FilmPhases, StartKbps
+from muzero_rc.encode.job_progress import OnAhead, OnFrames, ProbeKind
+from muzero_rc.encode.share import Curve
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass
 from muzero_rc.env.codec.key_frames import key_frames
@@ -41,7 +39,6 @@ from muzero_rc.env.control.baselines import ProposalPolicy, VbrPolicy
 from muzero_rc.env.control.qp_offsets import QpOffsetPolicy
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.control.work_budget import WorkSpent
 from muzero_rc.env.passes.stepper import episode_score
 from muzero_rc.leaky_bucket import Bucket
 from muzero_rc.log_columns import PackedResults
@@ -50,8 +47,6 @@ from muzero_rc.policies.registry import Prepared, WithSpeedProfile
 from muzero_rc.types import Policy
 
 __all__ = ["as_settings", "encode_chunks", "in_chunks", "kind_of_probe", "most_in_memory"]
-
-StartKbps = Callable[[Sequence[Curve], float], float | None]
 
 
 def as_settings(curves: Sequence[Curve], seconds: float) -> None:
@@ -202,40 +197,8 @@ def encode_chunks(
     start = time.perf_counter()
     if bucket is not None and not first_turn:
         film.check_bucket(bucket)
-    probe_seconds = 0.0
-    work = None
-    if settings.rc_mode == "q":  # nothing is shared
-        taken = film.last_passes(None)
-        turns = {chunk.index: first_turn for chunk in chunks}
-    elif isinstance(film, FilmLevels):
-        film.spend(settings.budget_kbps)
-        forecasts = film.forecasts()
-        level = START_LEVEL  # where all chunks were measured
-        for _ in range(MOST_PROBES if settings.budget_kbps is None else 0):
-            wanted = start_kbps([f.curve(level) for f in forecasts], clip.duration_s)
-            if wanted is None:
-                break
-            far = is_far(wanted, film.kbps)
-            film.spend(wanted)
-            forecasts = film.forecasts()
-            if not far:  # else the curves tell little of what is wanted
-                break
-            level = common_level(forecasts, film.bits)
-        probe_seconds = time.perf_counter() - start
-        curves, taken = film.constant_quality()
-        turns = film.repairs(curves, taken)
-    else:
-        curves = film.probes()
-        wanted = start_kbps(curves, clip.duration_s)
-        while wanted is not None and film.plan_nearer(wanted):
-            curves = film.probes()
-            wanted = start_kbps(curves, clip.duration_s)
-        work = film.plan_work()
-        probe_seconds = time.perf_counter() - start
-        film.spend(wanted if settings.budget_kbps is None else settings.budget_kbps)
-        budget = FilmBudget(curves, film.bits, recipe=recipe)
-        taken = film.last_passes(budget)
-        turns = film.repairs(curves, taken)
+    made = film.encode_all(start_kbps)
+    turns = made.turns
     size_bytes = film.join(turns, output)
     if bucket is not None:
         size_bytes = film.hold_back(bucket, turns, output)
@@ -256,13 +219,11 @@ def encode_chunks(
         video_bytes=size_bytes,
         sha256=sha256,
         seconds=seconds,
-        probe_seconds=probe_seconds,
+        probe_seconds=made.probe_seconds,
         decision_seconds=decision_seconds,
         qindexes=qindexes,
         results=results,
         chunks=len(chunks),
         chunks_again=sum(turn > first_turn for turn in turns.values()),
-        work=None
-        if work is None
-        else WorkSpent(work.probes + film.work_of_last_passes(), work.vbr),
+        work=made.work,
     )

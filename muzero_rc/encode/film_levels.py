@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Mapping, Sequence
 
 from muzero_rc.encode.chunk_jobs import LastPassTask, ProbeInRealtime, RealtimeTask, Taken
 from muzero_rc.encode.cut import Chunk
-from muzero_rc.encode.film_phases import MOST_REPAIRS, FilmPhases, Shape
-from muzero_rc.encode.quality_budget import QualityBudget, first_levels
+from muzero_rc.encode.film_phases import MOST_REPAIRS, FilmPhases, Made, Shape, StartKbps
+from muzero_rc.encode.quality_budget import QualityBudget, common_level, first_levels
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import (
     START_LEVEL,
@@ -42,7 +43,30 @@ class FilmLevels(FilmPhases):
     def _repairs(self) -> int:
         return MOST_REPAIRS
 
-    def forecasts(self) -> list[ChunkForecast]:
+    def encode_all(self, start_kbps: StartKbps) -> Made:
+        """Encodes all chunks for good, at levels that meet the film's bitrate.
+
+        Args:
+          start_kbps: tells it by what is expected, where settings have no `budget_kbps`.
+        """
+        start = time.perf_counter()
+        self._spend(self._settings.budget_kbps)
+        forecasts = self._forecast_all()
+        level = START_LEVEL  # where all chunks were measured
+        for _ in range(MOST_PROBES if self._settings.budget_kbps is None else 0):
+            wanted = start_kbps([f.curve(level) for f in forecasts], self._clip.duration_s)
+            if wanted is None:
+                break
+            far = is_far(wanted, self.kbps)
+            self._spend(wanted)
+            forecasts = self._forecast_all()
+            if not far:  # else the curves tell little of what is wanted
+                break
+            level = common_level(forecasts, self.bits)
+        probe_seconds = time.perf_counter() - start
+        return Made(self._repair(*self._constant_quality()), probe_seconds)
+
+    def _forecast_all(self) -> list[ChunkForecast]:
         """What is expected of all chunks by encodes of them in real time.
 
         A chunk is encoded so again where the level that it needs is far from the encode's.
@@ -109,8 +133,8 @@ class FilmLevels(FilmPhases):
                 found[index] = 0.0
         return found
 
-    def constant_quality(self) -> tuple[list[Curve], dict[int, Taken]]:
-        """Encodes all chunks with constant quality, each at its level, after `forecasts`.
+    def _constant_quality(self) -> tuple[list[Curve], dict[int, Taken]]:
+        """Encodes all chunks with constant quality, each at its level, after `_forecast_all`.
 
         Returns:
           What all chunks' bits buy, and what they took.

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from muzero_rc.encode.coarsest import Coarsest, hardest
 from muzero_rc.encode.cut import Chunk
 from muzero_rc.encode.frame_hashes import KeptHashes
 from muzero_rc.encode.hold_back import HOLD_BACKS, cannot_be_kept, raised
+from muzero_rc.encode.job_progress import OnAhead, OnFrames
 from muzero_rc.encode.repairs import Repairs
 from muzero_rc.encode.share import (
     MOST_PROBES,
@@ -47,13 +49,13 @@ from muzero_rc.env.codec.first_pass import FirstPass
 from muzero_rc.env.codec.settings import MAX_TARGET_KBPS
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.control.work_budget import FilmWork, film_work
+from muzero_rc.env.control.work_budget import FilmWork, WorkSpent, film_work
 from muzero_rc.errors import EncoderError
 from muzero_rc.leaky_bucket import Bucket, Excess
 from muzero_rc.types import EncodeLog, Policy
 from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
 
-__all__ = ["MOST_REPAIRS", "TURNS", "FilmPhases", "OnAhead", "OnFrames"]
+__all__ = ["MOST_REPAIRS", "TURNS", "FilmPhases", "Made", "Shape", "StartKbps"]
 
 _Task = TypeVar("_Task", ProbeTask, RealtimeTask, LastPassTask)
 MOST_REPAIRS = 6
@@ -68,22 +70,8 @@ TURNS = 1 + max(MOST_REPAIRS, DEFAULT_RECIPE.retry.max_encodes) + HOLD_BACKS
 _KBPS = (1, MAX_TARGET_KBPS)  # what libvpx takes
 
 
-class OnFrames(Protocol):
-    """Told how far a film is."""
-
-    def __call__(self, phase: str, frames: int, kept: bool, weight: float) -> None:
-        """So many frames more of a phase are done.
-
-        Args:
-          phase: of theirs.
-          frames: how many.
-          kept: an earlier start had done them.
-          weight: what each is expected to take beside the mean of the film.
-        """
-
-
-OnAhead = Callable[[str, int, float], None]
-"""Told a phase, how many frames of it will be made again, and what each weighs."""
+StartKbps = Callable[[Sequence[Curve], float], float | None]
+"""The film's bitrate by the chunks' curves and its seconds; None for the settings' own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +82,21 @@ class Shape:
     height: int
     fps: Any
     num_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the encodes of all chunks came to.
+
+    Attributes:
+      turns: how often each chunk was made before the encode of it that counts.
+      probe_seconds: what went by before the last passes.
+      work: what was counted, where the settings have a time.
+    """
+
+    turns: dict[int, int]
+    probe_seconds: float = 0.0
+    work: WorkSpent | None = None
 
 
 class FilmPhases:
@@ -142,7 +145,7 @@ class FilmPhases:
     def _plan(self, kbps: int) -> None:
         """libvpx's targets of all chunks, of a film at a bitrate in kbit/s."""
         self._planned = kbps
-        self.spend(kbps)
+        self._spend(kbps)
         starts = [chunk.start for chunk in self._chunks]
         parts = first_shares(self._statistics.stats, starts)
         self._plans = [
@@ -163,7 +166,7 @@ class FilmPhases:
         self._mean_weights = (found / mean).tolist() if mean > 0.0 else [1.0] * len(frames)
         self._weights = self._mean_weights
 
-    def plan_nearer(self, kbps: float) -> bool:
+    def _plan_nearer(self, kbps: float) -> bool:
         """Plans anew for a bitrate that is far from the plan's; False if that is near enough."""
         if not is_far(kbps, self._planned) or self._round + 1 >= MOST_PROBES:
             return False
@@ -171,14 +174,39 @@ class FilmPhases:
         self._plan(max(1, round(kbps)))
         return True
 
-    def spend(self, kbps: float | None) -> None:
+    def _spend(self, kbps: float | None) -> None:
         """The film's bitrate from here on, kbit/s; None leaves it as it is."""
         if kbps is not None:
             self.kbps = kbps
             self._frame_budget = kbps * 1000.0 / float(self._clip.fps)
             self.bits = self._frame_budget * self._clip.num_frames
 
-    def probes(self) -> list[Curve]:
+    def encode_all(self, start_kbps: StartKbps) -> Made:
+        """Encodes all chunks for good, at the film's bitrate.
+
+        Args:
+          start_kbps: tells it by the probe encodes, where settings have no `budget_kbps`.
+        """
+        if self._settings.rc_mode == "q":  # nothing is shared
+            return Made(dict.fromkeys(self._last_passes(None), self._first_turn))
+        start = time.perf_counter()
+        curves = self._probes()
+        wanted = start_kbps(curves, self._clip.duration_s)
+        while wanted is not None and self._plan_nearer(wanted):
+            curves = self._probes()
+            wanted = start_kbps(curves, self._clip.duration_s)
+        work = self._plan_work()
+        probe_seconds = time.perf_counter() - start
+        given = self._settings.budget_kbps
+        self._spend(wanted if given is None else given)
+        taken = self._last_passes(FilmBudget(curves, self.bits, recipe=self._recipe))
+        turns = self._repair(curves, taken)
+        spent = None
+        if work is not None:
+            spent = WorkSpent(work.probes + self._work_of_last_passes(), work.vbr)
+        return Made(turns, probe_seconds, spent)
+
+    def _probes(self) -> list[Curve]:
         """What all chunks' bits buy; probes that are kept are not run again."""
         curves: dict[int, Curve] = {}
         for chunk in self._chunks:
@@ -197,7 +225,7 @@ class FilmPhases:
         self._run("probe", handle, todo, task, curves)
         return [curves[chunk.index] for chunk in self._chunks]
 
-    def plan_work(self) -> FilmWork | None:
+    def _plan_work(self) -> FilmWork | None:
         """Gives every chunk its share of the film's time, when all are probed; None without one.
 
         Raises:
@@ -216,7 +244,7 @@ class FilmPhases:
         self._work = film_work(self._settings, probes(), self._plans, self._clip.fps)
         return self._work
 
-    def last_passes(self, budget: FilmBudget | None) -> dict[int, Taken]:
+    def _last_passes(self, budget: FilmBudget | None) -> dict[int, Taken]:
         """Encodes all chunks for good, each with its share; without a budget all alike."""
         if budget is not None:
             self._weigh(budget.first_shares())
@@ -235,7 +263,7 @@ class FilmPhases:
         self._run("second pass", self._handle(), todo, task, taken, *before)
         return taken
 
-    def repairs(self, curves: Sequence[Curve], taken: Mapping[int, Taken]) -> dict[int, int]:
+    def _repair(self, curves: Sequence[Curve], taken: Mapping[int, Taken]) -> dict[int, int]:
         """Makes chunks again until the film is near enough its target, or all turns are used.
 
         Args:
@@ -265,7 +293,7 @@ class FilmPhases:
             found.add(turn, made)
         return found.turns
 
-    def work_of_last_passes(self) -> float:
+    def _work_of_last_passes(self) -> float:
         """Seconds of work in all last passes, those that do not count included."""
         # One record at a time: those of a long film would fill the memory.
         made = (

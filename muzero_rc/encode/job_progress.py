@@ -13,14 +13,41 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from muzero_rc.encode.cut import LEAST_FRAMES
 
-__all__ = ["JobProgress", "JobState", "ProbeKind", "frames_again", "phase_costs"]
+__all__ = [
+    "JobProgress",
+    "JobState",
+    "OnAhead",
+    "OnFrames",
+    "ProbeKind",
+    "frames_again",
+    "phase_costs",
+]
 
 ProbeKind = Literal["whole", "realtime", "beside"]
 """A probe encode of all passes, or an encode in real time, after the first pass or beside it."""
+
+
+class OnFrames(Protocol):
+    """Told how far a film is."""
+
+    def __call__(self, phase: str, frames: int, kept: bool, weight: float) -> None:
+        """So many frames more of a phase are done.
+
+        Args:
+          phase: of theirs.
+          frames: how many.
+          kept: an earlier start had done them.
+          weight: what each is expected to take beside the mean of the film.
+        """
+
+
+OnAhead = Callable[[str, int, float], None]
+"""Told a phase, how many frames of it will be made again, and what each weighs."""
+
 
 # Of a phase's frames, from which its own measured speed is known; set by hand.
 _SURE_SHARE = 0.02
