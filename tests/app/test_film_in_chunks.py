@@ -96,7 +96,9 @@ def undisturbed(
     assert abs(report.deviation) <= 0.005 and report.pictures_compared == FRAMES
     assert report.actual_kbps == pytest.approx(8 * report.video_bytes / 1000 / (FRAMES / 25))
     shares = [step.job.share for step in seen if step.job is not None]
-    assert len(shares) == len(seen) and shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
+    assert (
+        len(shares) == len(seen) and shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
+    )
     return out, report
 
 
