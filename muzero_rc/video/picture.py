@@ -60,6 +60,8 @@ class Picture:
       start_s: where the stretch starts, seconds after the file.
       end_s: where it ends; None for the end of the file.
       late_s: how long after the start the next frame comes; 0 where the video begins later.
+      from_first: what comes before the start is decoded, too, as ffmpeg's decoder complains of a
+        start within the file: frames after a key frame may refer to some before it (open GOP).
       filters: ffmpeg's chain of filters, None without one.
       filters_fps: the rate that they tell of what they put out.
       deinterlace: deinterlace what is interlaced, before the filters.
@@ -75,6 +77,7 @@ class Picture:
     start_s: float = 0.0
     end_s: float | None = None
     late_s: float = 0.0
+    from_first: bool = False
     filters: str | None = None
     filters_fps: Fraction | None = None
     deinterlace: bool = False
@@ -207,7 +210,7 @@ def picture_of(
         joins=joins,
         notes=tuple(notes),
     )
-    picture = dataclasses.replace(picture, late_s=_late_s(picture))
+    picture = _with_first_frame(picture)
     stretched = False
     if picture.filters is not None:
         picture, stretched = _tried(picture, filters or "--8bit", eight_bits)
@@ -243,7 +246,8 @@ def decoded(
     if not seek_s:  # what comes just after a key frame may lack frames before it, and is dropped
         own["err_detect"] = "explode"
     start_s = picture.start_s + seek_s
-    if not info.rebased:
+    trimmed = picture.cut if info.rebased else picture.from_first and not seek_s
+    if not (info.rebased or trimmed):
         if start_s:
             own["ss"] = f"{start_s:.6f}"
         if picture.end_s is not None:
@@ -257,7 +261,7 @@ def decoded(
     stream = source[str(info.stream_index)]
     if not info.turned:
         stream = stream.filter("scale", info.width, info.height)
-    if info.rebased and picture.cut:
+    if trimmed:
         stream = _trimmed(stream, picture)
     elif picture.end_s is not None:
         # ffmpeg counts `t` from the first frame, which may come after the start.
@@ -292,10 +296,11 @@ def with_filters(words: list[str], picture: Picture) -> list[str]:
 
 
 def _trimmed(stream: Any, picture: Picture) -> Any:
-    """Of a format without exact seeking: read from its start, where the video's first frame is."""
-    late = picture.source.start_s or 0.0
-    start = max(0.0, picture.start_s - late)
-    ends = {} if picture.end_s is None else {"end": f"{picture.end_s - late:.6f}"}
+    """The stretch of a file that is read from its start."""
+    # Of a format without exact seeking the video's first frame is there.
+    zero = picture.source.start_s or 0.0 if picture.source.rebased else 0.0
+    start = max(0.0, picture.start_s - zero)
+    ends = {} if picture.end_s is None else {"end": f"{picture.end_s - zero:.6f}"}
     stream = stream.filter("trim", start=f"{start:.6f}", **ends)
     return stream.filter("setpts", f"PTS-{start:.6f}/TB")
 
@@ -401,17 +406,22 @@ def _with_own_times(picture: Picture) -> Picture:
     return dataclasses.replace(picture, info=shown, times_ms=own)
 
 
-def _late_s(picture: Picture) -> float:
-    """How long after the stretch's start the next frame comes, seconds.
+def _with_first_frame(picture: Picture) -> Picture:
+    """With how long after the stretch's start the next frame comes, and how it is come to.
 
-    Else it would be repeated until then: starts that people write are seldom a frame's.
+    Else that frame would be repeated until then: starts that people write are seldom a frame's.
     """
     if picture.start_s <= (picture.source.start_s or 0.0):
-        return 0.0
+        return picture
     alone = dataclasses.replace(picture, filters=None, deinterlace=False)
-    times, _ = _times(alone, **{"frames:v": 1})  # the decoder tells better what is wrong
+    one = {"frames:v": 1}
+    times, detail = _times(alone, **one)
+    if detail is not None and not picture.source.rebased:
+        picture = dataclasses.replace(picture, from_first=True)
+        alone = dataclasses.replace(alone, from_first=True)
+        times, _ = _times(alone, **one)  # the decoder tells better what is wrong
     late = times[0] if times else 0
-    return late / 1000 if late >= _LEAST_LATE_MS else 0.0
+    return dataclasses.replace(picture, late_s=late / 1000 if late >= _LEAST_LATE_MS else 0.0)
 
 
 def _times(picture: Picture, **limit: int) -> tuple[list[int], str | None]:

@@ -539,3 +539,19 @@ def test_cues_end_with_the_video(text: str, shorter: str) -> None:
 def test_cues_move_and_those_before_go() -> None:
     text = "1\n00:00:00,500 --> 00:00:01,000\nfirst\n\n2\n00:01:02,500 --> 00:01:03,000\nsecond\n"
     assert earlier_cues(text, 1.2) == "1\n00:01:01,300 --> 00:01:01,800\nsecond\n\n"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_stretch_that_starts_in_an_open_group(make_video: MakeVideo, suffix: str) -> None:
+    """ffmpeg calls frames before the start damaged: they refer to what it has not decoded."""
+    source = make_video(
+        f"open.{suffix}", "-c:v", "libx264", "-preset", "veryfast",
+        "-x264-params", "bframes=3:open-gop=1:keyint=60", size="64x48", seconds=8.0,
+    )  # fmt: skip
+    with video.open_decoder(source) as decoder:
+        whole = list(decoder.frames())
+    picture = how(source, start_s=5.01, end_s=6.5)
+    with video.open_decoder(source, picture=picture) as decoder:
+        assert list(decoder.frames()) == whole[126:163]
+    assert picture.from_first and picture.late_s == pytest.approx(0.03, abs=0.001)
+    assert not how(source, start_s=0.5).from_first
