@@ -28,10 +28,10 @@ class Patience {
     watched_.push_back(watched);
   }
 
-  // Some more was waited; `at_most_s` of it count.
-  void waited(double at_most_s) {
+  // Some more was waited: call it several times a second.
+  void waited() {
     const auto now = Clock::now();
-    waited_s_ += std::min(std::chrono::duration<double>(now - last_).count(), at_most_s);
+    waited_s_ += std::min(std::chrono::duration<double>(now - last_).count(), kLongestSlice);
     last_ = now;
     for (const Watched& watched : watched_)
       worked_s_ = std::max(worked_s_, read(watched, watched.begun_s) - watched.begun_s);
@@ -45,6 +45,8 @@ class Patience {
   using Clock = std::chrono::steady_clock;
   // By hand: a thread that polls for frames has less of a core, one on a busy machine more.
   static constexpr double kWaitsPerWork = 100.0;
+  // Seconds, by hand, two heartbeats: a process that was stopped has waited no longer.
+  static constexpr double kLongestSlice = 0.2;
 
   struct Watched {
     clockid_t clock;

@@ -17,8 +17,6 @@ namespace muzero_rc {
 namespace {
 
 constexpr auto kHeartbeat = std::chrono::milliseconds(100);
-// Of a heartbeat, seconds: a process that was stopped has waited no longer.
-constexpr double kLongestSlice = 0.2;
 
 // CPU time of the calling thread, seconds.
 double thread_cpu_s() {
@@ -306,7 +304,7 @@ void Session::wait(const std::function<bool()>& done, const Heartbeat& heartbeat
     if (state.moved.wait_for(lock, kHeartbeat) == std::cv_status::timeout) {
       lock.unlock();
       heartbeat();
-      patience.waited(kLongestSlice);
+      patience.waited();
       lock.lock();
     }
   }
@@ -413,7 +411,7 @@ void Session::close() {
     Patience patience = this->patience();
     const auto done = [&] { return state.exited; };
     while (!state.moved.wait_for(lock, kHeartbeat, done) && !patience.over())
-      patience.waited(kLongestSlice);
+      patience.waited();
     exited = state.exited;
   }
   if (exited) {
@@ -448,7 +446,7 @@ bool Session::wait_any(const std::vector<Session*>& sessions, double timeout_s,
     if (any_moved.wait_for(lock, kHeartbeat) == std::cv_status::timeout) {
       lock.unlock();
       heartbeat();
-      patience.waited(kLongestSlice);
+      patience.waited();
       lock.lock();
     }
   }
