@@ -28,8 +28,7 @@ def steps_by_level(
     frames = np.stack([observation.frame for observation in observations])
     update, depth = frames[:, :_TYPES].argmax(axis=1), frames[:, _DEPTH_COLUMN]
     arf = update == UpdateType.ARF
-    # Golden frames are too few to stand alone.
-    base = (update == UpdateType.GOLDEN) | (arf & (depth <= _SHALLOW))
+    base = _is_golden_or_first(update, depth)
     return np.select(
         [
             update == UpdateType.KEY,
@@ -41,6 +40,20 @@ def steps_by_level(
         [offsets.key, offsets.leaf, offsets.base, offsets.second, offsets.deeper],
         offsets.overlay,
     )
+
+
+def _is_golden_or_first(
+    update: npt.NDArray[np.int_], depth: npt.NDArray[np.float32]
+) -> npt.NDArray[np.bool_]:
+    """Golden frames, which are too few to stand alone, and the first layer of ARFs."""
+    return (update == UpdateType.GOLDEN) | ((update == UpdateType.ARF) & (depth <= _SHALLOW))
+
+
+def _is_base(observations: Sequence[Observation]) -> npt.NDArray[np.bool_]:
+    """Frames of the base layer: those, and key frames. [B]."""
+    frames = np.stack([observation.frame for observation in observations])
+    update, depth = frames[:, :_TYPES].argmax(axis=1), frames[:, _DEPTH_COLUMN]
+    return (update == UpdateType.KEY) | _is_golden_or_first(update, depth)
 
 
 def qindexes_with_steps(
@@ -79,14 +92,26 @@ class ConstantQualityPolicy(QindexPolicy):
     The shift may lie between two qindexes: then as many shown frames have the one and the other
     as make the mean. Where libvpx proposes no loss (qindex 0) and there is no shift, all frames are
     lossless.
+
+    With a lossless base layer key frames, golden frames and the first layer of alternate
+    references are lossless, too. A page that stands still is then shown again by all frames that
+    refer to them, and costs nothing there. Of finer and coarser steps each of them would have to
+    mend what is left.
     """
 
     name = "constant quality"
 
-    def __init__(self, shift: float, offsets: QpOffsets = DEFAULT_RECIPE.qp_offsets) -> None:
-        """Takes the qindexes to add, and the offsets."""
+    def __init__(
+        self,
+        shift: float,
+        offsets: QpOffsets = DEFAULT_RECIPE.qp_offsets,
+        *,
+        lossless_base: bool = False,
+    ) -> None:
+        """Takes the qindexes to add, the offsets, and whether the base layer is lossless."""
         self._shift = shift
         self._offsets = offsets
+        self._lossless_base = lossless_base
 
     def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """qindex for each observation. [B] int32."""
@@ -96,5 +121,7 @@ class ConstantQualityPolicy(QindexPolicy):
         proposals = np.array([o.proposal_qindex for o in observations], np.float64)
         # No step makes a frame lossless, nor one lossy where all are to be lossless.
         lossless = (proposals == 0.0) & (self._shift == 0.0)
+        if self._lossless_base:
+            lossless |= _is_base(observations)
         lossy = np.clip(proposals + shifts + steps, 1, NUM_QINDEX - 1)
         return np.where(lossless, 0, lossy).astype(np.int32)

@@ -100,6 +100,7 @@ class LastPassTask:
       plan: which of its probe encodes counts.
       floors: lowest qindex of each coded frame, in coding order; none if there are none.
       level: qindex of constant quality, where that decides and no rate control does.
+      lossless_base: the base layer is coded without loss there.
     """
 
     chunk: Chunk
@@ -111,6 +112,7 @@ class LastPassTask:
     plan: int = 0
     floors: tuple[int, ...] = ()
     level: float | None = None
+    lossless_base: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,9 @@ class LastPass:
         index = task.chunk.index
         settings, policy = task.settings, self.policy
         if task.level is not None:
-            settings, policy = at_level(settings, task.level, recipe=self.recipe)
+            settings, policy = at_level(
+                settings, task.level, lossless_base=task.lossless_base, recipe=self.recipe
+            )
         first = self.files.probe(index, task.plan)
         if first is None and settings.needs_probe:
             raise EncoderError(
@@ -236,7 +240,10 @@ class LastPass:
         asked = task.asked
         if task.level is not None and not asked:
             asked = float(8 * done.log.size_bytes)
-        record = ChunkRecord(done.log, asked, done.decision_seconds, controlled, work, task.level)
+        record = ChunkRecord(
+            done.log, asked, done.decision_seconds, controlled, work, task.level,
+            task.lossless_base,
+        )  # fmt: skip
         self.files.add(index, task.turn, record)
         return taken_of(record)
 

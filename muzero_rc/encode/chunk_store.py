@@ -53,6 +53,7 @@ class ChunkRecord:
       work: seconds of counted work, that of the first probe encode left out; 0 without a budget
         of time.
       level: qindex of the constant quality that it was encoded with; None with another control.
+      lossless_base: its base layer has no loss there.
     """
 
     log: EncodeLog
@@ -61,6 +62,7 @@ class ChunkRecord:
     controlled: bool = True
     work: float = 0.0
     level: float | None = None
+    lossless_base: bool = False
 
     @property
     def bits(self) -> int:
@@ -125,7 +127,7 @@ class ChunkFiles:
             if _sha256(self.stream(index, turn)) == head["sha256"]:
                 return ChunkRecord(
                     log, head["asked"], head["decision_seconds"], head["controlled"],
-                    head["work"], head["level"],
+                    head["work"], head["level"], head["lossless_base"],
                 )  # fmt: skip
         return None
 
@@ -193,6 +195,7 @@ class ChunkFiles:
             "controlled": record.controlled,
             "work": record.work,
             "level": record.level,
+            "lossless_base": record.lossless_base,
             "sha256": _sha256(self.stream(index, turn)),
         }
         log = dataclasses.replace(record.log, frames=bare)

@@ -15,7 +15,15 @@ from collections.abc import Mapping, Sequence
 from muzero_rc.encode.chunk_jobs import LastPassTask, ProbeInRealtime, RealtimeTask, Taken
 from muzero_rc.encode.cut import Chunk
 from muzero_rc.encode.film_phases import MOST_REPAIRS, FilmPhases, Made, Shape, StartKbps
-from muzero_rc.encode.quality_budget import QualityBudget, common_level, first_levels
+from muzero_rc.encode.page_model import PAGE_MODEL
+from muzero_rc.encode.pages import Page
+from muzero_rc.encode.quality_budget import (
+    Level,
+    QualityBudget,
+    common_level,
+    first_levels,
+    with_lossless_bases,
+)
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import (
     START_LEVEL,
@@ -32,12 +40,16 @@ from muzero_rc.types import NUM_QINDEX
 
 __all__ = ["FilmLevels"]
 
+_LOSSLESS = MOST_PROBES  # what an encode in real time without loss is kept under
+
 
 class FilmLevels(FilmPhases):
     """The phases of such a film."""
 
     _forecasts: Sequence[ChunkForecast] = ()
+    _pages: Mapping[int, Page] = {}
     _curves: Mapping[int, Curve] = {}
+    _budget: QualityBudget | None = None
 
     @property
     def _repairs(self) -> int:
@@ -74,64 +86,43 @@ class FilmLevels(FilmPhases):
         pixels = self._clip.width * self._clip.height
         header = empty_frame(self._frame_budget, pixels, recipe=self._recipe)
         stats = [self._first_pass(chunk).stats for chunk in self._chunks]
-        levels = dict.fromkeys(range(len(self._chunks)), START_LEVEL)
+        asked = {chunk.index: {0: START_LEVEL} for chunk in self._chunks}
+        starts: dict[int, RealtimeProbe] = {}
         found: dict[int, ChunkForecast] = {}
-        seen: dict[int, float] = {}
-        fine: dict[int, float] = {}
+        pages: dict[int, Page] = {}
+        seen: dict[int, float] = {}  # levels of the latest encodes with loss
         for round_ in range(MOST_PROBES):
-            for index, probe in self._realtime_probes(levels, round_, fine).items():
-                found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
-                seen[index] = probe.level
-            forecasts = [found[chunk.index] for chunk in self._chunks]
+            told = self._realtime_probes(asked)
+            for index, probes in told.items():
+                if round_ in probes:
+                    probe = probes[round_]
+                    starts.setdefault(index, probe)
+                    seen[index] = probe.level
+                    found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
+            for index, probes in told.items():
+                if _LOSSLESS in probes:
+                    found[index] = found[index].with_lossless(probes[_LOSSLESS].bits)
+                    page = PAGE_MODEL.page(found[index], starts[index], probes[_LOSSLESS])
+                    if page is not None:
+                        pages[index], found[index] = page, page.constant
+            constant = [found[chunk.index] for chunk in self._chunks]
+            forecasts = with_lossless_bases(constant, pages, self.bits, recipe=self._recipe)
             wanted = first_levels(forecasts, self.bits, recipe=self._recipe)
-            levels = {
-                index: level
-                for index, level in enumerate(wanted)
-                if is_far(found[index].bits_at(level), found[index].bits_at(seen[index]))
-            }
-            if not levels:
+            asked = {}
+            for index, (forecast, level) in enumerate(zip(constant, wanted, strict=True)):
+                if index in pages:
+                    continue
+                if forecast.lossless is None and _is_fine(forecast, level):
+                    asked[index] = {_LOSSLESS: 0.0}
+                elif is_far(forecast.bits_at(level), forecast.bits_at(seen[index])):
+                    asked[index] = {round_ + 1: level}
+            if not asked:
                 break
-            fine = self._fine(forecasts, wanted, doubted=True)
         self._weigh(
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )
-        self._forecasts = self._with_lossless(forecasts, wanted)
-        return list(self._forecasts)
-
-    def _with_lossless(
-        self, forecasts: Sequence[ChunkForecast], levels: Sequence[float]
-    ) -> list[ChunkForecast]:
-        """With what it takes to code chunks without loss that may be worth it.
-
-        The model knows lossy encodes alone; without loss a chunk takes in real time what it takes
-        with a thorough search.
-        """
-        probes = self._realtime_probes(self._fine(forecasts, levels), MOST_PROBES)
-        return [
-            dataclasses.replace(
-                forecast, lossless=2.0 ** probes[index].bits * forecast.frames * forecast.pixels
-            )
-            if index in probes
-            else forecast
-            for index, forecast in enumerate(forecasts)
-        ]
-
-    def _fine(
-        self, forecasts: Sequence[ChunkForecast], levels: Sequence[float], *, doubted: bool = False
-    ) -> dict[int, float]:
-        """Level 0 of chunks whose levels are not far from it.
-
-        Args:
-          forecasts: of all chunks.
-          levels: of them.
-          doubted: forecasts may be far off themselves.
-        """
-        found = {}
-        for index, (forecast, level) in enumerate(zip(forecasts, levels, strict=True)):
-            bits, most = forecast.bits_at(level), forecast.bits_at(0.0)
-            if not is_far(math.sqrt(bits * most) if doubted else bits, most):
-                found[index] = 0.0
-        return found
+        self._forecasts, self._pages = forecasts, pages
+        return forecasts
 
     def _constant_quality(self) -> tuple[list[Curve], dict[int, Taken]]:
         """Encodes all chunks with constant quality, each at its level, after `_forecast_all`.
@@ -140,7 +131,8 @@ class FilmLevels(FilmPhases):
           What all chunks' bits buy, and what they took.
         """
         ratio = REALTIME_MODEL.own_to_common
-        budget = QualityBudget(self._forecasts, self.bits, ratio, recipe=self._recipe)
+        budget = QualityBudget(self._forecasts, self._pages, self.bits, ratio, recipe=self._recipe)
+        self._budget = budget
         taken = self._kept("second pass", range(len(self._chunks)), self._first_turn)
         levels = {index: self._level(index) for index in taken}
         curves: dict[int, Curve] = {}
@@ -164,40 +156,43 @@ class FilmLevels(FilmPhases):
         return list(self._curves.values()), taken
 
     def _realtime_probes(
-        self, levels: Mapping[int, float], round_: int, fine: Mapping[int, float] | None = None
-    ) -> dict[int, RealtimeProbe]:
-        """Encodes of some chunks in real time, at these levels; those that are kept stay.
+        self, asked: Mapping[int, Mapping[int, float]]
+    ) -> dict[int, dict[int, RealtimeProbe]]:
+        """Encodes of some chunks in real time; those that are kept stay.
 
         Args:
-          levels: by chunk.
-          round_: how often chunks were encoded so before; `MOST_PROBES` for those without loss.
-          fine: chunks among them that may be encoded without loss later, and are in the same
-            decode of the film.
+          asked: by chunk, levels by the names that the encodes are kept under: how often the
+            chunk was encoded so before, or `_LOSSLESS`.
+
+        Returns:
+          What they told, by chunk and name.
         """
-        fine = fine or {}
-        probes: dict[int, RealtimeProbe] = {}
-        for index, level in levels.items():
-            told = self._files.realtime_probe(index, round_)
-            if told is not None and told.get("level") == nearest_level(level):
-                probes[index] = RealtimeProbe(**told)
-            elif level == START_LEVEL and round_ == 0:
-                beside = self._beside_first_pass(self._chunks[index])
-                if beside is not None:
-                    self._files.add_realtime_probe(index, dataclasses.asdict(beside), round_)
-                    probes[index] = beside
-            if index in probes:
+        made: dict[int, dict[int, RealtimeProbe]] = {}
+        for index, levels in asked.items():
+            kept = {name: self._kept_probe(index, name, level) for name, level in levels.items()}
+            found = {name: probe for name, probe in kept.items() if probe is not None}
+            if len(found) == len(levels):
+                made[index] = found
                 self._on_frames("probe", self._chunks[index].frames, True, self._weights[index])
 
         def task(chunk: Chunk, clip: Clip) -> RealtimeTask:
-            wanted = {round_: levels[chunk.index]}
-            if chunk.index in fine:
-                wanted[MOST_PROBES] = fine[chunk.index]
-            return RealtimeTask(chunk, clip, self._film_settings(), wanted)
+            return RealtimeTask(chunk, clip, self._film_settings(), asked[chunk.index])
 
-        todo = [self._chunks[index] for index in levels if index not in probes]
-        made: dict[int, dict[int, RealtimeProbe]] = {}
+        todo = [self._chunks[index] for index in asked if index not in made]
         self._run("probe", ProbeInRealtime(self._files, self._recipe), todo, task, made)
-        return probes | {index: found[round_] for index, found in made.items()}
+        return made
+
+    def _kept_probe(self, index: int, name: int, level: float) -> RealtimeProbe | None:
+        """What an earlier start, or the first pass, has told of a chunk at a level."""
+        told = self._files.realtime_probe(index, name)
+        if told is not None and told.get("level") == nearest_level(level):
+            return RealtimeProbe(**told)
+        if name != 0 or level != START_LEVEL:
+            return None
+        beside = self._beside_first_pass(self._chunks[index])
+        if beside is not None:
+            self._files.add_realtime_probe(index, dataclasses.asdict(beside), name)
+        return beside
 
     def _beside_first_pass(self, chunk: Chunk) -> RealtimeProbe | None:
         """What the first pass has told of a chunk, if that was encoded beside it."""
@@ -213,21 +208,26 @@ class FilmLevels(FilmPhases):
         level = self._level(chunk.index)
         if round(bits) != first.bits:
             octaves = math.log2(max(bits - curve.fixed, 1.0) / curve.bits)
-            level = self._forecasts[chunk.index].level_from(level, octaves)
+            assert self._budget is not None
+            own = self._budget.forecast(chunk.index, lossless_base=level.lossless_base)
+            level = level._replace(qindex=own.level_from(level.qindex, octaves))
         return self._at_level(chunk, clip, turn, bits, level)
 
     def _coarsest_task(self, chunk: Chunk, clip: Clip) -> LastPassTask:
-        return self._at_level(chunk, clip, self._first_turn, 0.0, NUM_QINDEX - 1.0)
+        return self._at_level(chunk, clip, self._first_turn, 0.0, Level(NUM_QINDEX - 1.0))
 
     def _at_level(
-        self, chunk: Chunk, clip: Clip, turn: int, bits: float, level: float
+        self, chunk: Chunk, clip: Clip, turn: int, bits: float, level: Level
     ) -> LastPassTask:
-        first_pass = self._first_pass(chunk)
-        return LastPassTask(chunk, clip, first_pass, self._film_settings(), turn, bits, level=level)
+        return LastPassTask(
+            chunk, clip, self._first_pass(chunk), self._film_settings(), turn, bits,
+            level=level.qindex, lossless_base=level.lossless_base,
+        )  # fmt: skip
 
-    def _level(self, index: int) -> float:
+    def _level(self, index: int) -> Level:
         """The level of a chunk's first encode."""
-        return self.record(index, self._first_turn).level or 0.0
+        record = self.record(index, self._first_turn)
+        return Level(record.level or 0.0, record.lossless_base)
 
     def _film_settings(self) -> EncoderSettings:
         """Of all chunks alike: a frame is shown again by the film's price; each has one thread."""
@@ -237,3 +237,12 @@ class FilmLevels(FilmPhases):
     def _shape(self, index: int) -> Shape:
         clip = self._clip
         return Shape(clip.width, clip.height, clip.fps, self._chunks[index].frames)
+
+
+def _is_fine(forecast: ChunkForecast, level: float) -> bool:
+    """Whether a chunk at a level may be worth coding without loss, or its base layer.
+
+    The forecast may be far off itself.
+    """
+    bits, most = forecast.bits_at(level), forecast.bits_at(0.0)
+    return not is_far(math.sqrt(bits * most), most)

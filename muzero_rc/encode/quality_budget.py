@@ -10,18 +10,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from muzero_rc.encode.pages import Page
 from muzero_rc.encode.realtime_probe import ChunkForecast
 from muzero_rc.encode.share import Curve, shares, whole_of
 from muzero_rc.env.control.rate.probe import qindex_octaves
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.types import NUM_QINDEX
 
-__all__ = ["QualityBudget", "common_level", "first_levels"]
+__all__ = ["Level", "QualityBudget", "common_level", "first_levels", "with_lossless_bases"]
 
+_KINDS = ((False, False), (True, False), (True, True))
 _HALVINGS = 40  # numerical: of the range of levels, far below what an encode can keep to
+
+
+class Level(NamedTuple):
+    """What a chunk is coded with.
+
+    Attributes:
+      qindex: of its constant quality, 0 to 255; 0 is without loss.
+      lossless_base: its base layer is without loss, and the qindex is that of all other frames.
+    """
+
+    qindex: float
+    lossless_base: bool = False
 
 
 class QualityBudget:
@@ -35,6 +50,7 @@ class QualityBudget:
     def __init__(
         self,
         forecasts: Sequence[ChunkForecast],
+        pages: Mapping[int, Page],
         bits: float,
         own_to_common: float,
         *,
@@ -43,12 +59,14 @@ class QualityBudget:
         """Takes what is expected of all chunks, the bits of the film, and the constants.
 
         Args:
-          forecasts: of the chunks.
+          forecasts: of the chunks, as they are to be coded.
+          pages: both ways of those that are pages.
           bits: of the film, its target.
           own_to_common: see `RealtimeModel`.
           recipe: the constants.
         """
         self._forecasts = forecasts
+        self._pages = pages
         self._bits = bits
         self._own_to_common = own_to_common
         self._recipe = recipe
@@ -58,8 +76,15 @@ class QualityBudget:
         """The chunks that must be finished before a chunk gets its level."""
         return range(max(index - self._lag + 1, 0))
 
-    def level(self, index: int, levels: Mapping[int, float], found: Mapping[int, Curve]) -> float:
-        """The level of a chunk, 0 to 255.
+    def forecast(self, index: int, *, lossless_base: bool) -> ChunkForecast:
+        """What is expected of a chunk that is coded in one way."""
+        if self._forecasts[index].lossless_base == lossless_base:
+            return self._forecasts[index]
+        page = self._pages[index]
+        return page.lossless_base if lossless_base else page.constant
+
+    def level(self, index: int, levels: Mapping[int, Level], found: Mapping[int, Curve]) -> Level:
+        """The level of a chunk.
 
         Args:
           index: of the chunk.
@@ -67,49 +92,71 @@ class QualityBudget:
           found: what those in `known_before` took; more are not looked at.
         """
         known = self.known_before(index)
-        dearer, worse = self._off(known, levels, found)
+        off = self._off_by_kind(known, levels, found)
         spent = sum(found[i].fixed + found[i].bits for i in known)
-        spent += sum(
-            self._forecasts[i].fixed + self._forecasts[i].bits_at(levels[i], dearer=dearer)
-            for i in range(len(known), index)
-        )
-        ahead = self._forecasts[index:]
-        least = sum(f.fixed + f.bits_at(NUM_QINDEX - 1.0, dearer=dearer) for f in ahead)
+        for i in range(len(known), index):
+            qindex, base = levels[i]
+            other = self.forecast(i, lossless_base=base)
+            other = other.corrected(*off[_kind(other)])
+            spent += other.fixed + other.bits_at(qindex)
+        forecasts = [f.corrected(*off[_kind(f)]) for f in self._forecasts]
+        ahead = forecasts[index:]
+        least = sum(f.fixed + f.bits_at(NUM_QINDEX - 1.0) for f in ahead)
         left = max(self._bits - spent, least)
-        level = common_level(ahead, left, dearer)
-        curves = [f.curve(level, dearer=dearer, worse=worse) for f in self._forecasts]
-        for i in known:
-            curves[i] = found[i]
+        level = common_level(ahead, left)
+        curves = [found[i] if i in known else f.curve(level) for i, f in enumerate(forecasts)]
         whole = whole_of(curves, self._bits, recipe=self._recipe)
         mine = float(shares(curves[index:], left, whole=whole, recipe=self._recipe)[0])
-        own = self._forecasts[index]
-        return own.level_for(mine - own.fixed, dearer=dearer)
+        own = forecasts[index]
+        free = mine - own.fixed
+        if index in self._pages:  # its share may be another than when the film was planned
+            ways = (self.forecast(index, lossless_base=base) for base in (False, True))
+            page = Page(*(way.corrected(*off[_kind(way)]) for way in ways))
+            own = page.lossless_base
+            qindex = own.level_for(free)
+            if page.gain(qindex, whole) <= 0.0 < qindex:
+                own = page.constant
+        return Level(own.level_for(free), own.lossless_base)
 
-    def _off(
-        self, known: range, levels: Mapping[int, float], found: Mapping[int, Curve]
-    ) -> tuple[float, float]:
-        """Octaves of bits and of error that chunks take more than expected, shrunk to 0."""
-        if not known:
-            return 0.0, 0.0
-        expected = [self._forecasts[i].curve(levels[i]) for i in known]
-        trust = len(known) / (len(known) + self._own_to_common)
-        bits, error = (
-            math.log2(
-                sum(getattr(found[i], name) for i in known)
-                / sum(getattr(curve, name) for curve in expected)
+    def _off_by_kind(
+        self, known: range, levels: Mapping[int, Level], found: Mapping[int, Curve]
+    ) -> dict[tuple[bool, bool], tuple[float, float]]:
+        """Octaves of bits and of error that chunks take more than expected, shrunk to 0.
+
+        Scenes, pages and those with a lossless base layer are off by themselves, as each kind
+        has a fit of its own. What is coded without loss tells nothing.
+        """
+        sums = {kind: [0.0, 0.0, 0.0, 0.0, 0.0] for kind in _KINDS}
+        for i in known:
+            qindex, base = levels[i]
+            if qindex > 0.0:
+                forecast = self.forecast(i, lossless_base=base)
+                expected, each = forecast.curve(qindex), sums[_kind(forecast)]
+                new = (1.0, found[i].bits, expected.bits, found[i].error, expected.error)
+                for place, value in enumerate(new):
+                    each[place] += value
+        off = {}
+        for kind, (count, bits, expected_bits, error, expected_error) in sums.items():
+            trust = count / (count + self._own_to_common)
+            off[kind] = (
+                (trust * math.log2(bits / expected_bits), trust * math.log2(error / expected_error))
+                if count
+                else (0.0, 0.0)
             )
-            for name in ("bits", "error")
-        )
-        return trust * bits, trust * error
+        return off
 
 
-def common_level(forecasts: Sequence[ChunkForecast], bits: float, dearer: float = 0.0) -> float:
+def _kind(forecast: ChunkForecast) -> tuple[bool, bool]:
+    """Whether it is one of a page, and with a lossless base layer."""
+    return forecast.psnr is not None, forecast.lossless_base
+
+
+def common_level(forecasts: Sequence[ChunkForecast], bits: float) -> float:
     """The one level of all chunks with which they take so many bits.
 
     Args:
       forecasts: of the chunks.
       bits: of them all.
-      dearer: octaves of bits that all take more than expected.
     """
     fixed = sum(f.fixed for f in forecasts)
     # At once: this is asked for each of the thousand chunks of a long film.
@@ -118,7 +165,7 @@ def common_level(forecasts: Sequence[ChunkForecast], bits: float, dearer: float 
     low, high = 0.0, NUM_QINDEX - 1.0
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        octaves = at_zero + dearer + each * float(qindex_octaves(middle))
+        octaves = at_zero + each * float(qindex_octaves(middle))
         much = fixed + float(samples @ 2.0**octaves) > bits
         low, high = (middle, high) if much else (low, middle)
     return 0.5 * (low + high)
@@ -142,3 +189,35 @@ def first_levels(
         forecast.level_for(float(share) - forecast.fixed)
         for forecast, share in zip(forecasts, found, strict=True)
     ]
+
+
+def with_lossless_bases(
+    constant: Sequence[ChunkForecast],
+    pages: Mapping[int, Page],
+    bits: float,
+    *,
+    recipe: Recipe = DEFAULT_RECIPE,
+) -> list[ChunkForecast]:
+    """Forecasts of a film's chunks, those with a lossless base layer among them.
+
+    A page has one where the film is expected to gain by it at its share of the bits (`Page.gain`).
+
+    Args:
+      constant: of all chunks, with constant quality.
+      pages: chunks that are pages.
+      bits: of the film.
+      recipe: the constants.
+    """
+    chosen = set(pages)
+    while True:
+        found = [
+            pages[index].lossless_base if index in chosen else forecast
+            for index, forecast in enumerate(constant)
+        ]
+        level = common_level(found, bits)
+        whole = whole_of([f.curve(level) for f in found], bits, recipe=recipe)
+        levels = first_levels(found, bits, recipe=recipe)
+        worse = {i for i in chosen if pages[i].gain(levels[i], whole) <= 0.0 < levels[i]}
+        if not worse:
+            return found
+        chosen -= worse

@@ -62,6 +62,7 @@ START_LEVEL = 124.0
 # libvpx's quantizer_to_qindex: its quantizers 0 to 61 are four qindexes apart.
 _QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
 _LEAST_SQUARED = 1e-4  # of a sample, 88 dB: a page may be lossless, and has no logarithm then
+_FINEST = 1.0  # the finest qindex with loss
 _NEAR = 1e-6  # numerical: a share that ends at the most that a chunk takes is that
 _LEAST_ERROR = 1.0  # of a macroblock: what stands still has none, and no logarithm
 
@@ -73,11 +74,24 @@ def _octaves(level: float) -> float:
 
 
 def at_level(
-    settings: EncoderSettings, level: float, *, recipe: Recipe = DEFAULT_RECIPE
+    settings: EncoderSettings,
+    level: float,
+    *,
+    lossless_base: bool = False,
+    recipe: Recipe = DEFAULT_RECIPE,
 ) -> tuple[EncoderSettings, ConstantQualityPolicy]:
-    """Settings and policy of constant quality at a qindex, between libvpx's quantizers too."""
+    """Settings and policy of constant quality at a qindex, between libvpx's quantizers too.
+
+    Args:
+      settings: of the encode.
+      level: the qindex.
+      lossless_base: the base layer is coded without loss.
+      recipe: the constants of control.
+    """
     quantizer = min(int(level) // _QINDEXES_PER_QUANTIZER, _LAST_EVEN)
-    policy = ConstantQualityPolicy(level - _QINDEXES_PER_QUANTIZER * quantizer, recipe.qp_offsets)
+    policy = ConstantQualityPolicy(
+        level - _QINDEXES_PER_QUANTIZER * quantizer, recipe.qp_offsets, lossless_base=lossless_base
+    )
     settings = settings.replace(rc_mode="q", cq_level=quantizer)
     if is_quick(settings.speed_profile, settings.speed, recipe=recipe):
         settings = settings.replace(speed_profile="quick", tpl=False)
@@ -193,6 +207,9 @@ class ChunkForecast:
       bits: [2] log2 of bits above headers, a frame and pixel: at g = 0, and for each g.
       error: [2] log2 of the mean squared error of a sample, likewise.
       lossless: bits above headers that it takes without loss, at level 0, if that is known.
+      lossless_base: its base layer is coded without loss, and its level is that of all other
+        frames (`encode.pages`).
+      psnr: [2] PSNR avg, dB, at g = 0, and for each g; None where it follows from the error.
     """
 
     frames: int
@@ -201,37 +218,51 @@ class ChunkForecast:
     bits: tuple[float, float]
     error: tuple[float, float]
     lossless: float | None = None
+    lossless_base: bool = False
+    psnr: tuple[float, float] | None = None
 
-    def curve(self, level: float, *, dearer: float = 0.0, worse: float = 0.0) -> Curve:
-        """What is expected at a level, a qindex.
+    def with_lossless(self, bits: float) -> ChunkForecast:
+        """The same with what it takes without loss.
 
         Args:
-          level: of constant quality.
-          dearer: octaves of bits that all chunks take more than the model says.
-          worse: octaves of error, likewise.
+          bits: log2 of those above headers, a frame and pixel.
         """
-        bits = self.bits_at(level, dearer=dearer)
-        least, most = (self.bits_at(end, dearer=dearer) for end in (NUM_QINDEX - 1.0, 0.0))
+        return dataclasses.replace(self, lossless=2.0**bits * self.frames * self.pixels)
+
+    def corrected(self, dearer: float, worse: float) -> ChunkForecast:
+        """The same with so many octaves of bits and of error more than the model says."""
+        if not dearer and not worse:
+            return self
+        bits, error = self.bits, self.error
+        return dataclasses.replace(
+            self, bits=(bits[0] + dearer, bits[1]), error=(error[0] + worse, error[1])
+        )
+
+    def curve(self, level: float) -> Curve:
+        """What is expected at a level, a qindex."""
+        least, most = (self.bits_at(end) for end in (NUM_QINDEX - 1.0, 0.0))
         octaves = _octaves(level)
-        error = max(2.0 ** (self.error[0] + worse + self.error[1] * octaves), _LEAST_SQUARED)
+        error = max(2.0 ** (self.error[0] + self.error[1] * octaves), _LEAST_SQUARED)
+        psnr = 10.0 * math.log10(PEAK**2 / error)
+        if self.psnr is not None:
+            psnr = self.psnr[0] + self.psnr[1] * octaves
         return Curve(
-            fixed=self.fixed, bits=bits, error=self.frames * error, least=least, most=most,
-            frames=self.frames, psnr=10.0 * math.log10(PEAK**2 / error),
+            fixed=self.fixed, bits=self.bits_at(level), error=self.frames * error, least=least,
+            most=most, frames=self.frames, psnr=psnr,
         )  # fmt: skip
 
-    def bits_at(self, level: float, *, dearer: float = 0.0) -> float:
+    def bits_at(self, level: float) -> float:
         """Bits of the chunk above headers at a level."""
         if level <= 0.0 and self.lossless is not None:
             return self.lossless
-        octaves = _octaves(level)
-        each = 2.0 ** (self.bits[0] + dearer + self.bits[1] * octaves)
+        each = 2.0 ** (self.bits[0] + self.bits[1] * _octaves(level))
         return self.frames * self.pixels * each
 
     def level_from(self, level: float, octaves: float) -> float:
         """The level at which a chunk takes so many octaves of bits more than at another one."""
         return qindex_of_octaves(float(qindex_octaves(level)) + octaves / self.bits[1])
 
-    def level_for(self, bits: float, *, dearer: float = 0.0) -> float:
+    def level_for(self, bits: float) -> float:
         """The level at which the chunk is expected to take so many bits above headers.
 
         Without loss, if it may take what that costs.
@@ -239,7 +270,8 @@ class ChunkForecast:
         if self.lossless is not None and bits >= (1.0 - _NEAR) * self.lossless:
             return 0.0
         each = float(np.log2(max(bits, 1.0) / (self.frames * self.pixels)))
-        return qindex_of_octaves((each - self.bits[0] - dearer) / self.bits[1])
+        level = qindex_of_octaves((each - self.bits[0]) / self.bits[1])
+        return level if self.lossless is None else max(level, _FINEST)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,177 @@
+"""Fits what a page takes with constant quality, and with a lossless base layer.
+
+Clips of a corpus's set whose contents may stand still are encoded in real time at `START_LEVEL` and without loss. Where the latter
+takes few times the bits of the former, they are encoded in both ways at several levels
+(`muzero_rc.encode.pages`). What is found of a clip is kept in `--out`, so that a run that was
+stopped goes on. `-o` gets the coefficients, as `muzero_rc/encode/page_model.py` has them. Errors
+are of sources that were left out of the fit, five folds; a source is a group of the corpus.
+
+    .venv/bin/python benchmarks/make_page_model.py CORPUS --out DIR [-o FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from make_realtime_model import FOLDS, solve
+
+from muzero_rc.encode.realtime_probe import START_LEVEL, at_level, realtime_probe
+from muzero_rc.encode.share import curve_of
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import first_pass
+from muzero_rc.env.control.rate.probe import qindex_octaves
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.errors import MuzeroRcError
+from muzero_rc.types import PEAK
+
+LEVELS = {  # qindexes: of what pages are asked for; constant quality takes three times as long
+    "constant": (16.0, 64.0),
+    "lossless_base": (8.0, 24.0, 64.0, 124.0),
+}
+MOST = 4.0  # octaves from 31 to lossless: beyond, a film cannot pay for it
+HEIGHT, FRAMES = 480, 100  # of a clip, as long as a usual chunk
+SPEED = 4
+CONTENTS = ("screen", "graphics", "game", "anim", "cartoon", "render", "demo", "TV")
+
+_Array = npt.NDArray[np.float64]
+
+
+def look(path: Path) -> dict[str, Any]:
+    """All encodes of a clip."""
+    clip = Clip.load(path, height=HEIGHT, max_frames=FRAMES)
+    base = EncoderSettings(
+        target_kbps=600, speed=SPEED, passes=2, speed_profile="uniform", frame_parallel=False
+    )
+    start, lossless = (realtime_probe(clip, base, level) for level in (START_LEVEL, 0.0))
+    found: dict[str, Any] = {"start": asdict(start), "lossless": asdict(lossless)}
+    if lossless.bits - start.bits > MOST:
+        return found
+    statistics = first_pass(clip, base, cache=False)
+    for way in LEVELS:
+        found[way] = []
+        for level in LEVELS[way]:
+            settings, policy = at_level(base, level, lossless_base=way == "lossless_base")
+            done = rollout(clip, settings, policy, first_pass=statistics)
+            curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
+            each = curve.frames * clip.width * clip.height
+            squared = [PEAK**2 * 10.0 ** (-r.psnr / 10.0) for r in done.log.results if r.shown]
+            found[way].append({
+                "level": level, "psnr_avg": done.score.psnr_avg,
+                "bits": float(np.log2(curve.bits / each)),
+                "error": float(np.log2(np.mean(squared))),
+            })  # fmt: skip
+    return found
+
+
+class Rows:
+    """What is to be fitted: a row for each encode in one way."""
+
+    def __init__(self, looked: Sequence[tuple[str, str, dict[str, Any]]], way: str) -> None:
+        """Takes what was found of clips: source, name, encodes."""
+        terms, wanted, sources, clips = [], [], [], []
+        for source, name, found in looked:
+            whole = found["lossless"]["bits"]
+            if whole - found["start"]["bits"] > MOST:
+                continue
+            for encode in found[way]:
+                if encode["psnr_avg"] >= 100.0:  # it stands still, and has no error to fit
+                    continue
+                octaves = float(qindex_octaves(encode["level"]))
+                terms.append([whole, octaves, octaves * whole])
+                wanted.append([encode["bits"] - whole, encode["error"], encode["psnr_avg"]])
+                sources.append(source)
+                clips.append(name)
+        self.terms, self.wanted = np.array(terms), np.array(wanted)
+        self.sources, self.clips = np.array(sources), np.array(clips)
+
+    def fit(self, column: int) -> _Array:
+        """Coefficients of bits (0), of the error (1), or of PSNR avg (2). [4]."""
+        return solve(self.terms, self.wanted[:, column])
+
+    def left_out(self, column: int) -> float:
+        """What fits to other sources are off, root mean square, octaves or dB."""
+        off = np.zeros(len(self.sources))
+        names = np.unique(self.sources)
+        for fold in range(FOLDS):
+            mine = np.isin(self.sources, names[fold::FOLDS])
+            c = solve(self.terms[~mine], self.wanted[~mine, column])
+            off[mine] = self.wanted[mine, column] - c[0] - self.terms[mine] @ c[1:]
+        return float(np.sqrt(np.mean(off**2)))
+
+
+def as_module(fits: Mapping[str, Mapping[str, Sequence[float]]], record: Mapping[str, Any]) -> str:
+    """The module that has the coefficients."""
+    fitted = ""
+    for way, lines in fits.items():
+        inner = "".join(
+            f"        {name}=({', '.join(map(repr, c))}),\n" for name, c in lines.items()
+        )
+        fitted += f"    {way}=PageFit(\n{inner}    ),\n"
+    told = "".join(f'        "{name}": {value!r},\n' for name, value in record.items())
+    return f'''"""Coefficients of pages, by `benchmarks/make_page_model.py`."""
+
+from muzero_rc.encode.pages import PageFit, PageModel
+
+__all__ = ["PAGE_MODEL"]
+
+PAGE_MODEL = PageModel(
+{fitted}    most={MOST},
+    record={{
+{told}    }},
+)
+'''
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--set", default="train")
+    parser.add_argument("--out", type=Path, required=True, help="folder of what is found")
+    parser.add_argument("--found", action="store_true", help="fit to what is there already")
+    parser.add_argument("-o", dest="model", type=Path, help="the fitted model")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    with (args.corpus / "index.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == args.set]
+    rows = [row for row in rows if any(word in row["content"] for word in CONTENTS)]
+    where = {path.name: path for path in args.corpus.rglob("*.*")}
+    looked = []
+    for row in rows:
+        kept = args.out / f"{row['file']}.json"
+        if not kept.exists():
+            if args.found:
+                continue
+            try:
+                kept.write_text(json.dumps(look(where[row["file"]])))
+            except MuzeroRcError as error:
+                print(f"{row['file']}: {error}", file=sys.stderr)
+                continue
+            print(kept.name, flush=True)
+        looked.append((row["group"], row["file"], json.loads(kept.read_text())))
+    fits, record = {}, {"looked_at": len(looked)}
+    names = ("bits", "error", "psnr")
+    for way in LEVELS:
+        table = Rows(looked, way)
+        fits[way] = {name: table.fit(column).round(4).tolist() for column, name in enumerate(names)}
+        off = [round(table.left_out(column), 3) for column in range(len(names))]
+        record[way] = dict(
+            zip(("octaves_of_bits", "octaves_of_error", "db_of_psnr"), off, strict=True)
+        )
+        record |= {"sources": len(set(table.sources)), "clips": len(set(table.clips))}
+    print(json.dumps(fits | {"record": record}, indent=1))
+    if args.model is not None:
+        args.model.write_text(as_module(fits, record))
+
+
+if __name__ == "__main__":
+    main()

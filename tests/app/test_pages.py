@@ -1,0 +1,185 @@
+"""Pages: chunks that stand nearly still, and their lossless base layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muzero_rc.encode.page_model import PAGE_MODEL
+from muzero_rc.encode.pages import Page
+from muzero_rc.encode.quality_budget import (
+    Level,
+    QualityBudget,
+    first_levels,
+    with_lossless_bases,
+)
+from muzero_rc.encode.realtime_probe import START_LEVEL, ChunkForecast, at_level, realtime_probe
+from muzero_rc.env.codec.clip import Clip
+from muzero_rc.env.codec.first_pass import FirstPass, first_pass
+from muzero_rc.env.control.settings import EncoderSettings
+from muzero_rc.env.passes.pipeline import Rollout, rollout
+from muzero_rc.policies.registry import make_policy
+from muzero_rc.types import UpdateType
+from tests.app.test_chunks import CHUNKS, LENGTH, shorten_chunks, three_scenes
+from tests.app.test_chunks import run as run_chunks
+
+SETTINGS = EncoderSettings(target_kbps=600, speed=5, passes=2, speed_profile="uniform")
+FRAMES, WIDTH, HEIGHT = 60, 160, 96
+
+
+def page(seed: int = 0) -> Clip:
+    """Text on paper: a window moves over it, and a line is written now and then."""
+    rng = np.random.default_rng(seed)
+    paper = np.full((HEIGHT, WIDTH), 235, np.uint8)
+    paper[8:88:6, 8:152] = rng.choice([30, 235], (14, 144), p=(0.5, 0.5))
+    window = rng.integers(60, 200, (16, 16))
+    frames = []
+    for number in range(FRAMES):
+        if number % 20 == 19:
+            paper[90, 8:152] = rng.choice([30, 235], 144)
+        picture = paper.copy()
+        left = 10 + number
+        picture[30:46, left : left + 16] = window
+        chroma = np.full(HEIGHT * WIDTH // 2, 128, np.uint8)
+        frames.append(np.concatenate([picture.ravel(), chroma]))
+    return Clip.from_frames(np.stack(frames), WIDTH, HEIGHT, 25)
+
+
+@pytest.fixture(scope="module")
+def still() -> Clip:
+    return page()
+
+
+@pytest.fixture(scope="module")
+def statistics(still: Clip) -> FirstPass:
+    return first_pass(still, SETTINGS, cache=False)
+
+
+def encode(
+    clip: Clip, statistics: FirstPass, level: float, *, lossless_base: bool = False
+) -> Rollout:
+    settings, policy = at_level(SETTINGS, level, lossless_base=lossless_base)
+    return rollout(clip, settings, policy, first_pass=statistics)
+
+
+def test_the_base_layer_alone_is_lossless(still: Clip, statistics: FirstPass) -> None:
+    plain, base = (
+        encode(still, statistics, 60.0, lossless_base=lossless).log for lossless in (False, True)
+    )
+    kinds = [frame.info.update_type for frame in base.frames if frame.info is not None]
+    assert UpdateType.KEY in kinds and UpdateType.ARF in kinds and UpdateType.LEAF in kinds
+    for kind, qindex, before in zip(kinds, base.qindexes, plain.qindexes, strict=True):
+        if kind in (UpdateType.KEY, UpdateType.GOLDEN):
+            assert qindex == 0 < before
+        elif kind == UpdateType.LEAF:
+            assert qindex == before > 0
+
+
+def test_a_page_is_better_with_a_lossless_base_for_fewer_bits(
+    still: Clip, statistics: FirstPass
+) -> None:
+    constant = encode(still, statistics, 24.0).score
+    base = encode(still, statistics, 24.0, lossless_base=True).score
+    assert base.actual_kbps < constant.actual_kbps
+    assert base.psnr_avg > constant.psnr_avg + 5.0
+    assert base.psnr_overall > constant.psnr_overall
+
+
+def forecast(level: float, known: ChunkForecast, *, base: bool) -> ChunkForecast:
+    fit = PAGE_MODEL.lossless_base if base else PAGE_MODEL.constant
+    return dataclasses.replace(fit.forecast(known, level), lossless_base=base)
+
+
+KNOWN = ChunkForecast(100, 160 * 96, 100 * 40.0, (3.0, -0.8), (-2.0, 0.7))
+SCENE = ChunkForecast(100, 160 * 96, 100 * 40.0, (5.0, -0.8), (-1.0, 0.7))
+
+
+def pages(*log_v0: float) -> dict[int, Page]:
+    return {
+        index: Page(forecast(each, KNOWN, base=False), forecast(each, KNOWN, base=True))
+        for index, each in enumerate(log_v0)
+    }
+
+
+def test_pages_have_a_lossless_base_where_the_film_can_pay_for_it() -> None:
+    found = pages(-3.0, -3.0)
+    constant = [*(page.constant for page in found.values()), SCENE]
+    rich = sum(f.fixed + f.bits_at(30.0) for f in constant)
+    chosen = with_lossless_bases(constant, found, rich)
+    assert [f.lossless_base for f in chosen] == [True, True, False]
+    assert chosen[0] == found[0].lossless_base and chosen[2] == SCENE
+    poor = sum(f.fixed + f.bits_at(250.0) for f in constant)
+    assert with_lossless_bases(constant, found, poor) == constant
+
+
+@given(st.lists(st.floats(-6.0, 1.0), min_size=1, max_size=4), st.floats(20.0, 250.0))
+def test_whatever_is_chosen_spends_the_film(log_v0: list[float], level: float) -> None:
+    found = pages(*log_v0)
+    constant = [*(page.constant for page in found.values()), SCENE]
+    bits = sum(f.fixed + f.bits_at(level) for f in constant)
+    chosen = with_lossless_bases(constant, found, bits)
+    levels = first_levels(chosen, bits)
+    assert all(0.0 <= each <= 255.0 for each in levels)
+    spent = sum(f.fixed + f.bits_at(lv) for f, lv in zip(chosen, levels, strict=True))
+    assert spent <= bits * 1.01
+
+
+def test_pages_and_scenes_are_off_by_themselves() -> None:
+    page = pages(-3.0)[0].lossless_base
+    forecasts = [page, SCENE, page, SCENE]
+    bits = sum(f.fixed + f.bits_at(90.0) for f in forecasts)
+    budget = QualityBudget(forecasts, {}, bits, 0.5)
+    levels = {index: Level(90.0, index != 1) for index in range(3)}
+    as_told = {i: forecasts[i].curve(90.0) for i in budget.known_before(3)}
+    assert set(as_told) == {0, 1}
+    # A page that took more leaves less for what follows; a lossless one says nothing of others.
+    dear = as_told | {0: dataclasses.replace(as_told[0], bits=2.0 * as_told[0].bits)}
+    assert budget.level(3, levels, dear) > budget.level(3, levels, as_told)
+
+
+def test_the_shipped_model_knows_a_page_that_it_has_not_seen(
+    still: Clip, statistics: FirstPass
+) -> None:
+    start, lossless = (realtime_probe(still, SETTINGS, level) for level in (START_LEVEL, 0.0))
+    known = dataclasses.replace(KNOWN, frames=FRAMES, pixels=WIDTH * HEIGHT)
+    found = PAGE_MODEL.page(known, start, lossless)
+    assert found is not None
+    for each in (found.constant, found.lossless_base):
+        done = encode(still, statistics, 24.0, lossless_base=each.lossless_base)
+        taken = np.log2(8.0 * done.log.size_bytes)
+        assert taken == pytest.approx(np.log2(each.fixed + each.bits_at(24.0)), abs=2.0)
+    noise = dataclasses.replace(lossless, bits=start.bits + PAGE_MODEL.most + 0.1)
+    assert PAGE_MODEL.page(known, start, noise) is None
+    assert PAGE_MODEL.record["sources"] >= 30
+
+
+def test_a_film_with_pages(
+    sample_clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shorten_chunks(monkeypatch)
+    film = three_scenes(sample_clips)
+    frames = np.stack([film.frame(index) for index in range(film.num_frames)])
+    for index in range(LENGTH, 3 * LENGTH):  # two chunks that nearly stand still
+        frames[index, 1000:] = frames[index // LENGTH * LENGTH, 1000:]
+    clip = Clip.from_frames(frames, film.width, film.height, film.fps)
+    settings = SETTINGS.replace(target_kbps=50, kf_max_dist=22)
+    found = first_pass(clip, settings, cache=False)
+
+    def run(folder: str, workers: int) -> bytes:
+        done, ivf = run_chunks(
+            clip, found, tmp_path / folder, settings=settings, policy=make_policy("planned"),
+            workers=workers,
+        )  # fmt: skip
+        assert done.chunks == CHUNKS and abs(done.score.overshoot) <= 0.01
+        lossless.append(sum(qindex == 0 for qindex in done.qindexes))
+        return ivf
+
+    lossless: list[int] = []
+    ivf = run("one", 1)
+    assert run("four", 4) == ivf == run("one", 2)  # the latter of what is kept
+    assert 0 < lossless[0] < len(frames)
