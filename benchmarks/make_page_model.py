@@ -1,6 +1,7 @@
 """Fits what a page takes with constant quality, and with a lossless base layer.
 
-Clips of a corpus's set whose contents may stand still are encoded in real time at `START_LEVEL` and without loss. Where the latter
+Clips of a corpus's set whose contents may stand still are encoded in real time at
+`START_LEVEL` and without loss. Where the latter
 takes few times the bits of the former, they are encoded in both ways at several levels
 (`muzero_rc.encode.pages`). What is found of a clip is kept in `--out`, so that a run that was
 stopped goes on. `-o` gets the coefficients, as `muzero_rc/encode/page_model.py` has them. Errors
