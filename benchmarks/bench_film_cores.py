@@ -5,10 +5,11 @@ chunk's probe and last pass, of the first pass, of decoding and of what comes af
 all of it is played on N cores by the rules of `encode.chunked`: phases one after the other, chunks
 in their order, those of the second half after the chunks that they must know of. A longer film has
 the measured chunks again, in a drawn order. What decodes the film beside a phase takes its CPU
-seconds from all cores. The first pass has as many threads as it would start, and the check's
-decoder two, each worth what the second one was here, by the wall clock. What is left of mux and
-check has one core. They are measured on the film ten times over, as starting programs would count
-for more than it is.
+seconds from all cores. The first pass has as many threads as it would start, each worth what the
+second one was here, by the wall clock. The check decodes a part of the film on each core: such a
+decoder is worth what each of two was here, and what the second one took more CPU counts for every
+one. What is left of mux and check has one core. They are measured on the film ten times over, as
+starting programs would count for more than it is.
 
     .venv/bin/python benchmarks/bench_film_cores.py [--speed 4] [--size 320 192] [--hours 1]
 """
@@ -17,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import os
 import random
 import subprocess
 import tempfile
@@ -31,10 +31,11 @@ from common import print_table
 
 from muzero_rc import video
 from muzero_rc.encode.share import Curve, FilmBudget
+from muzero_rc.video.decoded import Shown, decode_whole, parts_at_keys, shows_in_parts
+from muzero_rc.video.tools import each_packet
 
 ANY_CURVE = Curve(fixed=0.0, bits=1.0, error=1.0, least=1.0, most=1.0, frames=1, psnr=0.0)
 CORES = (1, 2, 4, 6, 8, 12, 16)
-DECODER_THREADS = 2  # more were not measured; VP9 adapts from frame to frame, so few help
 LOOPS = 10
 
 
@@ -71,9 +72,14 @@ def _ffmpeg(*words: str | Path) -> None:
     subprocess.run([*start, *map(str, words)], check=True)
 
 
-def _decode(file: Path, threads: int) -> None:
-    """As the check does: all pictures, and their checksums."""
-    _ffmpeg("-threads", str(threads), "-i", file, "-map", "0:v:0", "-f", "framecrc", os.devnull)
+def _keys(file: Path) -> list[tuple[int, float]]:
+    """Number and time in seconds of each key frame of a video."""
+    flags: list[tuple[float, str]] = []
+    each_packet(
+        file, ("pts_time", "flags"), "-select_streams", "v:0",
+        on_packet=lambda fields: flags.append((float(fields[0]), fields[1])),
+    )  # fmt: skip
+    return [(number, time_s) for number, (time_s, flag) in enumerate(flags) if "K" in flag]
 
 
 def _cpu(run: Callable[[], object]) -> float:
@@ -126,16 +132,30 @@ def main() -> None:
         short, long = Path(folder, "out.webm"), Path(folder, "long.webm")
         loop = ("-stream_loop", str(LOOPS - 1), "-i", short, "-c", "copy", long)
         muxed = _cpu(lambda: _ffmpeg(*loop)) / LOOPS
-        decoded = _cpu(lambda: _decode(long, 1)) / LOOPS
-        checked = _cpu(lambda: video.verify(long, LOOPS * report.frames)) / LOOPS
-        decoder_worth = _worth(lambda n: _decode(long, n))
+        shown: list[Shown] = []
+        whole = _cpu(lambda: shown.append(decode_whole(long))) / LOOPS
+        pictures, keys = shown[0].checksums, _keys(long)
+        promise = video.Promise(len(pictures), pictures=pictures)
+        checked = _cpu(lambda: video.verify(long, promise)) / LOOPS
+        taken: dict[int, list[float]] = {1: [], 2: []}
+
+        def in_parts(most: int) -> None:
+            parts = parts_at_keys(keys, len(pictures), most)
+            before = sum(cpu())
+            if not shows_in_parts(long, parts, pictures):
+                raise SystemExit("the film cannot be checked in parts")
+            taken[most].append(sum(cpu()) - before)
+
+        decoder_worth = _worth(in_parts)
+        decoded = min(taken[1]) / LOOPS
+        more = max(min(taken[2]) - min(taken[1]), 0.0)
     probes = account.lengths["first probe"]
     # The first encode of all is the trial's grey frame.
     lasts = account.lengths["last pass"][1:]
     extra = sum(account.lengths["further probe"]) / len(lasts)
     # Each phase reads the film once; a decoder counts when it ends.
     reading = [account.phases[name][1] for name in ("first pass", "probe", "second pass")]
-    after = muxed + max(checked - decoded, 0.0)
+    after = muxed + max(checked - whole, 0.0)
     times = round(3600 * args.hours / args.seconds)
     rng = random.Random(0)
     order = [index for _ in range(times) for index in rng.sample(range(len(probes)), len(probes))]
@@ -149,19 +169,19 @@ def main() -> None:
     for cores in CORES:
         passes = play(many[0], cores) + play(many[1], cores, budget.known_before)
         alike = _shared(first, useful_threads(report.height, cores), worth) + reading[0] / cores
-        alike += _shared(decoded, min(cores, DECODER_THREADS), decoder_worth)
-        whole = times * (alike + after) + passes
-        alone = alone or whole
-        gain = alone / whole
-        rows.append([str(cores), f"{whole:.0f}", f"{gain:.2f}", f"{gain / cores:.2f}"])
+        check = _shared(times * decoded + (cores - 1) * more, cores, decoder_worth)
+        length = times * (alike + after) + check + passes
+        alone = alone or length
+        gain = alone / length
+        rows.append([str(cores), f"{length:.0f}", f"{gain:.2f}", f"{gain / cores:.2f}"])
     each = 1000.0 / report.frames
     print_table(
         f"{args.hours:g} h of {report.width}x{report.height}, speed {args.speed}, "
         f"{len(order)} chunks; ms a frame: first pass {each * first:.1f}, probes "
         f"{each * sum(probes):.1f}, last passes {each * (sum(lasts) + extra * len(lasts)):.1f}, "
-        f"reading {each * sum(reading):.1f}, decoding for the check {each * decoded:.1f}, rest of "
-        f"mux and check {each * after:.2f}; a thread of the first pass is worth {worth:.2f}, of "
-        f"that decoder {decoder_worth:.2f}",
+        f"reading {each * sum(reading):.1f}, decoding for the check {each * decoded:.2f}, rest of "
+        f"mux and check {each * after:.2f}; a thread of the first pass is worth {worth:.2f}, a "
+        f"decoder of the check {decoder_worth:.2f}, which takes {more:.2f} s more",
         ["cores", "s", "times as fast", "of all cores"], rows,
     )  # fmt: skip
 

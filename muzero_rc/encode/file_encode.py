@@ -358,6 +358,7 @@ class FileEncode:
             place, self._info, self._plan, self._given, shown,
             duration_s=length,
             decode=self._verify,
+            workers=self._workers,
             on_check=checked,
             pictures=done.pictures() if self._verify else None,
             max_bytes=None if self._aim is None else self._aim.max_bytes,

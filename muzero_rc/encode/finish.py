@@ -39,6 +39,7 @@ def finish(
     *,
     duration_s: float | None,
     decode: bool,
+    workers: int = 1,
     on_check: Callable[[int], None],
     pictures: Sequence[int] | None = None,
     max_bytes: int | None = None,
@@ -53,6 +54,7 @@ def finish(
       frames: shown frames of the stream.
       duration_s: of what was encoded, if it is not all.
       decode: decode the file, too, and do not only count its packets.
+      workers: parts of the file that are decoded at a time.
       on_check: called with the number of frames checked.
       pictures: checksums of the shown frames, that those of decoded ones are compared with.
       max_bytes: of the file.
@@ -79,7 +81,10 @@ def finish(
         )
         lines += _missing(info, plan, promise, frames)
         on_check(0)
-        lacking = video.verify(place.file, promise, decode=decode, on_progress=on_check)
+        lacking = video.verify(
+            place.file, promise,
+            decode=decode, workers=workers if plan.container.index else 1, on_progress=on_check,
+        )  # fmt: skip
         lines += [
             f"a track of kind {kind} that has nothing in it is left out: "
             f"{plan.container.name} keeps no empty ones"

@@ -33,6 +33,7 @@ class Container:
       covers: codecs of cover pictures that it takes.
       tracks: it takes more than the video.
       empty_tracks: a track without a packet stays in it.
+      index: it tells where its key frames are.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Container:
     covers: frozenset[str] = frozenset()
     tracks: bool = True
     empty_tracks: bool = True
+    index: bool = True
 
     def keeps(self, track: Track) -> bool:
         """Whether a track that is not the video goes in, as it is or made another codec."""
@@ -98,7 +100,7 @@ _MP4 = Container(
     frozenset({"mov_text"}), "mov_text", frozenset({"dvd_subtitle"}),
     covers=frozenset({"mjpeg", "png", "bmp"}), empty_tracks=False,
 )  # fmt: skip
-_IVF = Container("IVF", ".ivf", "ivf", tracks=False)
+_IVF = Container("IVF", ".ivf", "ivf", tracks=False, index=False)
 
 CONTAINERS: dict[str, Container] = {c.suffix: c for c in (WEBM, _MKV, _MP4, _IVF)}
 """By the suffix of their files."""

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import collections
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 from muzero_rc.errors import InputError, OutputError
+from muzero_rc.video.decoded import Shown, decode_whole, parts_at_keys, shows_in_parts
 from muzero_rc.video.mux import MuxPlan
 from muzero_rc.video.probe import VideoInfo
-from muzero_rc.video.tools import (
-    Child,
-    each_packet,
-    ffmpeg_command,
-    ffprobe,
-    file_url,
-    literal,
-)
+from muzero_rc.video.tools import each_packet
 
 __all__ = ["Promise", "promise_of", "verify"]
 
 # Opus frames of 20 ms and what a decoder swallows at its start; a packet that was cut off or
 # damaged in a source is longer than that for no codec in use.
 _AUDIO_SLACK_S = 0.25
-_PACKET = ("stream_index", "duration_time", "size")
+_LENGTH = ("stream_index", "duration_time", "size", "flags")
+_PACKET = ("stream_index", "pts_time", "duration_time", "size", "flags")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,7 @@ def _lengths(info: VideoInfo) -> tuple[Mapping[int, float], int]:
         seconds[index] += float(duration) if duration != "N/A" else 0.0
         frames += index == info.stream_index
 
-    each_packet(info.path, (*_PACKET, "flags"), on_packet=note)
+    each_packet(info.path, _LENGTH, on_packet=note)
     return seconds, frames
 
 
@@ -115,15 +108,19 @@ def verify(
     promise: Promise | int,
     *,
     decode: bool = True,
+    workers: int = 1,
     on_progress: Callable[[int], None] | None = None,
 ) -> Sequence[str]:
     """Decodes a whole file, all its streams at once; counts what is in it, compares pictures.
+
+    The verdict does not depend on the number of workers, only the time does.
 
     Args:
       path: the file to check.
       promise: what it must hold; a number is one of frames.
       decode: False reads its packets alone, which a damaged picture does not fail.
-      on_progress: called with the number of frames decoded so far.
+      workers: parts of the video that are decoded at a time, where its pictures are promised.
+      on_progress: called with the number of frames decoded so far, which only grows.
 
     Returns:
       Kinds of the tracks that are not in it, where they may be missing.
@@ -135,98 +132,47 @@ def verify(
     """
     if isinstance(promise, int):
         promise = Promise(promise)
-    if decode:
-        shown = _decoded(path, on_progress)
+    packets = _Packets(path)
+    tell = None if on_progress is None else _growing(on_progress)
+    if decode and not _as_promised_in_parts(path, promise, packets, workers, tell):
+        shown = decode_whole(path, tell)
         frames = len(shown.checksums)
         if frames != promise.frames:
             raise OutputError(f"the encoded video has {frames} frames instead of {promise.frames}")
         if promise.pictures is not None:
             _compare(shown, promise.pictures)
-    return _check_packets(path, promise)
+    return _check_packets(packets, promise)
 
 
-class _Shown:
-    """What a decoder shows of a file.
+def _growing(on_progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Tells nothing that it has told before: a decode in parts may end in one of the whole."""
+    most = 0
 
-    Attributes:
-      checksums: of each picture.
-      times: of each picture, in ticks.
-      tick: seconds.
-    """
+    def tell(frames: int) -> None:
+        nonlocal most
+        if frames > most:
+            most = frames
+            on_progress(frames)
 
-    def __init__(self) -> None:
-        self.checksums = array("I")
-        self.times = array("q")
-        self.tick = Fraction(1)
-
-    def add(self, line: str) -> bool:
-        """Takes a line of ffmpeg's muxer framecrc; whether it told of a picture."""
-        if line.startswith("#tb 0:"):
-            self.tick = Fraction(line.partition(":")[2].strip())
-        if line.startswith("#") or not line:
-            return False
-        # Number of the stream, time to decode, to show, duration, bytes, checksum.
-        _, _, time, _, _, checksum, *_ = line.split(",")
-        self.times.append(int(time))
-        self.checksums.append(int(checksum, 16))
-        return True
-
-    def clock(self, picture: int) -> str:
-        """Time of a picture, h:mm:ss with milliseconds, hours only where there are any."""
-        milliseconds = round(self.times[picture] * self.tick * 1000)
-        seconds, milliseconds = divmod(milliseconds, 1000)
-        minutes, seconds = divmod(seconds, 60)
-        hours, minutes = divmod(minutes, 60)
-        start = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-        return f"{start}:{seconds:02}.{milliseconds:03}"
+    return tell
 
 
-def _decoded(path: Path, on_progress: Callable[[int], None] | None) -> _Shown:
-    # A player reads all streams, and some damage ends the file only for those who do. Each has
-    # an output of its own: in one, pictures wait as raw frames for sound that starts late, and
-    # ffmpeg gives up when sound of an hour has waited. Pictures stay as they are coded, whatever
-    # the file says of turning them.
-    command = [*ffmpeg_command("-xerror"), "-err_detect", "explode", "-noautorotate"]
-    command += ["-i", literal(file_url(path)), "-map", "0:v:0", "-fps_mode", "passthrough"]
-    command += ["-flush_packets", "1", "-f", "framecrc", "pipe:1"]
-    for number in _read_beside(path):
-        command += ["-map", f"0:{number}", "-fps_mode", "passthrough", "-c:s", "copy"]
-        command += ["-f", "null", "-"]
-    shown = _Shown()
-
-    def read(line: str) -> None:
-        if shown.add(line) and on_progress is not None:
-            on_progress(len(shown.checksums))
-
-    with Child(command) as child:
-        status = child.run(read)
-        detail = child.error_line()
-    if status != 0:
-        raise OutputError(f"the encoded video does not decode: {detail or f'status {status}'}")
-    return shown
+def _as_promised_in_parts(
+    path: Path,
+    promise: Promise,
+    packets: _Packets,
+    workers: int,
+    on_progress: Callable[[int], None] | None,
+) -> bool:
+    """Whether a decode in parts proves the pictures; False where there is none, too."""
+    pictures = promise.pictures
+    if pictures is None or not packets.video_frames == promise.frames == len(pictures):
+        return False
+    parts = parts_at_keys(packets.keys, promise.frames, workers)
+    return len(parts) > 1 and shows_in_parts(path, parts, pictures, on_progress)
 
 
-def _read_beside(path: Path) -> list[int]:
-    """Indexes of the streams that a player reads beside the first video.
-
-    Not those of covers: a damaged one is as it was in the source, and ends nothing else.
-    """
-    entries = "stream=index,codec_type:stream_disposition=attached_pic"
-    try:
-        streams = ffprobe(path, "-show_entries", entries).get("streams", [])
-    except InputError as error:
-        raise OutputError(f"the encoded video does not decode: {error}") from None
-    kinds = {
-        int(s["index"]): s.get("codec_type")
-        for s in streams
-        if not s.get("disposition", {}).get("attached_pic")
-    }
-    video = next((number for number, kind in kinds.items() if kind == "video"), None)
-    played = ("video", "audio", "subtitle")
-    return [number for number, kind in kinds.items() if kind in played and number != video]
-
-
-def _compare(shown: _Shown, pictures: Sequence[int]) -> None:
+def _compare(shown: Shown, pictures: Sequence[int]) -> None:
     pairs = enumerate(zip(shown.checksums, pictures, strict=True))
     wrong = [number for number, (seen, made) in pairs if seen != made]
     if wrong:
@@ -238,25 +184,63 @@ def _compare(shown: _Shown, pictures: Sequence[int]) -> None:
         )
 
 
-def _check_packets(path: Path, promise: Promise) -> Sequence[str]:
-    kinds: list[str] = []
-    counts: dict[int, int] = collections.defaultdict(int)
-    sizes: dict[int, int] = collections.defaultdict(int)
-    seconds: dict[int, float] = collections.defaultdict(float)
+class _Packets:
+    """What the packets of a file tell without decoding them.
 
-    def note(fields: list[str]) -> None:
-        index, duration = int(fields[0]), fields[1]
-        counts[index] += 1
-        sizes[index] += int(fields[2])
-        seconds[index] += float(duration) if duration != "N/A" else 0.0
+    Attributes:
+      error: why they could not be read, if they could not.
+      numbers: of the streams but those of data.
+      kinds: of these streams.
+      counts: packets of each stream.
+      sizes: of each stream, bytes.
+      seconds: of each stream, without gaps.
+      keys: number and time in seconds of each key frame of the first stream.
+      hidden: packets of the first stream that are not played.
+    """
 
-    try:
-        each_packet(path, _PACKET, on_packet=note, on_stream=kinds.append)
-    except InputError as error:
-        raise OutputError(f"the encoded file cannot be read: {error}") from None
-    # Titles of chapters are a stream of an MP4 file, before its covers.
-    numbers = [number for number, kind in enumerate(kinds) if kind != "data"]
-    kinds = [kinds[number] for number in numbers]
+    def __init__(self, path: Path) -> None:
+        """Reads a file.
+
+        Raises:
+          ToolMissingError: ffprobe is not installed.
+        """
+        kinds: list[str] = []
+        self.error: InputError | None = None
+        self.counts: dict[int, int] = collections.defaultdict(int)
+        self.sizes: dict[int, int] = collections.defaultdict(int)
+        self.seconds: dict[int, float] = collections.defaultdict(float)
+        self.keys: list[tuple[int, float]] = []
+        self.hidden = 0
+        try:
+            each_packet(path, _PACKET, on_packet=self._note, on_stream=kinds.append)
+        except InputError as error:
+            self.error = error
+        # Titles of chapters are a stream of an MP4 file, before its covers.
+        self.numbers = [number for number, kind in enumerate(kinds) if kind != "data"]
+        self.kinds = [kinds[number] for number in self.numbers]
+
+    def _note(self, fields: list[str]) -> None:
+        index, (time, duration, size, flags) = int(fields[0]), fields[1:5]
+        if index == 0:
+            if "K" in flags and time != "N/A":
+                self.keys.append((self.counts[0], float(time)))
+            self.hidden += "D" in flags
+        self.counts[index] += 1
+        self.sizes[index] += int(size)
+        self.seconds[index] += float(duration) if duration != "N/A" else 0.0
+
+    @property
+    def video_frames(self) -> int | None:
+        """Packets of the video, if it is the first stream and all of it is played."""
+        plain = self.error is None and self.kinds[:1] == ["video"] and not self.hidden
+        return self.counts[0] if plain else None
+
+
+def _check_packets(packets: _Packets, promise: Promise) -> Sequence[str]:
+    if packets.error is not None:
+        raise OutputError(f"the encoded file cannot be read: {packets.error}")
+    kinds, counts = packets.kinds, packets.counts
+    sizes, seconds = packets.sizes, packets.seconds
     if kinds[:1] != ["video"] or counts[0] != promise.frames:
         raise OutputError(f"the encoded file has {counts[0]} frames instead of {promise.frames}")
     if not promise.tracks:
@@ -268,7 +252,7 @@ def _check_packets(path: Path, promise: Promise) -> Sequence[str]:
             f"the encoded file has {', '.join(kinds[1:]) or 'nothing'} beside the video instead "
             f"of {', '.join(kind for kind, _ in promise.tracks)}"
         )
-    for number, (kind, least) in zip(numbers[1:], tracks, strict=True):
+    for number, (kind, least) in zip(packets.numbers[1:], tracks, strict=True):
         if kind == "cover" and sizes[number] != least:
             raise OutputError(
                 f"cover picture {number} of the encoded file has {sizes[number]} bytes instead "
