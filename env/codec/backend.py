@@ -133,7 +133,7 @@ class Backend(Protocol):
           keep_partitions: results have how superblocks were split.
           checksums: results have a checksum of the picture that is shown.
           output: file for the encoded stream; None keeps it in memory.
-          timeout_s: longest wait for a frame, seconds.
+          timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
         """
 
 

@@ -265,7 +265,7 @@ class VP9RateControlEnv(gymnasium.Env[ObservationArrays, Any]):
     | action | "qindex" | or "proposal_offset", "full" |
     | history_rows | 2 T + 16, at most 1024 | H |
     | score_key | "score" | key of the raw score in the last `info` |
-    | timeout_s | 120 | longest wait for the encoder, seconds |
+    | timeout_s | 120 | seconds in which the encoder works on one frame or stands still |
     | render_mode | None | there is nothing to render; others are warned of and not used |
     | backend | None | the encoder; None is libvpx |
     | recipe | the shipped one | the constants of control, `muzero_rc.env.control.recipe.Recipe` |

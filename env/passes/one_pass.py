@@ -107,7 +107,7 @@ def encode_once(
       checksums: results have a checksum of the picture that is shown.
       output: file for the encoded stream as it is made; None keeps it in memory.
       on_frame: called with each frame's result.
-      timeout_s: longest wait for the encoder, seconds.
+      timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
       backend: the encoder.
       recipe: the constants of control.
 

@@ -97,7 +97,7 @@ def rollout(
       on_frame: called with each frame's result, for a progress display; from the first
         frame again, if it is encoded again.
       on_probe_frame: likewise, of the probe, with every probe encode.
-      timeout_s: longest wait for the encoder, seconds.
+      timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
       backend: the encoder; None is libvpx.
       recipe: the constants of control.
 

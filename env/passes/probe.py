@@ -81,7 +81,7 @@ def run_probes(
         frame again with every probe encode, in this thread.
       on_encode: called with the log of each probe encode, in this thread; the best one may be
         none of them, but sections of several.
-      timeout_s: longest wait for the encoder, seconds.
+      timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
       backend: the encoder; None is libvpx.
       recipe: the constants of control.
 
@@ -150,7 +150,7 @@ def first_probe(
       settings: of the encode that follows.
       first_pass: of this clip.
       on_frame: called with each frame's result.
-      timeout_s: longest wait for the encoder, seconds.
+      timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
       backend: the encoder; None is libvpx.
       recipe: the constants of control.
 
@@ -189,7 +189,7 @@ def encode_probe(
       first_pass: of this clip.
       gops: limits of groups of pictures.
       on_frame: called with each frame's result, in this thread.
-      timeout_s: longest wait for the encoder, seconds.
+      timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
       backend: the encoder; None is libvpx.
       recipe: the constants of control.
 

@@ -33,7 +33,7 @@ def replay_decisions(
       decisions: of all coded frames, in coding order.
       gops: limits of groups of pictures.
       backend: the encoder; None is libvpx.
-      timeout_s: longest wait for the encoder, seconds.
+      timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
 
     Raises:
       InputError: there are more frames to code, or fewer, than decisions.

@@ -147,7 +147,7 @@ class Stepper:
           gops: limits of groups of pictures; with a probe they are its own.
           checksums: results have a checksum of the picture that is shown.
           output: file for the encoded stream as it is made; None keeps it in memory.
-          timeout_s: longest wait for the encoder, seconds.
+          timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
           recipe: the constants of control.
 
         Raises:

@@ -98,6 +98,7 @@ def run(args: AblateArgs) -> int:
     from muzero_rc.signals import noting
     from muzero_rc.training.ablation import Ablation, as_json, summarise
     from muzero_rc.training.log import RunLog
+    from muzero_rc.video import check_height
 
     if not args.corpus.is_dir():
         raise InputError(f"{args.corpus}: no such folder")
@@ -107,7 +108,8 @@ def run(args: AblateArgs) -> int:
         raise InputError(f"--jobs must be at least 1, not {args.jobs}")
     if args.frames < 1:
         raise InputError(f"--frames must be at least 1, not {args.frames}")
-    with naming_options(("frames", "seeds", "studies", "updates"), {"frames": "budget"}):
+    check_height(args.scale, "--scale")
+    with naming_options(("frames", "only", "seeds", "studies", "updates"), {"frames": "budget"}):
         ablation = Ablation(
             args.out,
             axis=args.axis,

@@ -197,15 +197,24 @@ def rewrite(words: list[str]) -> list[str]:
     """Names of files that begin with a dash, such as -x.webm, as ./-x.webm; options have no dot.
 
     Raises:
-      InputError: the output has no name.
+      InputError: the output has no name, or that of a folder which is not there.
     """
     out: list[str] = []
     for word in words:
         if word == "--output=" or (word == "" and out and out[-1] in ("-o", "--output")):
             raise InputError("the output has no name; give -o NAME.webm, or a folder")
+        if _is_folder_to_be(word, out):
+            raise InputError(f"the output folder {as_line(word)} does not exist; create it first")
         dashed = word.startswith("-") and "." in word and "=" not in word
         out.append(f"./{word}" if dashed and _is_file_name(word) else word)
     return out
+
+
+def _is_folder_to_be(word: str, before: list[str]) -> bool:
+    """Whether an output ends like a folder and is none: a path would lose the last slash."""
+    given, _, name = word.rpartition("=") if word.startswith("--output=") else ("", "", word)
+    named = bool(given) or bool(before and before[-1] in ("-o", "--output"))
+    return named and name.endswith(os.sep) and not os.path.isdir(name)
 
 
 def _is_file_name(word: str) -> bool:
@@ -300,8 +309,8 @@ def _encode(job: Job, args: EncodeArgs, settings: EncoderSettings, max_bytes: in
     from muzero_rc.policies.registry import make_policy, searching
 
     if args.scale is not None:
-        video.check_height(args.scale)
-    video.check_frames(args.frames)
+        video.check_height(args.scale, "--scale")
+    video.check_frames(args.frames, "--frames")
     source_name = as_line(job.source)
     with as_files(job) as files:
         source, out = files.source, files.out

@@ -195,6 +195,8 @@ def _plan(args: EvaluateArgs) -> EvaluationPlan:
         raise InputError(f"--frames must be at least 1, not {args.frames}")
     if args.jobs < 1:
         raise InputError(f"--jobs must be at least 1, not {args.jobs}")
+    if args.scale is not None:
+        video.check_height(args.scale, "--scale")
     targets = parse_targets(args.targets)
     metrics = parse_metrics(args.metrics)
     measured_by = video.program_version(video.measuring_program(metrics)) if metrics else ""

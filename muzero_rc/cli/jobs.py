@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sys
 import tempfile
@@ -41,8 +40,7 @@ def jobs_of(inputs: Sequence[Path], output: Path) -> list[Job]:
       InputError: several inputs and no folder, two of them would become one file, or an output
         is one of the inputs.
     """
-    into_folder = output.is_dir() or str(output).endswith(os.sep)
-    if not into_folder:
+    if not output.is_dir():
         if len(inputs) > 1:
             raise InputError(f"several inputs need a folder: {output} is none; create it first")
         return [Job(inputs[0], output)]

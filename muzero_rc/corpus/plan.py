@@ -59,7 +59,7 @@ class BuildSettings:
           InputError: a value is outside of its range.
         """
         if self.height is not None:
-            check_height(self.height)
+            check_height(self.height, "--height")
         if self.max_fps is not None and self.max_fps <= 0:
             raise InputError(f"--max-fps must be above 0, not {self.max_fps}")
         if not 2 <= self.min_frames <= self.max_frames:

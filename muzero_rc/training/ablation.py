@@ -181,7 +181,9 @@ class Ablation:
             raise InputError(f"unknown axis {axis!r}; give one of {', '.join(AXES)}")
         unknown = sorted(set(only) - set(AXES[axis]))
         if unknown:
-            raise InputError(f"axis {axis} has no {unknown[0]}; it has {', '.join(AXES[axis])}")
+            raise InputError(
+                f"only must name variants of {axis}, {', '.join(AXES[axis])}, not {unknown[0]}"
+            )
         if frames < 1:
             raise InputError(f"frames must be at least 1, not {frames}")
         if seeds < 1:

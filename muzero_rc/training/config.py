@@ -160,7 +160,7 @@ class EvaluateConfig:
                 raise InputError(f"evaluate.{name} must be 1 or more, not {getattr(self, name)}")
         if not self.speeds:
             raise InputError("evaluate.speeds must name a speed")
-        check_height(self.height)
+        check_height(self.height, "evaluate.height")
         for speed in self.speeds:
             if not 0 <= speed <= 9:
                 raise InputError(f"evaluate.speeds must be between 0 and 9, not {speed}")

@@ -163,14 +163,18 @@ class Decoder:
         self._child.kill()
 
 
-def check_frames(max_frames: int | None) -> None:
+def check_frames(max_frames: int | None, name: str = "frames to take") -> None:
     """Refuses a number of frames to take that makes no sense; None takes all.
+
+    Args:
+      max_frames: how many.
+      name: what people call it, such as the option that they gave.
 
     Raises:
       InputError: it is below 1.
     """
     if max_frames is not None and max_frames < 1:
-        raise InputError(f"cannot take {max_frames} frames; give 1 or more")
+        raise InputError(f"{name} must be 1 or more, not {max_frames}")
 
 
 def open_decoder(

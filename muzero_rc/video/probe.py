@@ -199,14 +199,18 @@ class VideoInfo:
         return max(width, _MIN_SIDE), even_height
 
 
-def check_height(height: int) -> None:
+def check_height(height: int, name: str = "a height to scale to") -> None:
     """Refuses a height to scale to that makes no sense.
+
+    Args:
+      height: lines.
+      name: what people call it, such as the option that they gave.
 
     Raises:
       InputError: the height is below 16 pixels.
     """
     if height < _MIN_SCALE_HEIGHT:
-        raise InputError(f"cannot scale to a height of {height}; give {_MIN_SCALE_HEIGHT} or more")
+        raise InputError(f"{name} must be {_MIN_SCALE_HEIGHT} lines or more, not {height}")
 
 
 def probe(path: Path | str, *, by_header: bool = False) -> VideoInfo:

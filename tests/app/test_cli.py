@@ -150,8 +150,8 @@ def test_bad_input(
         ({"--policy": "vbr@speed=2"}, "as options"),
         ({"--speed": "10"}, "--speed must be between 0 and 9"),
         ({"--speed": "-1"}, "--speed must be between 0 and 9"),
-        ({"--scale": "0"}, "cannot scale to a height of 0"),
-        ({"--frames": "0"}, "cannot take 0 frames"),
+        ({"--scale": "0"}, "--scale must be 16 lines or more, not 0"),
+        ({"--frames": "0"}, "--frames must be 1 or more, not 0"),
         ({"--threads": "0"}, "--threads must be between"),
         ({"--auto-alt-ref": "7"}, "--auto-alt-ref must be between"),
         ({"--keyint": "-1"}, "--keyint must be between"),
@@ -454,7 +454,7 @@ def test_arguments_are_frozen() -> None:
 
 @pytest.mark.parametrize(
     ("option", "told"),
-    [("--scale=0", "cannot scale to a height of 0"), ("--frames=-3", "cannot take -3 frames")],
+    [("--scale=0", "--scale must be 16 lines or more"), ("--frames=-3", "--frames must be 1 or")],
 )
 def test_nothing_to_encode_is_told_before_the_input_is_read(
     option: str, told: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

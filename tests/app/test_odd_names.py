@@ -26,7 +26,9 @@ def source(make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("out", "says"),
     [
-        ("new/", "must end in .webm, .mkv, .mp4 or .ivf; a folder must be there before"),
+        ("new/", "the output folder new/ does not exist; create it first"),
+        ("x.webm/", "the output folder x.webm/ does not exist; create it first"),
+        ("new", "must end in .webm, .mkv, .mp4 or .ivf; a folder must be there before"),
         ("new/x.webm", "new does not exist; create it first"),
         ("in.mp4/x.webm", "the output cannot lie in "),
         ("soft.mp4", "is the input"),

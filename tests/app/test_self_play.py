@@ -241,7 +241,7 @@ def test_every_setting_goes_by_its_name() -> None:
         ("evaluate.speeds=5 2", "evaluate.speeds must be like"),
         ("collect.heights=[144, null]", "collect.heights must be like"),
         ("optimizer.learning_rate=NaN", "optimizer.learning_rate must be like"),
-        ("evaluate.height=8", "cannot scale to a height of 8"),
+        ("evaluate.height=8", "evaluate.height must be 16 lines or more, not 8"),
     ],
 )
 def test_wrong_settings_get_one_line(setting: str, says: str) -> None:

@@ -46,7 +46,7 @@ class PlanPlayer:
           backend: the encoder; None is libvpx.
           policy: what plans whose base is `POLICY` start from.
           probe: the record of the probe, if the settings have three passes.
-          timeout_s: longest wait for a frame.
+          timeout_s: watchdog, seconds in which the encoder works on one frame or stands still.
           recipe: the constants of control.
         """
         self._clip = clip
