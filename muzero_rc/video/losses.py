@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from muzero_rc.video.mux import MOST_OPUS_CHANNELS, MuxPlan, opus_kbps
 from muzero_rc.video.picture import Picture, plain
+from muzero_rc.video.pixel_formats import subsampling_of
 from muzero_rc.video.probe import VideoInfo
 from muzero_rc.video.tools import ffprobe
 from muzero_rc.video.tracks import Track
@@ -59,12 +60,14 @@ def _of_picture(info: VideoInfo, picture: Picture | None) -> list[str]:
     lines += picture.notes
     if info.dynamic:
         lines.append(f"{' and '.join(info.dynamic)}: VP9 has no place for metadata that changes")
+    lines += [f"{what} left out: no output has a place for that" for what in info.left]
     info = shown
-    subsampling = next((s for s in ("444", "440", "422", "411", "410") if s in info.pix_fmt), None)
+    subsampling = subsampling_of(info.pix_fmt)
     if shown.color_range == "pc" and picture.out_range != "pc" and not shown.is_rgb:
         lines.append("full range becomes limited range, as all video of 8 bits")
     if info.is_rgb:
-        lines.append("RGB becomes YUV 4:2:0")
+        name = "XYZ" if info.pix_fmt.startswith("xyz") else "RGB"
+        lines.append(f"{name} becomes YUV 4:2:0")
     elif subsampling is not None:
         lines.append(f"chroma of {':'.join(subsampling)} becomes 4:2:0")
     if info.color_space not in _VP9_MATRICES and not info.is_rgb:

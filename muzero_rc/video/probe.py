@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from muzero_rc.errors import InputError
+from muzero_rc.video.first_frame import first_frame, left_of_side_data
 from muzero_rc.video.hdr import HdrMetadata, dynamic_metadata, hdr_metadata
 from muzero_rc.video.measured_rate import measured_rate, rate_holds
+from muzero_rc.video.pixel_formats import bit_depth_of, has_alpha, is_rgb
 from muzero_rc.video.timing import frame_rate, may_vary, parse_ratio
 from muzero_rc.video.tools import ffprobe
 from muzero_rc.video.tracks import Track, tracks_of
@@ -27,7 +29,6 @@ _MAX_SIDE = 16384
 _MIN_SCALE_HEIGHT = 16
 # ffmpeg reads any text file as a video of terminal output; nobody means that.
 _NOT_VIDEO = frozenset({"tty"})
-_HDR_TRANSFERS = frozenset({"smpte2084", "arib-std-b67"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 # Formats in which ffmpeg counts time from the first of the streams that are mapped, where it
 # else counts from the start of the file: libavformat's AVFMT_TS_DISCONT.
@@ -75,7 +76,7 @@ class VideoInfo:
       rebased: ffmpeg counts time from the first of the streams that a command maps.
       codec: ffmpeg's codec name.
       pix_fmt: ffmpeg's pixel format name.
-      interlaced: the stream is marked as interlaced.
+      interlaced: the stream, or its first frame, is marked as interlaced.
       color_space: ffmpeg's name of the YUV matrix, None if not told.
       color_range: `tv` or `pc`, None if not told.
       color_primaries: ffmpeg's name of the primaries, None if not told.
@@ -91,6 +92,7 @@ class VideoInfo:
       chroma_location: where chroma lies, ffmpeg's name; None if not told.
       hdr: mastering display and light levels, None if not told.
       dynamic: names of metadata that changes with the picture.
+      left: what else it tells of its pictures that no output has, as begun sentences.
       transport_id: the stream's number in an MPEG transport stream; None in other files.
       version: bytes and time of the last change of the file that was looked at; None if nobody
         asked.
@@ -123,6 +125,7 @@ class VideoInfo:
     chroma_location: str | None = None
     hdr: HdrMetadata | None = None
     dynamic: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     transport_id: int | None = None
     version: tuple[int, int] | None = None
     turned: bool = False
@@ -170,12 +173,12 @@ class VideoInfo:
     @property
     def bit_depth(self) -> int:
         """Bits of a sample of luma."""
-        return _bit_depth(self.pix_fmt)
+        return bit_depth_of(self.pix_fmt)
 
     @property
     def is_rgb(self) -> bool:
         """Whether the samples are RGB, so that decoding chooses the YUV matrix."""
-        return self.pix_fmt.startswith(("rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal"))
+        return is_rgb(self.pix_fmt)
 
     @property
     def display_aspect(self) -> Fraction:
@@ -240,7 +243,7 @@ def probe(path: Path | str, *, by_header: bool = False) -> VideoInfo:
     if stream is None or container.get("format_name") in _NOT_VIDEO:
         raise InputError(f"{path} has no video stream; give a file with video in it")
     chapters = bool(report.get("chapters"))
-    info = _describe(path, stream, streams, container, chapters, by_header)
+    info = _describe(path, now, stream, streams, container, chapters, by_header)
     return dataclasses.replace(info, version=_version(now))
 
 
@@ -290,6 +293,7 @@ def _pick_video(streams: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _describe(
     path: Path,
+    now: os.stat_result,
     stream: Mapping[str, Any],
     streams: list[dict[str, Any]],
     container: Mapping[str, Any],
@@ -307,7 +311,8 @@ def _describe(
             f"{path} is {width}x{height}; sides must be {_MIN_SIDE} to {_MAX_SIDE} pixels"
         )
     duration = _seconds(stream.get("duration")) or _seconds(container.get("duration"))
-    interlaced = stream.get("field_order") in _INTERLACED
+    frame = first_frame(path, stream, now)
+    interlaced = stream.get("field_order") in _INTERLACED or frame.interlaced
     told = (stream.get("avg_frame_rate"), stream.get("r_frame_rate"))
     rate, varying, lost = frame_rate(*told), None, 0
     index, nominal = int(stream["index"]), parse_ratio(told[1])
@@ -322,9 +327,7 @@ def _describe(
         rate, varying, lost = measured_rate(path, index, rate, nominal)
     if rate is None:
         raise InputError(f"{path} does not tell its frame rate; remux it with a frame rate first")
-    side_data = list(stream.get("side_data_list", ()))
-    if _known(stream.get("color_transfer")) in _HDR_TRANSFERS:
-        side_data += _first_frame_data(path, int(stream["index"]))
+    side_data = [*stream.get("side_data_list", ()), *frame.side_data]
     tracks = tracks_of(streams)
     start = _seconds(stream.get("start_time"))
     zero = _first_start(tracks, int(stream["index"])) if rebased else None
@@ -366,6 +369,7 @@ def _describe(
         chroma_location=_known(stream.get("chroma_location")),
         hdr=hdr_metadata(side_data),
         dynamic=dynamic_metadata(side_data),
+        left=left_of_side_data(stream, side_data),
         transport_id=_transport_id(stream) if container.get("format_name") == "mpegts" else None,
         turned=any("displaymatrix" in data for data in stream.get("side_data_list", ())),
     )
@@ -389,18 +393,6 @@ def _transport_id(stream: Mapping[str, Any]) -> int | None:
         return None
 
 
-def _first_frame_data(path: Path, index: int) -> list[Mapping[str, Any]]:
-    """Side data of the first frame: HEVC tells of its screen there, not in the header."""
-    try:
-        told = ffprobe(
-            path, "-select_streams", str(index), "-read_intervals", "%+#1", "-show_frames"
-        )
-    except InputError:  # the decoder tells better what is wrong
-        return []
-    frames = told.get("frames", ())
-    return list(frames[0].get("side_data_list", ())) if frames else []
-
-
 def _first_start(tracks: Sequence[Track], video: int) -> float | None:
     """Start of the first stream of those that `time_streams` are, seconds."""
     starts = [t.start_s for t in tracks if t.index in time_streams(tracks, video)]
@@ -419,19 +411,7 @@ def time_streams(tracks: Sequence[Track], video: int) -> tuple[int, ...]:
 def _has_alpha(stream: Mapping[str, Any]) -> bool:
     # WebM keeps transparency in a stream of its own, which only a tag tells of.
     tagged = {name.lower(): value for name, value in stream.get("tags", {}).items()}
-    name = str(stream.get("pix_fmt", ""))
-    return tagged.get("alpha_mode") == "1" or name.startswith(
-        ("yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16", "pal8")
-    )
-
-
-def _bit_depth(pix_fmt: str) -> int:
-    """Of ffmpeg's name for a pixel format: yuv420p10le has 10, p010le too, yuv420p 8."""
-    name = pix_fmt.removesuffix("le").removesuffix("be")
-    for depth in (9, 10, 12, 14, 16):
-        if name.endswith((f"p{depth}", f"gray{depth}", f"p0{depth}", f"ya{depth}")):
-            return depth
-    return 16 if name.endswith(("48", "64")) else 8
+    return tagged.get("alpha_mode") == "1" or has_alpha(str(stream.get("pix_fmt", "")))
 
 
 def _turned_size(stream: Mapping[str, Any]) -> tuple[int, int, Fraction]:
