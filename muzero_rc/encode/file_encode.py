@@ -201,7 +201,8 @@ class FileEncode:
         for line in told + video.left_at_edges(self._shape, self._size):
             self._lose(line)
         begun = time.perf_counter()
-        try_mux(self._info, self._plan, place, self._size, self._shape.fps)
+        for line in try_mux(self._info, self._plan, place, self._size, self._shape.fps):
+            self._lose(line)
         self._tell.expect("mux", time.perf_counter() - begun)
 
     def _load(self, limit: int | None) -> Clip:

@@ -48,7 +48,7 @@ def try_mux(
     place: Workplace,
     size: tuple[int, int],
     fps: Fraction,
-) -> None:
+) -> list[str]:
     """Encodes one grey frame, and makes a file of it and of the first second of all else.
 
     Args:
@@ -58,6 +58,9 @@ def try_mux(
       size: width and height of the encode, pixels.
       fps: frames per second of the encode.
 
+    Returns:
+      Which tags the file lacks, a line each.
+
     Raises:
       InputError: it cannot be done.
       OutputError: the file is not what was planned, or cannot be written.
@@ -66,6 +69,7 @@ def try_mux(
     try:
         video.mux(place.ivf, info, place.file, plan, duration_s=_SECONDS)
         video.verify(place.file, video.promise_of(info, plan, 1, cut=True), decode=False)
+        return video.lost_tags(info, plan, place.file)
     except InputError as error:
         raise InputError(
             f"{error} (tried on one frame before the encode); "

@@ -33,6 +33,7 @@ from muzero_rc.video.seek import Seek, seek_before
 from muzero_rc.video.shipped import Promise, promise_of, verify
 from muzero_rc.video.streams import Packets, packets, write_y4m
 from muzero_rc.video.subtitles import CleanText, extract_text
+from muzero_rc.video.tags import lost_tags
 from muzero_rc.video.thumbnail import write_thumbnail
 from muzero_rc.video.tools import Child, find_tool
 from muzero_rc.video.tracks import Track
@@ -71,6 +72,7 @@ __all__ = [
     "key_times",
     "left_at_edges",
     "losses",
+    "lost_tags",
     "measurable",
     "measure",
     "measuring_program",

@@ -8,7 +8,7 @@ from muzero_rc.video.mux import MOST_OPUS_CHANNELS, MuxPlan, opus_kbps
 from muzero_rc.video.picture import Picture, plain
 from muzero_rc.video.pixel_formats import subsampling_of
 from muzero_rc.video.probe import VideoInfo
-from muzero_rc.video.tools import ffprobe
+from muzero_rc.video.tags import written_tags
 from muzero_rc.video.tracks import Track
 
 __all__ = ["left_at_edges", "losses"]
@@ -20,11 +20,6 @@ _DISPOSITIONS = {
     "webm": frozenset({"default", "forced"}),
     "mp4": frozenset({"default", "forced", "comment", "hearing_impaired", "visual_impaired"}),
 }
-
-# A file has them that nobody gave any.
-_TAGS_OF_MUXERS = frozenset({
-    "compatible_brands", "creation_time", "duration", "encoder", "major_brand", "minor_version",
-})  # fmt: skip
 
 
 def losses(info: VideoInfo, plan: MuxPlan) -> list[str]:
@@ -149,8 +144,7 @@ def _no_opus_made(kept: Sequence[Track], plan: MuxPlan) -> str:
 
 def _tags(info: VideoInfo) -> str:
     """The tags of a file and of its video that somebody wrote; empty if there are none."""
-    tags = ffprobe(info.path, "-show_format").get("format", {}).get("tags", {})
-    names = sorted({name.lower() for name in tags} - _TAGS_OF_MUXERS)
+    names = sorted(written_tags(info.path))
     video = info.video_track
     names += [
         f"{what} of the video"

@@ -261,7 +261,7 @@ def mux_command(
     if container.tracks:
         command += _track_options(source, kept, plan)
         command += ["-map_metadata", "1", "-map_chapters", "1"]
-        for tag in _STALE_TAGS:
+        for tag in (*_STALE_TAGS, *(("timecode",) if plan.start_s else ())):
             command += ["-metadata", f"{tag}="]
     if plan.start_s:
         # Seeking ends at a key frame before; else all would be moved by what comes from there.
@@ -326,6 +326,7 @@ def _exact_clock(picture: Picture) -> list[str]:
 
 def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> list[str]:
     words = _labels("v:0", source.video_track, plan.container)
+    words += _own_tags("v:0", source.video_track, plan)
     sounds = {stream.index: stream for stream in source.audio}
     covers = {cover.track.index: cover for cover in plan.covers}
     attached = plan.container.attachments
@@ -351,9 +352,23 @@ def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> l
             case "subtitle":
                 words += [f"-c:s:{number}", _subtitle_codec(track, plan)]
                 words += _labels(f"s:{number}", track, plan.container)
+                if any(text.track.index == track.index for text in plan.texts):
+                    words += _own_tags(f"s:{number}", track, plan)
             case _:
                 words += [f"-c:t:{number}", "copy"]
     return words
+
+
+def _own_tags(stream: str, track: Track, plan: MuxPlan) -> list[str]:
+    """Tags of a stream that does not come out of the source's file itself."""
+    # The timecode is that of the file's first frame.
+    left = {"timecode"} if plan.start_s else set()
+    return [
+        word
+        for name, value in track.tags
+        if name.lower() not in left
+        for word in (f"-metadata:s:{stream}", f"{name}={value}")
+    ]
 
 
 def _attachment(number: int, cover: Cover) -> list[str]:

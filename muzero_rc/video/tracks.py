@@ -15,6 +15,11 @@ PICTURE_SUBTITLES = frozenset({"dvb_subtitle", "dvd_subtitle", "hdmv_pgs_subtitl
 """ffmpeg's codecs of subtitles that are pictures."""
 
 _STATISTICS = frozenset({"BPS", "DURATION", "NUMBER_OF_BYTES", "NUMBER_OF_FRAMES"})
+# Tags that tell of the stream as it was coded and stored, or that have an option of their own.
+_FACTS = frozenset({
+    "alpha_mode", "creation_time", "encoder", "filename", "handler_name", "language", "mimetype",
+    "rotate", "stereo_mode", "title", "vendor_id",
+})  # fmt: skip
 _NO_DISPOSITION = frozenset({"attached_pic", "timed_thumbnails", "still_image"})
 
 
@@ -32,6 +37,7 @@ class Track:
       start_s: time of its first packet, seconds; None if not told.
       filename: of an attachment.
       statistics: tags that tell its size and length in this file, as mkvmerge writes them.
+      tags: others that somebody wrote, name and value; not language, title and the like.
       picture: it is a cover picture, or another one that does not move.
       cover: it is a cover picture.
       chapters: it has the titles of chapters, which MP4 keeps in a stream of text.
@@ -46,6 +52,7 @@ class Track:
     start_s: float | None = None
     filename: str | None = None
     statistics: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
     picture: bool = False
     cover: bool = False
     chapters: bool = False
@@ -86,6 +93,11 @@ def _track(stream: Mapping[str, Any]) -> Track:
         start_s=_number(stream.get("start_time")),
         filename=tags.get("filename"),
         statistics=tuple(name for name in stream.get("tags", {}) if _is_statistic(name)),
+        tags=tuple(
+            (name, str(value))
+            for name, value in stream.get("tags", {}).items()
+            if name.lower() not in _FACTS and not _is_statistic(name)
+        ),
         picture=any(disposition.get(name) for name in _NO_DISPOSITION),
         cover=bool(disposition.get("attached_pic")) and not disposition.get("timed_thumbnails"),
         chapters=stream.get("codec_type") == "data" and stream.get("codec_tag_string") == "text",
