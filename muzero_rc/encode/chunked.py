@@ -30,7 +30,7 @@ from muzero_rc.encode.cut import Chunk, cut
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.film_levels import FilmLevels
 from muzero_rc.encode.film_phases import FilmPhases, StartKbps
-from muzero_rc.encode.job_progress import OnAhead, OnFrames, ProbeKind
+from muzero_rc.encode.job_progress import OnAhead, OnChance, OnFrames, ProbeKind
 from muzero_rc.encode.share import Curve
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass
@@ -58,6 +58,10 @@ def _ignore(phase: str, frames: int, kept: bool, weight: float) -> None:
 
 
 def _ignore_ahead(phase: str, frames: int, weight: float) -> None:
+    """Likewise."""
+
+
+def _ignore_chance(phase: str, chance: float) -> None:
     """Likewise."""
 
 
@@ -145,6 +149,7 @@ def encode_chunks(
     memory_bytes: int,
     on_frames: OnFrames = _ignore,
     on_ahead: OnAhead = _ignore_ahead,
+    on_chance: OnChance = _ignore_chance,
     start_kbps: StartKbps = as_settings,
     first_turn: int = 0,
     forced: Sequence[int] = (),
@@ -166,6 +171,7 @@ def encode_chunks(
       on_frames: told the phase, "probe" or "second pass", how many shown frames more are done,
         whether an earlier start had done them, and what each of them weighs.
       on_ahead: told what is made again.
+      on_chance: told how likely that is.
       start_kbps: the film's bitrate by the probe encodes' curves and its seconds, where
         settings have no `budget_kbps`; None for the settings' own.
       first_turn: how often all chunks were made before, for another bitrate.
@@ -192,7 +198,7 @@ def encode_chunks(
     kind = FilmLevels if by_levels(policy, settings) else FilmPhases
     film = kind(
         clip, settings, policy, statistics, files, chunks, workers, in_memory > workers,
-        first_turn, on_frames, on_ahead, compute, recipe,
+        first_turn, on_frames, on_ahead, on_chance, compute, recipe,
     )  # fmt: skip
     start = time.perf_counter()
     if bucket is not None and not first_turn:

@@ -41,6 +41,9 @@ from muzero_rc.types import NUM_QINDEX
 __all__ = ["FilmLevels"]
 
 _LOSSLESS = MOST_PROBES  # what an encode in real time without loss is kept under
+# What a chunk misses of what its level is to bring. By it a film of 20 chunks has some made again
+# as often as training films had (docs/notes/2026-11-30-time-left-of-films.md).
+_USUAL_MISS = 0.15
 
 
 class FilmLevels(FilmPhases):
@@ -118,7 +121,7 @@ class FilmLevels(FilmPhases):
                     asked[index] = {round_ + 1: level}
             if not asked:
                 break
-        self._weigh(
+        self._teller.weigh(
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )
         self._forecasts, self._pages = forecasts, pages
@@ -150,8 +153,12 @@ class FilmLevels(FilmPhases):
             levels[chunk.index] = budget.level(chunk.index, levels, known)
             return self._at_level(chunk, clip, self._first_turn, 0.0, levels[chunk.index])
 
+        def doubt() -> None:
+            self._doubt(budget.goals, taken, budget.known_before, _USUAL_MISS)
+
+        doubt()
         todo = [chunk for chunk in self._chunks if chunk.index not in taken]
-        self._run("second pass", self._handle(), todo, task, taken, budget.known_before)
+        self._run("second pass", self._handle(), todo, task, taken, budget.known_before, doubt)
         self._curves = {chunk.index: curve(chunk.index) for chunk in self._chunks}
         return list(self._curves.values()), taken
 
@@ -173,7 +180,7 @@ class FilmLevels(FilmPhases):
             found = {name: probe for name, probe in kept.items() if probe is not None}
             if len(found) == len(levels):
                 made[index] = found
-                self._on_frames("probe", self._chunks[index].frames, True, self._weights[index])
+                self._teller.add_kept("probe", index)
 
         def task(chunk: Chunk, clip: Clip) -> RealtimeTask:
             return RealtimeTask(chunk, clip, self._film_settings(), asked[chunk.index])

@@ -10,13 +10,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
-import numpy.typing as npt
 
 from muzero_rc.compute import Compute
 from muzero_rc.encode.chunk_jobs import (
@@ -31,9 +28,10 @@ from muzero_rc.encode.chunk_jobs import (
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.coarsest import Coarsest, hardest
 from muzero_rc.encode.cut import Chunk
+from muzero_rc.encode.film_teller import FilmTeller
 from muzero_rc.encode.frame_hashes import KeptHashes
 from muzero_rc.encode.hold_back import HOLD_BACKS, cannot_be_kept, raised
-from muzero_rc.encode.job_progress import OnAhead, OnFrames
+from muzero_rc.encode.job_progress import OnAhead, OnChance, OnFrames
 from muzero_rc.encode.repairs import Repairs
 from muzero_rc.encode.share import (
     MOST_PROBES,
@@ -68,10 +66,18 @@ TURNS = 1 + max(MOST_REPAIRS, DEFAULT_RECIPE.retry.max_encodes) + HOLD_BACKS
 """How often a chunk is made at most for one bitrate of the film."""
 
 _KBPS = (1, MAX_TARGET_KBPS)  # what libvpx takes
+# What a chunk misses of what it is asked for. By it a film of 20 chunks has some made again as
+# often as training films had (docs/notes/2026-11-30-time-left-of-films.md).
+_USUAL_MISS = 0.03
 
 
 StartKbps = Callable[[Sequence[Curve], float], float | None]
 """The film's bitrate by the chunks' curves and its seconds; None for the settings' own."""
+
+
+def _nothing_before(index: int) -> Sequence[int]:
+    """A task that needs no answers."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ class FilmPhases:
         first_turn: int,
         on_frames: OnFrames,
         on_ahead: OnAhead,
+        on_chance: OnChance,
         compute: Compute,
         recipe: Recipe,
     ) -> None:
@@ -128,8 +135,8 @@ class FilmPhases:
         self._workers = workers
         self._read_ahead = read_ahead
         self._first_turn = first_turn
-        self._on_frames = on_frames
-        self._on_ahead = on_ahead
+        uniform = settings.speed_profile == "uniform"
+        self._teller = FilmTeller(chunks, workers, uniform, on_frames, on_ahead, on_chance)
         self._compute = compute
         self._recipe = recipe
         self._work: FilmWork | None = None
@@ -152,19 +159,7 @@ class FilmPhases:
             round(min(max(self._kbps(chunk, self.bits * part), _KBPS[0]), _KBPS[1]))
             for chunk, part in zip(self._chunks, parts, strict=True)
         ]
-        self._weigh(parts)
-
-    def _weigh(self, shares: Sequence[float] | npt.NDArray[np.float64]) -> None:
-        """Weighs the frames of chunks by the shares of the bits that chunks are expected to take.
-
-        An encode's time goes with the square root of the bits of a frame
-        (docs/notes/2026-11-30-time-left-of-films.md).
-        """
-        frames = np.array([chunk.frames for chunk in self._chunks], np.float64)
-        found = np.sqrt(np.maximum(np.asarray(shares, np.float64), 0.0) / frames)
-        mean = float(found @ frames) / float(frames.sum())
-        self._mean_weights = (found / mean).tolist() if mean > 0.0 else [1.0] * len(frames)
-        self._weights = self._mean_weights
+        self._teller.weigh(parts)
 
     def _plan_nearer(self, kbps: float) -> bool:
         """Plans anew for a bitrate that is far from the plan's; False if that is near enough."""
@@ -214,7 +209,7 @@ class FilmPhases:
             if log is not None:
                 shape = Shape(self._clip.width, self._clip.height, self._clip.fps, chunk.frames)
                 curves[chunk.index] = curve_of(log, shape, self._frame_budget, recipe=self._recipe)
-                self._on_frames("probe", chunk.frames, True, self._weights[chunk.index])
+                self._teller.add_kept("probe", chunk.index)
 
         def task(chunk: Chunk, clip: Clip) -> ProbeTask:
             settings = self._settings_of(chunk)
@@ -247,9 +242,15 @@ class FilmPhases:
     def _last_passes(self, budget: FilmBudget | None) -> dict[int, Taken]:
         """Encodes all chunks for good, each with its share; without a budget all alike."""
         if budget is not None:
-            self._weigh(budget.first_shares())
+            self._teller.weigh(budget.first_shares(), budget.seconds)
         taken = self._kept("second pass", range(len(self._chunks)), self._first_turn)
         asked = {index: found.asked for index, found in taken.items()}
+
+        def doubt() -> None:
+            if budget is not None:
+                self._doubt(asked, taken, budget.known_before, _USUAL_MISS)
+
+        doubt()
 
         def task(chunk: Chunk, clip: Clip) -> LastPassTask:
             if budget is None:
@@ -259,9 +260,21 @@ class FilmPhases:
             return self._last_pass(chunk, clip, self._first_turn, asked[chunk.index])
 
         todo = [chunk for chunk in self._chunks if chunk.index not in taken]
-        before = () if budget is None else (budget.known_before,)
-        self._run("second pass", self._handle(), todo, task, taken, *before)
+        before = _nothing_before if budget is None else budget.known_before
+        self._run("second pass", self._handle(), todo, task, taken, before, doubt)
         return taken
+
+    def _doubt(
+        self,
+        expected: Mapping[int, float],
+        taken: Mapping[int, Taken],
+        known_before: Callable[[int], Sequence[int]],
+        usual: float,
+    ) -> None:
+        """Tells how likely chunks are made again, by what finished ones took."""
+        settled = len(known_before(len(self._chunks) - 1))
+        tolerance = self._recipe.film_share.tolerance
+        self._teller.doubt("second pass", expected, taken, self.bits, settled, usual, tolerance)
 
     def _repair(self, curves: Sequence[Curve], taken: Mapping[int, Taken]) -> dict[int, int]:
         """Makes chunks again until the film is near enough its target, or all turns are used.
@@ -280,7 +293,7 @@ class FilmPhases:
             asks = found.asks(last=turn == last)
             if not asks:
                 break
-            self._tell_ahead(asks)
+            self._teller.add_ahead("second pass", asks)
             made = self._kept("second pass", asks, turn)
 
             def task(
@@ -375,7 +388,7 @@ class FilmPhases:
                     floors[chunk.index] = raised(record.log, before, own, round_)
                     concerned[chunk.index] = record.asked
             turn = first + round_
-            self._tell_ahead(concerned)
+            self._teller.add_ahead("second pass", concerned)
             made = self._kept("second pass", concerned, turn)
 
             def task(
@@ -398,7 +411,8 @@ class FilmPhases:
         todo: Sequence[Chunk],
         task_of: Callable[[Chunk, Clip], _Task],
         answers: dict[int, Any],
-        known_before: Callable[[int], Sequence[int]] = lambda index: (),
+        known_before: Callable[[int], Sequence[int]] = _nothing_before,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         """Runs a task for each of some chunks, in their order, as the film is decoded once.
 
@@ -411,6 +425,7 @@ class FilmPhases:
           task_of: makes a task, when everything is there that it needs to know.
           answers: gets the answers by chunk.
           known_before: chunks whose answers must be there before a task is made.
+          on_answer: called when an answer is there.
         """
         if not todo:
             return
@@ -419,6 +434,7 @@ class FilmPhases:
         def collect(scheduler: Any) -> None:
             for work in scheduler.wait():
                 answers[work.task.chunk.index] = work.result()
+                on_answer()
 
         lengths = [chunk.frames for chunk in self._chunks]
         parts = self._clip.parts(lengths, [chunk.index for chunk in todo])
@@ -436,8 +452,8 @@ class FilmPhases:
                 scheduler.submit(
                     handle,
                     task_of(chunk, clip),
-                    on_progress=lambda task, frames: self._on_frames(
-                        phase, frames, False, self._weights[task.chunk.index]
+                    on_progress=lambda task, frames: self._teller.add(
+                        phase, task.chunk.index, frames
                     ),
                 )
             clip = None
@@ -452,14 +468,8 @@ class FilmPhases:
             record = self._files.record(index, turn)
             if record is not None:
                 found[index] = taken_of(record)
-                self._on_frames(phase, self._chunks[index].frames, True, self._weights[index])
+                self._teller.add_kept(phase, index)
         return found
-
-    def _tell_ahead(self, indexes: Collection[int]) -> None:
-        """Tells that chunks are made again; where they are few, not all workers share them."""
-        self._weights = [max(self._workers / len(indexes), 1.0) * w for w in self._mean_weights]
-        for index in indexes:
-            self._on_ahead("second pass", self._chunks[index].frames, self._weights[index])
 
     def _handle(self) -> LastPass:
         return LastPass(self._policy, self._files, self._backend, self._recipe)

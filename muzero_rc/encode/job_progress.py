@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from muzero_rc.encode.cut import LEAST_FRAMES
+from muzero_rc.env.codec.parts import LEAST_SOUGHT
 
 __all__ = [
     "JobProgress",
     "JobState",
     "OnAhead",
+    "OnChance",
     "OnFrames",
     "ProbeKind",
     "frames_again",
+    "frames_alone",
     "phase_costs",
 ]
 
@@ -48,6 +51,9 @@ class OnFrames(Protocol):
 OnAhead = Callable[[str, int, float], None]
 """Told a phase, how many frames of it will be made again, and what each weighs."""
 
+OnChance = Callable[[str, float], None]
+"""Told a phase, and how likely frames of it are made again, 0 to 1."""
+
 
 # Of a phase's frames, from which its own measured speed is known; set by hand.
 _SURE_SHARE = 0.02
@@ -69,8 +75,9 @@ _FIRST_PASSES = (
 _REALTIME, _OWN_THREAD = 1.0, 0.3
 _CHECK, _DECODE = 0.6, 0.5  # that the check takes, and decoding the source; likewise
 _BITS_PER_PIXEL = 0.1  # at which they were measured; encodes go with the square root of the bits
-# Frames of a usual chunk, and the share of a short film that is made again at most. By hand.
-_CHUNK, _MOST_AGAIN = 100.0, 0.5
+# Frames of a usual chunk, how many chunks are made again if one is, and the share of a short film
+# that they are at most. By hand, likewise.
+_CHUNK, _CHUNKS_AGAIN, _MOST_AGAIN = 100.0, 1.5, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,8 @@ class _Phase:
       weight: of frames that are done.
       kept: weight of those of them that an earlier start had done.
       again: weight of frames that may come on top; nobody is told of them.
+      chance: that they do.
+      alone: weight of frames whose time is lost at the end, where workers have no chunk left.
       start: when the first ones were done here.
       lead: weight of these.
       seconds: since then, at the latest frame.
@@ -119,6 +128,8 @@ class _Phase:
     weight: float = 0.0
     kept: float = 0.0
     again: float = 0.0
+    chance: float = 1.0
+    alone: float = 0.0
     start: float | None = None
     lead: float = 0.0
     seconds: float = 0.0
@@ -127,7 +138,7 @@ class _Phase:
     @property
     def worked(self) -> float:
         """Weight of frames that were measured."""
-        return 0.0 if self.fixed is not None else self.weight - self.kept - self.lead
+        return 0.0 if self.fixed is not None else max(self.weight - self.kept - self.lead, 0.0)
 
     @property
     def is_measured(self) -> bool:
@@ -137,7 +148,8 @@ class _Phase:
     @property
     def ahead(self) -> float:
         """Weight of frames that are to be done."""
-        return max(self.total + self.above - self.weight, 0.0) + self.again
+        left = max(self.total + self.above - self.weight, 0.0)
+        return left + min(self.alone, left) + self.chance * self.again
 
 
 class JobProgress:
@@ -166,9 +178,14 @@ class JobProgress:
         """A phase without frames, which will take so many seconds."""
         self._phases[phase] = _Phase(0.0, 1, fixed=seconds)
 
-    def expect_again(self, phase: str, frames: float) -> None:
-        """So many frames of a phase may have to be made again."""
-        self._phases[phase].again = frames
+    def expect_again(self, phase: str, frames: float, chance: float = 1.0) -> None:
+        """So many frames of a phase are made again, if any are, and how likely that is."""
+        found = self._phases[phase]
+        found.again, found.chance = frames, chance
+
+    def expect_alone(self, phase: str, frames: float) -> None:
+        """At the end of a phase the time of so many frames is lost, as not all workers work."""
+        self._phases[phase].alone = frames
 
     def set_frames(self, frames: int) -> None:
         """The film has so many frames, now that it is known."""
@@ -291,7 +308,8 @@ def phase_costs(
         "first pass": first,
         "probe": probed / workers,
         "second pass": last / workers,
-        "check": _CHECK,
+        # Its decode, which is as dear as the source's, goes in parts.
+        "check": _CHECK - _DECODE + _DECODE / workers,
     }
     if probe is None:
         del costs["probe"]
@@ -299,16 +317,24 @@ def phase_costs(
 
 
 def frames_again(frames: int, workers: int, last: float) -> float:
-    """Frames of last passes whose time a film is likely to take on top, for its target.
+    """Frames of last passes whose time a film takes on top, if chunks are made again.
 
-    A film has one chunk made again or two, or none. They are often alone, so each takes the time
-    of as many as there are workers, and the film is decoded up to it. At the end of the last
-    passes half of a chunk is alone, on average.
+    They are often alone, so each takes the time of as many as there are workers. The film is
+    decoded up to them, from no further away than a seek is worth.
 
     Args:
       frames: of the film.
       workers: chunks that are encoded at a time.
       last: time of a frame of the last passes, in first passes (`phase_costs`).
     """
-    chunks = max(0.5 * workers, 1.0) + 0.5 * (workers - 1)
-    return min(_CHUNK * chunks + frames * _DECODE / last, _MOST_AGAIN * frames)
+    decoded = min(frames, LEAST_SOUGHT + _CHUNK) * _DECODE / last
+    return min(_CHUNKS_AGAIN * _CHUNK * workers + decoded, _MOST_AGAIN * frames)
+
+
+def frames_alone(workers: int) -> float:
+    """Frames whose time is lost at the end of a phase: half of a chunk is alone, on average.
+
+    Args:
+      workers: chunks that are encoded at a time.
+    """
+    return 0.5 * _CHUNK * (workers - 1)

@@ -254,7 +254,8 @@ class InChunks:
             self._statistics, self._files, self._ivf, workers=self._workers,
             memory_bytes=default_memory_limit(),
             on_frames=self._tell.add, on_ahead=self._tell.add_ahead,
-            first_turn=self._turn, start_kbps=start, forced=self._forced, bucket=self._bucket,
+            on_chance=self._tell.doubt, first_turn=self._turn, start_kbps=start,
+            forced=self._forced, bucket=self._bucket,
         )  # fmt: skip
 
     def note(self, tries: list[Try]) -> None:

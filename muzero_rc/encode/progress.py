@@ -11,6 +11,7 @@ from muzero_rc.encode.job_progress import (
     JobState,
     ProbeKind,
     frames_again,
+    frames_alone,
     phase_costs,
 )
 from muzero_rc.env.control.settings import EncoderSettings
@@ -40,6 +41,9 @@ class Progress:
     job: JobState | None = None
 
 
+_UNKNOWN = 0.5  # how likely chunks are made again, as long as no chunk is known
+
+
 class Teller:
     """Tells how far an encode is."""
 
@@ -47,6 +51,7 @@ class Teller:
         self._on_progress = on_progress
         self.job: JobProgress | None = None  # of a clip in one piece, only with a probe encode
         self._expected: dict[str, float] = {}
+        self._again = 0.0
 
     def __call__(
         self,
@@ -102,8 +107,10 @@ class Teller:
             )  # fmt: skip
             self.job = JobProgress(costs, frames)
             if film and probe is not None:
-                again = frames_again(frames, workers, costs["second pass"])
-                self.job.expect_again("second pass", again)
+                self._again = frames_again(frames, workers, costs["second pass"])
+                self.doubt("second pass", _UNKNOWN)
+                for phase in ("probe", "second pass"):
+                    self.job.expect_alone(phase, frames_alone(workers))
             for phase, seconds in self._expected.items():
                 self.job.expect(phase, seconds)
 
@@ -113,6 +120,11 @@ class Teller:
         self.job.set_frames(frames)
         # A first pass from the cache took no time, which says nothing of the speed.
         self.job.add("first pass", frames - self.job.done("first pass")[0], kept=True)
+
+    def doubt(self, phase: str, chance: float) -> None:
+        """How likely chunks of a film's phase are made again, 0 to 1."""
+        assert self.job is not None
+        self.job.expect_again(phase, self._again, chance)
 
     def add(self, phase: str, frames: int, kept: bool, weight: float) -> None:
         """So many frames more of a film's phase are done, each of a weight."""

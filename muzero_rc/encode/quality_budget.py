@@ -45,6 +45,9 @@ class QualityBudget:
     As with `FilmBudget`, a level depends on the order of chunks alone, neither on the number of
     workers nor on who finishes first. Of n chunks sqrt(n) may be in work at a time: what is known
     of one less well than with a whole probe encode has to be learned from others in time.
+
+    Attributes:
+      goals: what each chunk that has a level is expected to take, bits.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class QualityBudget:
         self._bits = bits
         self._own_to_common = own_to_common
         self._recipe = recipe
+        self.goals: dict[int, float] = {}
         self._lag = math.isqrt(max(len(forecasts) - 1, 0)) + 1
 
     def known_before(self, index: int) -> range:
@@ -107,6 +111,7 @@ class QualityBudget:
         curves = [found[i] if i in known else f.curve(level) for i, f in enumerate(forecasts)]
         whole = whole_of(curves, self._bits, recipe=self._recipe)
         mine = float(shares(curves[index:], left, whole=whole, recipe=self._recipe)[0])
+        self.goals[index] = mine
         own = forecasts[index]
         free = mine - own.fixed
         if index in self._pages:  # its share may be another than when the film was planned

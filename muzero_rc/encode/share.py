@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,7 @@ class Curve:
       most: most of them.
       frames: shown ones.
       psnr: PSNR avg of the probe encode, dB.
+      seconds: CPU time of libvpx there; 0 if it is not known.
     """
 
     fixed: float
@@ -81,6 +82,7 @@ class Curve:
     most: float
     frames: int
     psnr: float
+    seconds: float = field(default=0.0, compare=False)
 
 
 def curve_of(
@@ -115,6 +117,7 @@ def curve_of(
     return Curve(
         fixed, bits, max(error, 1e-9), max(least, 0.0), max(most, least, 1.0),
         frames=len(shown), psnr=statistics.fmean(shown),
+        seconds=sum(r.cpu_seconds for r in results),
     )  # fmt: skip
 
 
@@ -283,6 +286,11 @@ class FilmBudget:
         self._recipe = recipe
         self._whole = whole_of(curves, bits, recipe=recipe)
         self._lag = (len(curves) + 1) // 2
+
+    @property
+    def seconds(self) -> list[float]:
+        """CPU time of the chunks' probe encodes; 0 where it is not known."""
+        return [curve.seconds for curve in self._curves]
 
     def known_before(self, index: int) -> range:
         """The chunks that must be finished before a chunk gets its share."""

@@ -135,6 +135,29 @@ def test_it_goes_on_where_it_was_stopped(
     assert sum(new) <= sum(whole) - stop_at + 2 * LENGTH
 
 
+def test_kept_chunks_weigh_what_they_weighed(
+    film: Clip, statistics: FirstPass, tmp_path: Path
+) -> None:
+    def weights(seen: list[tuple[str, int, bool, float]]) -> set[float]:
+        return {weight for phase, _, _, weight in seen if phase == "second pass"}
+
+    seen: list[tuple[str, int, bool, float]] = []
+    chances: list[float] = []
+    run(
+        film, statistics, tmp_path,
+        on_frames=lambda *told: seen.append(told), on_chance=lambda _, c: chances.append(c),
+    )  # fmt: skip
+    assert len(weights(seen)) >= CHUNKS  # those that are made again may weigh more
+    assert 0 < chances[0] < 1 and chances[-1] in (0, 1)
+    again: list[tuple[str, int, bool, float]] = []
+    for path in tmp_path.glob("*.ivf"):
+        path.unlink()
+    run(film, statistics, tmp_path, on_frames=lambda *told: again.append(told))
+    # CPU time of the probe encodes is kept with them.
+    assert weights(again) == weights(seen)
+    assert all(kept for phase, _, kept, _ in again if phase == "probe")
+
+
 def test_a_damaged_chunk_is_made_again(
     film: Clip, statistics: FirstPass, undisturbed: tuple[Encoded, bytes], tmp_path: Path
 ) -> None:

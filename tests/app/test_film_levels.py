@@ -85,6 +85,19 @@ def test_the_film_is_whole_and_on_target_whoever_works(
     assert run(film, statistics, tmp_path / "four", workers=4, settings=settings)[1] == ivf
 
 
+def test_it_is_told_how_likely_chunks_are_made_again(
+    film: Clip, statistics: FirstPass, tmp_path: Path
+) -> None:
+    chances: list[tuple[str, float]] = []
+    for _ in ("new", "kept"):
+        done, _ = run(film, statistics, tmp_path, on_chance=lambda *told: chances.append(told))
+        assert {phase for phase, _ in chances} == {"second pass"}
+        assert chances[-1][1] == float(done.chunks_again > 0)
+        if len(chances) > 1:
+            assert len(chances) == CHUNKS + 1 and 0 < chances[0][1] < 1
+        chances.clear()
+
+
 @pytest.mark.parametrize("stop_at", [30, 100])
 def test_it_goes_on_where_it_was_stopped(
     film: Clip, statistics: FirstPass, tmp_path: Path, stop_at: int

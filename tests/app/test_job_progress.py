@@ -7,7 +7,7 @@ import re
 import pytest
 
 from muzero_rc.cli.display import make_display
-from muzero_rc.encode.job_progress import JobProgress, phase_costs
+from muzero_rc.encode.job_progress import JobProgress, frames_again, frames_alone, phase_costs
 from muzero_rc.encode.progress import Progress
 
 COSTS = {"first": 1.0, "second": 3.0}
@@ -93,6 +93,41 @@ def test_frames_that_are_made_again_are_expected_and_then_counted() -> None:
     assert job.read().share == pytest.approx(100 / 150)
     job.add("check", 1)  # what has not come by then does not come
     assert job.read().share == 1
+
+
+def test_frames_that_may_be_made_again_count_by_their_chance() -> None:
+    clock = Clock()
+    job = JobProgress({"only": 1.0, "check": 0.0}, 100, clock)
+    job.add("only", 1)
+    clock.now = 49
+    job.add("only", 49)
+    for chance in (1.0, 0.25, 0.0):
+        job.expect_again("only", 40, chance)
+        assert job.read().eta_s == pytest.approx(50 + 40 * chance)
+
+
+def test_at_the_end_of_a_phase_workers_wait_for_the_last_chunk() -> None:
+    clock = Clock()
+    job = JobProgress({"only": 1.0}, 100, clock)
+    job.expect_alone("only", 20)
+    job.add("only", 1)
+    clock.now = 49
+    job.add("only", 49)
+    assert job.read().eta_s == pytest.approx(50 + 20)
+    clock.now = 89
+    job.add("only", 40)
+    assert job.read().eta_s == pytest.approx((10 + 10) * 89 / 89)
+    job.add("only", 10)
+    assert job.read().eta_s == 0 and job.read().share == 1
+
+
+def test_repairs_have_all_workers_time_and_no_long_decode() -> None:
+    one, four = frames_again(9000, 1, 10.0), frames_again(9000, 4, 10.0)
+    assert one < four < 4 * one
+    # What is far away is sought.
+    assert frames_again(90_000, 4, 10.0) == four
+    assert frames_again(100, 4, 10.0) == 50  # a short film is not made again as a whole
+    assert frames_alone(1) == 0 < frames_alone(2) < frames_alone(4)
 
 
 def test_the_share_never_falls_and_ends_at_one() -> None:
