@@ -3,8 +3,9 @@
 A phase counts by what its frames cost. Before it has begun that is known from its cost beside
 the other phases' (`_FIRST_PASSES`), and from then on it is measured, from its first frame on:
 what a process takes to start says nothing of its speed. Until a chunk's worth of frames is
-measured, both count. Frames of a film's chunks weigh what they are expected to take beside the
-film's mean. A phase without frames takes the seconds that a trial of it took.
+measured, both count. The latest frames count most, since what else a machine does changes.
+Frames of a film's chunks weigh what they are expected to take beside the film's mean. A phase
+without frames takes the seconds that a trial of it took.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ OnChance = Callable[[str, float], None]
 
 # Of a phase's frames, from which its own measured speed is known; set by hand.
 _SURE_SHARE = 0.02
+# Frames after which a measured frame counts half: the machine may have other things to do by then.
+# By replays of ten encodes of training films, from 100 to 800.
+_HALF_PACE = 400.0
 # Frames that a phase's cost counts for beside what is measured of it: a short chunk.
 _TRUST = float(LEAST_FRAMES)
 # CPU of a frame by speed from 0, in first passes: probe encode; last pass with what is probed
@@ -117,6 +121,7 @@ class _Phase:
       start: when the first ones were done here.
       lead: weight of these.
       seconds: since then, at the latest frame.
+      recent: seconds and weight since then, both less and less the longer ago.
       fixed: seconds of the whole phase, of one without frames.
     """
 
@@ -133,6 +138,7 @@ class _Phase:
     start: float | None = None
     lead: float = 0.0
     seconds: float = 0.0
+    recent: tuple[float, float] = (0.0, 0.0)
     fixed: float | None = None
 
     @property
@@ -144,6 +150,19 @@ class _Phase:
     def is_measured(self) -> bool:
         """Whether the seconds of a frame are known."""
         return self.worked > max(_SURE_SHARE * self.total, 1)
+
+    @property
+    def pace(self) -> float:
+        """Seconds of a frame by now, 0 where nothing is measured."""
+        seconds, weight = self.recent
+        return seconds / weight if weight > 0.0 else 0.0
+
+    def count(self, seconds: float, weight: float) -> None:
+        """Frames of a weight are done, so many seconds after the first ones."""
+        left = 0.5 ** (weight / _HALF_PACE)
+        before = self.recent
+        self.recent = (before[0] * left + seconds - self.seconds, before[1] * left + weight)
+        self.seconds = seconds
 
     @property
     def ahead(self) -> float:
@@ -222,7 +241,7 @@ class JobProgress:
         if kept:
             found.kept += frames * weight
         elif found.start is not None:
-            found.seconds = self._clock() - found.start
+            found.count(self._clock() - found.start, frames * weight)
         elif frames:
             found.start, found.lead = self._clock(), frames * weight
 
@@ -268,10 +287,11 @@ class JobProgress:
             else:
                 trust = 0.0 if pace is None else _TRUST
                 before = 0.0 if pace is None else pace * phase.cost
-                costs[name] = (trust * before + phase.seconds) / (trust + phase.worked)
+                measured = phase.pace * phase.worked
+                costs[name] = (trust * before + measured) / (trust + phase.worked)
             if phase.is_measured and phase.cost > 0.0:  # one that was not expected tells no pace
-                paid += phase.seconds
-                expected += phase.cost * phase.worked
+                paid += phase.recent[0]
+                expected += phase.cost * phase.recent[1]
                 pace = paid / expected
         return costs
 

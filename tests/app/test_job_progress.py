@@ -59,6 +59,20 @@ def test_what_was_expected_of_a_phase_counts_less_and_less() -> None:
     assert off == sorted(off) and off[0] < 0.4 and off[600] > 0.9 and off[-1] < 1
 
 
+def test_a_machine_that_gets_slower_is_soon_noticed() -> None:
+    clock = Clock()
+    job = JobProgress({"only": 1.0, "next": 2.0}, 4000, clock)
+    job.add("only", 1)
+    for seconds in (1.0, 4.0):
+        for _ in range(1000):
+            clock.now += seconds
+            job.add("only", 1)
+    eta = job.read().eta_s
+    assert eta is not None
+    # By the mean of all frames it would be 2.5 s.
+    assert 3.4 < eta / (1999 + 2 * 4000) < 4.0
+
+
 def test_frames_of_hard_chunks_weigh_more() -> None:
     clock = Clock()
     job = JobProgress({"only": 1.0}, 200, clock)
