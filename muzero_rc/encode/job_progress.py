@@ -277,6 +277,7 @@ class JobProgress:
     def _costs(self) -> dict[str, float]:
         """Seconds of a frame in each phase, as far as they are known now."""
         costs = {}
+        foretold = []  # phases before the first one that is measured
         paid = expected = 0.0
         pace = None  # this machine, with what else it does, over the one of the table
         for name, phase in self._phases.items():
@@ -284,6 +285,7 @@ class JobProgress:
                 costs[name] = phase.fixed
             elif pace is None and not phase.is_measured:
                 costs[name] = phase.cost
+                foretold.append(name)
             else:
                 trust = 0.0 if pace is None else _TRUST
                 before = 0.0 if pace is None else pace * phase.cost
@@ -293,6 +295,8 @@ class JobProgress:
                 paid += phase.recent[0]
                 expected += phase.cost * phase.recent[1]
                 pace = paid / expected
+        if pace is not None:
+            costs |= {name: pace * costs[name] for name in foretold}
         return costs
 
 

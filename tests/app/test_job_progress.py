@@ -169,6 +169,8 @@ def test_what_an_earlier_start_has_done_tells_nothing_of_the_speed() -> None:
     clock.now = 20
     job.add("second", 9)
     assert job.read().eta_s == pytest.approx(100)
+    # What was kept counts in seconds of this machine, too: 2/3 of one a frame, and 2.
+    assert job.read().share == pytest.approx((100 * 2 / 3 + 50 * 2) / (100 * 2 / 3 + 100 * 2))
 
 
 def test_a_phase_without_frames_takes_what_its_trial_took() -> None:
