@@ -94,7 +94,8 @@ class FilmLevels(FilmPhases):
         found: dict[int, ChunkForecast] = {}
         pages: dict[int, Page] = {}
         seen: dict[int, float] = {}  # levels of the latest encodes with loss
-        for round_ in range(MOST_PROBES):
+        round_ = 0
+        while asked:
             told = self._realtime_probes(asked)
             for index, probes in told.items():
                 if round_ in probes:
@@ -102,8 +103,7 @@ class FilmLevels(FilmPhases):
                     starts.setdefault(index, probe)
                     seen[index] = probe.level
                     found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
-            for index, probes in told.items():
-                if _LOSSLESS in probes:
+                else:
                     found[index] = found[index].with_lossless(probes[_LOSSLESS].bits)
                     page = PAGE_MODEL.page(found[index], starts[index], probes[_LOSSLESS])
                     if page is not None:
@@ -111,16 +111,20 @@ class FilmLevels(FilmPhases):
             constant = [found[chunk.index] for chunk in self._chunks]
             forecasts = with_lossless_bases(constant, pages, self.bits, recipe=self._recipe)
             wanted = first_levels(forecasts, self.bits, recipe=self._recipe)
-            asked = {}
-            for index, (forecast, level) in enumerate(zip(constant, wanted, strict=True)):
-                if index in pages:
-                    continue
-                if forecast.lossless is None and _is_fine(forecast, level):
-                    asked[index] = {_LOSSLESS: 0.0}
-                elif is_far(forecast.bits_at(level), forecast.bits_at(seen[index])):
-                    asked[index] = {round_ + 1: level}
-            if not asked:
-                break
+            # Pages first: what they take moves the levels of all others.
+            asked = {
+                index: {_LOSSLESS: 0.0}
+                for index, (forecast, level) in enumerate(zip(constant, wanted, strict=True))
+                if forecast.lossless is None and _is_fine(forecast, level)
+            }
+            if not asked and round_ + 1 < MOST_PROBES:
+                round_ += 1
+                asked = {
+                    index: {round_: level}
+                    for index, (forecast, level) in enumerate(zip(constant, wanted, strict=True))
+                    if index not in pages
+                    and is_far(forecast.bits_at(level), forecast.bits_at(seen[index]))
+                }
         self._teller.weigh(
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )

@@ -381,8 +381,8 @@ def test_a_page_that_stands_still_is_coded_without_loss(
     psnr = [frame.psnr for frame in done.results if frame.shown]
     assert done.chunks == CHUNKS and abs(done.score.overshoot) <= 0.01
     assert min(psnr[LENGTH : 2 * LENGTH]) > 80.0 > min(psnr[:LENGTH])
-    # At the first level, without loss or at the level that it needs, and what that changes.
-    assert decoded.count("probe") <= 3
+    # At the first level, without loss, at the levels that others need, and what that changes.
+    assert decoded.count("probe") <= 4
     # Where it may cost no more than a lossy one it is that.
     poor = settings.replace(target_kbps=10)
     done, _ = run(page, found, tmp_path / "poor", settings=poor)
