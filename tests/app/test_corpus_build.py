@@ -254,7 +254,7 @@ def test_two_builds_do_not_write_one_corpus(videos: Path, tmp_path: Path) -> Non
         (("build", "VIDEOS", "--out", "INSIDE"), "where clips are looked for"),
         (("build", "VIDEOS", "--out", "FULL"), "is there and no corpus"),
         (("build", "VIDEOS", "--out", "FILE"), "cannot write"),
-        (("build", "VIDEOS", "--out", "OUT", "--height", "4"), "height of 4"),
+        (("build", "VIDEOS", "--out", "OUT", "--height", "4"), "--height must be 16"),
         (("build", "VIDEOS", "--out", "OUT", "--min-frames", "1"), "must be 2 or more"),
         (("build", "VIDEOS", "--out", "OUT", "--max-frames", "9"), "not below it"),
         (("build", "VIDEOS", "--out", "OUT", "--max-fps", "fast"), "not a frame rate"),

@@ -165,7 +165,7 @@ def test_constant_without_a_value_keeps_to_the_target(clip_path, tmp_path, capfd
         (["CLIP", "--frames", "0"], "--frames must be at least 1, not 0"),
         (["CLIP", "--jobs", "0"], "--jobs must be at least 1, not 0"),
         (["TEXT"], "text"),
-        (["CLIP", "--scale", "-3"], "height"),
+        (["CLIP", "--scale", "-3"], "--scale must be 16"),
         (["CLIP", "--metrics", "vmf"], "unknown metric 'vmf' in --metrics"),
         (["CLIP", "--out", "TEXT/out"], "cannot write to the folder"),
     ],
