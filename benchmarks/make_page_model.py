@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from make_realtime_model import FOLDS, solve
+from make_realtime_model import left_out, solve
 
 from muzero_rc.encode.realtime_probe import START_LEVEL, at_level, realtime_probe
 from muzero_rc.encode.share import curve_of
@@ -99,14 +99,9 @@ class Rows:
         """Coefficients of bits (0), of the error (1), or of PSNR avg (2). [4]."""
         return solve(self.terms, self.wanted[:, column])
 
-    def left_out(self, column: int) -> float:
+    def off(self, column: int) -> float:
         """What fits to other sources are off, root mean square, octaves or dB."""
-        off = np.zeros(len(self.sources))
-        names = np.unique(self.sources)
-        for fold in range(FOLDS):
-            mine = np.isin(self.sources, names[fold::FOLDS])
-            c = solve(self.terms[~mine], self.wanted[~mine, column])
-            off[mine] = self.wanted[mine, column] - c[0] - self.terms[mine] @ c[1:]
+        off = left_out(self.terms, self.wanted[:, column], self.sources)
         return float(np.sqrt(np.mean(off**2)))
 
 
@@ -164,7 +159,7 @@ def main() -> None:
     for way in LEVELS:
         table = Rows(looked, way)
         fits[way] = {name: table.fit(column).round(4).tolist() for column, name in enumerate(names)}
-        off = [round(table.left_out(column), 3) for column in range(len(names))]
+        off = [round(table.off(column), 3) for column in range(len(names))]
         record[way] = dict(
             zip(("octaves_of_bits", "octaves_of_error", "db_of_psnr"), off, strict=True)
         )

@@ -141,14 +141,20 @@ def solve(terms: _Array, wanted: _Array) -> _Array:
     return np.array([wanted.mean() - mean @ found, *found])
 
 
-def left_out(rows: Rows, column: int) -> _Array:
-    """What the fit to other sources is off. [rows], octaves."""
-    off = np.zeros(len(rows.sources))
-    names = np.unique(rows.sources)
+def left_out(terms: _Array, wanted: _Array, sources: npt.NDArray[np.str_]) -> _Array:
+    """What the fit to other sources is off. [rows], octaves.
+
+    Args:
+      terms: [rows, n].
+      wanted: [rows], octaves.
+      sources: [rows].
+    """
+    off = np.zeros(len(sources))
+    names = np.unique(sources)
     for fold in range(FOLDS):
-        mine = np.isin(rows.sources, names[fold::FOLDS])
-        c = solve(rows.terms[~mine], rows.off[~mine, column])
-        off[mine] = rows.off[mine, column] - c[0] - rows.terms[mine] @ c[1:]
+        mine = np.isin(sources, names[fold::FOLDS])
+        c = solve(terms[~mine], wanted[~mine])
+        off[mine] = wanted[mine] - c[0] - terms[mine] @ c[1:]
     return off
 
 
@@ -226,8 +232,9 @@ def main() -> None:
                 print(kept.name, flush=True)
             looked.append((source, path.stem, json.loads(kept.read_text())))
     rows = Rows(looked)
-    bits, error = (left_out(rows, column) for column in range(2))
-    by_level = left_out(Rows(looked, level=True), 0)
+    bits, error = (left_out(rows.terms, off, rows.sources) for off in rows.off.T)
+    alone = Rows(looked, level=True)
+    by_level = left_out(alone.terms, alone.off[:, 0], alone.sources)
     own, common = variances(rows.sources, rows.clips, bits)
     found = {
         "bits": solve(rows.terms, rows.off[:, 0]).round(5).tolist(),
