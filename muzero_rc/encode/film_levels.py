@@ -84,7 +84,8 @@ class FilmLevels(FilmPhases):
     def _forecast_all(self) -> list[ChunkForecast]:
         """What is expected of all chunks by encodes of them in real time.
 
-        A chunk is encoded so again where the level that it needs is far from the encode's.
+        A chunk that may be a page is encoded so without loss. Any other one is encoded so again
+        where the level that it needs is far from the encode's.
         """
         pixels = self._clip.width * self._clip.height
         header = empty_frame(self._frame_budget, pixels, recipe=self._recipe)
@@ -92,6 +93,7 @@ class FilmLevels(FilmPhases):
         asked = {chunk.index: {0: START_LEVEL} for chunk in self._chunks}
         starts: dict[int, RealtimeProbe] = {}
         found: dict[int, ChunkForecast] = {}
+        lossless: dict[int, float] = {}
         pages: dict[int, Page] = {}
         seen: dict[int, float] = {}  # levels of the latest encodes with loss
         round_ = 0
@@ -104,7 +106,10 @@ class FilmLevels(FilmPhases):
                     seen[index] = probe.level
                     found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
                 else:
-                    found[index] = found[index].with_lossless(probes[_LOSSLESS].bits)
+                    lossless[index] = probes[_LOSSLESS].bits
+                if index in lossless:
+                    found[index] = found[index].with_lossless(lossless[index])
+                if _LOSSLESS in probes:
                     page = PAGE_MODEL.page(found[index], starts[index], probes[_LOSSLESS])
                     if page is not None:
                         pages[index], found[index] = page, page.constant

@@ -19,6 +19,7 @@ from muzero_rc.encode.quality_budget import (
     with_lossless_bases,
 )
 from muzero_rc.encode.realtime_probe import START_LEVEL, ChunkForecast, at_level, realtime_probe
+from muzero_rc.encode.share import Curve
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
@@ -130,16 +131,34 @@ def test_whatever_is_chosen_spends_the_film(log_v0: list[float], level: float) -
 
 
 def test_pages_and_scenes_are_off_by_themselves() -> None:
-    page = pages(-3.0)[0].lossless_base
-    forecasts = [page, SCENE, page, SCENE]
+    forecasts = [pages(-3.0)[0].lossless_base, SCENE, SCENE, SCENE]
     bits = sum(f.fixed + f.bits_at(90.0) for f in forecasts)
-    budget = QualityBudget(forecasts, {}, bits, 0.5)
-    levels = {index: Level(90.0, index != 1) for index in range(3)}
-    as_told = {i: forecasts[i].curve(90.0) for i in budget.known_before(3)}
-    assert set(as_told) == {0, 1}
-    # A page that took more leaves less for what follows; a lossless one says nothing of others.
-    dear = as_told | {0: dataclasses.replace(as_told[0], bits=2.0 * as_told[0].bits)}
-    assert budget.level(3, levels, dear) > budget.level(3, levels, as_told)
+    levels = {index: Level(90.0, index == 0) for index in range(3)}
+    as_told = {index: forecasts[index].curve(90.0) for index in (0, 1)}
+    extra = as_told[0].bits
+    dear = as_told | {0: dataclasses.replace(as_told[0], bits=as_told[0].bits + extra)}
+
+    def level(bits: float, found: dict[int, Curve]) -> float:
+        budget = QualityBudget(forecasts, {}, bits, 0.5)
+        assert set(budget.known_before(3)) == set(found)
+        return budget.level(3, levels, found).qindex
+
+    plain = level(bits, as_told)
+    assert level(bits, dear) > plain + 5.0  # there is less left
+    # Where that is paid for, a page that took more says nothing of scenes.
+    assert level(bits + extra, dear) == pytest.approx(plain, abs=3.0)
+
+
+def test_a_page_is_coded_as_its_share_allows_then() -> None:
+    found = pages(-3.0)
+    page = found[0]
+    for level, base in ((250.0, False), (30.0, True), (0.0, True)):
+        rich = page.constant.fixed + page.constant.bits_at(level)
+        rich += SCENE.fixed + SCENE.bits_at(max(level, 1.0))
+        budget = QualityBudget([page.constant, SCENE], found, rich, 0.5)
+        given = budget.level(0, {}, {})
+        assert given.lossless_base == base
+        assert budget.goals[0] > 0.0
 
 
 def test_the_shipped_model_knows_a_page_that_it_has_not_seen(
