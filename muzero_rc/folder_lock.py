@@ -5,10 +5,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 
 from muzero_rc.errors import InputError
 
-__all__ = ["FolderLock"]
+__all__ = ["MOMENT_S", "FolderLock"]
+
+MOMENT_S = 2.0
+"""How long whoever begins work waits for a lock, seconds.
+
+Of a process that was killed a child may be left that has not become another program yet, and
+holds the lock until then. By hand: on a busy machine that is well below a second.
+"""
+
+_STEP_S = 0.05  # between two tries; by hand
 
 
 class FolderLock:
@@ -26,21 +36,30 @@ class FolderLock:
         self.exclusive = exclusive
 
     @classmethod
-    def take(cls, folder: str | os.PathLike[str]) -> FolderLock | None:
+    def take(cls, folder: str | os.PathLike[str], wait_s: float = 0.0) -> FolderLock | None:
         """The lock of a folder; None if another has it.
+
+        Args:
+          folder: which one.
+          wait_s: how long it may take another to end.
 
         Raises:
           OSError: there is no such folder, or no permission.
         """
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except OSError:
-            return cls(descriptor, exclusive=False)
-        return cls(descriptor, exclusive=True)
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    os.close(descriptor)
+                    return None
+                time.sleep(_STEP_S)
+            except OSError:
+                return cls(descriptor, exclusive=False)
+            else:
+                return cls(descriptor, exclusive=True)
 
     @classmethod
     def make(cls, folder: str | os.PathLike[str]) -> FolderLock | None:
@@ -56,7 +75,7 @@ class FolderLock:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
             with contextlib.suppress(FileNotFoundError):
-                lock = cls.take(folder)
+                lock = cls.take(folder, MOMENT_S)
                 if lock is None or lock._is_on(folder):
                     return lock
                 lock.release()
@@ -76,7 +95,7 @@ class FolderLock:
           InputError: another process works in it.
           OSError: there is no such folder, or no permission.
         """
-        lock = cls.take(folder)
+        lock = cls.take(folder, MOMENT_S)
         if lock is None:
             raise InputError(
                 f"{os.fspath(folder)} is in use by another process; wait for it, or stop it first"

@@ -26,7 +26,7 @@ from muzero_rc.corpus.manifest import MANIFEST, SPLITS, Entry, Manifest
 from muzero_rc.corpus.plan import BuildSettings, Original, find_originals, plan_clips
 from muzero_rc.corpus.scenes import Look
 from muzero_rc.errors import InputError, OutputError
-from muzero_rc.folder_lock import FolderLock
+from muzero_rc.folder_lock import MOMENT_S, FolderLock
 from muzero_rc.output_files import write_text
 from muzero_rc.video import Recipe
 
@@ -317,7 +317,7 @@ def _own(out: Path) -> Iterator[None]:
         if out.exists() and not work.exists() and any(out.iterdir()):
             raise InputError(f"{out} is there and no corpus; give an empty or a new folder")
         work.mkdir(parents=True, exist_ok=True)
-        lock = FolderLock.take(work)
+        lock = FolderLock.take(work, MOMENT_S)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror}; choose another --out") from None
     if lock is None:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_it_ends_with_its_process(tmp_path: Path) -> None:
         other.kill()
         other.wait()
         assert FolderLock.take(tmp_path) is not None
+
+
+def test_a_process_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
+    # As a child of a killed process may hold its lock for a moment.
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        ending = threading.Timer(0.3, other.kill)
+        ending.start()
+        assert FolderLock.take(tmp_path, 60.0) is not None
+        ending.join()
 
 
 def test_without_locks_nothing_is_known_of_others(
