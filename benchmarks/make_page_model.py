@@ -39,7 +39,7 @@ LEVELS = {  # qindexes: of what pages are asked for; constant quality takes thre
     "constant": (16.0, 64.0),
     "lossless_base": (8.0, 24.0, 64.0, 124.0),
 }
-MOST = 4.0  # octaves from 31 to lossless: beyond, a film cannot pay for it
+MOST = 4.0  # octaves from 31 to lossless; by hand: beyond, a film cannot pay for it
 HEIGHT, FRAMES = 480, 100  # of a clip, as long as a usual chunk
 SPEED = 4
 CONTENTS = ("screen", "graphics", "game", "anim", "cartoon", "render", "demo", "TV")

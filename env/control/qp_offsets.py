@@ -25,8 +25,7 @@ def steps_by_level(
     observations: Sequence[Observation], offsets: QpOffsets = DEFAULT_RECIPE.qp_offsets
 ) -> npt.NDArray[np.float64]:
     """The offset of each observation's frame, in qindexes. [B]."""
-    frames = np.stack([observation.frame for observation in observations])
-    update, depth = frames[:, :_TYPES].argmax(axis=1), frames[:, _DEPTH_COLUMN]
+    update, depth = _types_and_depths(observations)
     arf = update == UpdateType.ARF
     base = _is_golden_or_first(update, depth)
     return np.select(
@@ -42,6 +41,14 @@ def steps_by_level(
     )
 
 
+def _types_and_depths(
+    observations: Sequence[Observation],
+) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.float32]]:
+    """Update types of frames, and their depths over the greatest one. [B], [B]."""
+    frames = np.stack([observation.frame for observation in observations])
+    return frames[:, :_TYPES].argmax(axis=1), frames[:, _DEPTH_COLUMN]
+
+
 def _is_golden_or_first(
     update: npt.NDArray[np.int_], depth: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.bool_]:
@@ -51,8 +58,7 @@ def _is_golden_or_first(
 
 def _is_base(observations: Sequence[Observation]) -> npt.NDArray[np.bool_]:
     """Frames of the base layer: those, and key frames. [B]."""
-    frames = np.stack([observation.frame for observation in observations])
-    update, depth = frames[:, :_TYPES].argmax(axis=1), frames[:, _DEPTH_COLUMN]
+    update, depth = _types_and_depths(observations)
     return (update == UpdateType.KEY) | _is_golden_or_first(update, depth)
 
 

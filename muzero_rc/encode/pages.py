@@ -61,11 +61,10 @@ class PageFit:
             (c[0] + c[1] * log_v0, c[2] + c[3] * log_v0) for c in (self.bits, self.error, self.psnr)
         )
         return dataclasses.replace(
-            known,
+            known.with_lossless(log_v0),
             bits=(log_v0 + bits[0], bits[1]),
             error=error,
             psnr=psnr,
-            lossless=2.0**log_v0 * known.frames * known.pixels,
         )
 
 

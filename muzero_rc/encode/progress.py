@@ -41,7 +41,7 @@ class Progress:
     job: JobState | None = None
 
 
-_UNKNOWN = 0.5  # how likely chunks are made again, as long as no chunk is known
+_UNKNOWN = 0.5  # how likely chunks are made again while none is known; by hand: as likely as not
 
 
 class Teller:
