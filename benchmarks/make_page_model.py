@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from make_realtime_model import left_out, solve
 
-from muzero_rc.encode.realtime_probe import START_LEVEL, at_level, realtime_probe
+from muzero_rc.encode.level import Level, at_level
+from muzero_rc.encode.realtime_probe import START_LEVEL, realtime_probe
 from muzero_rc.encode.share import curve_of
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
@@ -61,7 +62,7 @@ def look(path: Path) -> dict[str, Any]:
     for way in LEVELS:
         found[way] = []
         for level in LEVELS[way]:
-            settings, policy = at_level(base, level, lossless_base=way == "lossless_base")
+            settings, policy = at_level(base, Level(level, lossless_base=way == "lossless_base"))
             done = rollout(clip, settings, policy, first_pass=statistics)
             curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
             each = curve.frames * clip.width * clip.height

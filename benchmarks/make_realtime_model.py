@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.encode.level import Level, at_level
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
-from muzero_rc.encode.realtime_probe import RealtimeProbe, at_level, features, realtime_probe
+from muzero_rc.encode.realtime_probe import RealtimeProbe, features, realtime_probe
 from muzero_rc.encode.share import curve_of
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
@@ -72,7 +73,7 @@ def look(path: Path, height: int) -> dict[str, Any]:
     for profile, speed in PROFILES:
         for level in LEVELS:
             named = base.replace(speed_profile=profile, speed=speed)
-            settings, policy = at_level(named, level)
+            settings, policy = at_level(named, Level(level))
             done = rollout(clip, settings, policy, first_pass=statistics)
             curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
             each = curve.frames * clip.width * clip.height

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from muzero_rc.compute import check_cancelled, report
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.cut import Chunk
-from muzero_rc.encode.realtime_probe import RealtimeProbe, at_level, realtime_probe
+from muzero_rc.encode.level import Level, at_level
+from muzero_rc.encode.realtime_probe import RealtimeProbe, realtime_probe
 from muzero_rc.encode.share import Curve, curve_of
 from muzero_rc.env.codec.backend import Backend, ClipLike, FirstPassLike
 from muzero_rc.env.codec.clip import Clip
@@ -99,8 +100,7 @@ class LastPassTask:
       asked: its share, bits; 0 where libvpx's constant quality decides.
       plan: which of its probe encodes counts.
       floors: lowest qindex of each coded frame, in coding order; none if there are none.
-      level: qindex of constant quality, where that decides and no rate control does.
-      lossless_base: the base layer is coded without loss there.
+      level: of constant quality, where that decides and no rate control does.
     """
 
     chunk: Chunk
@@ -111,8 +111,7 @@ class LastPassTask:
     asked: float
     plan: int = 0
     floors: tuple[int, ...] = ()
-    level: float | None = None
-    lossless_base: bool = False
+    level: Level | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +213,7 @@ class LastPass:
         index = task.chunk.index
         settings, policy = task.settings, self.policy
         if task.level is not None:
-            settings, policy = at_level(
-                settings, task.level, lossless_base=task.lossless_base, recipe=self.recipe
-            )
+            settings, policy = at_level(settings, task.level, recipe=self.recipe)
         first = self.files.probe(index, task.plan)
         if first is None and settings.needs_probe:
             raise EncoderError(
@@ -240,10 +237,7 @@ class LastPass:
         asked = task.asked
         if task.level is not None and not asked:
             asked = float(8 * done.log.size_bytes)
-        record = ChunkRecord(
-            done.log, asked, done.decision_seconds, controlled, work, task.level,
-            task.lossless_base,
-        )  # fmt: skip
+        record = ChunkRecord(done.log, asked, done.decision_seconds, controlled, work, task.level)
         self.files.add(index, task.turn, record)
         return taken_of(record)
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from muzero_rc.encode.level import Level
 from muzero_rc.env.codec.parts import HASH_BYTES
 from muzero_rc.errors import InputError, OutputError
 from muzero_rc.folder_lock import FolderLock
@@ -52,8 +53,7 @@ class ChunkRecord:
       controlled: the policy left no quantizer to libvpx.
       work: seconds of counted work, that of the first probe encode left out; 0 without a budget
         of time.
-      level: qindex of the constant quality that it was encoded with; None with another control.
-      lossless_base: its base layer has no loss there.
+      level: of the constant quality that it was encoded with; None with another control.
     """
 
     log: EncodeLog
@@ -61,8 +61,7 @@ class ChunkRecord:
     decision_seconds: float
     controlled: bool = True
     work: float = 0.0
-    level: float | None = None
-    lossless_base: bool = False
+    level: Level | None = None
 
     @property
     def bits(self) -> int:
@@ -125,9 +124,10 @@ class ChunkFiles:
         log, head = found
         with contextlib.suppress(OSError, KeyError):
             if _sha256(self.stream(index, turn)) == head["sha256"]:
+                level = head["level"]
                 return ChunkRecord(
                     log, head["asked"], head["decision_seconds"], head["controlled"],
-                    head["work"], head["level"], head["lossless_base"],
+                    head["work"], None if level is None else Level(*level),
                 )  # fmt: skip
         return None
 
@@ -195,7 +195,6 @@ class ChunkFiles:
             "controlled": record.controlled,
             "work": record.work,
             "level": record.level,
-            "lossless_base": record.lossless_base,
             "sha256": _sha256(self.stream(index, turn)),
         }
         log = dataclasses.replace(record.log, frames=bare)

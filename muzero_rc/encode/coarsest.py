@@ -17,7 +17,7 @@ import numpy.typing as npt
 from muzero_rc.compute import check_cancelled
 from muzero_rc.encode.chunk_jobs import HeldBack, LastPassTask
 from muzero_rc.encode.cut import Chunk
-from muzero_rc.encode.realtime_probe import at_level
+from muzero_rc.encode.level import at_level
 from muzero_rc.env.codec.backend import Backend
 from muzero_rc.env.codec.statistics import column, finite
 from muzero_rc.env.control.recipe import Recipe

@@ -15,10 +15,11 @@ from collections.abc import Mapping, Sequence
 from muzero_rc.encode.chunk_jobs import LastPassTask, ProbeInRealtime, RealtimeTask, Taken
 from muzero_rc.encode.cut import Chunk
 from muzero_rc.encode.film_phases import MOST_REPAIRS, FilmPhases, Made, Shape, StartKbps
+from muzero_rc.encode.level import Level, nearest_level
+from muzero_rc.encode.offset_scale_model import OFFSET_SCALE_MODEL
 from muzero_rc.encode.page_model import PAGE_MODEL
 from muzero_rc.encode.pages import Page
 from muzero_rc.encode.quality_budget import (
-    Level,
     QualityBudget,
     common_level,
     first_levels,
@@ -29,10 +30,9 @@ from muzero_rc.encode.realtime_probe import (
     START_LEVEL,
     ChunkForecast,
     RealtimeProbe,
-    nearest_level,
     probe_of,
 )
-from muzero_rc.encode.share import MOST_PROBES, Curve, curve_of, is_far
+from muzero_rc.encode.share import MOST_PROBES, Curve, curve_of, is_far, whole_of
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.env.control.settings import EncoderSettings
@@ -130,6 +130,14 @@ class FilmLevels(FilmPhases):
                     if index not in pages
                     and is_far(forecast.bits_at(level), forecast.bits_at(seen[index]))
                 }
+        for index, forecast in enumerate(constant):
+            level = forecast.level_for(forecasts[index].bits_at(wanted[index]))
+            found[index] = OFFSET_SCALE_MODEL.scaled(forecast, starts[index], level)
+            if index in pages:
+                pages[index] = dataclasses.replace(pages[index], constant=found[index])
+        constant = [found[chunk.index] for chunk in self._chunks]
+        forecasts = with_lossless_bases(constant, pages, self.bits, recipe=self._recipe)
+        wanted = first_levels(forecasts, self.bits, recipe=self._recipe)
         self._teller.weigh(
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )
@@ -223,11 +231,19 @@ class FilmLevels(FilmPhases):
         first, curve = self.record(chunk.index, self._first_turn), self._curves[chunk.index]
         level = self._level(chunk.index)
         if round(bits) != first.bits:
-            octaves = math.log2(max(bits - curve.fixed, 1.0) / curve.bits)
             assert self._budget is not None
             own = self._budget.forecast(chunk.index, lossless_base=level.lossless_base)
+            octaves = math.log2(max(bits - curve.fixed, 1.0) / curve.bits)
             level = level._replace(qindex=own.level_from(level.qindex, octaves))
+            if level.lossless_base and not self._pays(chunk.index, curve):
+                own = self._budget.forecast(chunk.index, lossless_base=False)
+                level = Level(own.level_for(bits - own.fixed), False, own.offset_scale)
         return self._at_level(chunk, clip, turn, bits, level)
+
+    def _pays(self, index: int, made: Curve) -> bool:
+        """Whether a film gains by the lossless base layer of a page, as it was made."""
+        whole = whole_of(list(self._curves.values()), self.bits, recipe=self._recipe)
+        return self._pages[index].gain_of(made, whole) > 0.0
 
     def _coarsest_task(self, chunk: Chunk, clip: Clip) -> LastPassTask:
         return self._at_level(chunk, clip, self._first_turn, 0.0, Level(NUM_QINDEX - 1.0))
@@ -236,14 +252,12 @@ class FilmLevels(FilmPhases):
         self, chunk: Chunk, clip: Clip, turn: int, bits: float, level: Level
     ) -> LastPassTask:
         return LastPassTask(
-            chunk, clip, self._first_pass(chunk), self._film_settings(), turn, bits,
-            level=level.qindex, lossless_base=level.lossless_base,
-        )  # fmt: skip
+            chunk, clip, self._first_pass(chunk), self._film_settings(), turn, bits, level=level
+        )
 
     def _level(self, index: int) -> Level:
         """The level of a chunk's first encode."""
-        record = self.record(index, self._first_turn)
-        return Level(record.level or 0.0, record.lossless_base)
+        return self.record(index, self._first_turn).level or Level(0.0)
 
     def _film_settings(self) -> EncoderSettings:
         """Of all chunks alike: a frame is shown again by the film's price; each has one thread."""

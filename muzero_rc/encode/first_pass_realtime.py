@@ -13,7 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from muzero_rc.encode.cut import cut, starts_so_far
-from muzero_rc.encode.realtime_probe import START_LEVEL, quantizer_of
+from muzero_rc.encode.level import quantizer_of
+from muzero_rc.encode.realtime_probe import START_LEVEL
 from muzero_rc.env.codec import _native
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import statistics_of

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from muzero_rc.encode.realtime_probe import ChunkForecast, RealtimeProbe
-from muzero_rc.encode.share import Whole
+from muzero_rc.encode.share import Curve, Whole
 
 __all__ = ["Page", "PageFit", "PageModel"]
 
@@ -89,7 +89,15 @@ class Page:
           level: with the lossless base layer.
           whole: the film.
         """
-        mine = self.lossless_base.curve(level)
+        return self.gain_of(self.lossless_base.curve(level), whole)
+
+    def gain_of(self, mine: Curve, whole: Whole) -> float:
+        """What a film gains by a lossless base layer that brings this, likewise.
+
+        Args:
+          mine: what it takes and brings.
+          whole: the film.
+        """
         other = self.constant.curve(self.constant.level_for(mine.bits))
         avg = mine.frames / whole.frames * (mine.psnr - other.psnr)
         return avg + 10.0 / math.log(10.0) * (other.error - mine.error) / whole.error

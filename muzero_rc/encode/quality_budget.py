@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
+from muzero_rc.encode.level import Level
 from muzero_rc.encode.pages import Page
 from muzero_rc.encode.realtime_probe import ChunkForecast
 from muzero_rc.encode.share import Curve, shares, whole_of
@@ -21,22 +21,10 @@ from muzero_rc.env.control.rate.probe import qindex_octaves
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.types import NUM_QINDEX
 
-__all__ = ["Level", "QualityBudget", "common_level", "first_levels", "with_lossless_bases"]
+__all__ = ["QualityBudget", "common_level", "first_levels", "with_lossless_bases"]
 
 _KINDS = ((False, False), (True, False), (True, True))
 _HALVINGS = 40  # numerical: of the range of levels, far below what an encode can keep to
-
-
-class Level(NamedTuple):
-    """What a chunk is coded with.
-
-    Attributes:
-      qindex: of its constant quality, 0 to 255; 0 is without loss.
-      lossless_base: its base layer is without loss, and the qindex is that of all other frames.
-    """
-
-    qindex: float
-    lossless_base: bool = False
 
 
 class QualityBudget:
@@ -99,10 +87,9 @@ class QualityBudget:
         off = self._off_by_kind(known, levels, found)
         spent = sum(found[i].fixed + found[i].bits for i in known)
         for i in range(len(known), index):
-            qindex, base = levels[i]
-            other = self.forecast(i, lossless_base=base)
+            other = self.forecast(i, lossless_base=levels[i].lossless_base)
             other = other.corrected(*off[_kind(other)])
-            spent += other.fixed + other.bits_at(qindex)
+            spent += other.fixed + other.bits_at(levels[i].qindex)
         forecasts = [f.corrected(*off[_kind(f)]) for f in self._forecasts]
         ahead = forecasts[index:]
         least = sum(f.fixed + f.bits_at(NUM_QINDEX - 1.0) for f in ahead)
@@ -121,7 +108,7 @@ class QualityBudget:
             qindex = own.level_for(free)
             if page.gain(qindex, whole) <= 0.0 < qindex:
                 own = page.constant
-        return Level(own.level_for(free), own.lossless_base)
+        return Level(own.level_for(free), own.lossless_base, own.offset_scale)
 
     def _off_by_kind(
         self, known: range, levels: Mapping[int, Level], found: Mapping[int, Curve]
@@ -133,10 +120,9 @@ class QualityBudget:
         """
         sums = {kind: [0.0, 0.0, 0.0, 0.0, 0.0] for kind in _KINDS}
         for i in known:
-            qindex, base = levels[i]
-            if qindex > 0.0:
-                forecast = self.forecast(i, lossless_base=base)
-                expected, each = forecast.curve(qindex), sums[_kind(forecast)]
+            if levels[i].qindex > 0.0:
+                forecast = self.forecast(i, lossless_base=levels[i].lossless_base)
+                expected, each = forecast.curve(levels[i].qindex), sums[_kind(forecast)]
                 new = (1.0, found[i].bits, expected.bits, found[i].error, expected.error)
                 for place, value in enumerate(new):
                     each[place] += value

@@ -27,13 +27,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from muzero_rc.encode.level import nearest_level, quantizer_of
 from muzero_rc.encode.share import Curve
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.realtime import RealtimeCosts, encode_in_realtime
 from muzero_rc.env.codec.statistics import column, finite
-from muzero_rc.env.control.frame_speed import is_quick
 from muzero_rc.env.control.probe_record import SATURATED_DB
-from muzero_rc.env.control.qp_offsets import ConstantQualityPolicy
 from muzero_rc.env.control.rate.probe import qindex_octaves, qindex_of_octaves
 from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
@@ -45,11 +44,8 @@ __all__ = [
     "ChunkForecast",
     "RealtimeModel",
     "RealtimeProbe",
-    "at_level",
     "features",
-    "nearest_level",
     "probe_of",
-    "quantizer_of",
     "realtime_probe",
 ]
 
@@ -59,8 +55,6 @@ _Array = npt.NDArray[np.float64]
 START_LEVEL = 124.0
 """Qindex of a first encode in real time: libvpx's guides recommend its quantizer 31."""
 
-# libvpx's quantizer_to_qindex: its quantizers 0 to 61 are four qindexes apart.
-_QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
 _LEAST_SQUARED = 1e-4  # of a sample, 88 dB: a page may be lossless, and has no logarithm then
 _FINEST = 1.0  # the finest qindex with loss
 _NEAR = 1e-6  # numerical: a share that ends at the most that a chunk takes is that
@@ -71,41 +65,6 @@ _LEAST_ERROR = 1.0  # of a macroblock: what stands still has none, and no logari
 def _octaves(level: float) -> float:
     """Of a level; asked for each chunk of a film for each of its chunks."""
     return float(qindex_octaves(level))
-
-
-def at_level(
-    settings: EncoderSettings,
-    level: float,
-    *,
-    lossless_base: bool = False,
-    recipe: Recipe = DEFAULT_RECIPE,
-) -> tuple[EncoderSettings, ConstantQualityPolicy]:
-    """Settings and policy of constant quality at a qindex, between libvpx's quantizers too.
-
-    Args:
-      settings: of the encode.
-      level: the qindex.
-      lossless_base: the base layer is coded without loss.
-      recipe: the constants of control.
-    """
-    quantizer = min(int(level) // _QINDEXES_PER_QUANTIZER, _LAST_EVEN)
-    policy = ConstantQualityPolicy(
-        level - _QINDEXES_PER_QUANTIZER * quantizer, recipe.qp_offsets, lossless_base=lossless_base
-    )
-    settings = settings.replace(rc_mode="q", cq_level=quantizer)
-    if is_quick(settings.speed_profile, settings.speed, recipe=recipe):
-        settings = settings.replace(speed_profile="quick", tpl=False)
-    return settings, policy
-
-
-def nearest_level(level: float) -> float:
-    """The nearest qindex that one of libvpx's quantizers has."""
-    return float(_QINDEXES_PER_QUANTIZER * min(round(level / _QINDEXES_PER_QUANTIZER), _LAST_EVEN))
-
-
-def quantizer_of(level: float) -> int:
-    """libvpx's quantizer whose qindex is nearest."""
-    return round(nearest_level(level)) // _QINDEXES_PER_QUANTIZER
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +169,7 @@ class ChunkForecast:
       lossless_base: its base layer is coded without loss, and its level is that of all other
         frames (`encode.pages`).
       psnr: [2] PSNR avg, dB, at g = 0, and for each g; None where it follows from the error.
+      offset_scale: of `Level`.
     """
 
     frames: int
@@ -220,6 +180,7 @@ class ChunkForecast:
     lossless: float | None = None
     lossless_base: bool = False
     psnr: tuple[float, float] | None = None
+    offset_scale: float = 1.0
 
     def with_lossless(self, bits: float) -> ChunkForecast:
         """The same with what it takes without loss.

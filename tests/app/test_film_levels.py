@@ -17,15 +17,13 @@ from muzero_rc.encode.chunked import kind_of_probe
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.film_levels import FilmLevels
 from muzero_rc.encode.first_pass_realtime import FirstPassInRealtime
-from muzero_rc.encode.quality_budget import Level, QualityBudget, common_level, first_levels
+from muzero_rc.encode.level import Level, at_level, nearest_level, quantizer_of
+from muzero_rc.encode.quality_budget import QualityBudget, common_level, first_levels
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import (
     START_LEVEL,
     ChunkForecast,
     RealtimeProbe,
-    at_level,
-    nearest_level,
-    quantizer_of,
     realtime_probe,
 )
 from muzero_rc.encode.share import Curve, bits_for_psnr
@@ -207,8 +205,8 @@ def test_chunks_are_made_again_for_the_film(
     level = QualityBudget.level
 
     def wrong(self: QualityBudget, index: int, *known: Any) -> Level:
-        qindex, base = level(self, index, *known)
-        return Level(qindex + (20.0 if index == CHUNKS - 1 else 0.0), base)
+        found = level(self, index, *known)
+        return found._replace(qindex=found.qindex + (20.0 if index == CHUNKS - 1 else 0.0))
 
     monkeypatch.setattr(QualityBudget, "level", wrong)
     done, ivf = run(film, statistics, tmp_path)
@@ -248,7 +246,7 @@ def test_levels_are_the_quantizers_of_libvpx() -> None:
 def test_constant_quality_lies_between_two_quantizers(film: Clip, statistics: FirstPass) -> None:
     qindexes = {}
     for level in (96.0, 98.5, 100.0):
-        settings, policy = at_level(SETTINGS, level)
+        settings, policy = at_level(SETTINGS, Level(level))
         assert settings.cq_level == (25 if level == 100.0 else 24)
         done = rollout(film, settings, policy, first_pass=statistics)
         qindexes[level] = np.array(done.log.qindexes, float)
@@ -258,7 +256,7 @@ def test_constant_quality_lies_between_two_quantizers(film: Clip, statistics: Fi
 
 
 def test_frames_have_the_steps_of_their_kind(film: Clip, statistics: FirstPass) -> None:
-    settings, policy = at_level(SETTINGS, 100.0)
+    settings, policy = at_level(SETTINGS, Level(100.0))
     seen: list[tuple[int, int, float]] = []
 
     class Watched(type(policy)):  # type: ignore[misc]
@@ -398,7 +396,7 @@ def test_the_model_knows_a_clip_that_it_has_not_seen(sample_clips: dict[str, Pat
         found = first_pass(clip, settings, cache=False)
         probe = realtime_probe(clip, settings, START_LEVEL)
         forecast = REALTIME_MODEL.forecast(probe, found.stats, clip.width * clip.height, 100.0)
-        used, policy = at_level(settings, 100.0)
+        used, policy = at_level(settings, Level(100.0))
         done = rollout(clip, used, policy, first_pass=found)
         expected = forecast.fixed + forecast.bits_at(100.0)
         off.append(abs(np.log2(8 * done.log.size_bytes / expected)))

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muzero_rc.encode.chunk_store import ChunkFiles
+from muzero_rc.encode.film_levels import FilmLevels
+from muzero_rc.encode.film_phases import MOST_REPAIRS
+from muzero_rc.encode.level import Level, at_level
 from muzero_rc.encode.page_model import PAGE_MODEL
 from muzero_rc.encode.pages import Page
 from muzero_rc.encode.quality_budget import (
-    Level,
     QualityBudget,
     first_levels,
     with_lossless_bases,
 )
-from muzero_rc.encode.realtime_probe import START_LEVEL, ChunkForecast, at_level, realtime_probe
-from muzero_rc.encode.share import Curve
+from muzero_rc.encode.realtime_probe import START_LEVEL, ChunkForecast, realtime_probe
+from muzero_rc.encode.share import Curve, Whole
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass, first_pass
 from muzero_rc.env.control.settings import EncoderSettings
@@ -64,7 +68,7 @@ def statistics(still: Clip) -> FirstPass:
 def encode(
     clip: Clip, statistics: FirstPass, level: float, *, lossless_base: bool = False
 ) -> Rollout:
-    settings, policy = at_level(SETTINGS, level, lossless_base=lossless_base)
+    settings, policy = at_level(SETTINGS, Level(level, lossless_base))
     return rollout(clip, settings, policy, first_pass=statistics)
 
 
@@ -177,17 +181,24 @@ def test_the_shipped_model_knows_a_page_that_it_has_not_seen(
     assert PAGE_MODEL.record["sources"] >= 30
 
 
+def film_with_pages(
+    sample_clips: dict[str, Path],
+) -> tuple[Clip, FirstPass, EncoderSettings]:
+    """Two of its three chunks nearly stand still."""
+    film = three_scenes(sample_clips)
+    frames = np.stack([film.frame(index) for index in range(film.num_frames)])
+    for index in range(LENGTH, 3 * LENGTH):
+        frames[index, 1000:] = frames[index // LENGTH * LENGTH, 1000:]
+    clip = Clip.from_frames(frames, film.width, film.height, film.fps)
+    settings = SETTINGS.replace(target_kbps=50, kf_max_dist=22)
+    return clip, first_pass(clip, settings, cache=False), settings
+
+
 def test_a_film_with_pages(
     sample_clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shorten_chunks(monkeypatch)
-    film = three_scenes(sample_clips)
-    frames = np.stack([film.frame(index) for index in range(film.num_frames)])
-    for index in range(LENGTH, 3 * LENGTH):  # two chunks that nearly stand still
-        frames[index, 1000:] = frames[index // LENGTH * LENGTH, 1000:]
-    clip = Clip.from_frames(frames, film.width, film.height, film.fps)
-    settings = SETTINGS.replace(target_kbps=50, kf_max_dist=22)
-    found = first_pass(clip, settings, cache=False)
+    clip, found, settings = film_with_pages(sample_clips)
 
     def run(folder: str, workers: int) -> bytes:
         done, ivf = run_chunks(
@@ -201,4 +212,45 @@ def test_a_film_with_pages(
     lossless: list[int] = []
     ivf = run("one", 1)
     assert run("four", 4) == ivf == run("one", 2)  # the latter of what is kept
-    assert 0 < lossless[0] < len(frames)
+    assert 0 < lossless[0] < clip.num_frames
+
+
+def test_a_lossless_base_layer_that_turned_out_dear_does_not_pay() -> None:
+    page = pages(-3.0)[0]
+    whole = Whole(1000, 1000.0)
+    made = page.lossless_base.curve(30.0)
+    assert page.gain_of(made, whole) == page.gain(30.0, whole) > 0.0
+    dear = dataclasses.replace(made, bits=8.0 * made.bits)
+    assert page.gain_of(dear, whole) < 0.0
+    worse = dataclasses.replace(made, error=100.0 * made.error, psnr=made.psnr - 20.0)
+    assert page.gain_of(worse, whole) < 0.0
+
+
+@pytest.mark.parametrize("pays", [False, True])
+def test_a_page_is_made_again_as_it_pays(
+    sample_clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pays: bool
+) -> None:
+    """Its base layer took more than was foretold: it is without loss again, or no more."""
+    shorten_chunks(monkeypatch)
+    clip, found, settings = film_with_pages(sample_clips)
+    level = QualityBudget.level
+
+    def all_base(self: QualityBudget, index: int, *known: Any) -> Level:
+        given = level(self, index, *known)
+        return given._replace(lossless_base=True, qindex=1.0) if index in self._pages else given
+
+    monkeypatch.setattr(QualityBudget, "level", all_base)
+    monkeypatch.setattr(FilmLevels, "_pays", lambda *_: pays)
+    done, _ = run_chunks(
+        clip, found, tmp_path, settings=settings, policy=make_policy("planned"), workers=1
+    )
+    files = ChunkFiles(tmp_path)
+    again = 0
+    for index in range(CHUNKS):
+        made = [files.record(index, turn) for turn in range(MOST_REPAIRS + 1)]
+        first, *others = [record.level for record in made if record is not None]
+        assert first is not None
+        if first.lossless_base:
+            again += len(others)
+            assert all(other is not None and other.lossless_base == pays for other in others)
+    assert done.chunks_again and again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -195,3 +196,11 @@ class QpOffsets:
     )
     deeper: float = constant(-8.0, "qindexes", "the deepest alternate references", OFFSET_NOTE)
     overlay: float = constant(0.0, "qindexes", "overlays and all others", OFFSET_NOTE)
+
+    def scaled(self, scale: float) -> QpOffsets:
+        """The same, times a factor.
+
+        Args:
+          scale: of all offsets; negative makes references finer, what refers to them coarser.
+        """
+        return QpOffsets(*(scale * offset for offset in dataclasses.astuple(self)))
