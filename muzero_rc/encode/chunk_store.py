@@ -3,8 +3,10 @@
 A hidden folder `.OUT.IDENTITY.muzero-rc` has for each chunk its probe encode, and its stream
 with a record of it, once for each time that it was made. Everything is written under another
 name, flushed and renamed, the record last, so that what is there is whole. Whoever starts the
-same encode again finds the folder by its name and goes on. Beside the chunks lie hashes of the
-film's frames, as far as they were read. They alone are not flushed: wrong ones cost time.
+same encode again finds the folder by its name and goes on. Logs and what is told of encodes end
+with a hash of themselves: what the disk has damaged counts as not there. Beside the chunks lie
+hashes of the film's frames, as far as they were read. They alone have none and are not flushed:
+wrong ones cost time.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import shutil
 import string
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +28,7 @@ import numpy as np
 
 from muzero_rc.encode.level import Level
 from muzero_rc.env.codec.parts import HASH_BYTES
-from muzero_rc.errors import InputError, OutputError
+from muzero_rc.errors import OutputError
 from muzero_rc.folder_lock import FolderLock
 from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
 from muzero_rc.output_files import WORKING_ENDING
@@ -40,6 +42,7 @@ IDENTITY_DIGITS = 16
 _NEW = ".new"
 _TRIES = "tries.json"
 _FRAMES = "frames.xxh64"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +102,12 @@ class ChunkFiles:
 
     def realtime_probe(self, index: int, plan: int = 0) -> dict[str, Any] | None:
         """What an encode in real time told of a chunk, if there was one."""
-        with contextlib.suppress(OSError, ValueError):
-            return dict(json.loads((self.folder / _realtime_name(index, plan)).read_text()))
-        return None
+        found = self._read_bytes(_realtime_name(index, plan))
+        return None if found is None else dict(json.loads(found))
 
     def add_realtime_probe(self, index: int, told: Mapping[str, Any], plan: int = 0) -> None:
         """Keeps what such an encode told of a chunk."""
-        self._write_text(_realtime_name(index, plan), json.dumps(dict(told)))
+        self._write_bytes(_realtime_name(index, plan), json.dumps(dict(told)).encode())
 
     def stream(self, index: int, turn: int) -> Path:
         """The file of a chunk's stream.
@@ -133,13 +135,12 @@ class ChunkFiles:
 
     def tries(self) -> list[dict[str, Any]]:
         """What is written down of encodes of the whole film at other bitrates."""
-        with contextlib.suppress(OSError, ValueError):
-            return list(json.loads((self.folder / _TRIES).read_text()))
-        return []
+        found = self._read_bytes(_TRIES)
+        return [] if found is None else list(json.loads(found))
 
     def add_try(self, turn: int, tries: Sequence[Mapping[str, Any]]) -> None:
         """Writes tries down and removes the streams of chunks made before a turn."""
-        self._write_text(_TRIES, json.dumps(list(tries)))
+        self._write_bytes(_TRIES, json.dumps(list(tries)).encode())
         for path in self.folder.glob("*.ivf"):
             if int(path.name.split(".")[1]) < turn:
                 path.with_suffix(".npz").unlink(missing_ok=True)
@@ -200,35 +201,45 @@ class ChunkFiles:
         log = dataclasses.replace(record.log, frames=bare)
         self._write(f"{index:05}.{turn}.npz", log, head)
 
-    def _write_text(self, name: str, text: str) -> None:
-        new = self.folder / (name + _NEW)
-        new.write_text(text)
-        _flush(new)
-        os.replace(new, self.folder / name)
-
     def _write(self, name: str, log: EncodeLog, head: Mapping[str, Any]) -> None:
         pool = BytesPool()
         columns = columns_of_frames(log.frames, pool)
         columns |= {f"pool_{key}": array for key, array in pool.arrays().items()}
-        new = self.folder / (name + _NEW)
-        with new.open("wb") as file:
-            text = json.dumps(dict(head) | {"log": head_of_log(log)})
-            arrays: dict[str, Any] = {"head": np.array(text), **columns}
-            np.savez_compressed(file, **arrays)
-        _flush(new)
-        os.replace(new, self.folder / name)
+        text = json.dumps(dict(head) | {"log": head_of_log(log)})
+        arrays: dict[str, Any] = {"head": np.array(text), **columns}
+        data = io.BytesIO()
+        np.savez_compressed(data, **arrays)
+        self._write_bytes(name, data.getvalue())
 
     def _read(self, name: str) -> tuple[EncodeLog, dict[str, Any]] | None:
         """A log and what was kept with it; None if it is not there or damaged."""
-        try:
-            with np.load(self.folder / name) as file:
-                arrays = dict(file)
-            head = json.loads(str(arrays.pop("head")))
-            pool = {k.removeprefix("pool_"): arrays.pop(k) for k in ("pool_bytes", "pool_sizes")}
-            log = log_of_columns(arrays, head["log"], BytesPool.of_arrays(pool))
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, InputError):
+        found = self._read_bytes(name)
+        if found is None:
             return None
-        return log, head
+        with np.load(io.BytesIO(found)) as file:
+            arrays = dict(file)
+        head = json.loads(str(arrays.pop("head")))
+        pool = {k.removeprefix("pool_"): arrays.pop(k) for k in ("pool_bytes", "pool_sizes")}
+        return log_of_columns(arrays, head["log"], BytesPool.of_arrays(pool)), head
+
+    def _write_bytes(self, name: str, data: bytes) -> None:
+        """Writes a file that ends with its own hash."""
+        new = self.folder / (name + _NEW)
+        new.write_bytes(data + hashlib.sha256(data).digest())
+        _flush(new)
+        os.replace(new, self.folder / name)
+
+    def _read_bytes(self, name: str) -> bytes | None:
+        """What `_write_bytes` was given; None if it is not there or damaged.
+
+        A format's own reader does not tell all damage: JSON with another digit is JSON.
+        """
+        try:
+            found = (self.folder / name).read_bytes()
+        except OSError:
+            return None
+        data, digest = found[:-_DIGEST_BYTES], found[-_DIGEST_BYTES:]
+        return data if hashlib.sha256(data).digest() == digest else None
 
 
 class ChunkStore:

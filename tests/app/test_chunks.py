@@ -171,6 +171,28 @@ def test_a_damaged_chunk_is_made_again(
     assert sum(frames for _, frames, kept, _ in seen if not kept) == 3 * LENGTH
 
 
+def test_damage_of_any_byte_is_told(film: Clip, statistics: FirstPass, tmp_path: Path) -> None:
+    files = ChunkFiles(tmp_path)
+    log = run_probes(film, FAST, statistics)
+    files.add_probe(0, log)
+    files.add_realtime_probe(0, {"level": 40.5})
+    files.add_try(0, [{"asked_kbps": 123.5}])
+    readers = {
+        "00000.probe.npz": lambda: files.probe(0),
+        "00000.rt.json": lambda: files.realtime_probe(0),
+        "tries.json": lambda: files.tries() or None,
+    }
+    for name, read in readers.items():
+        good = (tmp_path / name).read_bytes()
+        assert read() is not None
+        # zlib, zipfile and JSON answer in many ways, or not at all, as with another digit.
+        for at in {*range(0, len(good), 1 + len(good) // 99), *range(min(len(good), 32))}:
+            flipped = bytes([good[at] ^ 1])
+            for bad in (good[:at] + flipped + good[at + 1 :], good[:at]):
+                (tmp_path / name).write_bytes(bad)
+                assert read() is None, (name, at)
+
+
 @pytest.mark.parametrize("ahead", [True, False])
 def test_no_more_chunks_are_in_memory_than_stated(
     film: Clip,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muzero_rc.encode.chunk_store import ChunkFiles
 from muzero_rc.encode.chunked import kind_of_probe
 from muzero_rc.encode.encoded import Encoded
 from muzero_rc.encode.film_levels import FilmLevels
@@ -123,7 +123,9 @@ def test_it_goes_on_where_it_was_stopped(
     # An encode in real time that is damaged, or of another level, is made again.
     kept = sorted(tmp_path.glob("*.rt.json"))
     kept[0].write_text("{")
-    kept[1].write_text(json.dumps(json.loads(kept[1].read_text()) | {"level": 8.0}))
+    assert kept[1].name == "00001.rt.json"
+    files = ChunkFiles(tmp_path)
+    files.add_realtime_probe(1, (files.realtime_probe(1) or {}) | {"level": 8.0})
     seen.clear()
     assert run(film, statistics, tmp_path, on_frames=lambda *told: seen.append(told))[1] == again[1]
     assert sum(frames for _, frames, was_kept, _ in seen if not was_kept) == 2 * LENGTH
