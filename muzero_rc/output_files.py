@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -21,6 +22,7 @@ __all__ = [
     "replacing",
     "shown",
     "take_place",
+    "working_start",
     "write_text",
 ]
 
@@ -28,6 +30,8 @@ WORKING_ENDING = ".muzero-rc"
 """Ends the names of folders that are there only as long as something is made."""
 
 _MOST_OF_NAME = 200  # bytes; file systems end at 255
+# Of a long name in the name of a folder, which has a hash and an identity after it; by hand.
+_MOST_OF_WORKING_NAME = 180  # bytes
 
 
 def as_word(path: Path | str) -> str:
@@ -53,6 +57,18 @@ def as_line(path: Path | str) -> str:
 def shown(folder: Path) -> Path:
     """The folder that a user knows: one that is there only for a while is named by its parent."""
     return folder.parent if folder.name.endswith(WORKING_ENDING) else folder
+
+
+def working_start(out: Path) -> str:
+    """How the names of all hidden folders of an output begin, and those of no other output.
+
+    Long names are cut, and may begin alike: a hash of the name tells them apart.
+    """
+    name = os.fsencode(out.name)
+    if len(name) <= _MOST_OF_WORKING_NAME:
+        return f".{out.name}."
+    digest = hashlib.sha256(name).hexdigest()[:8]
+    return f".{os.fsdecode(name[:_MOST_OF_WORKING_NAME])}.{digest}."
 
 
 @contextlib.contextmanager

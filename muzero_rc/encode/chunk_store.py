@@ -31,7 +31,7 @@ from muzero_rc.env.codec.parts import HASH_BYTES
 from muzero_rc.errors import OutputError
 from muzero_rc.folder_lock import FolderLock
 from muzero_rc.log_columns import BytesPool, columns_of_frames, head_of_log, log_of_columns
-from muzero_rc.output_files import WORKING_ENDING
+from muzero_rc.output_files import WORKING_ENDING, working_start
 from muzero_rc.types import EncodeLog, FrameRecord
 
 __all__ = ["IDENTITY_DIGITS", "ChunkFiles", "ChunkRecord", "ChunkStore", "remove_left"]
@@ -259,7 +259,7 @@ class ChunkStore:
           identity: hash of all that decides the chunks' bytes, `IDENTITY_DIGITS` of it.
           keep: leave the folder if the encode does not come to its end.
         """
-        self.folder = out.with_name(f"{_prefix(out)}{identity}{WORKING_ENDING}")
+        self.folder = out.with_name(f"{working_start(out)}{identity}{WORKING_ENDING}")
         self.files = ChunkFiles(self.folder)
         self.kept = keep
         self._lock: FolderLock | None = None
@@ -268,14 +268,19 @@ class ChunkStore:
         """Makes the folder, or takes up the one that is there.
 
         Raises:
-          OutputError: another process encodes the same.
-          OSError: the folder cannot be made.
+          OutputError: another process encodes the same, or the folder cannot be made or read.
         """
-        self._lock = FolderLock.make(self.folder)
+        try:
+            self._lock = FolderLock.make(self.folder)
+            if self._lock is not None:
+                for path in self.folder.glob(f"*{_NEW}"):
+                    path.unlink(missing_ok=True)
+        except (PermissionError, NotADirectoryError) as error:  # of a full disk others tell
+            raise OutputError(
+                f"cannot work in {self.folder}: {error.strerror}; remove it or write elsewhere"
+            ) from None
         if self._lock is None:
             raise OutputError(f"the same encode is running: {self.folder} is in use; wait for it")
-        for path in self.folder.glob(f"*{_NEW}"):
-            path.unlink(missing_ok=True)
         return self
 
     def __exit__(
@@ -314,7 +319,7 @@ def remove_left(out: Path) -> None:
     Args:
       out: the output file.
     """
-    prefix = _prefix(out)
+    prefix = working_start(out)
     entries: list[Path] = []
     with contextlib.suppress(OSError):
         entries += out.parent.iterdir()
@@ -329,11 +334,6 @@ def remove_left(out: Path) -> None:
                 with lock:
                     if lock.exclusive:
                         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _prefix(out: Path) -> str:
-    """How the names of all folders of an output begin."""
-    return f".{os.fsdecode(os.fsencode(out.name)[:180])}."
 
 
 def _probe_name(index: int, plan: int, which: str = "") -> str:

@@ -17,12 +17,11 @@ from pathlib import Path
 
 from muzero_rc.errors import OutputError
 from muzero_rc.folder_lock import FolderLock
-from muzero_rc.output_files import WORKING_ENDING, create_like
+from muzero_rc.output_files import WORKING_ENDING, create_like, working_start
 
 __all__ = ["Workplace", "check_space", "keep_stream", "workplace"]
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_MOST_OF_NAME = 200  # bytes; file systems end at 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def workplace(out: Path) -> Iterator[Workplace]:
     Raises:
       OutputError: its folder takes no file, or ran full while they were written.
     """
-    start = f".{os.fsdecode(os.fsencode(out.name)[:_MOST_OF_NAME])}."
+    start = working_start(out)
     _remove_abandoned(out.parent, start)
     folder, lock = out.parent, None
     try:

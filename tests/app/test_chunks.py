@@ -353,6 +353,24 @@ def test_one_encode_at_a_time_has_the_folder(tmp_path: Path) -> None:
         assert os.listdir(store.folder) == []
 
 
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    store = ChunkStore(tmp_path / "out.webm", "one")
+    store.folder.write_text("a file in its place")
+    with pytest.raises(OutputError, match=r"cannot work in .*\.out\.webm\.one.*remove it"), store:
+        pass
+    assert store.folder.read_text() == "a file in its place"
+
+
+def test_chunks_of_long_names_that_begin_alike_stay(tmp_path: Path) -> None:
+    one, two = (tmp_path / f"{'ä' * 120}, part {part}.webm" for part in (1, 2))
+    for path in (one, two):
+        with ChunkStore(path, OLD) as store:
+            (store.folder / "00000.probe.npz").touch()
+    remove_left(one)
+    (left,) = tmp_path.iterdir()
+    assert left == ChunkStore(two, OLD).folder
+
+
 OLD, BUSY, NEW = (letter * 16 for letter in "abc")
 
 
