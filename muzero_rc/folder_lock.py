@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -69,9 +70,11 @@ class FolderLock:
         made again. Only its owner may look into it.
 
         Raises:
-          OSError: it cannot be made, or is a file.
+          OSError: it cannot be made, or is a file or a symbolic link.
         """
         while True:
+            if os.path.islink(folder):  # what it points to is not ours, or not there
+                raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link", folder)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
             with contextlib.suppress(FileNotFoundError):

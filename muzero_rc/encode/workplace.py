@@ -1,7 +1,7 @@
 """A hidden folder beside the output, for what is written before the file is done.
 
-It goes when the encode ends. What a killed process left is found by the next encode to the
-same output: its owner holds a lock on it, and locks end with their process.
+It goes when the encode ends. Its owner holds a lock on it, and locks end with their process. So
+one encode at a time makes an output, and what a killed one left goes with the next.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def workplace(out: Path) -> Iterator[Workplace]:
       out: the output.
 
     Raises:
-      OutputError: its folder takes no file, or ran full while they were written.
+      OutputError: its folder takes no file, or ran full while they were written, or another
+        encode makes the same output.
     """
     start = working_start(out)
     _remove_abandoned(out.parent, start)
@@ -55,12 +56,12 @@ def workplace(out: Path) -> Iterator[Workplace]:
     try:
         try:
             # Proves that the folder takes files; permission bits do not tell all.
-            while lock is None:  # whoever clears the new one away has its lock for a moment
-                folder = out.with_name(f"{start}{secrets.token_hex(4)}{WORKING_ENDING}")
-                lock = FolderLock.make(folder)
+            folder, lock = _make_folder(out, start)
             place = Workplace(folder, folder / "video.ivf", folder / f"output{out.suffix.lower()}")
             for path in (place.ivf, place.file):
                 create_like(path, out)
+        except OutputError:
+            raise
         except OSError as error:
             raise OutputError(
                 f"cannot write in {out.parent}: {error.strerror}; write elsewhere"
@@ -76,6 +77,33 @@ def workplace(out: Path) -> Iterator[Workplace]:
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             lock.release()
+
+
+def _make_folder(out: Path, start: str) -> tuple[Path, FolderLock]:
+    """An empty folder that is locked; its one name for an output keeps others out.
+
+    Raises:
+      OutputError: another encode has it.
+      OSError: it cannot be made.
+    """
+    folder = out.with_name(f"{start}output{WORKING_ENDING}")
+    while True:
+        lock = FolderLock.make(folder)
+        if lock is None:
+            raise OutputError(f"another encode is writing {out}; wait for it, or write elsewhere")
+        if lock.exclusive and not os.listdir(folder):
+            return folder, lock
+        with lock:
+            if not lock.exclusive:
+                break
+            shutil.rmtree(folder)  # of a process that was killed
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    while True:  # nobody knows of others here
+        folder = out.with_name(f"{start}{secrets.token_hex(4)}{WORKING_ENDING}")
+        lock = FolderLock.make(folder)
+        if lock is not None:
+            return folder, lock
 
 
 def check_space(folder: Path, needed_bytes: float) -> None:

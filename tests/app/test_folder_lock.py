@@ -33,6 +33,14 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("target", ["nowhere", "."])
+def test_no_folder_behind_a_link(tmp_path: Path, target: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    with pytest.raises(NotADirectoryError):
+        FolderLock.make(link)
+
+
 def test_it_ends_with_its_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     pipe = subprocess.PIPE

@@ -388,11 +388,17 @@ def test_what_a_dead_process_left_goes(tmp_path: Path) -> None:
     fcntl.flock(lock, fcntl.LOCK_EX)
     with workplace(out) as place:
         assert not dead.exists() and alive.exists() and other.exists()
-        assert place.ivf.exists()
-        with workplace(out):
-            assert place.ivf.exists(), "the folder of a process that lives"
+        with pytest.raises(OutputError, match=r"another encode is writing .*out\.webm"):
+            workplace(out).__enter__()
+        assert place.ivf.exists(), "the folder of a process that lives"
+        with workplace(tmp_path / "out.mkv") as elsewhere:
+            assert elsewhere.ivf.exists()
     os.close(lock)
     assert not place.folder.exists()
+    place.folder.mkdir()
+    (place.folder / "trial.webm").write_text("of one that was killed")
+    with workplace(out) as again:
+        assert sorted(os.listdir(again.folder)) == ["output.webm", "video.ivf"]
 
 
 @pytest.mark.parametrize(
