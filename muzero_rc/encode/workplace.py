@@ -21,6 +21,7 @@ from muzero_rc.output_files import WORKING_ENDING, create_like, working_start
 
 __all__ = ["Workplace", "check_space", "keep_stream", "workplace"]
 
+_MOST_OF_NAME = 255  # bytes that file systems take
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -132,7 +133,7 @@ def keep_stream(place: Workplace, out: Path) -> Path:
     number = 1
     if kept == out:
         number = 2
-        kept = out.with_name(f"{out.stem}-{number}.ivf")
+        kept = _numbered(out, number)
     while True:
         # A link, which fails where a rename would replace what is there.
         try:
@@ -140,11 +141,17 @@ def keep_stream(place: Workplace, out: Path) -> Path:
             break
         except FileExistsError:
             number += 1
-            kept = out.with_name(f"{out.stem}-{number}.ivf")
+            kept = _numbered(out, number)
         except OSError:  # a file system without links
             os.rename(place.ivf, kept)
             break
     return kept
+
+
+def _numbered(out: Path, number: int) -> Path:
+    """Another name for a stream, not longer than file systems take."""
+    end = os.fsencode(f"-{number}.ivf")
+    return out.with_name(os.fsdecode(os.fsencode(out.stem)[: _MOST_OF_NAME - len(end)] + end))
 
 
 def _remove_abandoned(parent: Path, start: str) -> None:

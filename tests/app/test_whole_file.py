@@ -25,7 +25,7 @@ from muzero_rc.encode import file_encode
 from muzero_rc.encode.aims import QualityAim
 from muzero_rc.encode.film import EncodeReport, Progress, encode
 from muzero_rc.encode.size import video_kbps
-from muzero_rc.encode.workplace import workplace
+from muzero_rc.encode.workplace import keep_stream, workplace
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import AimMissedError, InputError, OutputError, ToolMissingError
@@ -372,6 +372,16 @@ def test_names_are_bytes(make_video: MakeVideo, tmp_path: Path) -> None:
     source.write_text("not a video")
     with pytest.raises(InputError, match="cannot read"):
         video.probe(source)
+
+
+def test_a_stream_is_kept_under_the_longest_name(tmp_path: Path) -> None:
+    out = tmp_path / f"{'x' * 251}.ivf"
+    out.write_text("there before")
+    for number in (2, 3):
+        with workplace(out) as place:
+            kept = keep_stream(place, out)
+        assert kept.exists() and kept.name.endswith(f"x-{number}.ivf")
+    assert out.read_text() == "there before"
 
 
 def test_what_a_dead_process_left_goes(tmp_path: Path) -> None:
