@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -29,6 +30,7 @@ _MAX_SIDE = 16384
 _MIN_SCALE_HEIGHT = 16
 # ffmpeg reads any text file as a video of terminal output; nobody means that.
 _NOT_VIDEO = frozenset({"tty"})
+_PICTURES = frozenset({".bmp", ".dpx", ".exr", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _INTERLACED = frozenset({"tt", "bb", "tb", "bt"})
 # Formats in which ffmpeg counts time from the first of the streams that are mapped, where it
 # else counts from the start of the file: libavformat's AVFMT_TS_DISCONT.
@@ -258,6 +260,13 @@ def _header(path: Path, *unchanged: int) -> dict[str, Any]:
     return ffprobe(path, "-show_format", "-show_streams", "-show_chapters")
 
 
+def _of_pictures(paths: Sequence[Path]) -> str:
+    """What to do with pictures, where a name is one of them or stands for them."""
+    if not any(path.suffix.lower() in _PICTURES for path in paths):
+        return ""
+    return "; ffmpeg -framerate 25 -i %04d.png -c:v ffv1 film.mkv makes a film of pictures"
+
+
 def _check_is_file(path: Path) -> None:
     try:
         mode = path.stat().st_mode
@@ -265,12 +274,15 @@ def _check_is_file(path: Path) -> None:
             with path.open("rb") as file:
                 empty = not file.read(1)
     except FileNotFoundError:
-        raise InputError(f"no such file: {path}; check the name") from None
+        raise InputError(f"no such file: {path}; check the name{_of_pictures([path])}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"cannot open {path}: {reason}; check its name and permissions") from None
     if stat.S_ISDIR(mode):
-        raise InputError(f"{path} is a directory; give a video file")
+        hint = ""
+        with contextlib.suppress(OSError):
+            hint = _of_pictures(sorted(path.iterdir())[:1])
+        raise InputError(f"{path} is a directory; give a video file{hint}")
     if not stat.S_ISREG(mode):
         raise InputError(
             f"{path} is not a regular file, and video is read several times; save it to a file "
@@ -305,6 +317,8 @@ def _describe(
         raise InputError(f"{path} has a video stream without frames; nothing to encode")
     width, height, aspect = _turned_size(stream)
     if width <= 0 or height <= 0:
+        if stream.get("codec_name") == "webp":
+            raise InputError(f"{path} is an animated WebP, which ffmpeg cannot read; make it a GIF")
         raise InputError(f"{path} does not tell its picture size; the file may be damaged")
     if not (_MIN_SIDE <= min(width, height) and max(width, height) <= _MAX_SIDE):
         raise InputError(

@@ -84,11 +84,16 @@ def bad_files(
         "notes": folder / "notes.txt",
         "noise": folder / "noise.mkv",
         "half": folder / "half.mp4",
+        "pictures": folder / "pictures",
+        "pattern": folder / "img%04d.png",
+        "animated-webp": make_video("animated.webp", "-loop", "0"),
         "other-policy": folder / "other.npz",
         "no-policy": folder / "array.npz",
     }
     files["no-frames"].write_text("YUV4MPEG2 W96 H64 F25:1 Ip A1:1 C420jpeg\n")
     files["empty"].touch()
+    files["pictures"].mkdir()
+    (files["pictures"] / "0001.png").touch()
     files["text"].write_text("this is no video\n" * 100)
     files["notes"].write_text("this is no video\n" * 100)
     files["noise"].write_bytes(np.random.default_rng(0).bytes(20_000))
@@ -103,6 +108,9 @@ def bad_files(
     [
         ("missing", "no such file"),
         ("folder", "is a directory"),
+        ("pictures", "is a directory.*makes a film of pictures"),
+        ("pattern", "no such file.*makes a film of pictures"),
+        ("animated-webp", "animated WebP.*make it a GIF"),
         ("empty", "is empty"),
         ("text", "cannot read"),
         ("notes", "cannot read|no video stream"),
@@ -122,7 +130,17 @@ def test_bad_input(
     message: str,
 ) -> None:
     (tmp_path / "out").mkdir()
-    words = ["encode", bad_files[name], "-o", tmp_path / "out" / "o.webm", "-b", "90k", "-p", "vbr"]
+    words = [
+        "encode",
+        bad_files[name],
+        "-o",
+        tmp_path / "out" / "o.webm",
+        "-b",
+        "90k",
+        "-p",
+        "vbr",
+        "-q",
+    ]
     assert cli.main([str(word) for word in words]) == 2
     assert re.search(message, one_error_line(capsys))
     assert os.listdir(tmp_path / "out") == []
