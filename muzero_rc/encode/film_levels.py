@@ -85,7 +85,8 @@ class FilmLevels(FilmPhases):
         """What is expected of all chunks by encodes of them in real time.
 
         A chunk that may be a page is encoded so without loss. Any other one is encoded so again
-        where the level that it needs is far from the encode's.
+        where the level that it needs is far from the encode's. At last the QP offsets of each
+        chunk are scaled as suits its level.
         """
         pixels = self._clip.width * self._clip.height
         header = empty_frame(self._frame_budget, pixels, recipe=self._recipe)
@@ -114,8 +115,7 @@ class FilmLevels(FilmPhases):
                     if page is not None:
                         pages[index], found[index] = page, page.constant
             constant = [found[chunk.index] for chunk in self._chunks]
-            forecasts = with_lossless_bases(constant, pages, self.bits, recipe=self._recipe)
-            wanted = first_levels(forecasts, self.bits, recipe=self._recipe)
+            forecasts, wanted = self._shared(constant, pages)
             # Pages first: what they take moves the levels of all others.
             asked = {
                 index: {_LOSSLESS: 0.0}
@@ -135,14 +135,19 @@ class FilmLevels(FilmPhases):
             found[index] = OFFSET_SCALE_MODEL.scaled(forecast, starts[index], level)
             if index in pages:
                 pages[index] = dataclasses.replace(pages[index], constant=found[index])
-        constant = [found[chunk.index] for chunk in self._chunks]
-        forecasts = with_lossless_bases(constant, pages, self.bits, recipe=self._recipe)
-        wanted = first_levels(forecasts, self.bits, recipe=self._recipe)
+        forecasts, wanted = self._shared([found[chunk.index] for chunk in self._chunks], pages)
         self._teller.weigh(
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )
         self._forecasts, self._pages = forecasts, pages
         return forecasts
+
+    def _shared(
+        self, constant: Sequence[ChunkForecast], pages: Mapping[int, Page]
+    ) -> tuple[list[ChunkForecast], list[float]]:
+        """What is expected of all chunks as they are to be coded, and their levels."""
+        forecasts = with_lossless_bases(constant, pages, self.bits, recipe=self._recipe)
+        return forecasts, first_levels(forecasts, self.bits, recipe=self._recipe)
 
     def _constant_quality(self) -> tuple[list[Curve], dict[int, Taken]]:
         """Encodes all chunks with constant quality, each at its level, after `_forecast_all`.
