@@ -18,10 +18,14 @@ _OF_MUXERS = frozenset({
     "software",
 })  # fmt: skip
 
+# What ffmpeg calls a program that nobody gave a name.
+_FFMPEGS = frozenset({("service_name", "Service01"), ("service_provider", "FFmpeg")})
+
 
 def written_tags(path: Path) -> set[str]:
     """Names of a file's own tags that somebody wrote, in small letters."""
-    return _names([ffprobe(path, "-show_format").get("format", {})]) - _OF_MUXERS
+    told = ffprobe(path, "-show_format", "-show_programs")
+    return (_names([told.get("format", {})]) - _OF_MUXERS) | _of_programs(told)
 
 
 def lost_tags(info: VideoInfo, plan: MuxPlan, made: Path) -> list[str]:
@@ -39,7 +43,7 @@ def lost_tags(info: VideoInfo, plan: MuxPlan, made: Path) -> list[str]:
     """
     if not plan.container.tracks:
         return []  # it has no tags at all, which is told apart
-    source = ffprobe(info.path, "-show_format", "-show_chapters")
+    source = ffprobe(info.path, "-show_format", "-show_chapters", "-show_programs")
     told = ffprobe(made, "-show_format", "-show_streams")
     lost = _names([source.get("format", {})]) - _OF_MUXERS - _names([told.get("format", {})])
     lost -= {"timecode"}  # told apart
@@ -63,8 +67,19 @@ def lost_tags(info: VideoInfo, plan: MuxPlan, made: Path) -> list[str]:
             f"of chapters the tags {', '.join(sorted(of_chapters))} are left out: "
             f"{plan.container.name} keeps their titles alone{_elsewhere(plan)}"
         )
+    if of_programs := _of_programs(source):
+        lines.append(
+            f"of programs the tags {', '.join(sorted(of_programs))} are left out: no output has a "
+            "place for them"
+        )
     lines += _of_timecode(info, source, [told.get("format", {}), *streams], plan)
     return lines
+
+
+def _of_programs(told: Mapping[str, Any]) -> set[str]:
+    """Names of the tags of programs in a transport stream, but for those that ffmpeg writes."""
+    tags = [program.get("tags", {}).items() for program in told.get("programs", [])]
+    return {name.lower() for each in tags for name, value in each if (name, value) not in _FFMPEGS}
 
 
 def _of_timecode(

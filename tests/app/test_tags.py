@@ -61,3 +61,16 @@ def test_a_stretch_has_no_timecode_of_the_whole(tagged_file: Path, tmp_path: Pat
     losses = run(tagged_file, tmp_path / "out.mkv", picture=picture).losses
     assert losses == ["the timecode is left out: it is that of the file's first frame"]
     assert "timecode" not in tags(tmp_path / "out.mkv")[1]
+
+
+def test_tags_of_programs_are_told(tmp_path: Path) -> None:
+    for name, words in (
+        ("named", ["-metadata", "service_name=Here", "-metadata", "service_provider=Us"]),
+        ("plain", []),
+    ):
+        path = tmp_path / f"{name}.ts"
+        ffmpeg(*CARD, *X264, *words, path)
+        for suffix in ("mkv", "mp4", "ivf"):
+            losses = run(path, tmp_path / f"{name}.{suffix}").losses
+            told = [line for line in losses if "service_name, service_provider" in line]
+            assert len(told) == (name == "named"), losses
