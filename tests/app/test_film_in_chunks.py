@@ -244,24 +244,23 @@ def test_a_clip_removes_what_a_killed_film_left(source: Path, tmp_path: Path) ->
     assert sorted(os.listdir(tmp_path)) == [left[1].folder.name, "out.webm"]
 
 
-@pytest.mark.parametrize("ends_first", ["the film", "a short one"])
-def test_another_encode_to_the_same_output_leaves_one_that_runs_alone(
-    ends_first: str, source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path
+@pytest.mark.parametrize("frames", [None, 20])
+def test_another_encode_to_the_same_output_is_refused(
+    frames: int | None, source: Path, undisturbed: tuple[Path, EncodeReport], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.webm"
-    frames = None if ends_first == "the film" else 20
-    other: list[bytes] = []
+    refused: list[str] = []
 
     def meanwhile(step: Progress) -> None:
-        if step.phase == "second pass" and step.done >= 20 and not other:
+        if step.phase == "second pass" and step.done >= 20 and not refused:
             settings = SETTINGS.replace(target_kbps=90)
-            policy = make_policy("landed")
-            encode(source, out, settings, policy, policy_key="landed", max_frames=frames)
-            other.append(out.read_bytes())
+            with pytest.raises(OutputError, match="another encode is writing") as error:
+                encode(source, out, settings, make_policy("vbr"), max_frames=frames)
+            refused.append(str(error.value))
 
     run(source, out, on_progress=meanwhile)
-    # Who ends last has the name; the chunks of neither were taken away.
-    assert out.read_bytes() == undisturbed[0].read_bytes() != other[0]
+    # The chunks of the first were not taken away.
+    assert refused and out.read_bytes() == undisturbed[0].read_bytes()
     assert os.listdir(tmp_path) == ["out.webm"]
 
 
