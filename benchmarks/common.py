@@ -20,7 +20,14 @@ from muzero_rc.env.testing.encoder_model import ModelBackend, ModelClip
 from muzero_rc.evaluation.report.table import make_console
 from muzero_rc.types import Observation
 
-__all__ = ["clip_parser", "of_each_clip", "observations_of_the_model", "print_table", "sample_clip"]
+__all__ = [
+    "clip_parser",
+    "model_parser",
+    "of_each_clip",
+    "observations_of_the_model",
+    "print_table",
+    "sample_clip",
+]
 
 _T = TypeVar("_T")
 
@@ -43,6 +50,16 @@ def clip_parser(description: str, frames: int) -> argparse.ArgumentParser:
     parser.add_argument("--height", type=int, default=144)
     parser.add_argument("--frames", type=int, default=frames)
     parser.add_argument("--jobs", type=int, default=1)
+    return parser
+
+
+def model_parser(description: str) -> argparse.ArgumentParser:
+    """What a script asks for that fits a model to encodes of a corpus's clips."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--set", default="train")
+    parser.add_argument("--out", type=Path, required=True, help="folder of what is found")
+    parser.add_argument("-o", dest="model", type=Path, help="the fitted model")
     return parser
 
 

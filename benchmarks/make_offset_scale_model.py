@@ -11,7 +11,6 @@ fit, five folds; a source is a group of the corpus.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import itertools
 import json
@@ -24,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from common import print_table
+from common import model_parser, print_table
 from films import kind_of
 
 from muzero_rc.encode.level import Level, at_level
@@ -43,10 +42,10 @@ LEVELS = (20.0, 60.0, 120.0)
 HEIGHT, FRAMES = 480, 80  # of a clip
 SPEED = 4
 MOST_OF_SOURCE, MOST_OF_KIND = 2, {"natural": 24, "animated": 24, "screen": 40}
-MOST_GAIN = 3.0  # dB: of what stands nearly still, more or less of it tells no more
+MOST_GAIN = 3.0  # dB; by hand: of what stands nearly still, more of it tells no more
 CHEAP = 2.0  # octaves from `START_LEVEL` to lossless; by hand: its base layer will be lossless
-LEAST_OCTAVES = 0.02  # of bits between two levels, so that there is a curve
-RIDGE = 1e-2  # of the terms' mean square
+LEAST_OCTAVES = 0.02  # of bits between two levels; by hand, so that there is a curve
+RIDGE = 1e-2  # of the terms' mean square; by hand, they are nearly collinear
 LEAST = (0.0, 0.05, 0.1, 0.2, 0.3)  # dB of the sum: gains that are not believed, to choose from
 FOLDS = 5
 
@@ -271,13 +270,9 @@ OFFSET_SCALE_MODEL = OffsetScaleModel(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("--set", default="train")
-    parser.add_argument("--out", type=Path, required=True, help="folder of what is found")
+    parser = model_parser(__doc__.splitlines()[0])
     parser.add_argument("--reverse", action="store_true", help="from the last clip, beside another")
     parser.add_argument("--found", action="store_true", help="fit to what is there already")
-    parser.add_argument("-o", dest="model", type=Path, help="the fitted model")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     looked = []

@@ -12,7 +12,6 @@ are of sources that were left out of the fit, five folds; a source is a group of
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from common import model_parser
 from make_realtime_model import left_out, solve
 
 from muzero_rc.encode.level import Level, at_level
@@ -130,12 +130,8 @@ PAGE_MODEL = PageModel(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("--set", default="train")
-    parser.add_argument("--out", type=Path, required=True, help="folder of what is found")
+    parser = model_parser(__doc__.splitlines()[0])
     parser.add_argument("--found", action="store_true", help="fit to what is there already")
-    parser.add_argument("-o", dest="model", type=Path, help="the fitted model")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     with (args.corpus / "index.csv").open(newline="") as file:

@@ -11,7 +11,6 @@ fit, five folds; a source is a group of the corpus.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import random
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from common import model_parser
 
 from muzero_rc.encode.level import Level, at_level
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
@@ -211,13 +211,9 @@ REALTIME_MODEL = RealtimeModel(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("--set", default="train")
+    parser = model_parser(__doc__.splitlines()[0])
     parser.add_argument("--heights", type=int, nargs="+", default=[288])
     parser.add_argument("--clips", type=int, nargs="+", default=[80], help="of each height")
-    parser.add_argument("--out", type=Path, required=True, help="folder of what is found")
-    parser.add_argument("-o", dest="model", type=Path, help="the fitted model")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     looked = []

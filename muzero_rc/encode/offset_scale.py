@@ -82,7 +82,8 @@ class OffsetScaleModel:
       psnr: dB of PSNR avg, likewise.
       scales: the least and the greatest scale that they were fitted to.
       levels: likewise of qindexes.
-      least: gain, dB, up to which a scale is not believed, and stays 1.
+      least: gain, dB, up to which a scale is not believed, and stays 1; chosen by the fit, on
+        sources left out.
       record: what they were fitted to, and what they gain.
     """
 

@@ -19,7 +19,7 @@ _OF_MUXERS = frozenset({
 })  # fmt: skip
 
 # What ffmpeg calls a program that nobody gave a name.
-_FFMPEGS = frozenset({("service_name", "Service01"), ("service_provider", "FFmpeg")})
+_UNNAMED = frozenset({("service_name", "Service01"), ("service_provider", "FFmpeg")})
 
 
 def written_tags(path: Path) -> set[str]:
@@ -79,7 +79,7 @@ def lost_tags(info: VideoInfo, plan: MuxPlan, made: Path) -> list[str]:
 def _of_programs(told: Mapping[str, Any]) -> set[str]:
     """Names of the tags of programs in a transport stream, but for those that ffmpeg writes."""
     tags = [program.get("tags", {}).items() for program in told.get("programs", [])]
-    return {name.lower() for each in tags for name, value in each if (name, value) not in _FFMPEGS}
+    return {name.lower() for each in tags for name, value in each if (name, value) not in _UNNAMED}
 
 
 def _of_timecode(

@@ -130,17 +130,7 @@ def test_bad_input(
     message: str,
 ) -> None:
     (tmp_path / "out").mkdir()
-    words = [
-        "encode",
-        bad_files[name],
-        "-o",
-        tmp_path / "out" / "o.webm",
-        "-b",
-        "90k",
-        "-p",
-        "vbr",
-        "-q",
-    ]
+    words = ["encode", bad_files[name], "-o", tmp_path / "out" / "o.webm", "-b", "90k", "-p", "vbr"]
     assert cli.main([str(word) for word in words]) == 2
     assert re.search(message, one_error_line(capsys))
     assert os.listdir(tmp_path / "out") == []

@@ -254,8 +254,9 @@ def test_another_encode_to_the_same_output_is_refused(
     def meanwhile(step: Progress) -> None:
         if step.phase == "second pass" and step.done >= 20 and not refused:
             settings = SETTINGS.replace(target_kbps=90)
+            policy = make_policy("landed")
             with pytest.raises(OutputError, match="another encode is writing") as error:
-                encode(source, out, settings, make_policy("vbr"), max_frames=frames)
+                encode(source, out, settings, policy, policy_key="landed", max_frames=frames)
             refused.append(str(error.value))
 
     run(source, out, on_progress=meanwhile)
