@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from muzero_rc import video
-from muzero_rc.encode.workplace import Workplace, keep_stream
+from muzero_rc.encode.workplace import Workplace, keep_beside
 from muzero_rc.errors import EncoderError, InputError, OutputError
-from muzero_rc.output_files import as_word
 from muzero_rc.video.ivf import refine_clock
 
 __all__ = ["TooLargeError", "finish", "kept_stream"]
@@ -111,6 +110,8 @@ def kept_stream(
 ) -> str:
     """Keeps the stream beside the output, and says where, and how to go on; empty if it can't.
 
+    So it does with subtitles whose text was made another codec.
+
     Args:
       place: where the stream is.
       source: the input.
@@ -129,38 +130,18 @@ def kept_stream(
                 video.set_times(place.ivf, times)
         elif plan.picture is not None and plan.picture.first_s:
             refine_clock(place.ivf)  # the command shifts it, and ffmpeg rounds that to its clock
-        kept = keep_stream(place, out)
+        kept = keep_beside(place.ivf, out)
         if not plan.container.tracks:
             return f"; the encoded video is kept as {kept}"
-        command = _command(kept, source, plan, out, duration_s)
-        return f"; the encoded video is kept as {kept}, go on with: {command}"
+        texts: dict[int, Path] = {}
+        for text in plan.texts:
+            if text.cues:
+                with contextlib.suppress(OSError):  # a command without them is better than none
+                    texts[text.track.index] = keep_beside(text.path, out)
+        names = "".join(f" and {path}" for path in texts.values())
+        words = video.mux_by_hand(kept, texts, source, plan, out, duration_s=duration_s)
+        return f"; the encoded video is kept as {kept}{names}, go on with: {shlex.join(words)}"
     return ""
-
-
-def _command(
-    ivf: Path, source: video.VideoInfo, plan: video.MuxPlan, out: Path, duration_s: float | None
-) -> str:
-    """A command that makes a file of the stream and of the source's audio, if it has any."""
-    picture = plan.picture
-    words = ["ffmpeg"]
-    if picture is not None and picture.first_s:
-        words += ["-itsoffset", f"{picture.first_s:g}"]
-    words += ["-i", as_word(ivf)]
-    if source.audio or source.chapters:  # ffmpeg takes those of the first input that has some
-        if plan.start_s:
-            words += ["-ss", f"{plan.start_s:g}"]
-        if duration_s is not None:
-            words += ["-t", f"{duration_s:g}"]
-        words += ["-i", as_word(source.path)]
-    words += ["-map", "0:v"]
-    if source.audio and plan.audio != "none":
-        words += ["-map", "1:a?"]
-        if plan.audio_kbps is not None:
-            words += ["-b:a", f"{plan.audio_kbps}k"]
-    words += ["-c:v", "copy"]
-    if picture is not None and picture.info.pixel_aspect != 1:
-        words += ["-aspect", str(picture.info.display_aspect).replace("/", ":")]
-    return shlex.join([*words, as_word(out)])
 
 
 def _complaints(errors: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from muzero_rc.errors import OutputError
 from muzero_rc.folder_lock import FolderLock
 from muzero_rc.output_files import WORKING_ENDING, create_like, working_start
 
-__all__ = ["Workplace", "check_space", "keep_stream", "workplace"]
+__all__ = ["Workplace", "check_space", "keep_beside", "workplace"]
 
 _MOST_OF_NAME = 255  # bytes that file systems take
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -121,36 +121,37 @@ def check_space(folder: Path, needed_bytes: float) -> None:
         )
 
 
-def keep_stream(place: Workplace, out: Path) -> Path:
-    """Moves the encoded stream beside the output, under a name that is free, and returns it.
+def keep_beside(path: Path, out: Path) -> Path:
+    """Moves a file of the folder beside the output, under a name that is free, and returns it.
 
-    That is never the output's own name: what is there is what was asked for.
+    That has the output's stem and the file's ending, and is never the output's own name: what is
+    there is what was asked for.
 
     Raises:
       OSError: it cannot be moved.
     """
-    kept = out.with_suffix(".ivf")
+    kept = out.with_suffix(path.suffix)
     number = 1
     if kept == out:
         number = 2
-        kept = _numbered(out, number)
+        kept = _numbered(out, number, path.suffix)
     while True:
         # A link, which fails where a rename would replace what is there.
         try:
-            os.link(place.ivf, kept)
+            os.link(path, kept)
             break
         except FileExistsError:
             number += 1
-            kept = _numbered(out, number)
+            kept = _numbered(out, number, path.suffix)
         except OSError:  # a file system without links
-            os.rename(place.ivf, kept)
+            os.rename(path, kept)
             break
     return kept
 
 
-def _numbered(out: Path, number: int) -> Path:
-    """Another name for a stream, not longer than file systems take."""
-    end = os.fsencode(f"-{number}.ivf")
+def _numbered(out: Path, number: int, suffix: str) -> Path:
+    """Another name for a file, not longer than file systems take."""
+    end = os.fsencode(f"-{number}{suffix}")
     return out.with_name(os.fsdecode(os.fsencode(out.stem)[: _MOST_OF_NAME - len(end)] + end))
 
 

@@ -27,6 +27,7 @@ from muzero_rc.video.metrics import (
     program_version,
 )
 from muzero_rc.video.mux import MuxPlan, mux, mux_command, wrap
+from muzero_rc.video.mux_by_hand import mux_by_hand
 from muzero_rc.video.picture import Picture, picture_of
 from muzero_rc.video.probe import AudioStream, VideoInfo, check_height, probe
 from muzero_rc.video.seek import Seek, seek_before
@@ -77,6 +78,7 @@ __all__ = [
     "measure",
     "measuring_program",
     "mux",
+    "mux_by_hand",
     "mux_command",
     "open_decoder",
     "packets",

@@ -27,7 +27,16 @@ from muzero_rc.video.tools import (
 )
 from muzero_rc.video.tracks import Track
 
-__all__ = ["MOST_OPUS_CHANNELS", "MuxPlan", "mux", "mux_command", "opus_kbps", "wrap"]
+__all__ = [
+    "MOST_OPUS_CHANNELS",
+    "MuxPlan",
+    "audio_options",
+    "labels",
+    "mux",
+    "mux_command",
+    "opus_kbps",
+    "wrap",
+]
 
 # Opus at these rates is close to transparent (Xiph's recommendations for music), kbit/s.
 _OPUS_KBPS = {1: 64, 2: 96, 3: 160, 4: 192, 5: 224, 6: 256, 7: 320, 8: 320}
@@ -325,7 +334,7 @@ def _exact_clock(picture: Picture) -> list[str]:
 
 
 def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> list[str]:
-    words = _labels("v:0", source.video_track, plan.container)
+    words = labels("v:0", source.video_track, plan.container)
     words += _own_tags("v:0", source.video_track, plan)
     sounds = {stream.index: stream for stream in source.audio}
     covers = {cover.track.index: cover for cover in plan.covers}
@@ -347,11 +356,13 @@ def _track_options(source: VideoInfo, kept: Sequence[Track], plan: MuxPlan) -> l
         match track.kind:
             case "audio":
                 copied = plan.container.copies_audio(track, plan.audio)
-                words += _audio_options(number, sounds.get(track.index), copied, plan.audio_kbps)
-                words += _labels(f"a:{number}", track, plan.container)
+                words += audio_options(
+                    number, sounds.get(track.index), copied=copied, asked=plan.audio_kbps
+                )
+                words += labels(f"a:{number}", track, plan.container)
             case "subtitle":
                 words += [f"-c:s:{number}", _subtitle_codec(track, plan)]
-                words += _labels(f"s:{number}", track, plan.container)
+                words += labels(f"s:{number}", track, plan.container)
                 if any(text.track.index == track.index for text in plan.texts):
                     words += _own_tags(f"s:{number}", track, plan)
             case _:
@@ -394,9 +405,17 @@ def opus_kbps(channels: int, asked: int | None) -> int:
     return min(asked, _MOST_OPUS_KBPS_A_CHANNEL * max(1, channels))
 
 
-def _audio_options(
-    number: int, sound: AudioStream | None, copied: bool, asked: int | None
+def audio_options(
+    number: int, sound: AudioStream | None, *, copied: bool, asked: int | None
 ) -> list[str]:
+    """Codec of an audio track of the output, and bitrate and layout where it becomes Opus.
+
+    Args:
+      number: of the track among those of audio.
+      sound: what it has.
+      copied: it goes in as it is.
+      asked: bitrate, kbit/s; None is by its channels.
+    """
     if copied:
         return [f"-c:a:{number}", "copy"]
     kbps = opus_kbps(2 if sound is None else sound.channels, asked)
@@ -426,7 +445,7 @@ def _opus_layout(sound: AudioStream | None) -> str:
     return f"aformat=channel_layouts={'|'.join(names)}"
 
 
-def _labels(stream: str, track: Track, container: Container) -> list[str]:
+def labels(stream: str, track: Track, container: Container) -> list[str]:
     """Language, title and dispositions of a stream of the output."""
     words = [f"-disposition:{stream}", "+".join(track.dispositions) or "0"]
     if track.language:

@@ -25,7 +25,7 @@ from muzero_rc.encode import file_encode
 from muzero_rc.encode.aims import QualityAim
 from muzero_rc.encode.film import EncodeReport, Progress, encode
 from muzero_rc.encode.size import video_kbps
-from muzero_rc.encode.workplace import keep_stream, workplace
+from muzero_rc.encode.workplace import keep_beside, workplace
 from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import AimMissedError, InputError, OutputError, ToolMissingError
@@ -238,12 +238,19 @@ def test_what_cannot_be_muxed_is_told_before_the_encode(
     assert phases == [] and os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("step", ["mux", pytest.param("verify", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("step", "suffix"),
+    [("mux", "webm"), ("mux", "mkv"), ("mux", "mp4"),
+     pytest.param("verify", "webm", marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_a_failure_after_the_encode_keeps_the_stream(
-    rich_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    rich_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, suffix: str
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a:b.ivf").write_text("of somebody else")
+    run(rich_file, tmp_path / f"whole.{suffix}")
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "a:b.ivf").write_text("of somebody else")
     real = getattr(video, step)
 
     def fails(*words: Any, **options: Any) -> Any:
@@ -259,12 +266,22 @@ def test_a_failure_after_the_encode_keeps_the_stream(
             monkeypatch_ready.append(True)
 
     with pytest.raises(OutputError, match="no space left; the encoded video is kept as") as caught:
-        run(rich_file, "a:b.webm", on_progress=late)
-    assert sorted(os.listdir(tmp_path)) == ["a:b-2.ivf", "a:b.ivf"]
-    assert (tmp_path / "a:b.ivf").read_text() == "of somebody else"
+        run(rich_file, f"a:b.{suffix}", on_progress=late)
+    kept = ["a:b-2.ivf", "a:b.ivf", *(["a:b.srt"] if suffix != "mkv" else [])]
+    assert sorted(os.listdir(here)) == kept
+    assert (here / "a:b.ivf").read_text() == "of somebody else"
     command = str(caught.value).partition("go on with: ")[2]
     subprocess.run(f"{command} -v error", shell=True, check=True, stdin=subprocess.DEVNULL)
-    assert packets(tmp_path / "a:b.webm")["vp9"] == 15
+    shown = ("-show_streams", "-show_chapters", "-count_packets")
+    made, whole = (ask(folder / f"{name}.{suffix}", *shown)
+                   for folder, name in ((here, "a:b"), (tmp_path, "whole")))  # fmt: skip
+    assert made["chapters"] == whole["chapters"]
+    names = ("codec_name", "nb_read_packets", "disposition")
+    for mine, other in zip(made["streams"], whole["streams"], strict=True):
+        assert {name: mine.get(name) for name in names} == {name: other.get(name) for name in names}
+        told = mine["tags"], other["tags"]
+        assert told[0].get("language") == told[1].get("language")
+        assert told[0].get("title") == told[1].get("title")
 
 
 @pytest.mark.parametrize(
@@ -379,7 +396,7 @@ def test_a_stream_is_kept_under_the_longest_name(tmp_path: Path) -> None:
     out.write_text("there before")
     for number in (2, 3):
         with workplace(out) as place:
-            kept = keep_stream(place, out)
+            kept = keep_beside(place.ivf, out)
         assert kept.exists() and kept.name.endswith(f"x-{number}.ivf")
     assert out.read_text() == "there before"
 
