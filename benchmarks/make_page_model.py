@@ -1,11 +1,11 @@
-"""Fits what a page takes with constant quality, and with a lossless base layer.
+"""Fits what a page takes with constant quality.
 
 Clips of a corpus's set whose contents may stand still are encoded in real time at
-`START_LEVEL` and without loss. Where the latter
-takes few times the bits of the former, they are encoded in both ways at several levels
-(`muzero_rc.encode.pages`). What is found of a clip is kept in `--out`, so that a run that was
-stopped goes on. `-o` gets the coefficients, as `muzero_rc/encode/page_model.py` has them. Errors
-are of sources that were left out of the fit, five folds; a source is a group of the corpus.
+`START_LEVEL` and without loss. Where the latter takes few times the bits of the former, they are
+encoded with constant quality at several levels (`muzero_rc.encode.pages`). What is found of a clip
+is kept in `--out`, so that a run that was stopped goes on. `-o` gets the coefficients, as
+`muzero_rc/encode/page_model.py` has them. Errors are of sources that were left out of the fit, five
+folds; a source is a group of the corpus.
 
     .venv/bin/python benchmarks/make_page_model.py CORPUS --out DIR [-o FILE]
 """
@@ -36,10 +36,7 @@ from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import MuzeroRcError
 from muzero_rc.types import PEAK
 
-LEVELS = {  # qindexes: of what pages are asked for; constant quality takes three times as long
-    "constant": (16.0, 64.0),
-    "lossless_base": (8.0, 24.0, 64.0, 124.0),
-}
+LEVELS = (16.0, 64.0)  # qindexes of what pages are asked for
 MOST = 4.0  # octaves from 31 to lossless; by hand: beyond, a film cannot pay for it
 HEIGHT, FRAMES = 480, 100  # of a clip, as long as a usual chunk
 SPEED = 4
@@ -59,33 +56,32 @@ def look(path: Path) -> dict[str, Any]:
     if lossless.bits - start.bits > MOST:
         return found
     statistics = first_pass(clip, base, cache=False)
-    for way in LEVELS:
-        found[way] = []
-        for level in LEVELS[way]:
-            settings, policy = at_level(base, Level(level, lossless_base=way == "lossless_base"))
-            done = rollout(clip, settings, policy, first_pass=statistics)
-            curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
-            each = curve.frames * clip.width * clip.height
-            squared = [PEAK**2 * 10.0 ** (-r.psnr / 10.0) for r in done.log.results if r.shown]
-            found[way].append({
-                "level": level, "psnr_avg": done.score.psnr_avg,
-                "bits": float(np.log2(curve.bits / each)),
-                "error": float(np.log2(np.mean(squared))),
-            })  # fmt: skip
+    found["constant"] = []
+    for level in LEVELS:
+        settings, policy = at_level(base, Level(level))
+        done = rollout(clip, settings, policy, first_pass=statistics)
+        curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
+        each = curve.frames * clip.width * clip.height
+        squared = [PEAK**2 * 10.0 ** (-r.psnr / 10.0) for r in done.log.results if r.shown]
+        found["constant"].append({
+            "level": level, "psnr_avg": done.score.psnr_avg,
+            "bits": float(np.log2(curve.bits / each)),
+            "error": float(np.log2(np.mean(squared))),
+        })  # fmt: skip
     return found
 
 
 class Rows:
-    """What is to be fitted: a row for each encode in one way."""
+    """What is to be fitted: a row for each encode."""
 
-    def __init__(self, looked: Sequence[tuple[str, str, dict[str, Any]]], way: str) -> None:
+    def __init__(self, looked: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
         """Takes what was found of clips: source, name, encodes."""
         terms, wanted, sources, clips = [], [], [], []
         for source, name, found in looked:
             whole = found["lossless"]["bits"]
             if whole - found["start"]["bits"] > MOST:
                 continue
-            for encode in found[way]:
+            for encode in found["constant"]:
                 if encode["psnr_avg"] >= 100.0:  # it stands still, and has no error to fit
                     continue
                 octaves = float(qindex_octaves(encode["level"]))
@@ -106,18 +102,13 @@ class Rows:
         return float(np.sqrt(np.mean(off**2)))
 
 
-def as_module(fits: Mapping[str, Mapping[str, Sequence[float]]], record: Mapping[str, Any]) -> str:
+def as_module(fits: Mapping[str, Sequence[float]], record: Mapping[str, Any]) -> str:
     """The module that has the coefficients."""
-    fitted = ""
-    for way, lines in fits.items():
-        inner = "".join(
-            f"        {name}=({', '.join(map(repr, c))}),\n" for name, c in lines.items()
-        )
-        fitted += f"    {way}=PageFit(\n{inner}    ),\n"
+    fitted = "".join(f"    {name}={tuple(line)!r},\n" for name, line in fits.items())
     told = "".join(f'        "{name}": {value!r},\n' for name, value in record.items())
     return f'''"""Coefficients of pages, by `benchmarks/make_page_model.py`."""
 
-from muzero_rc.encode.pages import PageFit, PageModel
+from muzero_rc.encode.pages import PageModel
 
 __all__ = ["PAGE_MODEL"]
 
@@ -151,16 +142,12 @@ def main() -> None:
                 continue
             print(kept.name, flush=True)
         looked.append((row["group"], row["file"], json.loads(kept.read_text())))
-    fits, record = {}, {"looked_at": len(looked)}
-    names = ("bits", "error", "psnr")
-    for way in LEVELS:
-        table = Rows(looked, way)
-        fits[way] = {name: table.fit(column).round(4).tolist() for column, name in enumerate(names)}
-        off = [round(table.off(column), 3) for column in range(len(names))]
-        record[way] = dict(
-            zip(("octaves_of_bits", "octaves_of_error", "db_of_psnr"), off, strict=True)
-        )
-        record |= {"sources": len(set(table.sources)), "clips": len(set(table.clips))}
+    names = {"bits": "octaves_of_bits", "error": "octaves_of_error", "psnr": "db_of_psnr"}
+    table = Rows(looked)
+    fits = {name: table.fit(column).round(4).tolist() for column, name in enumerate(names)}
+    record: dict[str, Any] = {"looked_at": len(looked)}
+    record |= {told: round(table.off(column), 3) for column, told in enumerate(names.values())}
+    record |= {"sources": len(set(table.sources)), "clips": len(set(table.clips))}
     print(json.dumps(fits | {"record": record}, indent=1))
     if args.model is not None:
         args.model.write_text(as_module(fits, record))

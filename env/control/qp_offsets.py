@@ -99,10 +99,10 @@ class ConstantQualityPolicy(QindexPolicy):
     as make the mean. Where libvpx proposes no loss (qindex 0) and there is no shift, all frames are
     lossless.
 
-    With a lossless base layer key frames, golden frames and the first layer of alternate
-    references are lossless, too. A page that stands still is then shown again by all frames that
-    refer to them, and costs nothing there. Of finer and coarser steps each of them would have to
-    mend what is left.
+    In stretches with a lossless base layer key frames, golden frames and the first layer of
+    alternate references are lossless, too. What stands still is then shown again by all frames
+    that refer to them, and costs nothing there. Of finer and coarser steps each of them would have
+    to mend what is left.
     """
 
     name = "constant quality"
@@ -112,12 +112,19 @@ class ConstantQualityPolicy(QindexPolicy):
         shift: float,
         offsets: QpOffsets = DEFAULT_RECIPE.qp_offsets,
         *,
-        lossless_base: bool = False,
+        lossless: Sequence[Sequence[int]] = (),
     ) -> None:
-        """Takes the qindexes to add, the offsets, and whether the base layer is lossless."""
+        """Takes the qindexes to add, the offsets, and the stretches.
+
+        Args:
+          shift: qindexes to add.
+          offsets: of the levels.
+          lossless: the stretches with a lossless base layer: the first shown frame of each, and
+            the one after its last.
+        """
         self._shift = shift
         self._offsets = offsets
-        self._lossless_base = lossless_base
+        self._lossless = np.array(lossless, np.float64).reshape(-1, 2)
 
     def qindexes(self, observations: Sequence[Observation]) -> npt.NDArray[np.int32]:
         """qindex for each observation. [B] int32."""
@@ -127,7 +134,7 @@ class ConstantQualityPolicy(QindexPolicy):
         proposals = np.array([o.proposal_qindex for o in observations], np.float64)
         # No step makes a frame lossless, nor one lossy where all are to be lossless.
         lossless = (proposals == 0.0) & (self._shift == 0.0)
-        if self._lossless_base:
-            lossless |= _is_base(observations)
+        first, end = self._lossless[:, :1], self._lossless[:, 1:]
+        lossless |= _is_base(observations) & ((first <= shown) & (shown < end)).any(axis=0)
         lossy = np.clip(proposals + shifts + steps, 1, NUM_QINDEX - 1)
         return np.where(lossless, 0, lossy).astype(np.int32)

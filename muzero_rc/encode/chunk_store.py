@@ -129,7 +129,7 @@ class ChunkFiles:
                 level = head["level"]
                 return ChunkRecord(
                     log, head["asked"], head["decision_seconds"], head["controlled"],
-                    head["work"], None if level is None else Level(*level),
+                    head["work"], None if level is None else Level.of(level),
                 )  # fmt: skip
         return None
 

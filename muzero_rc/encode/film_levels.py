@@ -18,12 +18,11 @@ from muzero_rc.encode.film_phases import MOST_REPAIRS, FilmPhases, Made, Shape, 
 from muzero_rc.encode.level import Level, nearest_level
 from muzero_rc.encode.offset_scale_model import OFFSET_SCALE_MODEL
 from muzero_rc.encode.page_model import PAGE_MODEL
-from muzero_rc.encode.pages import Page
 from muzero_rc.encode.quality_budget import (
     QualityBudget,
     common_level,
     first_levels,
-    with_lossless_bases,
+    with_stretches,
 )
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import (
@@ -33,6 +32,8 @@ from muzero_rc.encode.realtime_probe import (
     probe_of,
 )
 from muzero_rc.encode.share import MOST_PROBES, Curve, curve_of, is_far, whole_of
+from muzero_rc.encode.stretch_model import STRETCH_MODEL
+from muzero_rc.encode.ways import Ways
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.env.control.settings import EncoderSettings
@@ -50,7 +51,7 @@ class FilmLevels(FilmPhases):
     """The phases of such a film."""
 
     _forecasts: Sequence[ChunkForecast] = ()
-    _pages: Mapping[int, Page] = {}
+    _ways: Mapping[int, Ways] = {}
     _curves: Mapping[int, Curve] = {}
     _budget: QualityBudget | None = None
 
@@ -84,9 +85,9 @@ class FilmLevels(FilmPhases):
     def _forecast_all(self) -> list[ChunkForecast]:
         """What is expected of all chunks by encodes of them in real time.
 
-        A chunk that may be a page is encoded so without loss. Any other one is encoded so again
-        where the level that it needs is far from the encode's. At last the QP offsets of each
-        chunk are scaled as suits its level.
+        A chunk that may have a lossless base layer is encoded so without loss. Any other one is
+        encoded so again where the level that it needs is far from the encode's. At last the QP
+        offsets of each chunk are scaled as suits its level.
         """
         pixels = self._clip.width * self._clip.height
         header = empty_frame(self._frame_budget, pixels, recipe=self._recipe)
@@ -94,8 +95,8 @@ class FilmLevels(FilmPhases):
         asked = {chunk.index: {0: START_LEVEL} for chunk in self._chunks}
         starts: dict[int, RealtimeProbe] = {}
         found: dict[int, ChunkForecast] = {}
-        lossless: dict[int, float] = {}
-        pages: dict[int, Page] = {}
+        lossless: dict[int, RealtimeProbe] = {}
+        pages: set[int] = set()
         seen: dict[int, float] = {}  # levels of the latest encodes with loss
         round_ = 0
         while asked:
@@ -106,21 +107,22 @@ class FilmLevels(FilmPhases):
                     starts.setdefault(index, probe)
                     seen[index] = probe.level
                     found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
-                else:
-                    lossless[index] = probes[_LOSSLESS].bits
-                if index in lossless:
-                    found[index] = found[index].with_lossless(lossless[index])
                 if _LOSSLESS in probes:
-                    page = PAGE_MODEL.page(found[index], starts[index], probes[_LOSSLESS])
+                    lossless[index] = probes[_LOSSLESS]
+                if index in lossless:
+                    found[index] = found[index].with_lossless(lossless[index].bits)
+                    page = PAGE_MODEL.forecast(found[index], starts[index], lossless[index])
                     if page is not None:
-                        pages[index], found[index] = page, page.constant
+                        pages.add(index)
+                        found[index] = page
             constant = [found[chunk.index] for chunk in self._chunks]
-            forecasts, wanted = self._shared(constant, pages)
-            # Pages first: what they take moves the levels of all others.
+            forecasts, wanted, _ = self._shared(constant, lossless)
+            # Without loss first: what they take moves the levels of all others.
             asked = {
                 index: {_LOSSLESS: 0.0}
                 for index, (forecast, level) in enumerate(zip(constant, wanted, strict=True))
-                if forecast.lossless is None and _is_fine(forecast, level)
+                if index not in lossless
+                and (_is_fine(forecast, level) or STRETCH_MODEL.may_gain(starts[index], pixels))
             }
             if not asked and round_ + 1 < MOST_PROBES:
                 round_ += 1
@@ -133,21 +135,23 @@ class FilmLevels(FilmPhases):
         for index, forecast in enumerate(constant):
             level = forecast.level_for(forecasts[index].bits_at(wanted[index]))
             found[index] = OFFSET_SCALE_MODEL.scaled(forecast, starts[index], level)
-            if index in pages:
-                pages[index] = dataclasses.replace(pages[index], constant=found[index])
-        forecasts, wanted = self._shared([found[chunk.index] for chunk in self._chunks], pages)
+        constant = [found[chunk.index] for chunk in self._chunks]
+        forecasts, wanted, self._ways = self._shared(constant, lossless)
         self._teller.weigh(
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )
-        self._forecasts, self._pages = forecasts, pages
+        self._forecasts = forecasts
         return forecasts
 
     def _shared(
-        self, constant: Sequence[ChunkForecast], pages: Mapping[int, Page]
-    ) -> tuple[list[ChunkForecast], list[float]]:
-        """What is expected of all chunks as they are to be coded, and their levels."""
-        forecasts = with_lossless_bases(constant, pages, self.bits, recipe=self._recipe)
-        return forecasts, first_levels(forecasts, self.bits, recipe=self._recipe)
+        self, constant: Sequence[ChunkForecast], lossless: Mapping[int, RealtimeProbe]
+    ) -> tuple[list[ChunkForecast], list[float], dict[int, Ways]]:
+        """What is expected of all chunks as they are to be coded, their levels, and all ways."""
+        ways = {
+            index: STRETCH_MODEL.ways(constant[index], probe) for index, probe in lossless.items()
+        }
+        forecasts = with_stretches(constant, ways, self.bits, recipe=self._recipe)
+        return forecasts, first_levels(forecasts, self.bits, recipe=self._recipe), ways
 
     def _constant_quality(self) -> tuple[list[Curve], dict[int, Taken]]:
         """Encodes all chunks with constant quality, each at its level, after `_forecast_all`.
@@ -156,7 +160,7 @@ class FilmLevels(FilmPhases):
           What all chunks' bits buy, and what they took.
         """
         ratio = REALTIME_MODEL.own_to_common
-        budget = QualityBudget(self._forecasts, self._pages, self.bits, ratio, recipe=self._recipe)
+        budget = QualityBudget(self._forecasts, self._ways, self.bits, ratio, recipe=self._recipe)
         self._budget = budget
         taken = self._kept("second pass", range(len(self._chunks)), self._first_turn)
         levels = {index: self._level(index) for index in taken}
@@ -215,7 +219,7 @@ class FilmLevels(FilmPhases):
         """What an earlier start, or the first pass, has told of a chunk at a level."""
         told = self._files.realtime_probe(index, name)
         if told is not None and told.get("level") == nearest_level(level):
-            return RealtimeProbe(**told)
+            return RealtimeProbe(**told | {"frame_bits": tuple(told["frame_bits"])})
         if name != 0 or level != START_LEVEL:
             return None
         beside = self._beside_first_pass(self._chunks[index])
@@ -237,18 +241,18 @@ class FilmLevels(FilmPhases):
         level = self._level(chunk.index)
         if round(bits) != first.bits:
             assert self._budget is not None
-            own = self._budget.forecast(chunk.index, lossless_base=level.lossless_base)
+            own = self._budget.forecast(chunk.index, level)
             octaves = math.log2(max(bits - curve.fixed, 1.0) / curve.bits)
             level = level._replace(qindex=own.level_from(level.qindex, octaves))
-            if level.lossless_base and not self._pays(chunk.index, curve):
-                own = self._budget.forecast(chunk.index, lossless_base=False)
-                level = Level(own.level_for(bits - own.fixed), False, own.offset_scale)
+            if level.lossless and not self._pays(chunk.index, curve):
+                own = self._ways[chunk.index].constant
+                level = Level(own.level_for(bits - own.fixed), (), own.offset_scale)
         return self._at_level(chunk, clip, turn, bits, level)
 
     def _pays(self, index: int, made: Curve) -> bool:
-        """Whether a film gains by the lossless base layer of a page, as it was made."""
+        """Whether a film gains by the lossless base layer of a chunk, as it was made."""
         whole = whole_of(list(self._curves.values()), self.bits, recipe=self._recipe)
-        return self._pages[index].gain_of(made, whole) > 0.0
+        return self._ways[index].gain_of(made, whole) > 0.0
 
     def _coarsest_task(self, chunk: Chunk, clip: Clip) -> LastPassTask:
         return self._at_level(chunk, clip, self._first_turn, 0.0, Level(NUM_QINDEX - 1.0))
@@ -275,7 +279,7 @@ class FilmLevels(FilmPhases):
 
 
 def _is_fine(forecast: ChunkForecast, level: float) -> bool:
-    """Whether a chunk at a level may be worth coding without loss, or its base layer.
+    """Whether a chunk at a level may be worth coding without loss, or all of its base layer.
 
     The forecast may be far off itself.
     """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from muzero_rc.encode.stretches import Stretches
 from muzero_rc.env.control.frame_speed import is_quick
 from muzero_rc.env.control.qp_offsets import ConstantQualityPolicy
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
@@ -20,13 +22,20 @@ class Level(NamedTuple):
 
     Attributes:
       qindex: of its constant quality, 0 to 255; 0 is without loss.
-      lossless_base: its base layer is without loss, and the qindex is that of all other frames.
+      lossless: stretches in which the base layer is without loss; the qindex is that of all
+        other frames.
       offset_scale: times which the recipe's QP offsets by layer of the pyramid are taken.
     """
 
     qindex: float
-    lossless_base: bool = False
+    lossless: Stretches = ()
     offset_scale: float = 1.0
+
+    @classmethod
+    def of(cls, told: Sequence[Any]) -> Level:
+        """The level that was written as JSON."""
+        qindex, lossless, offset_scale = told
+        return cls(qindex, tuple((first, end) for first, end in lossless), offset_scale)
 
 
 def at_level(
@@ -43,7 +52,7 @@ def at_level(
     policy = ConstantQualityPolicy(
         level.qindex - _QINDEXES_PER_QUANTIZER * quantizer,
         recipe.qp_offsets.scaled(level.offset_scale),
-        lossless_base=level.lossless_base,
+        lossless=level.lossless,
     )
     settings = settings.replace(rc_mode="q", cq_level=quantizer)
     if is_quick(settings.speed_profile, settings.speed, recipe=recipe):

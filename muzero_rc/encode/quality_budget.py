@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from muzero_rc.encode.level import Level
-from muzero_rc.encode.pages import Page
 from muzero_rc.encode.realtime_probe import ChunkForecast
 from muzero_rc.encode.share import Curve, shares, whole_of
+from muzero_rc.encode.ways import Ways
 from muzero_rc.env.control.rate.probe import qindex_octaves
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.types import NUM_QINDEX
 
-__all__ = ["QualityBudget", "common_level", "first_levels", "with_lossless_bases"]
+__all__ = ["QualityBudget", "common_level", "first_levels", "with_stretches"]
 
 _KINDS = ((False, False), (True, False), (True, True))
 _HALVINGS = 40  # numerical: of the range of levels, far below what an encode can keep to
@@ -41,7 +41,7 @@ class QualityBudget:
     def __init__(
         self,
         forecasts: Sequence[ChunkForecast],
-        pages: Mapping[int, Page],
+        ways: Mapping[int, Ways],
         bits: float,
         own_to_common: float,
         *,
@@ -51,13 +51,13 @@ class QualityBudget:
 
         Args:
           forecasts: of the chunks, as they are to be coded.
-          pages: both ways of those that are pages.
+          ways: to code those that may have a lossless base layer.
           bits: of the film, its target.
           own_to_common: see `RealtimeModel`.
           recipe: the constants.
         """
         self._forecasts = forecasts
-        self._pages = pages
+        self._ways = ways
         self._bits = bits
         self._own_to_common = own_to_common
         self._recipe = recipe
@@ -68,12 +68,11 @@ class QualityBudget:
         """The chunks that must be finished before a chunk gets its level."""
         return range(max(index - self._lag + 1, 0))
 
-    def forecast(self, index: int, *, lossless_base: bool) -> ChunkForecast:
-        """What is expected of a chunk that is coded in one way."""
-        if self._forecasts[index].lossless_base == lossless_base:
+    def forecast(self, index: int, level: Level) -> ChunkForecast:
+        """What is expected of a chunk that is coded in the way of a level."""
+        if self._forecasts[index].stretches == level.lossless:
             return self._forecasts[index]
-        page = self._pages[index]
-        return page.lossless_base if lossless_base else page.constant
+        return self._ways[index].way(level.lossless)
 
     def level(self, index: int, levels: Mapping[int, Level], found: Mapping[int, Curve]) -> Level:
         """The level of a chunk.
@@ -87,7 +86,7 @@ class QualityBudget:
         off = self._off_by_kind(known, levels, found)
         spent = sum(found[i].fixed + found[i].bits for i in known)
         for i in range(len(known), index):
-            other = self.forecast(i, lossless_base=levels[i].lossless_base)
+            other = self.forecast(i, levels[i])
             other = other.corrected(*off[_kind(other)])
             spent += other.fixed + other.bits_at(levels[i].qindex)
         forecasts = [f.corrected(*off[_kind(f)]) for f in self._forecasts]
@@ -101,14 +100,14 @@ class QualityBudget:
         self.goals[index] = mine
         own = forecasts[index]
         free = mine - own.fixed
-        if index in self._pages:  # its share may be another than when the film was planned
-            ways = (self.forecast(index, lossless_base=base) for base in (False, True))
-            page = Page(*(way.corrected(*off[_kind(way)]) for way in ways))
-            own = page.lossless_base
-            qindex = own.level_for(free)
-            if page.gain(qindex, whole) <= 0.0 < qindex:
-                own = page.constant
-        return Level(own.level_for(free), own.lossless_base, own.offset_scale)
+        if index in self._ways:  # its share may be another than when the film was planned
+            known_ways = self._ways[index]
+            constant, *rest = (
+                way.corrected(*off[_kind(way)])
+                for way in (known_ways.constant, *known_ways.stretched)
+            )
+            own = Ways(constant, tuple(rest), known_ways.coarsest).best(mine, whole)
+        return Level(own.level_for(free), own.stretches, own.offset_scale)
 
     def _off_by_kind(
         self, known: range, levels: Mapping[int, Level], found: Mapping[int, Curve]
@@ -121,7 +120,7 @@ class QualityBudget:
         sums = {kind: [0.0, 0.0, 0.0, 0.0, 0.0] for kind in _KINDS}
         for i in known:
             if levels[i].qindex > 0.0:
-                forecast = self.forecast(i, lossless_base=levels[i].lossless_base)
+                forecast = self.forecast(i, levels[i])
                 expected, each = forecast.curve(levels[i].qindex), sums[_kind(forecast)]
                 new = (1.0, found[i].bits, expected.bits, found[i].error, expected.error)
                 for place, value in enumerate(new):
@@ -138,8 +137,8 @@ class QualityBudget:
 
 
 def _kind(forecast: ChunkForecast) -> tuple[bool, bool]:
-    """Whether it is one of a page, and with a lossless base layer."""
-    return forecast.psnr is not None, forecast.lossless_base
+    """Whether it has a PSNR avg of its own, and stretches with a lossless base layer."""
+    return forecast.psnr is not None, bool(forecast.stretches)
 
 
 def common_level(forecasts: Sequence[ChunkForecast], bits: float) -> float:
@@ -182,33 +181,39 @@ def first_levels(
     ]
 
 
-def with_lossless_bases(
+def with_stretches(
     constant: Sequence[ChunkForecast],
-    pages: Mapping[int, Page],
+    ways: Mapping[int, Ways],
     bits: float,
     *,
     recipe: Recipe = DEFAULT_RECIPE,
 ) -> list[ChunkForecast]:
-    """Forecasts of a film's chunks, those with a lossless base layer among them.
+    """Forecasts of a film's chunks, some with a lossless base layer in stretches.
 
-    A page has one where the film is expected to gain by it at its share of the bits (`Page.gain`).
+    Each is coded in the way by which the film is expected to gain most at the chunk's share of
+    the bits (`Ways.best`). All begin with what takes most, and none goes back there.
 
     Args:
       constant: of all chunks, with constant quality.
-      pages: chunks that are pages.
+      ways: of chunks that may have such stretches.
       bits: of the film.
       recipe: the constants.
     """
-    chosen = set(pages)
+    left = {index: each.stretched for index, each in ways.items()}
+    found = [left[i][-1] if left.get(i) else forecast for i, forecast in enumerate(constant)]
     while True:
-        found = [
-            pages[index].lossless_base if index in chosen else forecast
-            for index, forecast in enumerate(constant)
-        ]
         level = common_level(found, bits)
         whole = whole_of([f.curve(level) for f in found], bits, recipe=recipe)
         levels = first_levels(found, bits, recipe=recipe)
-        worse = {i for i in chosen if pages[i].gain(levels[i], whole) <= 0.0 < levels[i]}
-        if not worse:
+        moved = False
+        for index, some in left.items():
+            mine = found[index]
+            if not mine.stretches:
+                continue
+            best = ways[index].best(mine.fixed + mine.bits_at(levels[index]), whole, some)
+            if best is not mine:
+                moved = True
+                found[index] = best
+                left[index] = some[: some.index(best) + 1] if best.stretches else ()
+        if not moved:
             return found
-        chosen -= worse

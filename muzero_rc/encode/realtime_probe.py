@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from muzero_rc.encode.level import nearest_level, quantizer_of
 from muzero_rc.encode.share import Curve
+from muzero_rc.encode.stretches import Stretches
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.realtime import RealtimeCosts, encode_in_realtime
 from muzero_rc.env.codec.statistics import column, finite
@@ -77,6 +78,7 @@ class RealtimeProbe:
       bits: log2 of its bits above headers, a pixel and frame.
       error: log2 of its mean squared error of a sample.
       first: the share of its first frame in the bits.
+      frame_bits: [frames] bits of each of its frames, headers in them.
     """
 
     level: float
@@ -84,6 +86,7 @@ class RealtimeProbe:
     bits: float
     error: float
     first: float
+    frame_bits: tuple[int, ...]
 
 
 def realtime_probe(
@@ -135,7 +138,7 @@ def probe_of(
     return RealtimeProbe(
         nearest_level(level), len(bits),
         float(np.log2(max(float(bits.sum()), 1.0) / each)), float(np.log2(squared.mean())),
-        float(bits[0] / max(float(bits.sum()), 1.0)),
+        float(bits[0] / max(float(bits.sum()), 1.0)), tuple(told.bits.tolist()),
     )  # fmt: skip
 
 
@@ -166,8 +169,8 @@ class ChunkForecast:
       bits: [2] log2 of bits above headers, a frame and pixel: at g = 0, and for each g.
       error: [2] log2 of the mean squared error of a sample, likewise.
       lossless: bits above headers that it takes without loss, at level 0, if that is known.
-      lossless_base: its base layer is coded without loss, and its level is that of all other
-        frames (`encode.pages`).
+      stretches: of it, whose base layer is coded without loss; its level is that of all other
+        frames (`encode.ways`).
       psnr: [2] PSNR avg, dB, at g = 0, and for each g; None where it follows from the error.
       offset_scale: of `Level`.
     """
@@ -178,7 +181,7 @@ class ChunkForecast:
     bits: tuple[float, float]
     error: tuple[float, float]
     lossless: float | None = None
-    lossless_base: bool = False
+    stretches: Stretches = ()
     psnr: tuple[float, float] | None = None
     offset_scale: float = 1.0
 

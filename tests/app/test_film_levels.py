@@ -344,7 +344,7 @@ def test_the_shipped_model_is_that_of_its_record() -> None:
 def test_what_a_saturated_encode_took_is_taken_as_it_is(statistics: FirstPass) -> None:
     stats, pixels = statistics.stats[:LENGTH], 40 * 32
     for error, alone in ((-4.0, True), (6.0, False)):
-        probe = RealtimeProbe(START_LEVEL, LENGTH, bits=-5.0, error=error, first=0.3)
+        probe = RealtimeProbe(START_LEVEL, LENGTH, bits=-5.0, error=error, first=0.3, frame_bits=())
         forecast = REALTIME_MODEL.forecast(probe, stats, pixels, 100.0)
         as_it_is = 2.0**-5.0 * LENGTH * pixels
         assert (forecast.bits_at(START_LEVEL) == pytest.approx(as_it_is)) == alone

@@ -21,8 +21,8 @@ from muzero_rc.types import UpdateType
 from tests.app.test_pages import SETTINGS, page
 
 KNOWN = ChunkForecast(100, 160 * 96, 100 * 40.0, (5.0, -0.8), (-1.0, 0.7))
-DRAWN = RealtimeProbe(124.0, 100, -6.0, 2.0, 0.3)
-FILMED = RealtimeProbe(124.0, 100, -3.0, 4.0, 0.05)
+DRAWN = RealtimeProbe(124.0, 100, -6.0, 2.0, 0.3, ())
+FILMED = RealtimeProbe(124.0, 100, -3.0, 4.0, 0.05, ())
 
 
 @pytest.fixture(scope="module")
