@@ -13,6 +13,7 @@ from muzero_rc.video.containers import WEBM, AudioMode, Container
 from muzero_rc.video.covers import Cover, file_type
 from muzero_rc.video.ivf import refine_clock
 from muzero_rc.video.matroska import write_matroska
+from muzero_rc.video.mp4 import enable_subtitles
 from muzero_rc.video.picture import Picture
 from muzero_rc.video.probe import AudioStream, VideoInfo
 from muzero_rc.video.subtitles import CleanText, null_output, shorter_cues
@@ -180,13 +181,28 @@ def mux(
         try:
             write_matroska(ivf, timed, times_ms=picture.times_from_zero, hdr=picture.info.hdr)
             command = mux_command(timed, source, out, plan, shift=shift, duration_s=duration_s)
-            return _run(command, source, out)
+            return _make(command, source, out, plan)
         finally:
             timed.unlink(missing_ok=True)
     if shift and Fraction(shift).limit_denominator(1000) % (1 / source.fps):
         refine_clock(ivf)
     command = mux_command(ivf, source, out, plan, shift=shift, duration_s=duration_s)
-    return _run(command, source, out)
+    return _make(command, source, out, plan)
+
+
+def _make(command: list[str], source: VideoInfo, out: Path, plan: MuxPlan) -> list[str]:
+    """Runs the command, and mends what no option of ffmpeg does."""
+    complaints = _run(command, source, out)
+    empty = {text.track.index for text in plan.texts if not text.cues}
+    shown = [
+        "default" in track.dispositions
+        for track in plan.kept(source)
+        if track.kind == "subtitle" and track.index not in empty
+    ]
+    off = plan.container.muxer == "mp4" and bool(shown) and not any(shown)
+    if off and not enable_subtitles(out, shown):
+        complaints.append("the first subtitle track is shown unasked")
+    return complaints
 
 
 def _with_shorter_cues(plan: MuxPlan, end_s: float) -> MuxPlan:

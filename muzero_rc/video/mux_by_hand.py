@@ -24,7 +24,7 @@ def mux_by_hand(
     """The words of a command of ffmpeg; shorter than that of `mux`, to be read and changed.
 
     ffmpeg takes cover pictures of Matroska and the mastering display of HDR10 from elsewhere than
-    a command, so they stay behind.
+    a command, so they stay behind. Of an MP4 file it enables the first subtitle track, always.
 
     Args:
       ivf: the encoded frames, with their times.

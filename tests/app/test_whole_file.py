@@ -30,6 +30,7 @@ from muzero_rc.env.control.baselines import ProposalPolicy
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.errors import AimMissedError, InputError, OutputError, ToolMissingError
 from muzero_rc.policies.registry import make_policy
+from muzero_rc.video.mp4 import enable_subtitles
 from muzero_rc.video.subtitles import clean_ass, clean_cues
 from muzero_rc.video.timing import shared_slots, steady_rate
 from muzero_rc.video.tools import last_error_line
@@ -238,6 +239,32 @@ def test_what_cannot_be_muxed_is_told_before_the_encode(
     assert phases == [] and os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("shown", ["0", "default", "forced"])
+def test_mp4_shows_no_subtitles_that_were_off(tmp_path: Path, shown: str) -> None:
+    (tmp_path / "s.srt").write_text("1\n00:00:00,100 --> 00:00:00,300\nhello\n")
+    source, out = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    texts = ("-i", tmp_path / "s.srt", "-i", tmp_path / "s.srt")
+    ffmpeg(*CARD, *TONE, *texts, "-map", "0", "-map", "1", "-map", "2", "-map", "3", *X264,
+           "-c:a", "aac", "-c:s", "ass", "-disposition:s:0", "0", "-disposition:s:1", shown,
+           source)  # fmt: skip
+    run(source, out)
+    before, after = (
+        [s["disposition"]["default"] for s in ask(path, "-show_streams")["streams"]
+         if s["codec_type"] == "subtitle"]
+        for path in (source, out)
+    )  # fmt: skip
+    assert before == after == [0, shown == "default"]
+    assert ffmpeg("-i", out, "-map", "0", "-c", "copy", "-f", "null", "-") == ""
+
+
+def test_flags_of_another_file_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp4"
+    for content in (b"", b"not a film at all", b"\0\0\0\4moov"):
+        path.write_bytes(content)
+        assert not enable_subtitles(path, [True])
+        assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     ("step", "suffix"),
     [("mux", "webm"), ("mux", "mkv"), ("mux", "mp4"),
@@ -278,6 +305,8 @@ def test_a_failure_after_the_encode_keeps_the_stream(
     assert made["chapters"] == whole["chapters"]
     names = ("codec_name", "nb_read_packets", "disposition")
     for mine, other in zip(made["streams"], whole["streams"], strict=True):
+        if mine["codec_name"] == "mov_text":  # ffmpeg alone shows the first one unasked
+            assert mine["disposition"].pop("default") > other["disposition"].pop("default")
         assert {name: mine.get(name) for name in names} == {name: other.get(name) for name in names}
         told = mine["tags"], other["tags"]
         assert told[0].get("language") == told[1].get("language")
