@@ -25,22 +25,19 @@ import numpy as np
 import numpy.typing as npt
 from common import model_parser, print_table
 from films import kind_of
+from levels import HEIGHT, SETTINGS, encode_at
 
-from muzero_rc.encode.level import Level, at_level
+from muzero_rc.encode.level import Level
 from muzero_rc.encode.offset_scale import OffsetScaleModel, Parabola, terms
 from muzero_rc.encode.realtime_probe import START_LEVEL, RealtimeProbe, realtime_probe
-from muzero_rc.encode.share import curve_of
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import MuzeroRcError
 from muzero_rc.types import PEAK
 
 SCALES = (1.0, 2.0, 0.0, -1.0, -3.0)
 LEVELS = (20.0, 60.0, 120.0)
-HEIGHT, FRAMES = 480, 80  # of a clip
-SPEED = 4
+FRAMES = 80  # of a clip
 MOST_OF_SOURCE, MOST_OF_KIND = 2, {"natural": 24, "animated": 24, "screen": 40}
 MOST_GAIN = 3.0  # dB; by hand: of what stands nearly still, more of it tells no more
 CHEAP = 2.0  # octaves from `START_LEVEL` to lossless; by hand: its base layer will be lossless
@@ -76,24 +73,13 @@ def clips_of(corpus: Path, which: str) -> list[tuple[Path, str, str]]:
 def look(path: Path) -> dict[str, Any]:
     """All encodes of a clip."""
     clip = Clip.load(path, height=HEIGHT, max_frames=FRAMES)
-    base = EncoderSettings(
-        target_kbps=600, speed=SPEED, passes=2, speed_profile="uniform", frame_parallel=False
-    )
-    start, lossless = (realtime_probe(clip, base, level) for level in (START_LEVEL, 0.0))
-    statistics = first_pass(clip, base, cache=False)
-    encodes = []
-    for level in LEVELS:
-        for scale in SCALES:
-            settings, policy = at_level(base, Level(level, offset_scale=scale))
-            done = rollout(clip, settings, policy, first_pass=statistics)
-            curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
-            each = curve.frames * clip.width * clip.height
-            squared = [PEAK**2 * 10.0 ** (-r.psnr / 10.0) for r in done.log.results if r.shown]
-            encodes.append({
-                "level": level, "scale": scale, "psnr_avg": done.score.psnr_avg,
-                "bits": float(np.log2(curve.bits / each)),
-                "error": float(np.log2(np.mean(squared))),
-            })  # fmt: skip
+    start, lossless = (realtime_probe(clip, SETTINGS, level) for level in (START_LEVEL, 0.0))
+    statistics = first_pass(clip, SETTINGS, cache=False)
+    encodes = [
+        encode_at(clip, Level(level, offset_scale=scale), statistics) | {"scale": scale}
+        for level in LEVELS
+        for scale in SCALES
+    ]
     return {"start": asdict(start), "lossless": asdict(lossless), "encodes": encodes}
 
 

@@ -23,23 +23,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from common import model_parser
+from levels import HEIGHT, SETTINGS, encode_at
 from make_realtime_model import left_out, solve
 
-from muzero_rc.encode.level import Level, at_level
+from muzero_rc.encode.level import Level
 from muzero_rc.encode.realtime_probe import START_LEVEL, realtime_probe
-from muzero_rc.encode.share import curve_of
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.rate.probe import qindex_octaves
-from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import MuzeroRcError
-from muzero_rc.types import PEAK
 
 LEVELS = (16.0, 64.0)  # qindexes of what pages are asked for
 MOST = 4.0  # octaves from 31 to lossless; by hand: beyond, a film cannot pay for it
-HEIGHT, FRAMES = 480, 100  # of a clip, as long as a usual chunk
-SPEED = 4
+FRAMES = 100  # of a clip, as long as a usual chunk
 CONTENTS = ("screen", "graphics", "game", "anim", "cartoon", "render", "demo", "TV")
 
 _Array = npt.NDArray[np.float64]
@@ -48,26 +44,12 @@ _Array = npt.NDArray[np.float64]
 def look(path: Path) -> dict[str, Any]:
     """All encodes of a clip."""
     clip = Clip.load(path, height=HEIGHT, max_frames=FRAMES)
-    base = EncoderSettings(
-        target_kbps=600, speed=SPEED, passes=2, speed_profile="uniform", frame_parallel=False
-    )
-    start, lossless = (realtime_probe(clip, base, level) for level in (START_LEVEL, 0.0))
+    start, lossless = (realtime_probe(clip, SETTINGS, level) for level in (START_LEVEL, 0.0))
     found: dict[str, Any] = {"start": asdict(start), "lossless": asdict(lossless)}
     if lossless.bits - start.bits > MOST:
         return found
-    statistics = first_pass(clip, base, cache=False)
-    found["constant"] = []
-    for level in LEVELS:
-        settings, policy = at_level(base, Level(level))
-        done = rollout(clip, settings, policy, first_pass=statistics)
-        curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
-        each = curve.frames * clip.width * clip.height
-        squared = [PEAK**2 * 10.0 ** (-r.psnr / 10.0) for r in done.log.results if r.shown]
-        found["constant"].append({
-            "level": level, "psnr_avg": done.score.psnr_avg,
-            "bits": float(np.log2(curve.bits / each)),
-            "error": float(np.log2(np.mean(squared))),
-        })  # fmt: skip
+    statistics = first_pass(clip, SETTINGS, cache=False)
+    found["constant"] = [encode_at(clip, Level(level), statistics) for level in LEVELS]
     return found
 
 

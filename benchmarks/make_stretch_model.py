@@ -24,28 +24,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from common import model_parser, print_table
+from levels import HEIGHT, SETTINGS, encode_at
 from make_offset_scale_model import at_bits, psnr_avg, psnr_overall
 from make_page_model import CONTENTS
 
-from muzero_rc.encode.level import Level, at_level
+from muzero_rc.encode.level import Level
 from muzero_rc.encode.offset_scale import terms as offset_terms
 from muzero_rc.encode.offset_scale_model import OFFSET_SCALE_MODEL
 from muzero_rc.encode.realtime_probe import START_LEVEL, realtime_probe
-from muzero_rc.encode.share import curve_of
 from muzero_rc.encode.stretches import Stretches, stretches, whole_chunk
 from muzero_rc.encode.ways import stretched, terms
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.rate.probe import qindex_octaves
-from muzero_rc.env.control.settings import EncoderSettings
-from muzero_rc.env.passes.pipeline import rollout
 from muzero_rc.errors import MuzeroRcError
-from muzero_rc.types import PEAK
 
 PRICES = (0.02, 0.05, 0.1, 0.2, 0.5)  # bits a pixel, an octave and more apart
 CONSTANT, STRETCHED = (10.0, 20.0, 60.0, 120.0), (20.0, 60.0, 120.0)  # qindexes
-HEIGHT, FRAMES = 480, 200  # of a clip, as long as a long chunk
-SPEED = 4
+FRAMES = 200  # of a clip, as long as a long chunk
 MOST = 4.5  # octaves from 31 to lossless; by hand: beyond, nothing stands still
 FOUND = 0.9  # of what clips gain at levels but the finest, which is asked for anyway; by hand
 RIDGE = 1e-2  # of the terms' mean square; by hand, they are nearly collinear
@@ -58,16 +54,13 @@ _Array = npt.NDArray[np.float64]
 def look(path: Path) -> dict[str, Any]:
     """All encodes of a clip."""
     clip = Clip.load(path, height=HEIGHT, max_frames=FRAMES)
-    base = EncoderSettings(
-        target_kbps=600, speed=SPEED, passes=2, speed_profile="uniform", frame_parallel=False
-    )
-    start, lossless = (realtime_probe(clip, base, level) for level in (START_LEVEL, 0.0))
+    start, lossless = (realtime_probe(clip, SETTINGS, level) for level in (START_LEVEL, 0.0))
     pixels = clip.width * clip.height
     found: dict[str, Any] = {"start": asdict(start), "lossless": asdict(lossless)}
     found |= {"pixels": pixels, "encodes": []}
     if lossless.bits - start.bits > MOST:
         return found
-    statistics = first_pass(clip, base, cache=False)
+    statistics = first_pass(clip, SETTINGS, cache=False)
     costs = np.array(lossless.frame_bits) / pixels
     some: list[Stretches] = [stretches(costs, price) for price in PRICES]
     some = [*dict.fromkeys([each for each in some if each] + [whole_chunk(len(costs))])]
@@ -75,15 +68,8 @@ def look(path: Path) -> dict[str, Any]:
         for level in levels:
             near = float(np.clip(level, *OFFSET_SCALE_MODEL.levels))
             scale = OFFSET_SCALE_MODEL.scale(offset_terms(start, near))
-            settings, policy = at_level(base, Level(level, mine, scale))
-            done = rollout(clip, settings, policy, first_pass=statistics)
-            curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
-            squared = [PEAK**2 * 10.0 ** (-r.psnr / 10.0) for r in done.log.results if r.shown]
-            found["encodes"].append({
-                "level": level, "stretches": mine, "psnr_avg": done.score.psnr_avg,
-                "bits": float(np.log2(curve.bits / (curve.frames * pixels))),
-                "error": float(np.log2(np.mean(squared))),
-            })  # fmt: skip
+            encode = encode_at(clip, Level(level, mine, scale), statistics)
+            found["encodes"].append(encode | {"stretches": mine})
     return found
 
 
