@@ -16,7 +16,7 @@ import itertools
 import json
 import random
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,11 +142,7 @@ class Rows:
         some = slice(None) if mine is None else mine
         step = (self.scales - 1.0)[some, None]
         columns = np.concatenate([step * self.z[some], step**2 * self.z[some]], axis=1)
-        spread = np.sqrt(np.mean(columns**2, axis=0)) + 1e-9
-        scaled = columns / spread
-        inner = scaled.T @ scaled + RIDGE * len(scaled) * np.eye(scaled.shape[1])
-        found = np.linalg.solve(inner, scaled.T @ wanted[some]) / spread
-        linear, square = np.split(found.round(5), 2)
+        linear, square = np.split(ridge(columns, wanted[some]), 2)
         return Parabola(tuple(linear.tolist()), tuple(square.tolist()))
 
     def model(self, least: float, mine: npt.NDArray[np.bool_] | None = None) -> OffsetScaleModel:
@@ -176,6 +172,14 @@ class Rows:
                 avg, overall = (float(np.interp(scale, known, column)) for column in gains.T)
                 found.append(Gained(where[0], where[2], where[3], scale, avg, overall))
         return found
+
+
+def ridge(columns: _Array, wanted: _Array) -> _Array:
+    """The least squares fit with a little of its size added, to five digits. [columns, ...]."""
+    spread = np.sqrt(np.mean(columns**2, axis=0)) + 1e-9
+    scaled = columns / spread
+    inner = scaled.T @ scaled + RIDGE * len(scaled) * np.eye(scaled.shape[1])
+    return np.asarray((np.linalg.solve(inner, scaled.T @ wanted).T / spread).T.round(5))
 
 
 def psnr_avg(encode: Mapping[str, float]) -> float:
@@ -215,9 +219,14 @@ def print_means(rows: Rows) -> None:
 
 def gain_and_error(rows: Sequence[Gained]) -> tuple[float, float]:
     """Mean over sources of PSNR avg and overall together, and its standard error, dB."""
+    return over_sources((row.source, row.avg + row.overall) for row in rows)
+
+
+def over_sources(found: Iterable[tuple[str, float]]) -> tuple[float, float]:
+    """Mean over sources of what was found of each, and its standard error."""
     by_source: dict[str, list[float]] = {}
-    for row in rows:
-        by_source.setdefault(row.source, []).append(row.avg + row.overall)
+    for source, gain in found:
+        by_source.setdefault(source, []).append(gain)
     means = np.array([np.mean(gains) for gains in by_source.values()])
     return float(means.mean()), float(means.std(ddof=1) / np.sqrt(len(means)))
 

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from common import model_parser, print_table
 from levels import HEIGHT, SETTINGS, encode_at
-from make_offset_scale_model import at_bits, psnr_avg, psnr_overall
+from make_offset_scale_model import at_bits, over_sources, psnr_avg, psnr_overall, ridge
 from make_page_model import CONTENTS
 
 from muzero_rc.encode.level import Level
@@ -39,12 +39,11 @@ from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.rate.probe import qindex_octaves
 from muzero_rc.errors import MuzeroRcError
 
-PRICES = (0.02, 0.05, 0.1, 0.2, 0.5)  # bits a pixel, an octave and more apart
+PRICES = (0.02, 0.05, 0.1, 0.2, 0.5)  # bits a pixel; by hand, an octave and more apart
 CONSTANT, STRETCHED = (10.0, 20.0, 60.0, 120.0), (20.0, 60.0, 120.0)  # qindexes
 FRAMES = 200  # of a clip, as long as a long chunk
 MOST = 4.5  # octaves from 31 to lossless; by hand: beyond, nothing stands still
 FOUND = 0.9  # of what clips gain at levels but the finest, which is asked for anyway; by hand
-RIDGE = 1e-2  # of the terms' mean square; by hand, they are nearly collinear
 FOLDS = 5
 HALVINGS = 40  # numerical: of the range of prices
 
@@ -123,10 +122,7 @@ def rows_of(source: str, name: str, found: Mapping[str, Any]) -> list[Row]:
 def fit(rows: Sequence[Row]) -> _Array:
     """Coefficients of octaves of bits and of error, and of dB. [3, terms]."""
     x, wanted = (np.array([getattr(row, name) for row in rows]) for name in ("x", "changes"))
-    spread = np.sqrt(np.mean(x**2, axis=0)) + 1e-9
-    scaled = x / spread
-    inner = scaled.T @ scaled + RIDGE * len(scaled) * np.eye(x.shape[1])
-    return np.asarray((np.linalg.solve(inner, scaled.T @ wanted) / spread[:, None]).T.round(5))
+    return ridge(x, wanted).T
 
 
 def expected_gain(row: Row, coefficients: _Array) -> float:
@@ -200,13 +196,10 @@ def means_over_sources(
     """By choice, the mean over sources of what it gains and its standard error, dB of both."""
     found = {}
     for name in chosen[0][2]:
-        by_source: dict[str, list[float]] = {}
-        for source, mine, gains in chosen:
-            if level in (None, mine):
-                by_source.setdefault(source, []).append(gains[name])
-        means = np.array([np.mean(each) for each in by_source.values()])
-        error = float(means.std(ddof=1) / np.sqrt(len(means)))
-        found[name] = (round(float(means.mean()), 2), round(error, 2))
+        mean, error = over_sources(
+            (source, gains[name]) for source, mine, gains in chosen if level in (None, mine)
+        )
+        found[name] = (round(mean, 2), round(error, 2))
     return found
 
 

@@ -33,7 +33,7 @@ from muzero_rc.encode.realtime_probe import (
 )
 from muzero_rc.encode.share import MOST_PROBES, Curve, curve_of, is_far, whole_of
 from muzero_rc.encode.stretch_model import STRETCH_MODEL
-from muzero_rc.encode.ways import Ways
+from muzero_rc.encode.ways import Stretched, Ways
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.control.rate.two_pass import empty_frame
 from muzero_rc.env.control.settings import EncoderSettings
@@ -95,7 +95,9 @@ class FilmLevels(FilmPhases):
         asked = {chunk.index: {0: START_LEVEL} for chunk in self._chunks}
         starts: dict[int, RealtimeProbe] = {}
         found: dict[int, ChunkForecast] = {}
+        hopeful: set[int] = set()  # chunks that may have stretches without loss
         lossless: dict[int, RealtimeProbe] = {}
+        stretched: dict[int, list[Stretched]] = {}
         pages: set[int] = set()
         seen: dict[int, float] = {}  # levels of the latest encodes with loss
         round_ = 0
@@ -104,11 +106,15 @@ class FilmLevels(FilmPhases):
             for index, probes in told.items():
                 if round_ in probes:
                     probe = probes[round_]
-                    starts.setdefault(index, probe)
+                    if index not in starts:
+                        starts[index] = probe
+                        if STRETCH_MODEL.may_gain(probe, pixels):
+                            hopeful.add(index)
                     seen[index] = probe.level
                     found[index] = REALTIME_MODEL.forecast(probe, stats[index], pixels, header)
                 if _LOSSLESS in probes:
                     lossless[index] = probes[_LOSSLESS]
+                    stretched[index] = STRETCH_MODEL.look(lossless[index], pixels)
                 if index in lossless:
                     found[index] = found[index].with_lossless(lossless[index].bits)
                     page = PAGE_MODEL.forecast(found[index], starts[index], lossless[index])
@@ -116,13 +122,12 @@ class FilmLevels(FilmPhases):
                         pages.add(index)
                         found[index] = page
             constant = [found[chunk.index] for chunk in self._chunks]
-            forecasts, wanted, _ = self._shared(constant, lossless)
+            forecasts, wanted, _ = self._shared(constant, stretched)
             # Without loss first: what they take moves the levels of all others.
             asked = {
                 index: {_LOSSLESS: 0.0}
                 for index, (forecast, level) in enumerate(zip(constant, wanted, strict=True))
-                if index not in lossless
-                and (_is_fine(forecast, level) or STRETCH_MODEL.may_gain(starts[index], pixels))
+                if index not in lossless and (index in hopeful or _is_fine(forecast, level))
             }
             if not asked and round_ + 1 < MOST_PROBES:
                 round_ += 1
@@ -136,7 +141,7 @@ class FilmLevels(FilmPhases):
             level = forecast.level_for(forecasts[index].bits_at(wanted[index]))
             found[index] = OFFSET_SCALE_MODEL.scaled(forecast, starts[index], level)
         constant = [found[chunk.index] for chunk in self._chunks]
-        forecasts, wanted, self._ways = self._shared(constant, lossless)
+        forecasts, wanted, self._ways = self._shared(constant, stretched)
         self._teller.weigh(
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )
@@ -144,11 +149,11 @@ class FilmLevels(FilmPhases):
         return forecasts
 
     def _shared(
-        self, constant: Sequence[ChunkForecast], lossless: Mapping[int, RealtimeProbe]
+        self, constant: Sequence[ChunkForecast], stretched: Mapping[int, Sequence[Stretched]]
     ) -> tuple[list[ChunkForecast], list[float], dict[int, Ways]]:
         """What is expected of all chunks as they are to be coded, their levels, and all ways."""
         ways = {
-            index: STRETCH_MODEL.ways(constant[index], probe) for index, probe in lossless.items()
+            index: STRETCH_MODEL.ways(constant[index], some) for index, some in stretched.items()
         }
         forecasts = with_stretches(constant, ways, self.bits, recipe=self._recipe)
         return forecasts, first_levels(forecasts, self.bits, recipe=self._recipe), ways

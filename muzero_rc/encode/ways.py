@@ -122,18 +122,27 @@ class StretchModel:
         """
         return bool(stretches(np.array(start.frame_bits) / pixels, self.start_price))
 
-    def ways(self, constant: ChunkForecast, lossless: RealtimeProbe) -> Ways:
+    def look(self, lossless: RealtimeProbe, pixels: int) -> list[Stretched]:
+        """The stretches of all prices, and the whole chunk.
+
+        Args:
+          lossless: the chunk in real time at level 0.
+          pixels: of a frame.
+        """
+        costs = np.array(lossless.frame_bits) / pixels
+        some = {stretches(costs, price): None for price in self.prices}
+        some[whole_chunk(len(costs))] = None
+        return [stretched(each, costs) for each in some if each]
+
+    def ways(self, constant: ChunkForecast, found: Sequence[Stretched]) -> Ways:
         """All ways to code a chunk.
 
         Args:
           constant: what is expected of it with constant quality.
-          lossless: the chunk in real time at level 0.
+          found: its stretches, of each price (`look`).
         """
-        costs = np.array(lossless.frame_bits) / constant.pixels
-        some = {stretches(costs, price): None for price in self.prices}
-        some[whole_chunk(len(costs))] = None
-        found = [self._changed(constant, stretched(each, costs)) for each in some if each]
-        return Ways(constant, tuple(found), self.levels[1])
+        changed = tuple(self._changed(constant, each) for each in found)
+        return Ways(constant, changed, self.levels[1])
 
     def _changed(self, constant: ChunkForecast, found: Stretched) -> ChunkForecast:
         """What is expected with a lossless base layer in stretches.

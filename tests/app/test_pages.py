@@ -116,13 +116,17 @@ def probe_of_page(log_v0: float) -> RealtimeProbe:
     return RealtimeProbe(0.0, 100, log_v0, -10.0, 0.5, tuple(int(cost) for cost in costs))
 
 
+def ways_by(constant: ChunkForecast, lossless: RealtimeProbe) -> Ways:
+    return STRETCH_MODEL.ways(constant, STRETCH_MODEL.look(lossless, constant.pixels))
+
+
 def ways_of(*log_v0: float) -> dict[int, Ways]:
     found = {}
     for index, each in enumerate(log_v0):
         lossless = probe_of_page(each)
         constant = PAGE_MODEL.forecast(KNOWN, dataclasses.replace(START, bits=each), lossless)
         assert constant is not None
-        found[index] = STRETCH_MODEL.ways(constant, lossless)
+        found[index] = ways_by(constant, lossless)
     return found
 
 
@@ -221,7 +225,7 @@ def test_the_shipped_models_know_a_page_that_they_have_not_seen(
     known = dataclasses.replace(KNOWN, frames=FRAMES, pixels=WIDTH * HEIGHT)
     constant = PAGE_MODEL.forecast(known, start, lossless)
     assert constant is not None
-    for each in (constant, *STRETCH_MODEL.ways(constant, lossless).stretched):
+    for each in (constant, *ways_by(constant, lossless).stretched):
         done = encode(still, statistics, 24.0, each.stretches)
         taken = np.log2(8.0 * done.log.size_bytes)
         assert taken == pytest.approx(np.log2(each.fixed + each.bits_at(24.0)), abs=2.0)
