@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from muzero_rc.encode.landing import Goal, landing_at
 from muzero_rc.encode.level import Level, at_level
 from muzero_rc.encode.share import curve_of
 from muzero_rc.env.codec.clip import Clip
@@ -22,24 +23,31 @@ SETTINGS = EncoderSettings(
 )
 
 
-def encode_at(clip: Clip, level: Level, statistics: FirstPass) -> dict[str, Any]:
+def encode_at(
+    clip: Clip, level: Level, statistics: FirstPass, goal: Goal | None = None
+) -> dict[str, Any]:
     """What an encode at a level takes and brings.
 
     Args:
       clip: in memory.
       level: of its constant quality.
       statistics: of its first pass.
+      goal: that the level follows, if it is to.
 
     Returns:
-      `level`, its qindex; `psnr_avg`, dB; `bits`, log2 of those above headers, a pixel and frame;
-      `error`, log2 of the mean squared error of a sample.
+      `level`, its qindex; `psnr_avg`, dB; `fixed`, bits of headers; `bits`, log2 of those above
+      them, a pixel and frame; `error`, log2 of the mean squared error of a sample.
     """
     settings, policy = at_level(SETTINGS, level)
-    done = rollout(clip, settings, policy, first_pass=statistics)
+    take = None
+    if goal is not None:
+        landing = landing_at(settings, level, goal)
+        policy, take = landing, landing.take
+    done = rollout(clip, settings, policy, first_pass=statistics, on_frame=take)
     curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
     each = curve.frames * clip.width * clip.height
     squared = [PEAK**2 * 10.0 ** (-r.psnr / 10.0) for r in done.log.results if r.shown]
     return {
-        "level": level.qindex, "psnr_avg": done.score.psnr_avg,
+        "level": level.qindex, "psnr_avg": done.score.psnr_avg, "fixed": curve.fixed,
         "bits": float(np.log2(curve.bits / each)), "error": float(np.log2(np.mean(squared))),
     }  # fmt: skip

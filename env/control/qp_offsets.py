@@ -14,7 +14,13 @@ import numpy.typing as npt
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, QpOffsets
 from muzero_rc.types import NUM_QINDEX, Observation, QindexPolicy, UpdateType
 
-__all__ = ["ConstantQualityPolicy", "QpOffsetPolicy", "qindexes_with_steps", "steps_by_level"]
+__all__ = [
+    "ConstantQualityPolicy",
+    "QpOffsetPolicy",
+    "is_base",
+    "qindexes_with_steps",
+    "steps_by_level",
+]
 
 _TYPES = len(UpdateType)  # the first columns of Observation.frame
 _DEPTH_COLUMN = _TYPES + 1  # depth in the ARF pyramid over its greatest depth
@@ -56,8 +62,8 @@ def _is_golden_or_first(
     return (update == UpdateType.GOLDEN) | ((update == UpdateType.ARF) & (depth <= _SHALLOW))
 
 
-def _is_base(observations: Sequence[Observation]) -> npt.NDArray[np.bool_]:
-    """Frames of the base layer: those, and key frames. [B]."""
+def is_base(observations: Sequence[Observation]) -> npt.NDArray[np.bool_]:
+    """Key frames, golden frames and the first layer of ARFs: a group begins with one. [B]."""
     update, depth = _types_and_depths(observations)
     return (update == UpdateType.KEY) | _is_golden_or_first(update, depth)
 
@@ -135,6 +141,6 @@ class ConstantQualityPolicy(QindexPolicy):
         # No step makes a frame lossless, nor one lossy where all are to be lossless.
         lossless = (proposals == 0.0) & (self._shift == 0.0)
         first, end = self._lossless[:, :1], self._lossless[:, 1:]
-        lossless |= _is_base(observations) & ((first <= shown) & (shown < end)).any(axis=0)
+        lossless |= is_base(observations) & ((first <= shown) & (shown < end)).any(axis=0)
         lossy = np.clip(proposals + shifts + steps, 1, NUM_QINDEX - 1)
         return np.where(lossless, 0, lossy).astype(np.int32)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from muzero_rc.compute import check_cancelled, report
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
 from muzero_rc.encode.cut import Chunk
+from muzero_rc.encode.landing import Goal, LandingPolicy, landing_at
 from muzero_rc.encode.level import Level, at_level
 from muzero_rc.encode.realtime_probe import RealtimeProbe, realtime_probe
 from muzero_rc.encode.share import Curve, curve_of
@@ -101,6 +102,7 @@ class LastPassTask:
       plan: which of its probe encodes counts.
       floors: lowest qindex of each coded frame, in coding order; none if there are none.
       level: of constant quality, where that decides and no rate control does.
+      goal: that the level follows, if it is to.
     """
 
     chunk: Chunk
@@ -112,6 +114,7 @@ class LastPassTask:
     plan: int = 0
     floors: tuple[int, ...] = ()
     level: Level | None = None
+    goal: Goal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +214,18 @@ class LastPass:
     def __call__(self, task: LastPassTask) -> Taken:
         """Runs a task; reports each shown frame of the last pass."""
         index = task.chunk.index
-        settings, policy = task.settings, self.policy
-        if task.level is not None:
-            settings, policy = at_level(settings, task.level, recipe=self.recipe)
+        settings, policy, level = task.settings, self.policy, task.level
+        landing: LandingPolicy | None = None
+        if level is not None:
+            settings, policy = at_level(settings, level, recipe=self.recipe)
+            if task.goal is not None:
+                policy = landing = landing_at(settings, level, task.goal, recipe=self.recipe)
+
+        def tell(result: FrameResult) -> None:
+            if landing is not None:
+                landing.take(result)
+            _tell(result)
+
         first = self.files.probe(index, task.plan)
         if first is None and settings.needs_probe:
             raise EncoderError(
@@ -226,7 +238,7 @@ class LastPass:
             done = rollout(
                 task.clip, settings, HeldBack(policy, task.floors),
                 first_pass=task.first_pass, probe=best, first_probe=first, output=output,
-                on_frame=_tell, on_probe_frame=_check, backend=self.backend, recipe=self.recipe,
+                on_frame=tell, on_probe_frame=_check, backend=self.backend, recipe=self.recipe,
             )  # fmt: skip
         if done.score.shown_frames != task.chunk.frames:
             shown = done.score.shown_frames
@@ -237,7 +249,9 @@ class LastPass:
         asked = task.asked
         if task.level is not None and not asked:
             asked = float(8 * done.log.size_bytes)
-        record = ChunkRecord(done.log, asked, done.decision_seconds, controlled, work, task.level)
+        if level is not None and landing is not None:
+            level = level._replace(qindex=landing.mean_level)
+        record = ChunkRecord(done.log, asked, done.decision_seconds, controlled, work, level)
         self.files.add(index, task.turn, record)
         return taken_of(record)
 

@@ -14,7 +14,16 @@ from collections.abc import Mapping, Sequence
 
 from muzero_rc.encode.chunk_jobs import LastPassTask, ProbeInRealtime, RealtimeTask, Taken
 from muzero_rc.encode.cut import Chunk
-from muzero_rc.encode.film_phases import MOST_REPAIRS, FilmPhases, Made, Shape, StartKbps
+from muzero_rc.encode.film_phases import (
+    LANDED_MISS,
+    MOST_REPAIRS,
+    FilmPhases,
+    Made,
+    Shape,
+    StartKbps,
+)
+from muzero_rc.encode.film_teller import chance_again
+from muzero_rc.encode.landing import Goal
 from muzero_rc.encode.level import Level, nearest_level
 from muzero_rc.encode.offset_scale_model import OFFSET_SCALE_MODEL
 from muzero_rc.encode.page_model import PAGE_MODEL
@@ -31,7 +40,7 @@ from muzero_rc.encode.realtime_probe import (
     RealtimeProbe,
     probe_of,
 )
-from muzero_rc.encode.share import MOST_PROBES, Curve, curve_of, is_far, whole_of
+from muzero_rc.encode.share import FAR_OCTAVES, MOST_PROBES, Curve, curve_of, is_far, whole_of
 from muzero_rc.encode.stretch_model import STRETCH_MODEL
 from muzero_rc.encode.ways import Stretched, Ways
 from muzero_rc.env.codec.clip import Clip
@@ -54,6 +63,7 @@ class FilmLevels(FilmPhases):
     _ways: Mapping[int, Ways] = {}
     _curves: Mapping[int, Curve] = {}
     _budget: QualityBudget | None = None
+    _starts: Mapping[int, RealtimeProbe] = {}
 
     @property
     def _repairs(self) -> int:
@@ -127,7 +137,11 @@ class FilmLevels(FilmPhases):
             asked = {
                 index: {_LOSSLESS: 0.0}
                 for index, (forecast, level) in enumerate(zip(constant, wanted, strict=True))
-                if index not in lossless and (index in hopeful or _is_fine(forecast, level))
+                if index not in lossless
+                and (
+                    (index in hopeful and level <= STRETCH_MODEL.levels[1])
+                    or _is_fine(forecast, level)
+                )
             }
             if not asked and round_ + 1 < MOST_PROBES:
                 round_ += 1
@@ -146,6 +160,7 @@ class FilmLevels(FilmPhases):
             [f.fixed + f.bits_at(level) for f, level in zip(forecasts, wanted, strict=True)]
         )
         self._forecasts = forecasts
+        self._starts = starts
         return forecasts
 
     def _shared(
@@ -165,7 +180,10 @@ class FilmLevels(FilmPhases):
           What all chunks' bits buy, and what they took.
         """
         ratio = REALTIME_MODEL.own_to_common
-        budget = QualityBudget(self._forecasts, self._ways, self.bits, ratio, recipe=self._recipe)
+        budget = QualityBudget(
+            self._forecasts, self._ways, self.bits, ratio,
+            closing=self._closing(), recipe=self._recipe,
+        )  # fmt: skip
         self._budget = budget
         taken = self._kept("second pass", range(len(self._chunks)), self._first_turn)
         levels = {index: self._level(index) for index in taken}
@@ -181,17 +199,54 @@ class FilmLevels(FilmPhases):
 
         def task(chunk: Chunk, clip: Clip) -> LastPassTask:
             known = {index: curve(index) for index in budget.known_before(chunk.index)}
-            levels[chunk.index] = budget.level(chunk.index, levels, known)
-            return self._at_level(chunk, clip, self._first_turn, 0.0, levels[chunk.index])
+            level = levels[chunk.index] = budget.level(chunk.index, levels, known)
+            bits = budget.goals[chunk.index] if chunk.index == budget.closing else 0.0
+            return self._at_level(chunk, clip, self._first_turn, bits, level)
 
         def doubt() -> None:
-            self._doubt(budget.goals, taken, budget.known_before, _USUAL_MISS)
+            lands = budget.closing is not None
+            usual = LANDED_MISS if lands else _USUAL_MISS
+            # What others miss tells nothing of a chunk that lands.
+            self._doubt(budget.goals, taken, budget.unsettled, usual, alike=not lands)
 
+        if budget.closing is not None and budget.closing not in taken:
+            self._teller.close("second pass", budget.closing)
         doubt()
         todo = [chunk for chunk in self._chunks if chunk.index not in taken]
-        self._run("second pass", self._handle(), todo, task, taken, budget.known_before, doubt)
+        closing = [chunk for chunk in todo if chunk.index == budget.closing]
+        if todo[-1:] != closing:  # it lies before others
+            todo = [chunk for chunk in todo if chunk.index != budget.closing]
+        for some in (todo, [chunk for chunk in closing if chunk not in todo]):
+            self._run("second pass", self._handle(), some, task, taken, budget.known_before, doubt)
         self._curves = {chunk.index: curve(chunk.index) for chunk in self._chunks}
         return list(self._curves.values()), taken
+
+    def _closing(self) -> int | None:
+        """The chunk that comes after all others and takes what they leave, if one is needed.
+
+        Else chunks would be made again, more likely than not. It has constant quality and takes as
+        much as chunks take on average, or more. It is the last one whose own miss is within what
+        the film may miss, else the one that takes least.
+        """
+        levels = first_levels(self._forecasts, self.bits, recipe=self._recipe)
+        takes = [
+            f.fixed + f.bits_at(level) for f, level in zip(self._forecasts, levels, strict=True)
+        ]
+        whole = sum(takes)
+        lag = QualityBudget(self._forecasts, {}, self.bits, 0.0, recipe=self._recipe).unsettled
+        tolerance = self._recipe.film_share.tolerance
+        parts = [bits / whole for bits in takes]
+        if chance_again({}, parts, lag, _USUAL_MISS, tolerance) <= 0.5:
+            return None
+        able = [
+            index
+            for index, (forecast, level) in enumerate(zip(self._forecasts, levels, strict=True))
+            if not forecast.stretches
+            and 1.0 <= level < NUM_QINDEX - 1.0
+            and takes[index] * len(takes) >= whole
+        ]
+        near = [index for index in able if LANDED_MISS * parts[index] <= tolerance]
+        return max(near, default=min(able, key=lambda index: takes[index], default=None))
 
     def _realtime_probes(
         self, asked: Mapping[int, Mapping[int, float]]
@@ -265,9 +320,16 @@ class FilmLevels(FilmPhases):
     def _at_level(
         self, chunk: Chunk, clip: Clip, turn: int, bits: float, level: Level
     ) -> LastPassTask:
+        """A chunk at a level, which lands on its bits where these are known and can be met."""
+        goal = None
+        if bits > 0.0 and not level.lossless and 1.0 <= level.qindex < NUM_QINDEX - 1.0:
+            own = self._forecasts[chunk.index]
+            each = self._starts[chunk.index].frame_bits
+            goal = Goal(bits, own.fixed, each, own.bits[1], FAR_OCTAVES)
         return LastPassTask(
-            chunk, clip, self._first_pass(chunk), self._film_settings(), turn, bits, level=level
-        )
+            chunk, clip, self._first_pass(chunk), self._film_settings(), turn, bits,
+            level=level, goal=goal,
+        )  # fmt: skip
 
     def _level(self, index: int) -> Level:
         """The level of a chunk's first encode."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,7 +53,7 @@ from muzero_rc.leaky_bucket import Bucket, Excess
 from muzero_rc.types import EncodeLog, Policy
 from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
 
-__all__ = ["MOST_REPAIRS", "TURNS", "FilmPhases", "Made", "Shape", "StartKbps"]
+__all__ = ["LANDED_MISS", "MOST_REPAIRS", "TURNS", "FilmPhases", "Made", "Shape", "StartKbps"]
 
 _Task = TypeVar("_Task", ProbeTask, RealtimeTask, LastPassTask)
 MOST_REPAIRS = 6
@@ -66,9 +66,12 @@ TURNS = 1 + max(MOST_REPAIRS, DEFAULT_RECIPE.retry.max_encodes) + HOLD_BACKS
 """How often a chunk is made at most for one bitrate of the film."""
 
 _KBPS = (1, MAX_TARGET_KBPS)  # what libvpx takes
-# What a chunk misses of what it is asked for. By it a film of 20 chunks has some made again as
-# often as training films had (docs/notes/2026-11-30-time-left-of-films.md).
-_USUAL_MISS = 0.03
+LANDED_MISS = 0.03
+"""What a chunk misses of what it is asked for, where its rate is controlled.
+
+By it a film of 20 chunks has some made again as often as training films had
+(docs/notes/2026-11-30-time-left-of-films.md).
+"""
 
 
 StartKbps = Callable[[Sequence[Curve], float], float | None]
@@ -248,7 +251,7 @@ class FilmPhases:
 
         def doubt() -> None:
             if budget is not None:
-                self._doubt(asked, taken, budget.known_before, _USUAL_MISS)
+                self._doubt(asked, taken, budget.unsettled, LANDED_MISS)
 
         doubt()
 
@@ -268,13 +271,15 @@ class FilmPhases:
         self,
         expected: Mapping[int, float],
         taken: Mapping[int, Taken],
-        known_before: Callable[[int], Sequence[int]],
+        unsettled: Collection[int],
         usual: float,
+        alike: bool = True,
     ) -> None:
         """Tells how likely chunks are made again, by what finished ones took."""
-        settled = len(known_before(len(self._chunks) - 1))
-        tolerance = self._recipe.film_share.tolerance
-        self._teller.doubt("second pass", expected, taken, self.bits, settled, usual, tolerance)
+        self._teller.doubt(
+            "second pass", expected, taken, self.bits, unsettled, usual,
+            self._recipe.film_share.tolerance, alike=alike,
+        )  # fmt: skip
 
     def _repair(self, curves: Sequence[Curve], taken: Mapping[int, Taken]) -> dict[int, int]:
         """Makes chunks again until the film is near enough its target, or all turns are used.

@@ -38,7 +38,7 @@ _TRUST = 4.0
 def chance_again(
     misses: Mapping[int, float],
     parts: _Floats,
-    settled: int,
+    unsettled: Collection[int],
     usual: float,
     tolerance: float,
 ) -> float:
@@ -50,7 +50,7 @@ def chance_again(
     Args:
       misses: of finished chunks by index, shares of what each was expected to take.
       parts: what each chunk is expected to take, shares of the film. [chunks].
-      settled: how many chunks, from the first on, later ones make up for.
+      unsettled: chunks that no later one makes up for.
       usual: what a chunk misses in other films, root of the mean square.
       tolerance: share of its target that a film may miss it by.
     """
@@ -58,8 +58,8 @@ def chance_again(
     trust = _TRUST * float(squares.mean())
     square = trust * usual**2 + sum(squares[i] * miss**2 for i, miss in misses.items())
     square /= trust + sum(squares[i] for i in misses)
-    known = sum(parts[i] * miss for i, miss in misses.items() if i >= settled)
-    ahead = sum(squares[i] for i in range(settled, len(parts)) if i not in misses)
+    known = sum(parts[i] * miss for i, miss in misses.items() if i in unsettled)
+    ahead = sum(squares[i] for i in unsettled if i not in misses)
     spread = math.sqrt(2.0 * square * ahead)
     if spread == 0.0:
         return float(abs(known) > tolerance)
@@ -86,7 +86,7 @@ class FilmTeller:
           workers: chunks in work at a time.
           uniform: all frames are searched at one speed.
           on_frames: told how many frames are done.
-          on_ahead: told what is made again.
+          on_ahead: told what comes on top.
           on_chance: told how likely that is.
         """
         self._frames = np.array([chunk.frames for chunk in chunks], np.float64)
@@ -133,15 +133,25 @@ class FilmTeller:
         for index in indexes:
             self._on_ahead(phase, round(self._frames[index]), self._weights[index])
 
+    def close(self, phase: str, index: int) -> None:
+        """A chunk comes alone, after all others: it has the time of all workers."""
+        frames, weight = round(self._frames[index]), self._weights[index]
+        self._on_ahead(phase, -frames, weight)
+        self._weights = [*self._weights]
+        self._weights[index] = self._workers * weight
+        self._on_ahead(phase, frames, self._weights[index])
+
     def doubt(
         self,
         phase: str,
         expected: Mapping[int, float],
         taken: Mapping[int, Taken],
         bits: float,
-        settled: int,
+        unsettled: Collection[int],
         usual: float,
         tolerance: float,
+        *,
+        alike: bool = True,
     ) -> None:
         """Tells how likely it is that chunks are made again.
 
@@ -150,9 +160,10 @@ class FilmTeller:
           expected: what chunks were expected to take, bits; not known of some.
           taken: what finished ones took.
           bits: of the film, its target.
-          settled: see `chance_again`.
+          unsettled: see `chance_again`.
           usual: likewise.
           tolerance: likewise.
+          alike: what finished chunks missed tells of the others.
         """
         if len(taken) == len(self._parts):
             off = sum(found.bits for found in taken.values()) / bits - 1.0
@@ -163,5 +174,5 @@ class FilmTeller:
         # What all miss alike is asked for by that much less.
         common = float(np.median([*ratios.values()])) if ratios else 1.0
         misses = {index: ratio / common - 1.0 for index, ratio in ratios.items()}
-        chance = chance_again(misses, self._parts, settled, usual, tolerance)
+        chance = chance_again(misses if alike else {}, self._parts, unsettled, usual, tolerance)
         self._on_chance(phase, chance)

@@ -50,7 +50,7 @@ class OnFrames(Protocol):
 
 
 OnAhead = Callable[[str, int, float], None]
-"""Told a phase, how many frames of it will be made again, and what each weighs."""
+"""Told a phase, how many frames more or fewer it has than was told, and what each weighs."""
 
 OnChance = Callable[[str, float], None]
 """Told a phase, and how likely frames of it are made again, 0 to 1."""
@@ -246,7 +246,7 @@ class JobProgress:
             found.start, found.lead = self._clock(), frames * weight
 
     def add_ahead(self, phase: str, frames: int, weight: float = 1.0) -> None:
-        """So many frames of a phase, each of a weight, will be made again."""
+        """A phase has so many frames more, each of a weight, as they are made again; or fewer."""
         found = self._phases[phase]
         found.total += frames
         found.above += frames * (weight - 1.0)

@@ -14,7 +14,7 @@ from muzero_rc.env.control.settings import EncoderSettings
 __all__ = ["Level", "at_level", "nearest_level", "quantizer_of"]
 
 # libvpx's quantizer_to_qindex: its quantizers 0 to 61 are four qindexes apart.
-_QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
+QINDEXES_PER_QUANTIZER, _LAST_EVEN = 4, 61
 
 
 class Level(NamedTuple):
@@ -48,9 +48,9 @@ def at_level(
       level: of the constant quality.
       recipe: the constants of control.
     """
-    quantizer = min(int(level.qindex) // _QINDEXES_PER_QUANTIZER, _LAST_EVEN)
+    quantizer = min(int(level.qindex) // QINDEXES_PER_QUANTIZER, _LAST_EVEN)
     policy = ConstantQualityPolicy(
-        level.qindex - _QINDEXES_PER_QUANTIZER * quantizer,
+        level.qindex - QINDEXES_PER_QUANTIZER * quantizer,
         recipe.qp_offsets.scaled(level.offset_scale),
         lossless=level.lossless,
     )
@@ -62,9 +62,9 @@ def at_level(
 
 def nearest_level(level: float) -> float:
     """The nearest qindex that one of libvpx's quantizers has."""
-    return float(_QINDEXES_PER_QUANTIZER * min(round(level / _QINDEXES_PER_QUANTIZER), _LAST_EVEN))
+    return float(QINDEXES_PER_QUANTIZER * min(round(level / QINDEXES_PER_QUANTIZER), _LAST_EVEN))
 
 
 def quantizer_of(level: float) -> int:
     """libvpx's quantizer whose qindex is nearest."""
-    return round(nearest_level(level)) // _QINDEXES_PER_QUANTIZER
+    return round(nearest_level(level)) // QINDEXES_PER_QUANTIZER

@@ -134,6 +134,6 @@ class Teller:
             self._on_progress(Progress(phase, *self.job.done(phase), None, self.job.read()))
 
     def add_ahead(self, phase: str, frames: int, weight: float) -> None:
-        """So many frames of a film's phase will be made again, each of a weight."""
+        """A film's phase has so many frames more or fewer, each of a weight."""
         assert self.job is not None
         self.job.add_ahead(phase, frames, weight)

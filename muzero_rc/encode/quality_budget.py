@@ -34,7 +34,10 @@ class QualityBudget:
     workers nor on who finishes first. Of n chunks sqrt(n) may be in work at a time: what is known
     of one less well than with a whole probe encode has to be learned from others in time.
 
+    One chunk may close the film: it comes after all others and takes the bits that they leave.
+
     Attributes:
+      closing: that chunk, None if there is none.
       goals: what each chunk that has a level is expected to take, bits.
     """
 
@@ -45,6 +48,7 @@ class QualityBudget:
         bits: float,
         own_to_common: float,
         *,
+        closing: int | None = None,
         recipe: Recipe = DEFAULT_RECIPE,
     ) -> None:
         """Takes what is expected of all chunks, the bits of the film, and the constants.
@@ -54,8 +58,13 @@ class QualityBudget:
           ways: to code those that may have a lossless base layer.
           bits: of the film, its target.
           own_to_common: see `RealtimeModel`.
+          closing: the chunk that closes the film; of constant quality without stretches.
           recipe: the constants.
         """
+        self.closing = closing
+        self._order = [i for i in range(len(forecasts)) if i != closing]
+        if closing is not None:
+            self._order.append(closing)
         self._forecasts = forecasts
         self._ways = ways
         self._bits = bits
@@ -64,9 +73,16 @@ class QualityBudget:
         self.goals: dict[int, float] = {}
         self._lag = math.isqrt(max(len(forecasts) - 1, 0)) + 1
 
-    def known_before(self, index: int) -> range:
+    def known_before(self, index: int) -> Sequence[int]:
         """The chunks that must be finished before a chunk gets its level."""
-        return range(max(index - self._lag + 1, 0))
+        place = self._order.index(index)
+        lag = 1 if index == self.closing else self._lag
+        return self._order[: max(place - lag + 1, 0)]
+
+    @property
+    def unsettled(self) -> Sequence[int]:
+        """Chunks that no other one makes up for."""
+        return self._order[len(self.known_before(self._order[-1])) :]
 
     def forecast(self, index: int, level: Level) -> ChunkForecast:
         """What is expected of a chunk that is coded in the way of a level."""
@@ -83,24 +99,28 @@ class QualityBudget:
           found: what those in `known_before` took; more are not looked at.
         """
         known = self.known_before(index)
+        place = self._order.index(index)
         off = self._off_by_kind(known, levels, found)
         spent = sum(found[i].fixed + found[i].bits for i in known)
-        for i in range(len(known), index):
+        for i in self._order[len(known) : place]:
             other = self.forecast(i, levels[i])
             other = other.corrected(*off[_kind(other)])
             spent += other.fixed + other.bits_at(levels[i].qindex)
         forecasts = [f.corrected(*off[_kind(f)]) for f in self._forecasts]
-        ahead = forecasts[index:]
+        ahead = [forecasts[i] for i in self._order[place:]]
         least = sum(f.fixed + f.bits_at(NUM_QINDEX - 1.0) for f in ahead)
         left = max(self._bits - spent, least)
         level = common_level(ahead, left)
-        curves = [found[i] if i in known else f.curve(level) for i, f in enumerate(forecasts)]
+        curves = [found[i] for i in known]
+        curves += [forecasts[i].curve(level) for i in self._order[len(known) :]]
         whole = whole_of(curves, self._bits, recipe=self._recipe)
-        mine = float(shares(curves[index:], left, whole=whole, recipe=self._recipe)[0])
+        mine = float(shares(curves[place:], left, whole=whole, recipe=self._recipe)[0])
         self.goals[index] = mine
         own = forecasts[index]
         free = mine - own.fixed
-        if index in self._ways:  # its share may be another than when the film was planned
+        if (
+            index in self._ways and index != self.closing
+        ):  # its share may be another than when the film was planned
             known_ways = self._ways[index]
             constant, *rest = (
                 way.corrected(*off[_kind(way)])
@@ -110,7 +130,7 @@ class QualityBudget:
         return Level(own.level_for(free), own.stretches, own.offset_scale)
 
     def _off_by_kind(
-        self, known: range, levels: Mapping[int, Level], found: Mapping[int, Curve]
+        self, known: Sequence[int], levels: Mapping[int, Level], found: Mapping[int, Curve]
     ) -> dict[tuple[bool, bool], tuple[float, float]]:
         """Octaves of bits and of error that chunks take more than expected, shrunk to 0.
 

@@ -53,7 +53,7 @@ MOST_PROBES = 3
 
 # Octaves from the plan's bitrate at which a curve tells little, and libvpx's plan is another
 # one; as far as the plan itself is often off. Set by hand.
-_FAR_OCTAVES = 1.0
+FAR_OCTAVES = 1.0
 # Numerical: how exactly the equations are solved, far below what an encode can keep to.
 _HALVINGS = 60  # of an interval in log lambda, far below a bit
 _MOST_ROUNDS = 60  # each at least halves what is left to go; some 30 are enough
@@ -214,7 +214,7 @@ def _steepness(recipe: Recipe) -> float:
 
 def is_far(kbps: float, planned_kbps: float) -> bool:
     """Whether a bitrate is so far from the plan's that the probe encode is made again."""
-    return abs(math.log2(kbps / planned_kbps)) > _FAR_OCTAVES
+    return abs(math.log2(kbps / planned_kbps)) > FAR_OCTAVES
 
 
 def mean_psnr(curves: Sequence[Curve], bits: float, *, recipe: Recipe = DEFAULT_RECIPE) -> float:
@@ -295,6 +295,12 @@ class FilmBudget:
     def known_before(self, index: int) -> range:
         """The chunks that must be finished before a chunk gets its share."""
         return range(max(index - self._lag + 1, 0))
+
+    @property
+    def unsettled(self) -> range:
+        """Chunks that no later one makes up for."""
+        count = len(self._curves)
+        return range(len(self.known_before(count - 1)), count)
 
     def first_shares(self) -> npt.NDArray[np.float64]:
         """Bits of all chunks before any of them is known. [chunks]."""

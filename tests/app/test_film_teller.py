@@ -84,28 +84,45 @@ def test_one_chunk_that_is_made_again_has_all_workers_time() -> None:
     assert told.frames == [("second pass", 7, False, 4.0)]
 
 
+def test_one_chunk_that_closes_the_film_has_all_workers_time() -> None:
+    told = Told(workers=4)
+    told.teller.close("second pass", 2)
+    assert told.ahead == [("second pass", -120, 1.0), ("second pass", 120, 4.0)]
+    told.teller.add("second pass", 2, 7)
+    told.teller.add("second pass", 1, 7)
+    assert [weight for *_, weight in told.frames] == [4.0, 1.0]
+    job = JobProgress({"second pass": 1.0}, sum(FRAMES))
+    before = job.read().share
+    for ahead in told.ahead:
+        job.add_ahead(*ahead)
+    assert before == 0.0 and job.done("second pass") == (0, sum(FRAMES))
+    for index, frames in enumerate(FRAMES):
+        job.add("second pass", frames, weight=4.0 if index == 2 else 1.0)
+    assert job.read().share == 1.0
+
+
 @given(
     misses=st.dictionaries(st.integers(0, 9), st.floats(-0.99, 100.0)),
     parts=st.lists(st.floats(1e-6, 1.0), min_size=10, max_size=10),
-    settled=st.integers(0, 10),
+    unsettled=st.lists(st.integers(0, 9), unique=True),
     usual=st.floats(1e-6, 10.0),
 )
 def test_a_chance_is_between_none_and_all(
-    misses: dict[int, float], parts: list[float], settled: int, usual: float
+    misses: dict[int, float], parts: list[float], unsettled: list[int], usual: float
 ) -> None:
-    assert 0.0 <= chance_again(misses, parts, settled, usual, 0.005) <= 1.0
+    assert 0.0 <= chance_again(misses, parts, unsettled, usual, 0.005) <= 1.0
 
 
 def test_the_chance_falls_with_chunks_that_take_what_they_should() -> None:
     parts = [0.05] * 20
     chances = [
-        chance_again(dict.fromkeys(range(known), 0.0), parts, 10, 0.05, 0.005)
+        chance_again(dict.fromkeys(range(known), 0.0), parts, range(10, 20), 0.05, 0.005)
         for known in range(20)
     ]
     assert chances == sorted(chances, reverse=True)
     assert chances[0] > 0.4 and chances[-1] < 0.01
     # Of many chunks each is a small part, and some miss more where others miss less.
-    assert chance_again({}, [0.001] * 1000, 500, 0.05, 0.005) < 0.01
+    assert chance_again({}, [0.001] * 1000, range(500, 1000), 0.05, 0.005) < 0.01
 
 
 def test_what_later_chunks_make_up_for_does_not_count() -> None:
@@ -114,14 +131,16 @@ def test_what_later_chunks_make_up_for_does_not_count() -> None:
     for index in range(10):
         early.setdefault(index, 0.0)
         late.setdefault(index, 0.0)
-    assert chance_again(early, parts, 5, 0.05, 0.005) == 0.0
-    assert chance_again(late, parts, 5, 0.05, 0.005) == 1.0
+    assert chance_again(early, parts, range(5, 10), 0.05, 0.005) == 0.0
+    assert chance_again(late, parts, range(5, 10), 0.05, 0.005) == 1.0
 
 
 def test_a_chunk_of_few_bits_that_missed_by_far_says_little() -> None:
     parts = [0.001] + [0.111] * 9
-    plain = chance_again({1: 0.001}, parts, 5, 0.05, 0.005)
-    assert chance_again({0: 5.0, 1: 0.001}, parts, 5, 0.05, 0.005) == pytest.approx(plain, abs=0.05)
+    unsettled = range(5, 10)
+    plain = chance_again({1: 0.001}, parts, unsettled, 0.05, 0.005)
+    missed = chance_again({0: 5.0, 1: 0.001}, parts, unsettled, 0.05, 0.005)
+    assert missed == pytest.approx(plain, abs=0.05)
 
 
 @pytest.mark.parametrize(("missed", "chance"), [(0.004, 0.0), (-0.004, 0.0), (0.006, 1.0)])
@@ -133,8 +152,8 @@ def test_a_film_whose_chunks_are_finished_is_known(missed: float, chance: float)
         index: Taken(asked, round(asked * (1.0 + missed)), most=False, least=False)
         for index, asked in enumerate(bits)
     }
-    told.teller.doubt("second pass", {}, {}, sum(bits), 2, 0.05, 0.005)
-    told.teller.doubt("second pass", dict(enumerate(bits)), taken, sum(bits), 2, 0.05, 0.005)
+    told.teller.doubt("second pass", {}, {}, sum(bits), range(2, len(bits)), 0.05, 0.005)
+    told.teller.doubt("second pass", dict(enumerate(bits)), taken, sum(bits), range(2), 0.05, 0.005)
     assert 0.0 < told.chances[0] < 1.0 and told.chances[1] == chance
 
 
