@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--speed", type=int, default=5)
     parser.add_argument("--policy", default="planned")
     parser.add_argument("--speed-profile", choices=POLICY_SPEED_PROFILES, default="auto")
+    parser.add_argument("--passes", type=int, choices=(2, 3), help="the policy's own by default")
     parser.add_argument("--targets", type=int, nargs="+", default=[50, 80, 130, 200])
     parser.add_argument("--whole", action="store_true", help="in one piece, too")
     parser.add_argument("--workers", type=int, nargs="*", default=[])
@@ -163,7 +164,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV file of what is found")
     parser.add_argument("--against", type=Path, help="CSV file of another version")
     args = parser.parse_args()
-    settings = EncoderSettings(target_kbps=100, speed=args.speed, speed_profile=args.speed_profile)
+    settings = EncoderSettings(
+        target_kbps=100, speed=args.speed, speed_profile=args.speed_profile, passes=args.passes
+    )
     columns = ["film", "kind", "kbps", "psnr_avg", "psnr_overall", "off", "again", "cpu_s"]
     if args.whole:
         columns += ["whole_psnr_avg", "whole_psnr_overall", "whole_off", "whole_cpu_s"]

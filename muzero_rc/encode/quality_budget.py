@@ -15,7 +15,7 @@ import numpy as np
 
 from muzero_rc.encode.level import Level
 from muzero_rc.encode.realtime_probe import ChunkForecast
-from muzero_rc.encode.share import Curve, shares, whole_of
+from muzero_rc.encode.share import FAR_OCTAVES, Curve, shares, whole_of
 from muzero_rc.encode.ways import Ways
 from muzero_rc.env.control.rate.probe import qindex_octaves
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
@@ -34,7 +34,8 @@ class QualityBudget:
     workers nor on who finishes first. Of n chunks sqrt(n) may be in work at a time: what is known
     of one less well than with a whole probe encode has to be learned from others in time.
 
-    One chunk may close the film: it comes after all others and takes the bits that they leave.
+    One chunk may close the film: it comes after all others and takes the bits that they leave, as
+    long as these are within an octave of its fair share.
 
     Attributes:
       closing: that chunk, None if there is none.
@@ -115,8 +116,14 @@ class QualityBudget:
         curves += [forecasts[i].curve(level) for i in self._order[len(known) :]]
         whole = whole_of(curves, self._bits, recipe=self._recipe)
         mine = float(shares(curves[place:], left, whole=whole, recipe=self._recipe)[0])
-        self.goals[index] = mine
         own = forecasts[index]
+        if index == self.closing:
+            # What is left may be far from what is fair: then others are made again.
+            fair = float(shares(curves, self._bits, whole=whole, recipe=self._recipe)[-1])
+            reach = 2.0**FAR_OCTAVES
+            fair = max(fair - own.fixed, 1.0)
+            mine = own.fixed + min(max(mine - own.fixed, fair / reach), fair * reach)
+        self.goals[index] = mine
         free = mine - own.fixed
         if (
             index in self._ways and index != self.closing

@@ -26,7 +26,7 @@ from muzero_rc.video.tools import (
     last_error_line,
     literal,
 )
-from muzero_rc.video.tracks import Track
+from muzero_rc.video.tracks import Track, tags_in_utf8
 
 __all__ = [
     "MOST_OPUS_CHANNELS",
@@ -285,7 +285,7 @@ def mux_command(
     command += _video_options(source, plan.picture)
     if container.tracks:
         command += _track_options(source, kept, plan)
-        command += ["-map_metadata", "1", "-map_chapters", "1"]
+        command += ["-map_metadata", "1", "-map_chapters", "1", *tags_in_utf8(source.path)]
         for tag in (*_STALE_TAGS, *(("timecode",) if plan.start_s else ())):
             command += ["-metadata", f"{tag}="]
     if plan.start_s:

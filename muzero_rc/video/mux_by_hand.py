@@ -8,6 +8,7 @@ from pathlib import Path
 from muzero_rc.output_files import as_word
 from muzero_rc.video.mux import MuxPlan, audio_options, labels
 from muzero_rc.video.probe import VideoInfo
+from muzero_rc.video.tracks import tags_in_utf8
 
 __all__ = ["mux_by_hand"]
 
@@ -61,7 +62,7 @@ def mux_by_hand(
         words += ["-map", f"1:{track.index}?" if number is None else f"{number}:0"]
     words += ["-c", "copy"]
     if more:
-        words += ["-map_metadata", "1", "-map_chapters", "1"]
+        words += ["-map_metadata", "1", "-map_chapters", "1", *tags_in_utf8(source.path)]
         words += labels("v:0", source.video_track, container)
     sounds = {stream.index: stream for stream in source.audio}
     audio = [track for track in kept if track.kind == "audio"]

@@ -6,6 +6,7 @@ Ctrl-C in a terminal reaches this process alone, which then decides what to stop
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import functools
 import json
@@ -169,12 +170,15 @@ def literal(word: str) -> str:
     return os.fsdecode(surrogates.encode("utf-8", "surrogateescape"))
 
 
-def ffprobe(path: Path, *options: str) -> dict[str, Any]:
+def ffprobe(path: Path, *options: str, errors: str = "muzero_rc.windows") -> dict[str, Any]:
     """What ffprobe tells of a file.
+
+    Bytes of tags that are no UTF-8 are read as Windows-1252, which old AVI files have.
 
     Args:
       path: the file.
       options: what to show.
+      errors: what is done about those bytes, as `bytes.decode` has it.
 
     Raises:
       InputError: it cannot be read as video.
@@ -182,7 +186,7 @@ def ffprobe(path: Path, *options: str) -> dict[str, Any]:
     """
     command = [
         find_tool("ffprobe"), "-v", "error", "-protocol_whitelist", PROTOCOLS,
-        "-of", "json", *options, literal(file_url(path)),
+        "-of", "json=sv=ignore", *options, literal(file_url(path)),
     ]  # fmt: skip
     done = subprocess.run(
         ending_with_us(command), stdin=subprocess.DEVNULL, capture_output=True, process_group=0
@@ -191,8 +195,18 @@ def ffprobe(path: Path, *options: str) -> dict[str, Any]:
         line = last_error_line(done.stderr.decode("utf-8", "replace").splitlines())
         shown = str(path.absolute()).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         raise InputError(line.removeprefix(f"{shown}: ") or "unknown format")
-    told: dict[str, Any] = json.loads(done.stdout.decode("utf-8", "replace"))
+    told: dict[str, Any] = json.loads(done.stdout.decode("utf-8", errors))
     return told
+
+
+def _read_as_windows(error: UnicodeError) -> tuple[str, int]:
+    """Text for bytes that are no UTF-8; those that Windows-1252 lacks are Latin-1."""
+    assert isinstance(error, UnicodeDecodeError)
+    each = [bytes([byte]) for byte in error.object[error.start : error.end]]
+    return "".join(b.decode("cp1252", "ignore") or b.decode("latin1") for b in each), error.end
+
+
+codecs.register_error("muzero_rc.windows", _read_as_windows)
 
 
 def each_packet(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-__all__ = ["PICTURE_SUBTITLES", "TEXT_SUBTITLES", "Track", "tracks_of"]
+from muzero_rc.video.tools import ffprobe
+
+__all__ = ["PICTURE_SUBTITLES", "TEXT_SUBTITLES", "Track", "tags_in_utf8", "tracks_of"]
 
 TEXT_SUBTITLES = frozenset({"ass", "mov_text", "ssa", "subrip", "text", "webvtt"})
 """ffmpeg's codecs of subtitles that are text."""
@@ -114,3 +117,22 @@ def _number(text: str | None) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
+
+
+def tags_in_utf8(path: Path) -> list[str]:
+    """Words for ffmpeg that set those tags of a file and its chapters that are no UTF-8.
+
+    It copies bytes as they are, and players show them as question marks.
+    """
+    what = ("-show_format", "-show_chapters")
+    words = []
+    read, raw = ffprobe(path, *what), ffprobe(path, *what, errors="replace")
+    places = [("-metadata", read.get("format", {}), raw.get("format", {}))]
+    chapters = zip(read.get("chapters", []), raw.get("chapters", []), strict=True)
+    places += [(f"-metadata:c:{number}", *both) for number, both in enumerate(chapters)]
+    for option, mine, other in places:
+        old = other.get("tags", {})
+        for name, value in mine.get("tags", {}).items():
+            if old.get(name, value) != value:
+                words += [option, f"{name}={value}"]
+    return words

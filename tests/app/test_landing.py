@@ -150,8 +150,13 @@ def test_the_chunk_that_closes_a_film_knows_all_others() -> None:
     assert list(plain.unsettled) == list(range(len(plain.known_before(8)), 9))
 
 
-@given(st.floats(0.85, 1.15))
-def test_it_takes_what_the_others_leave(dearer: float) -> None:
+def goal_and_rest(dearer: float, last: float = 1.0) -> tuple[float, float]:
+    """What the fifth of nine chunks is to take, and what the others leave.
+
+    Args:
+      dearer: what each other one takes, beside what is expected of it.
+      last: what the last one takes more than that.
+    """
     budget = QualityBudget(FORECASTS, {}, BITS, 0.5, closing=4)
     levels: dict[int, Level] = {}
     found: dict[int, Any] = {}
@@ -159,9 +164,25 @@ def test_it_takes_what_the_others_leave(dearer: float) -> None:
         known = {i: found[i] for i in budget.known_before(index)}
         levels[index] = budget.level(index, levels, known)
         curve = FORECASTS[index].curve(levels[index].qindex)
-        found[index] = dataclasses.replace(curve, bits=dearer * curve.bits)
-    others = sum(found[i].fixed + found[i].bits for i in found if i != 4)
-    assert budget.goals[4] == pytest.approx(BITS - others)
+        more = dearer * (last if index == 8 else 1.0)
+        found[index] = dataclasses.replace(curve, bits=more * curve.bits)
+    return budget.goals[4], BITS - sum(found[i].fixed + found[i].bits for i in found if i != 4)
+
+
+@given(st.floats(0.85, 1.15))
+def test_it_takes_what_the_others_leave(dearer: float) -> None:
+    goal, rest = goal_and_rest(dearer)
+    assert goal == pytest.approx(rest)
+
+
+@pytest.mark.parametrize("last", [0.01, 2.5, 20.0])
+def test_it_stays_within_an_octave_of_what_is_fair(last: float) -> None:
+    usual, _ = goal_and_rest(1.0)
+    goal, rest = goal_and_rest(1.0, last)
+    if last < 1.0:
+        assert 1.2 * usual < goal < 2.5 * usual and goal < rest
+    else:
+        assert 0.4 * usual < goal < 0.8 * usual and goal > rest
 
 
 def test_a_film_closes_and_is_not_made_again(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from muzero_rc.video import tracks
 from tests.app.test_whole_file import CARD, TONE, X264, ask, ffmpeg, run
 
 
@@ -61,6 +62,26 @@ def test_a_stretch_has_no_timecode_of_the_whole(tagged_file: Path, tmp_path: Pat
     losses = run(tagged_file, tmp_path / "out.mkv", picture=picture).losses
     assert losses == ["the timecode is left out: it is that of the file's first frame"]
     assert "timecode" not in tags(tmp_path / "out.mkv")[1]
+
+
+@pytest.mark.parametrize("suffix", ["webm", "mkv", "mp4"])
+def test_tags_of_old_files_become_utf8(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "old.avi"
+    title, artist = "Café d’été €5", "Œuvre nº1"
+    words = ["-metadata", "title=" + "T" * len(title), "-metadata", "artist=" + "A" * len(artist)]
+    ffmpeg(*CARD, *words, "-c:v", "mpeg4", path)
+    data = path.read_bytes()
+    for mark, text in ((b"T", title), (b"A", artist)):
+        data = data.replace(mark * len(text), text.encode("cp1252"))
+    path.write_bytes(data)
+    run(path, tmp_path / f"out.{suffix}")
+    told = ask(tmp_path / f"out.{suffix}", "-show_format")["format"]["tags"]
+    assert {name.lower(): value for name, value in told.items()}.items() >= {
+        ("title", title), ("artist", artist)
+    }  # fmt: skip
+    # UTF-8 stays as it is, and needs no word.
+    ffmpeg(*CARD, "-metadata", f"title={title}", *X264, tmp_path / "new.mkv")
+    assert tracks.tags_in_utf8(tmp_path / "new.mkv") == []
 
 
 def test_tags_of_programs_are_told(tmp_path: Path) -> None:
