@@ -60,6 +60,7 @@ def model_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--set", default="train")
     parser.add_argument("--out", type=Path, required=True, help="folder of what is found")
     parser.add_argument("-o", dest="model", type=Path, help="the fitted model")
+    parser.add_argument("--found", action="store_true", help="fit to what is there already")
     return parser
 
 

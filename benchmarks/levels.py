@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +18,12 @@ from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import FirstPass
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.env.passes.pipeline import rollout
+from muzero_rc.errors import MuzeroRcError
 from muzero_rc.types import PEAK
 
-__all__ = ["HEIGHT", "SETTINGS", "encode_at"]
+__all__ = ["HEIGHT", "SETTINGS", "clips_that_may_stand_still", "encode_at", "look_at"]
+
+_MAY_STAND_STILL = ("screen", "graphics", "game", "anim", "cartoon", "render", "demo", "TV")
 
 HEIGHT = 480  # of a clip at most
 SETTINGS = EncoderSettings(
@@ -51,3 +59,41 @@ def encode_at(
         "level": level.qindex, "psnr_avg": done.score.psnr_avg, "fixed": curve.fixed,
         "bits": float(np.log2(curve.bits / each)), "error": float(np.log2(np.mean(squared))),
     }  # fmt: skip
+
+
+def look_at(
+    clips: Iterable[Path], folder: Path, look: Callable[[Path], dict[str, Any]], *, found: bool
+) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """What is found of clips, each with its path; it is kept, and not looked for again.
+
+    A clip that cannot be read is told on stderr.
+
+    Args:
+      clips: their files.
+      folder: where what is found is kept, by the clips' names.
+      look: what is done to a clip.
+      found: leave out clips of which nothing is kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in clips:
+        kept = folder / f"{path.name}.json"
+        if not kept.exists():
+            if found:
+                continue
+            try:
+                made = look(path)
+            except MuzeroRcError as error:
+                print(f"{path.name}: {error}", file=sys.stderr)
+                continue
+            kept.write_text(json.dumps(made))
+            print(kept.name, flush=True)
+        yield path, json.loads(kept.read_text())
+
+
+def clips_that_may_stand_still(corpus: Path, which: str) -> dict[Path, str]:
+    """Clips of a set whose contents may stand still, and their sources."""
+    with (corpus / "index.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == which]
+    rows = [row for row in rows if any(word in row["content"] for word in _MAY_STAND_STILL)]
+    where = {path.name: path for path in corpus.rglob("*.*")}
+    return {where[row["file"]]: row["group"] for row in rows}

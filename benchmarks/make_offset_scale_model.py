@@ -15,7 +15,6 @@ import csv
 import itertools
 import json
 import random
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,14 +24,13 @@ import numpy as np
 import numpy.typing as npt
 from common import model_parser, print_table
 from films import kind_of
-from levels import HEIGHT, SETTINGS, encode_at
+from levels import HEIGHT, SETTINGS, encode_at, look_at
 
 from muzero_rc.encode.level import Level
 from muzero_rc.encode.offset_scale import OffsetScaleModel, Parabola, terms
 from muzero_rc.encode.realtime_probe import START_LEVEL, RealtimeProbe, realtime_probe
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
-from muzero_rc.errors import MuzeroRcError
 from muzero_rc.types import PEAK
 
 SCALES = (1.0, 2.0, 0.0, -1.0, -3.0)
@@ -267,24 +265,13 @@ OFFSET_SCALE_MODEL = OffsetScaleModel(
 def main() -> None:
     parser = model_parser(__doc__.splitlines()[0])
     parser.add_argument("--reverse", action="store_true", help="from the last clip, beside another")
-    parser.add_argument("--found", action="store_true", help="fit to what is there already")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    clips = {path: told for path, *told in clips_of(args.corpus, args.set)}
+    paths = reversed(clips) if args.reverse else clips
     looked = []
-    clips = clips_of(args.corpus, args.set)
-    for path, source, kind in reversed(clips) if args.reverse else clips:
-        kept = args.out / f"{path.name}.json"
-        if not kept.exists():
-            if args.found:
-                continue
-            try:
-                found = look(path)
-            except MuzeroRcError as error:
-                print(f"{path.name}: {error}", file=sys.stderr)
-                continue
-            kept.write_text(json.dumps(found))
-            print(kept.name, flush=True)
-        looked.append((source, path.name, kind, json.loads(kept.read_text())))
+    for path, found in look_at(paths, args.out, look, found=args.found):
+        source, kind = clips[path]
+        looked.append((source, path.name, kind, found))
     rows = Rows(looked)
     record: dict[str, Any] = {
         "sources": len(set(rows.sources)), "clips": len({name for _, name, _, _ in rows.where}),

@@ -12,9 +12,7 @@ folds; a source is a group of the corpus.
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from common import model_parser
-from levels import HEIGHT, SETTINGS, encode_at
+from levels import HEIGHT, SETTINGS, clips_that_may_stand_still, encode_at, look_at
 from make_realtime_model import left_out, solve
 
 from muzero_rc.encode.level import Level
@@ -31,12 +29,10 @@ from muzero_rc.encode.realtime_probe import START_LEVEL, realtime_probe
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.rate.probe import qindex_octaves
-from muzero_rc.errors import MuzeroRcError
 
 LEVELS = (16.0, 64.0)  # qindexes of what pages are asked for
 MOST = 4.0  # octaves from 31 to lossless; by hand: beyond, a film cannot pay for it
 FRAMES = 100  # of a clip, as long as a usual chunk
-CONTENTS = ("screen", "graphics", "game", "anim", "cartoon", "render", "demo", "TV")
 
 _Array = npt.NDArray[np.float64]
 
@@ -103,27 +99,12 @@ PAGE_MODEL = PageModel(
 
 
 def main() -> None:
-    parser = model_parser(__doc__.splitlines()[0])
-    parser.add_argument("--found", action="store_true", help="fit to what is there already")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.corpus / "index.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["set"] == args.set]
-    rows = [row for row in rows if any(word in row["content"] for word in CONTENTS)]
-    where = {path.name: path for path in args.corpus.rglob("*.*")}
-    looked = []
-    for row in rows:
-        kept = args.out / f"{row['file']}.json"
-        if not kept.exists():
-            if args.found:
-                continue
-            try:
-                kept.write_text(json.dumps(look(where[row["file"]])))
-            except MuzeroRcError as error:
-                print(f"{row['file']}: {error}", file=sys.stderr)
-                continue
-            print(kept.name, flush=True)
-        looked.append((row["group"], row["file"], json.loads(kept.read_text())))
+    args = model_parser(__doc__.splitlines()[0]).parse_args()
+    clips = clips_that_may_stand_still(args.corpus, args.set)
+    looked = [
+        (clips[path], path.name, told)
+        for path, told in look_at(clips, args.out, look, found=args.found)
+    ]
     names = {"bits": "octaves_of_bits", "error": "octaves_of_error", "psnr": "db_of_psnr"}
     table = Rows(looked)
     fits = {name: table.fit(column).round(4).tolist() for column, name in enumerate(names)}

@@ -13,9 +13,7 @@ the corpus.
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,9 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from common import model_parser, print_table
-from levels import HEIGHT, SETTINGS, encode_at
+from levels import HEIGHT, SETTINGS, clips_that_may_stand_still, encode_at, look_at
 from make_offset_scale_model import at_bits, over_sources, psnr_avg, psnr_overall, ridge
-from make_page_model import CONTENTS
 
 from muzero_rc.encode.level import Level
 from muzero_rc.encode.offset_scale import terms as offset_terms
@@ -37,7 +34,6 @@ from muzero_rc.encode.ways import stretched, terms
 from muzero_rc.env.codec.clip import Clip
 from muzero_rc.env.codec.first_pass import first_pass
 from muzero_rc.env.control.rate.probe import qindex_octaves
-from muzero_rc.errors import MuzeroRcError
 
 PRICES = (0.02, 0.05, 0.1, 0.2, 0.5)  # bits a pixel; by hand, an octave and more apart
 CONSTANT, STRETCHED = (10.0, 20.0, 60.0, 120.0), (20.0, 60.0, 120.0)  # qindexes
@@ -228,26 +224,12 @@ STRETCH_MODEL = StretchModel(
 
 def main() -> None:
     args = model_parser(__doc__.splitlines()[0]).parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    with (args.corpus / "index.csv").open(newline="") as file:
-        clips = [row for row in csv.DictReader(file) if row["set"] == args.set]
-    clips = [row for row in clips if any(word in row["content"] for word in CONTENTS)]
-    where = {path.name: path for path in args.corpus.rglob("*.*")}
+    clips = clips_that_may_stand_still(args.corpus, args.set)
     rows: list[Row] = []
     least: dict[str, float] = {}
-    for clip in clips:
-        kept = args.out / f"{clip['file']}.json"
-        if not kept.exists():
-            try:
-                found = look(where[clip["file"]])
-            except MuzeroRcError as error:
-                print(f"{clip['file']}: {error}", file=sys.stderr)
-                continue
-            kept.write_text(json.dumps(found))
-            print(kept.name, flush=True)
-        found = json.loads(kept.read_text())
-        least[clip["file"]] = least_price(np.array(found["start"]["frame_bits"]) / found["pixels"])
-        rows += rows_of(clip["group"], clip["file"], found)
+    for path, found in look_at(clips, args.out, look, found=args.found):
+        least[path.name] = least_price(np.array(found["start"]["frame_bits"]) / found["pixels"])
+        rows += rows_of(clips[path], path.name, found)
     off, chosen = left_out(rows)
     record: dict[str, Any] = {
         "sources": len({row.source for row in rows}), "clips": len({row.clip for row in rows}),

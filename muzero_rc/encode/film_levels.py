@@ -28,6 +28,7 @@ from muzero_rc.encode.level import Level, nearest_level
 from muzero_rc.encode.offset_scale_model import OFFSET_SCALE_MODEL
 from muzero_rc.encode.page_model import PAGE_MODEL
 from muzero_rc.encode.quality_budget import (
+    USUAL_MISS,
     QualityBudget,
     common_level,
     first_levels,
@@ -51,9 +52,6 @@ from muzero_rc.types import NUM_QINDEX
 __all__ = ["FilmLevels"]
 
 _LOSSLESS = MOST_PROBES  # what an encode in real time without loss is kept under
-# What a chunk misses of what its level is to bring. By it a film of 20 chunks has some made again
-# as often as training films had (docs/notes/2026-11-30-time-left-of-films.md).
-_USUAL_MISS = 0.15
 
 
 class FilmLevels(FilmPhases):
@@ -205,7 +203,7 @@ class FilmLevels(FilmPhases):
 
         def doubt() -> None:
             lands = budget.closing is not None
-            usual = LANDED_MISS if lands else _USUAL_MISS
+            usual = LANDED_MISS if lands else USUAL_MISS
             # What others miss tells nothing of a chunk that lands.
             self._doubt(budget.goals, taken, budget.unsettled, usual, alike=not lands)
 
@@ -225,8 +223,8 @@ class FilmLevels(FilmPhases):
         """The chunk that comes after all others and takes what they leave, if one is needed.
 
         Else chunks would be made again, more likely than not. It has constant quality and takes as
-        much as chunks take on average, or more. It is the last one whose own miss is within what
-        the film may miss, else the one that takes least.
+        much as chunks take on average, or more. Of those whose own miss is within what the film
+        may miss it takes most, as it makes up for most then; else it takes least.
         """
         levels = first_levels(self._forecasts, self.bits, recipe=self._recipe)
         takes = [
@@ -236,7 +234,7 @@ class FilmLevels(FilmPhases):
         lag = QualityBudget(self._forecasts, {}, self.bits, 0.0, recipe=self._recipe).unsettled
         tolerance = self._recipe.film_share.tolerance
         parts = [bits / whole for bits in takes]
-        if chance_again({}, parts, lag, _USUAL_MISS, tolerance) <= 0.5:
+        if chance_again({}, parts, lag, USUAL_MISS, tolerance) <= 0.5:
             return None
         able = [
             index
@@ -246,7 +244,8 @@ class FilmLevels(FilmPhases):
             and takes[index] * len(takes) >= whole
         ]
         near = [index for index in able if LANDED_MISS * parts[index] <= tolerance]
-        return max(near, default=min(able, key=lambda index: takes[index], default=None))
+        least = min(able, key=lambda index: takes[index], default=None)
+        return max(near, key=lambda index: takes[index], default=least)
 
     def _realtime_probes(
         self, asked: Mapping[int, Mapping[int, float]]

@@ -15,13 +15,20 @@ import numpy as np
 
 from muzero_rc.encode.level import Level
 from muzero_rc.encode.realtime_probe import ChunkForecast
-from muzero_rc.encode.share import FAR_OCTAVES, Curve, shares, whole_of
+from muzero_rc.encode.share import Curve, shares, whole_of
 from muzero_rc.encode.ways import Ways
 from muzero_rc.env.control.rate.probe import qindex_octaves
 from muzero_rc.env.control.recipe import DEFAULT_RECIPE, Recipe
 from muzero_rc.types import NUM_QINDEX
 
-__all__ = ["QualityBudget", "common_level", "first_levels", "with_stretches"]
+__all__ = ["USUAL_MISS", "QualityBudget", "common_level", "first_levels", "with_stretches"]
+
+USUAL_MISS = 0.15
+"""What a chunk misses of what its level is to bring.
+
+By it a film of 20 chunks has some made again as often as training films had
+(docs/notes/2026-11-30-time-left-of-films.md).
+"""
 
 _KINDS = ((False, False), (True, False), (True, True))
 _HALVINGS = 40  # numerical: of the range of levels, far below what an encode can keep to
@@ -35,7 +42,8 @@ class QualityBudget:
     of one less well than with a whole probe encode has to be learned from others in time.
 
     One chunk may close the film: it comes after all others and takes the bits that they leave, as
-    long as these are within an octave of its fair share.
+    long as it is no further from its fair share than a chunk usually is. The nearer the end, the
+    more is known of others then.
 
     Attributes:
       closing: that chunk, None if there is none.
@@ -77,7 +85,9 @@ class QualityBudget:
     def known_before(self, index: int) -> Sequence[int]:
         """The chunks that must be finished before a chunk gets its level."""
         place = self._order.index(index)
-        lag = 1 if index == self.closing else self._lag
+        lag = self._lag
+        if self.closing is not None:  # the fewer are left, the more must be known
+            lag = min(lag, len(self._order) - place)
         return self._order[: max(place - lag + 1, 0)]
 
     @property
@@ -120,9 +130,7 @@ class QualityBudget:
         if index == self.closing:
             # What is left may be far from what is fair: then others are made again.
             fair = float(shares(curves, self._bits, whole=whole, recipe=self._recipe)[-1])
-            reach = 2.0**FAR_OCTAVES
-            fair = max(fair - own.fixed, 1.0)
-            mine = own.fixed + min(max(mine - own.fixed, fair / reach), fair * reach)
+            mine = min(max(mine, fair / (1.0 + USUAL_MISS)), fair * (1.0 + USUAL_MISS))
         self.goals[index] = mine
         free = mine - own.fixed
         if (

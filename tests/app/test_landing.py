@@ -147,6 +147,8 @@ def test_the_chunk_that_closes_a_film_knows_all_others() -> None:
         assert index == 4 or 4 not in budget.known_before(index)
     plain = QualityBudget(FORECASTS, {}, BITS, 0.5)
     assert list(plain.known_before(3)) == list(budget.known_before(3))
+    # The nearer the end, the more others are known: these are the eighth to be encoded.
+    assert len(budget.known_before(8)) == 6 and len(plain.known_before(7)) == 5
     assert list(plain.unsettled) == list(range(len(plain.known_before(8)), 9))
 
 
@@ -175,14 +177,14 @@ def test_it_takes_what_the_others_leave(dearer: float) -> None:
     assert goal == pytest.approx(rest)
 
 
-@pytest.mark.parametrize("last", [0.01, 2.5, 20.0])
-def test_it_stays_within_an_octave_of_what_is_fair(last: float) -> None:
+@pytest.mark.parametrize("last", [0.2, 2.5])
+def test_it_stays_near_what_is_fair(last: float) -> None:
     usual, _ = goal_and_rest(1.0)
     goal, rest = goal_and_rest(1.0, last)
     if last < 1.0:
-        assert 1.2 * usual < goal < 2.5 * usual and goal < rest
+        assert usual < goal < 1.4 * usual and goal < rest
     else:
-        assert 0.4 * usual < goal < 0.8 * usual and goal > rest
+        assert 0.75 * usual < goal < usual and goal > rest
 
 
 def test_a_film_closes_and_is_not_made_again(
