@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from muzero_rc.encode.landing import Goal, landing_at
+from muzero_rc.encode.controlled_quality import Goal, controlled_quality_at
 from muzero_rc.encode.level import Level, at_level
 from muzero_rc.encode.share import curve_of
 from muzero_rc.env.codec.clip import Clip
@@ -49,8 +49,8 @@ def encode_at(
     settings, policy = at_level(SETTINGS, level)
     take = None
     if goal is not None:
-        landing = landing_at(settings, level, goal)
-        policy, take = landing, landing.take
+        policy = controlled = controlled_quality_at(settings, level, goal)
+        take = controlled.take
     done = rollout(clip, settings, policy, first_pass=statistics, on_frame=take)
     curve = curve_of(done.log, clip, settings.frame_budget(clip.fps), last=True)
     each = curve.frames * clip.width * clip.height

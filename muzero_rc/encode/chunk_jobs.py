@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from muzero_rc.compute import check_cancelled, report
 from muzero_rc.encode.chunk_store import ChunkFiles, ChunkRecord
+from muzero_rc.encode.controlled_quality import ControlledQualityPolicy, Goal, controlled_quality_at
 from muzero_rc.encode.cut import Chunk
-from muzero_rc.encode.landing import Goal, LandingPolicy, landing_at
 from muzero_rc.encode.level import Level, at_level
 from muzero_rc.encode.realtime_probe import RealtimeProbe, realtime_probe
 from muzero_rc.encode.share import Curve, curve_of
@@ -215,15 +215,17 @@ class LastPass:
         """Runs a task; reports each shown frame of the last pass."""
         index = task.chunk.index
         settings, policy, level = task.settings, self.policy, task.level
-        landing: LandingPolicy | None = None
+        quality: ControlledQualityPolicy | None = None
         if level is not None:
             settings, policy = at_level(settings, level, recipe=self.recipe)
             if task.goal is not None:
-                policy = landing = landing_at(settings, level, task.goal, recipe=self.recipe)
+                policy = quality = controlled_quality_at(
+                    settings, level, task.goal, recipe=self.recipe
+                )
 
         def tell(result: FrameResult) -> None:
-            if landing is not None:
-                landing.take(result)
+            if quality is not None:
+                quality.take(result)
             _tell(result)
 
         first = self.files.probe(index, task.plan)
@@ -249,8 +251,8 @@ class LastPass:
         asked = task.asked
         if task.level is not None and not asked:
             asked = float(8 * done.log.size_bytes)
-        if level is not None and landing is not None:
-            level = level._replace(qindex=landing.mean_level)
+        if level is not None and quality is not None:
+            level = level._replace(qindex=quality.mean_level)
         record = ChunkRecord(done.log, asked, done.decision_seconds, controlled, work, level)
         self.files.add(index, task.turn, record)
         return taken_of(record)

@@ -13,9 +13,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from muzero_rc.encode.chunk_jobs import LastPassTask, ProbeInRealtime, RealtimeTask, Taken
+from muzero_rc.encode.controlled_quality import Goal
 from muzero_rc.encode.cut import Chunk
 from muzero_rc.encode.film_phases import (
-    LANDED_MISS,
+    CONTROLLED_MISS,
     MOST_REPAIRS,
     FilmPhases,
     Made,
@@ -23,7 +24,6 @@ from muzero_rc.encode.film_phases import (
     StartKbps,
 )
 from muzero_rc.encode.film_teller import chance_again
-from muzero_rc.encode.landing import Goal
 from muzero_rc.encode.level import Level, nearest_level
 from muzero_rc.encode.offset_scale_model import OFFSET_SCALE_MODEL
 from muzero_rc.encode.page_model import PAGE_MODEL
@@ -202,10 +202,10 @@ class FilmLevels(FilmPhases):
             return self._at_level(chunk, clip, self._first_turn, bits, level)
 
         def doubt() -> None:
-            lands = budget.closing is not None
-            usual = LANDED_MISS if lands else USUAL_MISS
-            # What others miss tells nothing of a chunk that lands.
-            self._doubt(budget.goals, taken, budget.unsettled, usual, alike=not lands)
+            closes = budget.closing is not None
+            usual = CONTROLLED_MISS if closes else USUAL_MISS
+            # What others miss tells nothing of a chunk whose rate is controlled.
+            self._doubt(budget.goals, taken, budget.unsettled, usual, alike=not closes)
 
         if budget.closing is not None and budget.closing not in taken:
             self._teller.close("second pass", budget.closing)
@@ -243,7 +243,7 @@ class FilmLevels(FilmPhases):
             and 1.0 <= level < NUM_QINDEX - 1.0
             and takes[index] * len(takes) >= whole
         ]
-        near = [index for index in able if LANDED_MISS * parts[index] <= tolerance]
+        near = [index for index in able if CONTROLLED_MISS * parts[index] <= tolerance]
         least = min(able, key=lambda index: takes[index], default=None)
         return max(near, key=lambda index: takes[index], default=least)
 
@@ -319,7 +319,7 @@ class FilmLevels(FilmPhases):
     def _at_level(
         self, chunk: Chunk, clip: Clip, turn: int, bits: float, level: Level
     ) -> LastPassTask:
-        """A chunk at a level, which lands on its bits where these are known and can be met."""
+        """A chunk at a level; its rate is controlled where its bits are known and can be met."""
         goal = None
         if bits > 0.0 and not level.lossless and 1.0 <= level.qindex < NUM_QINDEX - 1.0:
             own = self._forecasts[chunk.index]

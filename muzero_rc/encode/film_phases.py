@@ -53,7 +53,7 @@ from muzero_rc.leaky_bucket import Bucket, Excess
 from muzero_rc.types import EncodeLog, Policy
 from muzero_rc.video.ivf import ivf_packet_bits, join_ivf
 
-__all__ = ["LANDED_MISS", "MOST_REPAIRS", "TURNS", "FilmPhases", "Made", "Shape", "StartKbps"]
+__all__ = ["CONTROLLED_MISS", "MOST_REPAIRS", "TURNS", "FilmPhases", "Made", "Shape", "StartKbps"]
 
 _Task = TypeVar("_Task", ProbeTask, RealtimeTask, LastPassTask)
 MOST_REPAIRS = 6
@@ -66,7 +66,7 @@ TURNS = 1 + max(MOST_REPAIRS, DEFAULT_RECIPE.retry.max_encodes) + HOLD_BACKS
 """How often a chunk is made at most for one bitrate of the film."""
 
 _KBPS = (1, MAX_TARGET_KBPS)  # what libvpx takes
-LANDED_MISS = 0.03
+CONTROLLED_MISS = 0.03
 """What a chunk misses of what it is asked for, where its rate is controlled.
 
 By it a film of 20 chunks has some made again as often as training films had
@@ -251,7 +251,7 @@ class FilmPhases:
 
         def doubt() -> None:
             if budget is not None:
-                self._doubt(asked, taken, budget.unsettled, LANDED_MISS)
+                self._doubt(asked, taken, budget.unsettled, CONTROLLED_MISS)
 
         doubt()
 

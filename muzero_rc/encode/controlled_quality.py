@@ -1,4 +1,4 @@
-"""Constant quality that lands: a chunk's level follows what its frames take.
+"""Constant quality under rate control: a chunk's level follows what its frames take.
 
 A film in two passes has a chunk that makes up for what the others missed, and others that are made
 again for the film's target. Of each it is known how many bits it is to take. An encode in real
@@ -28,7 +28,7 @@ from muzero_rc.env.control.recipe import DEFAULT_RECIPE, QpOffsets, Recipe
 from muzero_rc.env.control.settings import EncoderSettings
 from muzero_rc.types import FrameResult, Observation, QindexPolicy
 
-__all__ = ["Goal", "LandingPolicy", "landing_at"]
+__all__ = ["Goal", "ControlledQualityPolicy", "controlled_quality_at"]
 
 
 class Goal(NamedTuple):
@@ -49,10 +49,10 @@ class Goal(NamedTuple):
     most: float
 
 
-class LandingPolicy(QindexPolicy):
+class ControlledQualityPolicy(QindexPolicy):
     """Constant quality at a level that changes with each group, for one encode."""
 
-    name = "landing"
+    name = "controlled quality"
 
     def __init__(self, goal: Goal, level: float, quantizer: int, offsets: QpOffsets) -> None:
         """Takes what the chunk is to take, and what it begins with.
@@ -124,10 +124,10 @@ class LandingPolicy(QindexPolicy):
         return max(qindex_of_octaves(start + octaves / goal.octaves_per_octave), 1.0)
 
 
-def landing_at(
+def controlled_quality_at(
     settings: EncoderSettings, level: Level, goal: Goal, *, recipe: Recipe = DEFAULT_RECIPE
-) -> LandingPolicy:
-    """The policy of a chunk that lands.
+) -> ControlledQualityPolicy:
+    """The policy of a chunk that is to take a number of bits.
 
     Args:
       settings: of its constant quality (`level.at_level`).
@@ -136,4 +136,4 @@ def landing_at(
       recipe: the constants of control.
     """
     offsets = recipe.qp_offsets.scaled(level.offset_scale)
-    return LandingPolicy(goal, level.qindex, settings.cq_level, offsets)
+    return ControlledQualityPolicy(goal, level.qindex, settings.cq_level, offsets)

@@ -1,11 +1,11 @@
-"""How near a chunk lands on the bits that it is to take, and what that costs in quality.
+"""How near a chunk comes to the bits that it is to take, and what that costs in quality.
 
 Clips of a corpus are encoded with constant quality at some levels. Each is encoded again from such
 a level, to take as many bits as there and so many octaves more or fewer. The level follows what
-frames take (`muzero_rc.encode.landing`). Printed are what is missed, and PSNR less that of
-constant quality at equal bits.
+frames take (`muzero_rc.encode.controlled_quality`). Printed are what is missed, and PSNR less that
+of constant quality at equal bits.
 
-    .venv/bin/python benchmarks/bench_landing.py CORPUS [--kind mixed] [--clips 12] [--jobs 2]
+    .venv/bin/python benchmarks/bench_controlled_quality.py CORPUS [--kind mixed] [--clips 12]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from films import KINDS, draw
 from levels import SETTINGS, encode_at
 from make_offset_scale_model import at_bits, psnr_avg, psnr_overall
 
-from muzero_rc.encode.landing import Goal
+from muzero_rc.encode.controlled_quality import Goal
 from muzero_rc.encode.level import Level
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
 from muzero_rc.encode.realtime_probe import START_LEVEL, realtime_probe
@@ -55,9 +55,9 @@ def measure(path: Path) -> list[dict[str, Any]]:
                 REALTIME_MODEL.bits[1],
                 FAR_OCTAVES,
             )
-            landed = encode_at(clip, Level(level), statistics, goal)
-            missed = landed["bits"] - here["bits"] - octaves
-            gains = [quality(landed) - at_bits(order, landed["bits"], quality)
+            made = encode_at(clip, Level(level), statistics, goal)
+            missed = made["bits"] - here["bits"] - octaves
+            gains = [quality(made) - at_bits(order, made["bits"], quality)
                      for quality in (psnr_avg, psnr_overall)]  # fmt: skip
             found.append({"level": level, "octaves": octaves, "missed": missed, "gains": gains})
     return found

@@ -1,4 +1,4 @@
-"""Chunks that land on their bits, and the one that closes a film."""
+"""Chunks of constant quality under rate control, and the one that closes a film."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muzero_rc.encode.chunk_store import ChunkFiles
+from muzero_rc.encode.controlled_quality import ControlledQualityPolicy, Goal, controlled_quality_at
 from muzero_rc.encode.film_levels import FilmLevels
-from muzero_rc.encode.landing import Goal, LandingPolicy, landing_at
 from muzero_rc.encode.level import Level, at_level
 from muzero_rc.encode.quality_budget import QualityBudget
 from muzero_rc.encode.realtime_model import REALTIME_MODEL
@@ -62,10 +62,10 @@ def observation(shown: int, *, key: bool, base: bool) -> Any:
     return SimpleNamespace(frame=frame, show_index=shown, proposal_qindex=100)
 
 
-def landed(goal_bits: float, each: list[float], told: list[int], most: float = 2.0) -> float:
+def taken(goal_bits: float, each: list[float], told: list[int], most: float = 2.0) -> float:
     """Bits of frames that take so much at level 100, and more or less at others."""
     goal = Goal(goal_bits, 0.0, told, SLOPE, most)
-    policy = LandingPolicy(goal, 100.0, 25, DEFAULT_RECIPE.qp_offsets.scaled(0.0))
+    policy = ControlledQualityPolicy(goal, 100.0, 25, DEFAULT_RECIPE.qp_offsets.scaled(0.0))
     there = float(qindex_octaves(100.0))
     spent = 0.0
     for shown, bits in enumerate(each):
@@ -82,13 +82,13 @@ def landed(goal_bits: float, each: list[float], told: list[int], most: float = 2
     st.lists(st.floats(0.8, 1.25), min_size=FRAMES, max_size=FRAMES),
     st.floats(3.0, 20.0),
 )
-def test_a_chunk_that_takes_more_or_less_than_expected_lands(
+def test_a_chunk_that_takes_more_or_less_than_expected_takes_its_goal(
     octaves: float, noise: list[float], key: float
 ) -> None:
     told = [round(1000 * key)] + [1000] * (FRAMES - 1)
     each = [2.0**octaves * bits * factor for bits, factor in zip(told, noise, strict=True)]
     goal = float(sum(told))
-    missed = abs(landed(goal, each, told) / goal - 1.0)
+    missed = abs(taken(goal, each, told) / goal - 1.0)
     assert missed < 0.04
     # A level that stays misses all of it.
     if abs(octaves) > 0.2:
@@ -99,7 +99,7 @@ def test_hard_frames_that_were_told_of_are_expected() -> None:
     told = [4000, *[500] * 47, *[2000] * 48]
     levels = []
     goal = Goal(float(sum(told)), 0.0, told, SLOPE, 1.0)
-    policy = LandingPolicy(goal, 100.0, 25, DEFAULT_RECIPE.qp_offsets.scaled(0.0))
+    policy = ControlledQualityPolicy(goal, 100.0, 25, DEFAULT_RECIPE.qp_offsets.scaled(0.0))
     for shown, bits in enumerate(told):
         policy.qindexes([observation(shown, key=shown == 0, base=shown % GROUP == 1)])
         policy.take(SimpleNamespace(bits=bits, shown=True))  # type: ignore[arg-type]
@@ -110,12 +110,12 @@ def test_hard_frames_that_were_told_of_are_expected() -> None:
 def test_a_group_stays_near_the_first_level() -> None:
     told = [1000] * FRAMES
     most = 0.5
-    far = landed(0.1 * sum(told), [float(bits) for bits in told], told, most)
+    far = taken(0.1 * sum(told), [float(bits) for bits in told], told, most)
     # At best half an octave less, from the third group on.
     assert far > 0.9 * 2.0**-most * sum(told)
 
 
-def test_a_real_chunk_lands(sample_clips: dict[str, Path]) -> None:
+def test_a_real_chunk_takes_its_goal(sample_clips: dict[str, Path]) -> None:
     clip = Clip.load(sample_clips["carphone_pristine"], height=96, max_frames=90)
     settings = EncoderSettings(
         target_kbps=60, speed=5, passes=2, speed_profile="uniform", frame_parallel=False
@@ -126,10 +126,10 @@ def test_a_real_chunk_lands(sample_clips: dict[str, Path]) -> None:
     there = 8 * rollout(clip, at, plain, first_pass=known).log.size_bytes
     for part in (0.85, 1.2):
         goal = Goal(part * there, 90 * 40.0, each, REALTIME_MODEL.bits[1], 1.0)
-        landing = landing_at(at, Level(100.0), goal)
-        done = rollout(clip, at, landing, first_pass=known, on_frame=landing.take)
+        policy = controlled_quality_at(at, Level(100.0), goal)
+        done = rollout(clip, at, policy, first_pass=known, on_frame=policy.take)
         assert 8 * done.log.size_bytes == pytest.approx(goal.bits, rel=0.06)
-        assert (landing.mean_level > 100.0) == (part < 1.0)
+        assert (policy.mean_level > 100.0) == (part < 1.0)
 
 
 FORECASTS = [
@@ -247,7 +247,7 @@ def test_no_encode_without_loss_is_asked_for_where_none_can_gain(
 def test_what_an_encode_told_is_what_a_goal_goes_by() -> None:
     probe = RealtimeProbe(START_LEVEL, 2, -3.0, 1.0, 0.5, (200, 100))
     goal = Goal(1000.0, 60.0, probe.frame_bits, SLOPE, 1.0)
-    policy = LandingPolicy(goal, 50.0, 12, DEFAULT_RECIPE.qp_offsets)
+    policy = ControlledQualityPolicy(goal, 50.0, 12, DEFAULT_RECIPE.qp_offsets)
     assert policy.mean_level == 50.0
     policy.take(SimpleNamespace(bits=700, shown=True))  # type: ignore[arg-type]
     policy.take(SimpleNamespace(bits=10, shown=False))  # type: ignore[arg-type]
