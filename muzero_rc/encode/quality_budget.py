@@ -133,9 +133,8 @@ class QualityBudget:
             mine = min(max(mine, fair / (1.0 + USUAL_MISS)), fair * (1.0 + USUAL_MISS))
         self.goals[index] = mine
         free = mine - own.fixed
-        if (
-            index in self._ways and index != self.closing
-        ):  # its share may be another than when the film was planned
+        if index in self._ways and index != self.closing:
+            # Its share may be another than when the film was planned.
             known_ways = self._ways[index]
             constant, *rest = (
                 way.corrected(*off[_kind(way)])
