@@ -1,15 +1,16 @@
 """Constant quality under rate control: a chunk's level follows what its frames take.
 
 A film in two passes has a chunk that makes up for what the others missed, and others that are made
-again for the film's target. Of each it is known how many bits it is to take. An encode in real
-time has told how they lie in time: up to the shown frame t a share E(t) of them is expected. With
-each group of pictures that begins the level changes, so that what is expected of the frames ahead
-are the bits that are left. After B bits, where X were expected of the levels that were taken,
+again for the film's target. Of each it is known how many bits it is to take. Its level is to bring
+them, so what its first frame has left, G, is expected of all others. An encode in real time has
+told how these bits lie in time: up to the shown frame t a share E(t) of them. With each group of
+pictures that begins the level changes, so that what is expected of the frames ahead are the bits
+that are left. After B bits, where X were expected of the levels that were taken,
 
     octaves of bits = log2((G - B) / (G (1 - E))) - E log2(B / X)
 
-from the level that was to bring G. Of what frames took more than expected, those ahead are
-expected to take more, too, the more of the chunk is known. Ours, not the paper's.
+from the first level. Of what frames took more than expected, those ahead are expected to take
+more, too, the more of the chunk is known. Ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -68,12 +69,13 @@ class ControlledQualityPolicy(QindexPolicy):
         self._base = QINDEXES_PER_QUANTIZER * quantizer
         self._offsets = offsets
         each = np.maximum(np.asarray(goal.frame_bits, np.float64), 1.0)
-        self._parts = (each / each.sum()).tolist()
+        # Of what the frames after the first one take.
+        self._parts = (each / max(float(each[1:].sum()), 1.0)).tolist()
         self._shown = 0
         self._spent = 0.0
         self._key = 0.0  # of it, in the first frame
         self._share = 0.0
-        self._expected = 0.0  # of the levels that were taken, a share of the goal
+        self._expected = 0.0  # of the levels that were taken, likewise
         self._levels: list[float] = []
 
     @property
@@ -85,9 +87,9 @@ class ControlledQualityPolicy(QindexPolicy):
         """A frame is coded."""
         self._spent += result.bits
         if result.shown and self._shown < len(self._parts):
-            part = self._parts[self._shown]
-            self._share += part
             if self._shown:
+                part = self._parts[self._shown]
+                self._share += part
                 self._expected += part * 2.0 ** self._octaves(self._level)
             else:
                 self._key = result.bits
@@ -109,16 +111,14 @@ class ControlledQualityPolicy(QindexPolicy):
     def _next_level(self) -> float:
         goal = self._goal
         headers = goal.fixed / len(self._parts)
-        whole = max(goal.bits - goal.fixed, 1.0)
-        spent = self._spent - headers * self._shown
+        # The level is to bring the goal, so after the first frame it is to bring what is left.
+        whole = max(goal.bits - self._key - headers * (len(self._parts) - 1), 1.0)
+        spent = max(self._spent - self._key - headers * (self._shown - 1), 1.0)
         ahead = 1.0 - self._share
         if ahead <= 0.0 or self._expected <= 0.0:
             return self._level
-        later = max(self._spent - self._key - headers * (self._shown - 1), 1.0)
-        known = 1.0 - ahead / (1.0 - self._parts[0])
-        dearer = known * math.log2(later / (whole * self._expected))
-        left = max(whole - spent, 1.0)
-        octaves = math.log2(left / (whole * ahead)) - dearer
+        dearer = self._share * math.log2(spent / (whole * self._expected))
+        octaves = math.log2(max(whole - spent, 1.0) / (whole * ahead)) - dearer
         octaves = min(max(octaves, -goal.most), goal.most)
         start = float(qindex_octaves(self._first))
         return max(qindex_of_octaves(start + octaves / goal.octaves_per_octave), 1.0)
