@@ -28,6 +28,7 @@ from muzero_rc.errors import InputError, OutputError, ToolMissingError
 from muzero_rc.output_files import shown
 
 __all__ = [
+    "NOT_UTF8",
     "PROTOCOLS",
     "WITH_WARNINGS",
     "Child",
@@ -170,7 +171,11 @@ def literal(word: str) -> str:
     return os.fsdecode(surrogates.encode("utf-8", "surrogateescape"))
 
 
-def ffprobe(path: Path, *options: str, errors: str = "muzero_rc.windows") -> dict[str, Any]:
+NOT_UTF8 = "muzero_rc.not_utf8"
+"""What `bytes.decode` does about bytes that are no UTF-8: it reads them as Windows-1252."""
+
+
+def ffprobe(path: Path, *options: str, errors: str = NOT_UTF8) -> dict[str, Any]:
     """What ffprobe tells of a file.
 
     Bytes of tags that are no UTF-8 are read as Windows-1252, which old AVI files have.
@@ -206,7 +211,7 @@ def _read_as_windows(error: UnicodeError) -> tuple[str, int]:
     return "".join(b.decode("cp1252", "ignore") or b.decode("latin1") for b in each), error.end
 
 
-codecs.register_error("muzero_rc.windows", _read_as_windows)
+codecs.register_error(NOT_UTF8, _read_as_windows)
 
 
 def each_packet(

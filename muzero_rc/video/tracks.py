@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muzero_rc.video.tools import ffprobe
+from muzero_rc.video.tools import NOT_UTF8, ffprobe
 
 __all__ = ["PICTURE_SUBTITLES", "TEXT_SUBTITLES", "Track", "tags_in_utf8", "tracks_of"]
 
@@ -124,15 +124,14 @@ def tags_in_utf8(path: Path) -> list[str]:
 
     It copies bytes as they are, and players show them as question marks.
     """
-    what = ("-show_format", "-show_chapters")
+    told = ffprobe(path, "-show_format", "-show_chapters", errors="surrogateescape")
+    places = [("-metadata", told.get("format", {}))]
+    places += [(f"-metadata:c:{n}", each) for n, each in enumerate(told.get("chapters", []))]
     words = []
-    read, raw = ffprobe(path, *what), ffprobe(path, *what, errors="replace")
-    places = [("-metadata", read.get("format", {}), raw.get("format", {}))]
-    chapters = zip(read.get("chapters", []), raw.get("chapters", []), strict=True)
-    places += [(f"-metadata:c:{number}", *both) for number, both in enumerate(chapters)]
-    for option, mine, other in places:
-        old = other.get("tags", {})
-        for name, value in mine.get("tags", {}).items():
-            if old.get(name, value) != value:
-                words += [option, f"{name}={value}"]
+    for option, thing in places:
+        for name, value in thing.get("tags", {}).items():
+            as_it_is = value.encode("utf-8", "surrogateescape")
+            text = as_it_is.decode("utf-8", NOT_UTF8)
+            if text != value:
+                words += [option, f"{name}={text}"]
     return words
